@@ -1,0 +1,1 @@
+"""Search, train and ship binary neural networks under an op budget."""
