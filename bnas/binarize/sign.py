@@ -1,0 +1,53 @@
+"""Real values -> their signs, with the clipped straight-through gradient."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bnas.binarize.weight import BinaryWeight, filter_dims
+
+
+class ClippedSign(torch.autograd.Function):
+    """Forward: +1 where v >= 0, else -1. Backward: the gradient passes where |v| < 1, and is zero elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.save_for_backward(value.abs() < 1)
+        return hard_sign(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (inside,) = ctx.saved_tensors
+        return grad * inside
+
+
+def hard_sign(value: Tensor) -> Tensor:
+    """Return +1 where value >= 0 and -1 elsewhere (NaN included), without a gradient, in value's dtype."""
+    # torch.sign(0) is 0; a packed bit has no third value, so zero counts as +1.
+    return (value.detach() >= 0).to(value.dtype).mul_(2).sub_(1)
+
+
+def clipped_sign(value: Tensor) -> Tensor:
+    """Return the sign of each value, sign(0) = +1; the gradient passes unchanged where |v| < 1, is zero elsewhere.
+
+    Source: Hubara et al., Binarized Neural Networks, 2016 (arXiv:1602.02830), section 1.3.
+    """
+    if torch.is_grad_enabled() and value.requires_grad:
+        signs: Tensor = ClippedSign.apply(value)
+        return signs
+    return hard_sign(value)
+
+
+def sign(weight: Tensor) -> BinaryWeight:
+    """Binarize each weight to its sign: scale 1, offset 0; clipped straight-through gradient.
+
+    Args:
+        weight: latent weights [..., out, in, kh, kw] or [out, in], floating point.
+    Raises:
+        ShapeError: weight has no filter dimension, or no element.
+    Source: Hubara et al., Binarized Neural Networks, 2016 (arXiv:1602.02830).
+    """
+    dims = filter_dims(weight)
+    shape = weight.shape[: weight.ndim - len(dims)] + (1,) * len(dims)
+    return BinaryWeight(clipped_sign(weight), weight.new_ones(shape), weight.new_zeros(shape))

@@ -1,0 +1,60 @@
+"""What every weight binarizer returns: latent weights as signs, a scale and an offset per filter."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from bnas.errors import ShapeError
+
+
+class BinaryWeight(NamedTuple):
+    """Filters of two values each: offset + scale and offset - scale.
+
+    sign [..., out, in, kh, kw] in {-1, +1}; scale and offset broadcast over a filter, [..., out, 1, 1, 1].
+    """
+
+    sign: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    def dense(self) -> Tensor:
+        """Return the weights that the network computes with, scale * sign + offset."""
+        return self.scale * self.sign + self.offset
+
+
+WeightBinarizer = Callable[[Tensor], BinaryWeight]
+
+
+def filter_dims(weight: Tensor) -> tuple[int, ...]:
+    """Return the dimensions of one filter: all those after `out`, three at most, counted from the end.
+
+    A linear weight is [out, in], a convolution's [out, in, kh, kw]; further dimensions in front,
+    as in an expert bank [experts, out, in, kh, kw], are separate filters.
+
+    Raises:
+        ShapeError: weight has no filter dimension, or no element.
+    """
+    if weight.ndim < 2 or weight.numel() == 0:
+        raise ShapeError(
+            f"weight: at least [out, in] without an empty dimension is needed, but got {list(weight.shape)}; "
+            "pass [..., out, in, kh, kw] or [out, in]"
+        )
+    return tuple(range(-min(3, weight.ndim - 1), 0))
+
+
+def at_binary_magnitude(latent: Tensor, binary: Tensor) -> Tensor:
+    """Return the latent weights, each filter scaled to the mean magnitude of its binary form.
+
+    Training with real weights before binary ones uses this, so that binarizing changes the
+    direction of a filter but not the size of its output. The factor counts as constant in the
+    backward pass, and is 1 for a binarizer that keeps the magnitude, as `xnor` does.
+
+    Args:
+        latent: weights [..., out, in, kh, kw].
+        binary: their binarized values, same shape.
+    """
+    dims = filter_dims(latent)
+    tiny = 1e-12  # a filter of zeros stays zero
+    size = latent.detach().abs().mean(dims, keepdim=True).clamp_min(tiny)
+    return latent * (binary.detach().abs().mean(dims, keepdim=True) / size)

@@ -1,0 +1,141 @@
+"""A convolution that binarizes its weights, or its weights and its input."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnas.binarize import WeightBinarizer, activation_binarizer, at_binary_magnitude, filter_dims, weight_binarizer
+from bnas.errors import SpecError
+
+
+class BinaryConv(nn.Module):
+    """y = alpha * conv(binarize(x), binarize(weight)), with a learned alpha for each output channel.
+
+    Precision `real` is a plain convolution without alpha, `weight` binarizes the weights only,
+    `binary` the weights and the input. The input is padded by kernel // 2 after it is binarized.
+
+    Attributes:
+        weight: latent weights [out, in / groups, kernel, kernel].
+        alpha: output scales [out], in the unit of weight; None when precision is `real`.
+        real_weights: compute with the latent weights, at the magnitude of their binary form;
+            for the first stage of training, where only activations are binary.
+
+    Args:
+        kernel: side in pixels, odd.
+        precision: `real`, `weight` or `binary`.
+        weights: name of a weight binarizer, or `pkg.mod:attr`.
+        activations: name of an activation binarizer, or `pkg.mod:attr`.
+        pad_value: what surrounds a binary input: -1, 0 or +1; other precisions pad with 0.
+    Raises:
+        SpecError: the kernel is even, groups do not divide the channels, or a pad_value or precision is not allowed.
+        LookupFailed: a binarizer has no such name.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        precision: str = "binary",
+        weights: str = "xnor",
+        activations: str = "sign",
+        pad_value: int = 0,
+    ) -> None:
+        super().__init__()
+        check_conv(in_channels, out_channels, kernel, stride, groups, precision, pad_value)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel, self.stride, self.groups = kernel, stride, groups
+        self.precision, self.weights, self.activations = precision, weights, activations
+        self.pad_value = pad_value
+        self.binarize_weight = weight_binarizer(weights)
+        self.binarize_input = activation_binarizer(activations)
+        self.real_weights = False
+        self.weight = nn.Parameter(fresh_latent(out_channels, in_channels // groups, kernel, kernel))
+        self.alpha = None if precision == "real" else nn.Parameter(fresh_alpha(self.weight, self.binarize_weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, in, height, width] -> [batch, out, ceil(height / stride), ceil(width / stride)]."""
+        if self.precision == "binary":
+            x = self.binarize_input(x)
+        # alpha on the weights, not on the output: the same product, on far fewer numbers.
+        weight = effective_weight(self.weight, self.alpha, self.binarize_weight, real_weights=self.real_weights)
+        return padded_conv(x, weight, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
+
+    def extra_repr(self) -> str:
+        return describe_conv(self)
+
+
+def check_conv(
+    in_channels: int, out_channels: int, kernel: int, stride: int, groups: int, precision: str, pad_value: int
+) -> None:
+    """Raise SpecError unless the arguments describe a convolution that can be built and exported."""
+    if min(in_channels, out_channels, kernel, stride, groups) < 1:
+        raise SpecError(
+            "convolution: channels, kernel, stride and groups must be positive, but got "
+            f"{in_channels=}, {out_channels=}, {kernel=}, {stride=}, {groups=}"
+        )
+    if kernel % 2 == 0:
+        raise SpecError(f"convolution: kernel must be odd, so that padding by half of it is even, but got {kernel}")
+    if in_channels % groups or out_channels % groups:
+        raise SpecError(
+            f"convolution: groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}; "
+            "choose a common divisor"
+        )
+    if precision not in ("real", "weight", "binary"):
+        raise SpecError(f"convolution: precision must be real, weight or binary, but got {precision!r}")
+    if pad_value not in ((-1, 0, 1) if precision == "binary" else (0,)):
+        raise SpecError(
+            f"convolution: pad_value must be -1, 0 or 1 for a binary input and 0 for a real one, "
+            f"but got {pad_value} with precision {precision!r}"
+        )
+
+
+def fresh_latent(*shape: int) -> Tensor:
+    """Return new latent weights [..., out, in, kh, kw]: normal, variance 1 / fan-in, four deviations below 1 at most.
+
+    Beyond 1 the straight-through gradient is zero, and a weight that starts there never moves.
+    """
+    return torch.randn(*shape) * min(math.prod(shape[-3:]) ** -0.5, 0.25)
+
+
+def fresh_alpha(latent: Tensor, binarize: WeightBinarizer) -> Tensor:
+    """Return the output scales [out] for which binarizing the weights keeps their mean magnitude."""
+    with torch.no_grad():
+        dims = filter_dims(latent)
+        ratio = latent.abs().mean(dims) / binarize(latent).dense().abs().mean(dims)
+    return ratio.reshape(-1, latent.shape[-4]).mean(0)
+
+
+def effective_weight(latent: Tensor, alpha: Tensor | None, binarize: WeightBinarizer, *, real_weights: bool) -> Tensor:
+    """Return the weights that the convolution computes with, alpha included, in the shape of latent.
+
+    Args:
+        latent: [..., out, in, kh, kw].
+        alpha: output scales [out], or None for a real layer, which computes with the latent weights.
+    """
+    if alpha is None:
+        return latent
+    values = binarize(latent).dense()
+    if real_weights:
+        values = at_binary_magnitude(latent, values)
+    return values * alpha.view(-1, 1, 1, 1)
+
+
+def padded_conv(x: Tensor, weight: Tensor, *, stride: int, groups: int, pad_value: int) -> Tensor:
+    """Convolve after surrounding the images with half a kernel of pad_value."""
+    half = weight.shape[-1] // 2
+    if pad_value and half:
+        x, half = F.pad(x, (half,) * 4, value=float(pad_value)), 0
+    return F.conv2d(x, weight, stride=stride, padding=half, groups=groups)
+
+
+def describe_conv(conv: nn.Module) -> str:
+    """Return what `print(module)` shows of a convolution, in the words of its constructor."""
+    names = ("kernel", "stride", "groups", "precision", "weights", "activations", "pad_value")
+    settings = ", ".join(f"{name}={getattr(conv, name)!r}" for name in names)
+    return f"{conv.in_channels}, {conv.out_channels}, {settings}"

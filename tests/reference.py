@@ -1,0 +1,60 @@
+"""Naive versions of clever code, written from the formulas, for tests to compare with."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bnas.binarize import BinaryWeight
+
+
+def naive_sign(value: Tensor) -> Tensor:
+    """Return +1 where value >= 0, else -1; gradient 1 where |value| < 1, else 0, by plain autograd."""
+    signs = torch.where(value.detach() >= 0, torch.ones_like(value), -torch.ones_like(value))
+    inside = torch.where(value.detach().abs() < 1, value, value.detach())
+    return signs + (inside - inside.detach())
+
+
+def per_image_conv(x: Tensor, weight: Tensor, *, stride: int, groups: int, pad_value: float) -> Tensor:
+    """Convolve image b with its own filters.
+
+    Args:
+        x: [batch, in, height, width], not yet padded.
+        weight: [batch, out, in / groups, k, k].
+    """
+    k = weight.shape[-1]
+    x = F.pad(x, (k // 2,) * 4, value=pad_value)
+    windows = x.unfold(2, k, stride).unfold(3, k, stride)  # [batch, in, height, width, k, k]
+    windows = windows.unflatten(1, (groups, -1))
+    filters = weight.unflatten(1, (groups, -1))
+    return torch.einsum("bgchwij,bgocij->bgohw", windows, filters).flatten(1, 2)
+
+
+def naive_expert_conv(
+    x: Tensor,
+    weight: Tensor,
+    alpha: Tensor | None,
+    gate_weight: Tensor,
+    gate_bias: Tensor,
+    *,
+    binarize_weight: Callable[[Tensor], BinaryWeight] | None,
+    binarize_input: Callable[[Tensor], Tensor] | None,
+    stride: int,
+    groups: int,
+    pad_value: float,
+) -> Tensor:
+    """Expert convolution with every image's own latent filters: theta_b = sum over n of phi[b, n] * weight[n].
+
+    phi is one-hot forward and softmax backward; autograd does the rest.
+    """
+    share = torch.softmax(x.mean((2, 3)) @ gate_weight.T + gate_bias, dim=1)
+    one_hot = F.one_hot(share.argmax(1), len(weight)).to(x.dtype)
+    phi = one_hot + (share - share.detach())
+    theta = torch.einsum("bn,nocij->bocij", phi, weight)
+    filters = theta if binarize_weight is None else binarize_weight(theta).dense()
+    if alpha is not None:
+        filters = alpha.view(-1, 1, 1, 1) * filters
+    if binarize_input is not None:
+        x = binarize_input(x)
+    return per_image_conv(x, filters, stride=stride, groups=groups, pad_value=pad_value)

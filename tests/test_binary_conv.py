@@ -1,0 +1,104 @@
+import pytest
+import torch
+from reference import naive_sign, per_image_conv
+from torch import Tensor, nn
+
+from bnas.errors import LookupFailed, SpecError
+from bnas.layers.binary_conv import BinaryConv
+
+
+def naive(conv: BinaryConv, x: Tensor) -> Tensor:
+    if conv.precision == "binary":
+        x = naive_sign(x)
+    filters = conv.weight
+    if conv.alpha is not None:
+        scale = conv.weight.detach().abs().mean((1, 2, 3), keepdim=True) if conv.weights == "xnor" else 1
+        filters = conv.alpha.view(-1, 1, 1, 1) * scale * naive_sign(conv.weight)
+    many = filters.expand(len(x), *filters.shape)
+    return per_image_conv(x, many, stride=conv.stride, groups=conv.groups, pad_value=conv.pad_value)
+
+
+@pytest.mark.parametrize("precision", ["real", "weight", "binary"])
+@pytest.mark.parametrize("weights", ["sign", "xnor"])
+@pytest.mark.parametrize("settings", [{}, {"groups": 3, "stride": 2}, {"kernel": 1}, {"kernel": 5, "stride": 2}])
+def test_equals_the_formula(precision: str, weights: str, settings: dict) -> None:
+    torch.manual_seed(0)
+    conv = BinaryConv(6, 12, precision=precision, weights=weights, **settings).double()
+    for pad_value in (-1, 0, 1) if precision == "binary" else (0,):
+        conv.pad_value = pad_value
+        results = []
+        for way in (conv, lambda x: naive(conv, x)):
+            conv.zero_grad()
+            x = torch.randn(3, 6, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+            y = way(x.requires_grad_())
+            y.sin().sum().backward()
+            results.append([y, x.grad, *(parameter.grad for parameter in conv.parameters())])
+        for actual, expected in zip(*results, strict=True):
+            assert torch.allclose(actual, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("weights", ["sign", "xnor"])
+def test_binarizing_keeps_the_size_of_the_output(weights: str) -> None:
+    torch.manual_seed(0)
+    conv = BinaryConv(64, 64, weights=weights)
+    x = torch.randn(4, 64, 8, 8)
+    binary = conv(x)
+    conv.real_weights = True
+    real = conv(x)
+    # Equal mean magnitudes; for normal latents the deviations then differ by sqrt(pi / 2) = 1.25.
+    assert real.std().item() == pytest.approx(1.25 * binary.std().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("weights", ["sign", "xnor"])
+def test_alpha_starts_at_the_latent_magnitude(weights: str) -> None:
+    torch.manual_seed(0)
+    conv = BinaryConv(8, 16, weights=weights)
+    in_use = conv.alpha.view(-1, 1, 1, 1) * conv.binarize_weight(conv.weight).dense()
+    assert torch.allclose(in_use.abs().mean((1, 2, 3)), conv.weight.abs().mean((1, 2, 3)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 1, 3), (256, 256, 3)])
+def test_latent_weights_start_inside_the_clip(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    into, out, kernel = shape
+    assert BinaryConv(into, out, kernel=kernel).weight.abs().max() < 1
+
+
+def test_real_layer_has_no_alpha() -> None:
+    conv = BinaryConv(4, 8, precision="real")
+    assert conv.alpha is None
+    assert [name for name, _ in conv.named_parameters()] == ["weight"]
+
+
+def test_padding_is_part_of_the_image() -> None:
+    conv = BinaryConv(1, 1, weights="sign", pad_value=-1)
+    with torch.no_grad():
+        conv.weight.fill_(0.5)
+        conv.alpha.fill_(1)
+    y = conv(torch.full((1, 1, 3, 3), 0.2))
+    assert y[0, 0, 1, 1].item() == 9
+    assert y[0, 0, 0, 0].item() == 4 - 5
+
+
+def test_output_is_half_the_input_rounded_up() -> None:
+    assert BinaryConv(2, 2, stride=2)(torch.randn(1, 2, 7, 4)).shape == (1, 2, 4, 2)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"kernel": 2}, {"groups": 4}, {"stride": 0}, {"precision": "ternary"}, {"pad_value": 2}, {"pad_value": 0.5}],
+)
+def test_impossible_arguments_are_refused(bad: dict) -> None:
+    with pytest.raises(SpecError):
+        BinaryConv(6, 12, **bad)
+
+
+@pytest.mark.parametrize("bad", [{"weights": "xnro"}, {"activations": "sing"}])
+def test_unknown_binarizer_is_named(bad: dict) -> None:
+    with pytest.raises(LookupFailed, match="did you mean"):
+        BinaryConv(6, 12, **bad)
+
+
+def test_description_names_what_it_was_built_from() -> None:
+    text = repr(nn.Sequential(BinaryConv(6, 12, stride=2)))
+    assert "BinaryConv(6, 12, kernel=3, stride=2, groups=1, precision='binary', weights='xnor'" in text
