@@ -1,0 +1,149 @@
+"""Planned layers -> what a network costs; budgets over it.
+
+Counted as the literature counts: MACs of convolutions and linear layers. Batch norm, activations, bias, pooling and
+adds are not counted. OPs = FLOPs + BOPs / 64.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Self
+
+from bnas.errors import SpecError
+from bnas.lookup import unknown
+from bnas.plan import PlannedLayer
+
+BOPS_PER_OP = 64
+QUANTITIES = ("ops", "bops", "flops", "bytes")
+NOT_COUNTED = "batch norm, activations, bias, pooling and adds are not counted"
+
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(k|M|G|KiB|MiB|GiB)?", re.ASCII)
+
+
+class Cost(NamedTuple):
+    """What a network, or a part of it, costs for one image."""
+
+    bops: int  # MACs between a binary input and a binary weight
+    flops: int  # all other MACs
+    bytes: int  # packed weights, scales and folded batch norm
+    parameters: int  # weights of all experts, and the real values beside them
+
+    @property
+    def ops(self) -> float:
+        """FLOPs + BOPs / 64."""
+        return self.flops + self.bops / BOPS_PER_OP
+
+    def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
+        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def as_dict(self) -> dict[str, float]:
+        """Return every quantity by name, ops first."""
+        return {"ops": self.ops, **self._asdict()}
+
+
+def cost(layers: Iterable[PlannedLayer]) -> Cost:
+    """Return what layers cost together."""
+    bops = flops = size = parameters = 0
+    for layer in layers:
+        bops += layer.bops
+        flops += layer.flops
+        size += layer.bytes
+        parameters += layer.weights + layer.real_values
+    return Cost(bops, flops, size, parameters)
+
+
+class Limit(NamedTuple):
+    """The least and the most that a quantity may be."""
+
+    at_least: float
+    at_most: float
+
+    def excess(self, value: float) -> float:
+        """Return by which share a value lies outside; 0 inside."""
+        if value > self.at_most:
+            return value / self.at_most - 1 if self.at_most else math.inf
+        return self.at_least / max(value, 1) - 1 if value < self.at_least else 0.0
+
+    def __str__(self) -> str:
+        low, high = f">= {show(self.at_least)}", f"<= {show(self.at_most)}"
+        if self.at_most == math.inf:
+            return low
+        return f"{low} and {high}" if self.at_least else high
+
+
+class Budget(NamedTuple):
+    """Limits by quantity; a network fits if it keeps all of them. An empty budget admits everything."""
+
+    limits: tuple[tuple[str, Limit], ...] = ()
+
+    @classmethod
+    def parse(cls, items: Iterable[str] | Mapping[str, str | int | float], *, source: str = "--budget") -> Self:
+        """Return the budget of `ops=3M`, `bytes=20k` (at most) or `ops=1M..3M` (between).
+
+        Raises:
+            SpecError: not of this form, an unknown quantity, one given twice, or a lower limit over the upper.
+        """
+        pairs = list(items.items()) if isinstance(items, Mapping) else [_pair(item, source) for item in items]
+        limits: dict[str, Limit] = {}
+        for name, text in pairs:
+            if name not in QUANTITIES:
+                raise SpecError(f"{source}: {unknown(name, QUANTITIES, what='quantity').split(', or give')[0]}")
+            if name in limits:
+                raise SpecError(f"{source}: {name} is given twice; give one limit for it")
+            limits[name] = _limit(name, str(text), source)
+        return cls(tuple(sorted(limits.items(), key=lambda item: QUANTITIES.index(item[0]))))
+
+    def excess(self, cost: Cost) -> float:
+        """Return how far a cost lies outside, as shares summed over the limits; 0 if it fits."""
+        return sum(limit.excess(getattr(cost, name)) for name, limit in self.limits)
+
+    def admits(self, cost: Cost) -> bool:
+        """Say whether a cost keeps every limit."""
+        return all(limit.at_least <= getattr(cost, name) <= limit.at_most for name, limit in self.limits)
+
+    def as_dict(self) -> dict[str, str]:
+        """Return each quantity's limit in the form that `parse` takes."""
+        return {
+            name: f"{limit.at_least:g}..{limit.at_most:.17g}" if limit.at_least else f"{limit.at_most:.17g}"
+            for name, limit in self.limits
+        }
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {limit}" for name, limit in self.limits) or "no limit"
+
+
+def amount(text: str, *, source: str) -> float:
+    """Return the number that `3M`, `20k`, `1.5G`, `64KiB` or `1000` writes."""
+    match = _AMOUNT.fullmatch(text.strip())
+    if not match or float(match[1]) == 0:
+        raise SpecError(
+            f"{source}: {text!r} is not an amount; write a positive number with k, M, G, KiB or MiB, as in 3M"
+        )
+    return float(match[1]) * _FACTORS[match[2] or ""]
+
+
+def show(value: float) -> str:
+    """Return an amount as people read it: 2.95M, 512, 17.3k."""
+    for factor, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def _pair(item: str, source: str) -> tuple[str, str]:
+    name, equals, text = item.partition("=")
+    if not equals:
+        raise SpecError(f"{source}: {item!r} must be QUANTITY=AMOUNT, as in ops=3M")
+    return name.strip(), text
+
+
+def _limit(name: str, text: str, source: str) -> Limit:
+    low, dots, high = text.partition("..")
+    where = f"{source} {name}"
+    if not dots:
+        return Limit(0.0, amount(text, source=where))
+    limit = Limit(amount(low, source=where), amount(high, source=where) if high.strip() else math.inf)
+    if limit.at_least > limit.at_most:
+        raise SpecError(f"{where}: lower <= upper must hold, but got {text!r}; swap them")
+    return limit

@@ -1,0 +1,78 @@
+"""A name from YAML or the command line -> the object it names: an entry of a literal dict, or `pkg.mod:attr`."""
+
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bnas.errors import LookupFailed
+
+T = TypeVar("T")
+
+
+def find(name: str, table: Mapping[str, T], *, what: str) -> T:
+    """Return `table[name]`, or the object that `pkg.mod:attr` or `file.py:attr` names.
+
+    Args:
+        name: an entry of the table, or a reference with a colon.
+        table: the known names.
+        what: the kind of thing sought, for the message ("sampler", "weight binarizer").
+    Raises:
+        LookupFailed: nothing has this name; the message lists what has.
+    """
+    if name in table:
+        return table[name]
+    if ":" in name:
+        found: T = load_reference(name, what=what)
+        return found
+    raise LookupFailed(unknown(name, table, what=what))
+
+
+def unknown(name: str, known: Iterable[str], *, what: str) -> str:
+    """Say that a name is not known, with the nearest known one and all the others."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{what} {name!r} is not known; {guess}choose from {', '.join(names)}, or give pkg.mod:attr or file.py:attr"
+
+
+def load_reference(reference: str, *, what: str) -> Any:
+    """Return the object that `pkg.mod:attr` or `path/to/file.py:attr` names.
+
+    Importing runs the named code: give only files that you trust.
+
+    Raises:
+        LookupFailed: the file, the module or the attribute does not exist, or fails to import.
+    """
+    where, _, attribute = reference.rpartition(":")
+    if not where or not attribute:
+        raise LookupFailed(f"{what} {reference!r}: a reference is pkg.mod:attr or file.py:attr, with both parts")
+    module = _from_file(Path(where), what) if where.endswith(".py") else _from_module(where, what)
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        near = difflib.get_close_matches(attribute, public, n=3) or public[:8]
+        raise LookupFailed(f"{what} {reference!r}: {where} has no {attribute!r}; it has {', '.join(near)}")
+    return getattr(module, attribute)
+
+
+def _from_file(path: Path, what: str) -> Any:
+    if not path.is_file():
+        raise LookupFailed(f"{what}: {path} does not exist; give the path of a Python file, as in model.py:build")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise LookupFailed(f"{what}: {path} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        raise LookupFailed(f"{what}: {path} fails to import: {type(problem).__name__}: {problem}") from problem
+    return module
+
+
+def _from_module(name: str, what: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as problem:
+        raise LookupFailed(f"{what}: module {name!r} fails to import: {type(problem).__name__}: {problem}") from problem

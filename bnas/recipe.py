@@ -1,0 +1,94 @@
+"""How to train: stages, rates, distillation, and the settings of a whole search. Frozen, torch-free."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from bnas.spec import Spec
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Distillation(Spec):
+    """How much the stage before teaches this one.
+
+    logits: weight of KL(teacher || student) at `temperature`; attention: weight of the squared difference of
+    L2-normalised mean-square activation maps after each stage.
+    Source: Bulat et al., arXiv:2010.03558, section 4; Martinez et al., Real-to-Binary, 2020.
+    """
+
+    logits: NonNegative = 1.0
+    attention: NonNegative = 0.0
+    temperature: PositiveFloat = 1.0
+
+
+class Stage(Spec):
+    """One stage of training: which parts are binary, for how long, at which rate."""
+
+    epochs: PositiveInt
+    weights: Literal["real", "binary"] = "binary"  # binary activations stay binary in both
+    experts: Literal["first", "all"] = "all"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    rate: PositiveFloat = 1e-3
+    warmup: Share = 0.02  # share of the stage's steps over which the rate rises
+    weight_decay: NonNegative = 0.0  # on real weights; latent weights behind binary ones get none
+    label_smoothing: Share = 0.0
+    distill: Distillation | None = None
+
+
+class Recipe(Spec):
+    """Stages in order; each starts from the weights of the one before, which may teach it."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    batch: PositiveInt = 128
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages."""
+        return sum(stage.epochs for stage in self.stages)
+
+
+class SupernetRecipe(Spec):
+    """How the shared weights are trained.
+
+    single: one fairly drawn sub-network a step. sandwich: the largest sub-network with real weights learns the labels
+    and teaches the smallest and two drawn ones with binary weights.
+    """
+
+    mode: Literal["single", "sandwich"] = "single"
+    epochs: PositiveInt = 40
+    one_expert: Share = 0.25  # share of the epochs with one expert, copied to all when it ends
+    batch: PositiveInt = 128
+    rate: PositiveFloat = 2e-3
+    warmup: Share = 0.02
+    weight_decay: NonNegative = 0.0
+    label_smoothing: Share = 0.0
+
+
+class Scoring(Spec):
+    """How many training images set a candidate's batch norm, and in which batches it is scored."""
+
+    recalibration_images: PositiveInt = 2000
+    validation_images: PositiveInt = 10_000
+    batch: PositiveInt = 500
+
+
+class Retraining(Spec):
+    """How the best candidates are trained alone: all start, the worse half stops at each of the `halvings`."""
+
+    top: PositiveInt = 3
+    halvings: tuple[Share, ...] = (0.3, 0.6)  # shares of the last stage's epochs
+    recipe: Recipe = Recipe(stages=(Stage(epochs=20),))
+
+
+class SearchSettings(Spec):
+    """What a space file may carry, so that `bnas search SPACE --data D` is a whole command."""
+
+    budget: dict[str, str | int | float] = Field(default_factory=dict)
+    trials: PositiveInt = 200  # paid evaluations
+    sampler: str = "evolution"
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training images held out
+    supernet: SupernetRecipe = SupernetRecipe()
+    scoring: Scoring = Scoring()
+    retrain: Retraining = Retraining()

@@ -1,0 +1,182 @@
+"""The shared weights of blocks: the largest of each kind, and the slices that one block takes of them."""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bnas.arch import BlockSpec
+from bnas.binarize import weight_binarizer
+from bnas.layers.binary_conv import fresh_alpha, fresh_latent
+from bnas.plan import narrowed, squeezed
+from bnas.space import SearchSpace
+
+Tensors = dict[str, Tensor]
+Pairs = list[tuple[int, int]]  # (in, out) channels that occur
+
+
+class SharedBlock(nn.Module):
+    """The shared weights of one block: its unit, and the unit that mixes groups where the space has any."""
+
+    def __init__(self, space: SearchSpace, stage: int, pairs: Pairs, *, first: bool) -> None:
+        super().__init__()
+        choices = space.stages[stage]
+        self.main = SharedUnit(space, stage, pairs, choices.kernel, choices.groups)
+        self.shortcut = SharedShortcut(space, pairs, choices.stride) if first else None
+        grouped = any(groups > 1 for groups in choices.groups)
+        widths = [(width, width) for width in choices.width]
+        self.mix = SharedUnit(space, stage, widths, (1,), (1,)) if grouped else None
+
+    def slices(self, block: BlockSpec) -> Tensors:
+        """Return the parameters and buffers of a plain block, by its names."""
+        tensors = prefixed("main", self.main.slices(block))
+        if self.shortcut is not None and (block.in_channels != block.out_channels or block.stride > 1):
+            tensors |= prefixed("main.shortcut", self.shortcut.slices(block))
+        if block.groups > 1:
+            assert self.mix is not None
+            mix = block._replace(in_channels=block.out_channels, kernel=1, stride=1, groups=1)
+            tensors |= prefixed("mix", self.mix.slices(mix))
+        return tensors
+
+
+class SharedUnit(nn.Module):
+    """The shared weights of one unit: [experts, out, in, kernel, kernel], and what stands beside them.
+
+    Batch norm is kept apart for each precision and input width; alpha for each shape, because the scale of what it
+    multiplies depends on the fan-in.
+    """
+
+    def __init__(
+        self, space: SearchSpace, stage: int, pairs: Pairs, kernels: tuple[int, ...], groups: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        choices = space.stages[stage]
+        ins, outs = (max(channels) for channels in zip(*pairs, strict=True))
+        experts, kernel = max(choices.experts), max(kernels)
+        self.weight = nn.Parameter(fresh_latent(experts, outs, ins, kernel, kernel))
+        self.gate = nn.Linear(ins, experts) if experts > 1 else None
+        for count in choices.experts:
+            self.register_buffer(f"usage_{count}", torch.full((count,), 1 / count))
+        norms = itertools.product(choices.precision, sorted({i for i, _ in pairs}))
+        self.norms = nn.ModuleDict({key(precision, width): nn.BatchNorm2d(width) for precision, width in norms})
+        binarize, largest = weight_binarizer(space.binarizers.weight), math.prod(self.weight.shape[2:])
+        self.alphas = nn.ParameterDict()
+        for precision, (i, o), g, k in itertools.product(choices.precision, pairs, groups, kernels):
+            alpha = torch.ones(o) if precision == "real" else fresh_alpha(self.weight[:, :o].detach(), binarize)
+            self.alphas[key(precision, i, o, g, k)] = nn.Parameter(alpha * math.sqrt(largest / (i // g * k * k)))
+        self.slope = nn.Parameter(torch.full((outs,), 0.25))
+        self.excite = SharedExcite(ins, outs) if space.squeeze_excite else None
+
+    def slices(self, unit: BlockSpec) -> Tensors:
+        """Return the parameters and buffers of a plain unit but for its shortcut, by its names."""
+        ins, outs, experts = unit.in_channels, unit.out_channels, unit.experts
+        weight = centre(self.weight[:experts, :outs, :ins], unit.kernel)
+        if unit.groups > 1:
+            weight = block_diagonal(weight, unit.groups)
+        if experts == 1:
+            weight = weight[0]
+        alpha = self.alphas[key(unit.precision, ins, outs, unit.groups, unit.kernel)]
+        tensors = prefixed("norm", own(self.norms[key(unit.precision, ins)]))
+        if unit.precision == "real":  # a real layer has no alpha of its own
+            tensors["conv.weight"] = weight * alpha.view(-1, 1, 1, 1)
+        else:
+            tensors |= {"conv.weight": weight, "conv.alpha": alpha}
+        if experts > 1:
+            assert self.gate is not None
+            tensors["conv.gate.weight"] = self.gate.weight[:experts, :ins]
+            tensors["conv.gate.bias"] = self.gate.bias[:experts]
+            tensors["conv.usage"] = getattr(self, f"usage_{experts}")
+        if self.excite is not None:
+            tensors |= prefixed("excite", self.excite.slices(unit))
+        tensors["act.weight"] = self.slope[:outs]
+        return tensors
+
+
+class SharedExcite(nn.Module):
+    """The shared weights of squeeze-excite."""
+
+    def __init__(self, ins: int, outs: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(ins, squeezed(outs), bias=False)
+        self.expand = nn.Linear(squeezed(outs), outs, bias=False)
+
+    def slices(self, unit: BlockSpec) -> Tensors:
+        """Return the weights that a plain module of this unit's widths takes."""
+        hidden = squeezed(unit.out_channels)
+        return {
+            "squeeze.weight": self.squeeze.weight[:hidden, : unit.in_channels],
+            "expand.weight": self.expand.weight[: unit.out_channels, :hidden],
+        }
+
+
+class SharedShortcut(nn.Module):
+    """The shared weights of the shortcut round the first unit of a stage; `repeat` has none."""
+
+    def __init__(self, space: SearchSpace, pairs: Pairs, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.kind, self.reduction = space.shortcut.kind, space.shortcut.reduction
+        ins, outs = (max(channels) for channels in zip(*pairs, strict=True))
+        needed = [(i, o) for i, o in pairs if i != o or max(strides) > 1]
+        if self.kind == "conv":
+            self.conv = nn.Conv2d(ins, outs, 1, bias=False)
+        elif self.kind == "bottleneck":
+            hidden = narrowed(ins, self.reduction)
+            self.reduce, self.expand = nn.Conv2d(ins, hidden, 1, bias=False), nn.Conv2d(hidden, outs, 1, bias=False)
+            self.reduce_slope = nn.Parameter(torch.full((hidden,), 0.25))
+            self.expand_slope = nn.Parameter(torch.full((outs,), 0.25))
+            middles = sorted({i for i, _ in needed})
+            self.reduce_norms = nn.ModuleDict({key(i): nn.BatchNorm2d(narrowed(i, self.reduction)) for i in middles})
+        if self.kind != "repeat":
+            self.norms = nn.ModuleDict({key(*pair): nn.BatchNorm2d(pair[1]) for pair in needed})
+
+    def slices(self, unit: BlockSpec) -> Tensors:
+        """Return the parameters and buffers of a plain shortcut, by its names."""
+        ins, outs = unit.in_channels, unit.out_channels
+        if self.kind == "repeat":
+            return {}
+        norm = own(self.norms[key(ins, outs)])
+        if self.kind == "conv":
+            return {"conv.weight": self.conv.weight[:outs, :ins]} | prefixed("norm", norm)
+        hidden = narrowed(ins, self.reduction)
+        tensors = {
+            "reduce.conv.weight": self.reduce.weight[:hidden, :ins],
+            "reduce.act.weight": self.reduce_slope[:hidden],
+            "expand.conv.weight": self.expand.weight[:outs, :hidden],
+            "expand.act.weight": self.expand_slope[:outs],
+        }
+        return tensors | prefixed("reduce.norm", own(self.reduce_norms[key(ins)])) | prefixed("expand.norm", norm)
+
+
+def block_diagonal(weight: Tensor, groups: int) -> Tensor:
+    """Return a grouped convolution's weight: the blocks on the diagonal of a dense one.
+
+    Args:
+        weight: [experts, out, in, kernel, kernel].
+    Returns: [experts, out, in / groups, kernel, kernel].
+    """
+    experts, outs, ins, kernel, _ = weight.shape
+    blocks = weight.reshape(experts, groups, outs // groups, groups, ins // groups, kernel, kernel)
+    diagonal = blocks.diagonal(dim1=1, dim2=3)  # [experts, out / groups, in / groups, kernel, kernel, groups]
+    return diagonal.movedim(-1, 1).reshape(experts, outs, ins // groups, kernel, kernel)
+
+
+def centre(weight: Tensor, kernel: int) -> Tensor:
+    """Return the middle kernel x kernel of a wider kernel."""
+    margin = (weight.shape[-1] - kernel) // 2
+    return weight[..., margin : margin + kernel, margin : margin + kernel] if margin else weight
+
+
+def key(*parts: object) -> str:
+    """Return the name of a variant; module names may not hold dots."""
+    return "_".join(map(str, parts))
+
+
+def own(module: nn.Module) -> Tensors:
+    """Return a module's parameters and buffers by name, not detached."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    """Return tensors with their names behind a prefix and a dot."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}

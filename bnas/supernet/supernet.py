@@ -1,0 +1,105 @@
+"""Shared weights for every architecture of a space.
+
+A sub-network is not a state of the supernet: `supernet(x, arch)` runs the ordinary network of `arch` over views of the
+shared weights, so `extract(arch)`, which copies the same views, gives the same logits by construction.
+"""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bnas.arch import Architecture, Stem
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.blocks import Network
+from bnas.layers.expert_conv import ExpertConv
+from bnas.network import build_stem
+from bnas.space import SearchSpace
+from bnas.supernet.shared import SharedBlock, SharedUnit, Tensors, key, own, prefixed
+from bnas.supernet.skeleton import Skeletons
+
+
+class Supernet(nn.Module):
+    """Weights for every architecture of a space: the largest of each kind, of which others take slices.
+
+    Shared by all: latent weights, gates, slopes, classifier. Kept apart: stems, for each width and kernel; batch norm,
+    for each precision and width; alpha, for each precision and shape.
+    Groups are the block-diagonal slices of one weight; a narrow kernel is the centre of a wide one.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        shapes = itertools.product(space.stem.width, space.stem.kernel)
+        self.stems = nn.ModuleDict({key(*shape): _stem(space, *shape) for shape in shapes})
+        before = space.stem.width
+        self.stages = nn.ModuleList()
+        for index, stage in enumerate(space.stages):
+            into = list(itertools.product(before, stage.width))
+            inside = [(width, width) for width in stage.width]
+            blocks = [
+                SharedBlock(space, index, inside if block else into, first=block == 0)
+                for block in range(max(stage.depth))
+            ]
+            self.stages.append(nn.ModuleList(blocks))
+            before = stage.width
+        self.head_norms = nn.ModuleDict({key(width): nn.BatchNorm2d(width) for width in before})
+        self.classifier = nn.Linear(max(before), space.classes)
+        self._skeletons = Skeletons()
+
+    def forward(self, images: Tensor, arch: Architecture, *, real_weights: bool = False) -> Tensor:
+        """Return the logits [batch, classes] of one sub-network.
+
+        Args:
+            images: [batch, channels, height, width].
+            arch: an architecture of the space, whose stages may also have one expert.
+            real_weights: compute with the latent weights, as the teacher of a sandwich step does.
+        """
+        skeleton = self._skeletons.network(arch).train(self.training)
+        for module in skeleton.modules():
+            if isinstance(module, BinaryConv | ExpertConv):
+                module.real_weights = real_weights
+        logits: Tensor = functional_call(skeleton, self.slices(arch), (images,))
+        return logits
+
+    @torch.no_grad()
+    def extract(self, arch: Architecture) -> Network:
+        """Return a plain network with copies of the weights that `arch` uses; it gives the same logits."""
+        network = self._skeletons.copy(arch)
+        for name, tensor in self.slices(arch).items():
+            owner, _, leaf = name.rpartition(".")
+            module = network.get_submodule(owner)
+            if leaf in module._buffers:
+                module._buffers[leaf] = tensor.clone()
+            else:
+                module._parameters[leaf] = nn.Parameter(tensor.clone())
+        return network.train(self.training)
+
+    def slices(self, arch: Architecture) -> Tensors:
+        """Return the parameters and buffers of a plain network of `arch`, by its names, as views where possible."""
+        tensors = prefixed("stem", own(self.stems[key(arch.stem.width, arch.stem.kernel)]))
+        for stage, blocks in enumerate(arch.blocks()):
+            shared = self.stages[stage]
+            assert isinstance(shared, nn.ModuleList)
+            for index, (block, weights) in enumerate(zip(blocks, shared, strict=False)):
+                assert isinstance(weights, SharedBlock)
+                tensors |= prefixed(f"stages.{stage}.{index}", weights.slices(block))
+        width = arch.stages[-1].width
+        tensors |= prefixed("head.norm", own(self.head_norms[key(width)]))
+        tensors["head.classifier.weight"] = self.classifier.weight[:, :width]
+        tensors["head.classifier.bias"] = self.classifier.bias
+        return tensors
+
+    @torch.no_grad()
+    def copy_first_expert(self) -> None:
+        """Give every expert the weights of the first, so that from here on only the gates tell them apart."""
+        for module in self.modules():
+            if isinstance(module, SharedUnit):
+                module.weight.copy_(module.weight[:1].expand_as(module.weight))
+
+
+def _stem(space: SearchSpace, width: int, kernel: int) -> nn.Module:
+    """Return the stem of one width and kernel; its stride is not in its weights."""
+    stem = Stem(kind=space.stem.kind, width=width, kernel=kernel, stride=space.stem.stride[0])
+    return build_stem(stem, space.input[0])
