@@ -4,9 +4,9 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from bnas.spec import Spec
+from bnas.spec import Flag, Spec, Whole, shown
 
 Precision = Literal["real", "weight", "binary"]
 """real: real input and weight; weight: real input, binary weight; binary: both binary."""
@@ -20,12 +20,13 @@ def _odd(kernel: int) -> int:
     return kernel
 
 
-Channels = Annotated[int, Field(ge=1, le=65536)]
-Side = Annotated[int, Field(ge=1, le=4096)]
-Kernel = Annotated[int, Field(ge=1, le=31), AfterValidator(_odd)]
-Stride = Annotated[int, Field(ge=1, le=8)]
-Depth = Annotated[int, Field(ge=1, le=64)]
-Experts = Annotated[int, Field(ge=1, le=64)]
+Channels = Annotated[Whole, Field(ge=1, le=65536)]
+Side = Annotated[Whole, Field(ge=1, le=4096)]
+Classes = Annotated[Whole, Field(ge=2, le=1_000_000)]
+Kernel = Annotated[Whole, Field(ge=1, le=31), AfterValidator(_odd)]
+Stride = Annotated[Whole, Field(ge=1, le=8)]
+Depth = Annotated[Whole, Field(ge=1, le=64)]
+Experts = Annotated[Whole, Field(ge=1, le=64)]
 
 
 class Stem(Spec):
@@ -58,7 +59,7 @@ class Shortcut(Spec):
     """
 
     kind: Literal["repeat", "conv", "bottleneck"] = "repeat"
-    reduction: PositiveInt = 4
+    reduction: Annotated[Whole, Field(ge=1)] = 4
 
 
 class Binarizers(Spec):
@@ -91,11 +92,11 @@ class StageSpec(Spec):
         rest = {key: value for key, value in data.items() if key != "depth"}
         precision = data.get("precision", "binary")
         depth = data.get("depth", 1)
-        if not isinstance(depth, int) or not 1 <= depth <= 64:
-            raise ValueError(f"depth must be a whole number from 1 to 64, but got {depth!r}")
+        if type(depth) is not int or not 1 <= depth <= 64:
+            raise ValueError(f"depth must be a whole number from 1 to 64, but got {shown(depth)}")
         if isinstance(precision, str):
             return rest | {"precision": [precision] * depth}
-        if len(precision) != depth:
+        if isinstance(precision, list | tuple) and len(precision) != depth:
             raise ValueError(f"depth={depth} and precision, with {len(precision)} entries, must agree; leave depth out")
         return rest
 
@@ -127,11 +128,11 @@ class Architecture(Spec):
     """
 
     input: tuple[Channels, Side, Side]
-    classes: Annotated[int, Field(ge=2, le=1_000_000)]
+    classes: Classes
     stem: Stem
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=32)]
     shortcut: Shortcut = Shortcut()
-    squeeze_excite: bool = False
+    squeeze_excite: Flag = False
     binarizers: Binarizers = Binarizers()
 
     @model_validator(mode="after")

@@ -12,13 +12,14 @@ from typing import NamedTuple, Self
 from bnas.errors import SpecError
 from bnas.lookup import unknown
 from bnas.plan import PlannedLayer
+from bnas.spec import shown
 
 BOPS_PER_OP = 64
 QUANTITIES = ("ops", "bops", "flops", "bytes")
 NOT_COUNTED = "batch norm, activations, bias, pooling and adds are not counted"
 
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(k|M|G|KiB|MiB|GiB)?", re.ASCII)
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(k|M|G|KiB|MiB|GiB)?", re.ASCII)
 
 
 class Cost(NamedTuple):
@@ -63,7 +64,12 @@ class Limit(NamedTuple):
         """Return by which share a value lies outside; 0 inside."""
         if value > self.at_most:
             return value / self.at_most - 1 if self.at_most else math.inf
-        return self.at_least / max(value, 1) - 1 if value < self.at_least else 0.0
+        return 1 - value / self.at_least if value < self.at_least else 0.0
+
+    def written(self) -> str:
+        """Return the limit in the form that `Budget.parse` takes, to the last digit."""
+        high = "" if self.at_most == math.inf else f"{self.at_most:.17g}"
+        return f"{self.at_least:.17g}..{high}" if self.at_least else high
 
     def __str__(self) -> str:
         low, high = f">= {show(self.at_least)}", f"<= {show(self.at_most)}"
@@ -104,10 +110,7 @@ class Budget(NamedTuple):
 
     def as_dict(self) -> dict[str, str]:
         """Return each quantity's limit in the form that `parse` takes."""
-        return {
-            name: f"{limit.at_least:g}..{limit.at_most:.17g}" if limit.at_least else f"{limit.at_most:.17g}"
-            for name, limit in self.limits
-        }
+        return {name: limit.written() for name, limit in self.limits}
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {limit}" for name, limit in self.limits) or "no limit"
@@ -116,25 +119,26 @@ class Budget(NamedTuple):
 def amount(text: str, *, source: str) -> float:
     """Return the number that `3M`, `20k`, `1.5G`, `64KiB` or `1000` writes."""
     match = _AMOUNT.fullmatch(text.strip())
-    if not match or float(match[1]) == 0:
+    value = float(match[1]) * _FACTORS[match[2] or ""] if match else math.nan
+    if not 0 < value < math.inf:
         raise SpecError(
-            f"{source}: {text!r} is not an amount; write a positive number with k, M, G, KiB or MiB, as in 3M"
+            f"{source}: {shown(text)} is not an amount; write a positive number with k, M, G, KiB or MiB, as in 3M"
         )
-    return float(match[1]) * _FACTORS[match[2] or ""]
+    return value
 
 
 def show(value: float) -> str:
     """Return an amount as people read it: 2.95M, 512, 17.3k."""
     for factor, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{suffix}"
+        if abs(value) >= 0.9995 * factor:  # three digits round it up to the factor
+            return f"{float(f'{value / factor:.3g}'):g}{suffix}"
     return f"{value:.3g}"
 
 
 def _pair(item: str, source: str) -> tuple[str, str]:
     name, equals, text = item.partition("=")
     if not equals:
-        raise SpecError(f"{source}: {item!r} must be QUANTITY=AMOUNT, as in ops=3M")
+        raise SpecError(f"{source}: {shown(item)} must be QUANTITY=AMOUNT, as in ops=3M")
     return name.strip(), text
 
 
@@ -145,5 +149,5 @@ def _limit(name: str, text: str, source: str) -> Limit:
         return Limit(0.0, amount(text, source=where))
     limit = Limit(amount(low, source=where), amount(high, source=where) if high.strip() else math.inf)
     if limit.at_least > limit.at_most:
-        raise SpecError(f"{where}: lower <= upper must hold, but got {text!r}; swap them")
+        raise SpecError(f"{where}: lower <= upper must hold, but got {shown(text)}; swap them")
     return limit

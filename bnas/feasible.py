@@ -14,13 +14,21 @@ Way = tuple[float, Stem, tuple[StageSpec, ...]]  # price so far and the choices 
 Ways = dict[tuple[int, Size], Way]  # the cheapest way to each (channels, size)
 
 _DRAWS = 50  # evenly drawn genotypes tried before one is repaired
-_REPAIRS = 20  # starts of the repair before a budget is called impossible
+_REPAIRS = 20  # draws that the repair starts from, before it starts from the cheapest networks
 _STEPS = 200  # moves of one repair
 
 
 def cost_of(space: SearchSpace, genes: Genes) -> Cost:
-    """Return what the architecture of a genotype costs."""
-    return cost(plan(space.architecture(genes)))
+    """Return what the architecture of a genotype costs: `cost(plan(...))`, with the sum of each part remembered."""
+    arch = space.architecture(genes)
+    part, size = _stem_cost(arch.stem, arch.input[0], arch.input[1:])
+    parts = [part]
+    for blocks in arch.blocks():
+        for block in blocks:
+            part, size = _block_cost(block, size)
+            parts.append(part)
+    parts.append(_head_cost(arch.stages[-1].width, arch.classes, size))
+    return Cost(*map(sum, zip(*parts, strict=True)))
 
 
 def sample_within(space: SearchSpace, budget: Budget, random: Random) -> Genes:
@@ -33,11 +41,12 @@ def sample_within(space: SearchSpace, budget: Budget, random: Random) -> Genes:
         genes = space.sample(random)
         if budget.admits(cost_of(space, genes)):
             return genes
-    for _ in range(_REPAIRS):
-        repaired = repair(space, genes, budget, random)
+    draws = (space.sample(random) for _ in range(_REPAIRS))
+    extremes = (space.genes(cheapest(space, name)) for name, _ in budget.limits)
+    for start in itertools.chain([genes], draws, extremes):
+        repaired = repair(space, start, budget, random)
         if repaired is not None:
             return repaired
-        genes = space.sample(random)
     raise BudgetError(impossible(space, budget))
 
 
@@ -62,12 +71,15 @@ def repair(space: SearchSpace, genes: Genes, budget: Budget, random: Random) -> 
 
 def impossible(space: SearchSpace, budget: Budget) -> str:
     """Say why nothing fits: for each quantity its limit and what the cheapest network of the space needs."""
-    needs = []
+    needs, proved = [], False
     for name, limit in budget.limits:
         least = getattr(cost(plan(cheapest(space, name))), name)
-        verdict = "cannot be kept" if least > limit.at_most else "can be kept alone"
+        kept = least <= limit.at_most
+        verdict = "can be kept alone" if kept else "cannot be kept"
         needs.append(f"{name} {limit} {verdict}: the smallest network needs {show(least)} ({least:.10g})")
-    return f"budget: no network of the space fits; {'; '.join(needs)}; raise the budget or offer smaller choices"
+        proved = proved or not kept
+    found, advice = ("fits", "raise") if proved else ("was found to fit", "widen")
+    return f"budget: no network of the space {found}; {'; '.join(needs)}; {advice} the budget or offer other choices"
 
 
 def cheapest(space: SearchSpace, quantity: str) -> Architecture:
@@ -80,8 +92,8 @@ def cheapest(space: SearchSpace, quantity: str) -> Architecture:
     stem = space.stem
     for width, kernel, stride in itertools.product(stem.width, stem.kernel, stem.stride):
         choice = Stem(kind=stem.kind, width=width, kernel=kernel, stride=stride)
-        layers, size = plan_stem(choice, space.input[0], (space.input[1], space.input[2]))
-        _keep(ways, (width, size), (getattr(cost(layers), quantity), choice, ()))
+        part, size = _stem_cost(choice, space.input[0], space.input[1:])
+        _keep(ways, (width, size), (getattr(part, quantity), choice, ()))
     for stage in space.stages:
         after: Ways = {}
         for (channels, size), (so_far, first, stages) in ways.items():
@@ -89,7 +101,7 @@ def cheapest(space: SearchSpace, quantity: str) -> Architecture:
                 _keep(after, (spec.width, out), (so_far + price, first, (*stages, spec)))
         ways = after
     _, first, stages = min(
-        ((price + getattr(cost(plan_head(width, space.classes, size)), quantity), first, stages)
+        ((price + getattr(_head_cost(width, space.classes, size), quantity), first, stages)
          for (width, size), (price, first, stages) in ways.items()),
         key=lambda way: way[0],
     )  # fmt: skip
@@ -119,7 +131,8 @@ def _stage_ways(
                     ins, width, kernel, step, groups, experts, choice,
                     space.shortcut, space.squeeze_excite, space.binarizers,
                 )  # fmt: skip
-                prices[choice], out = _block_price(block, here, quantity)
+                price, out = _block_cost(block, here)
+                prices[choice] = getattr(price, quantity)
             best = min(prices, key=lambda choice: prices[choice])
             precision.append(best)
             total, here, ins, step = total + prices[best], out, width, 1
@@ -130,7 +143,18 @@ def _stage_ways(
     return found
 
 
+@lru_cache(maxsize=4096)
+def _stem_cost(stem: Stem, channels: int, size: Size) -> tuple[Cost, Size]:
+    layers, out = plan_stem(stem, channels, size)
+    return cost(layers), out
+
+
 @lru_cache(maxsize=65536)
-def _block_price(block: BlockSpec, size: Size, quantity: str) -> tuple[float, Size]:
+def _block_cost(block: BlockSpec, size: Size) -> tuple[Cost, Size]:
     layers, out = plan_block("", block, size)
-    return getattr(cost(layers), quantity), out
+    return cost(layers), out
+
+
+@lru_cache(maxsize=4096)
+def _head_cost(width: int, classes: int, size: Size) -> Cost:
+    return cost(plan_head(width, classes, size))

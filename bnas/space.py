@@ -1,17 +1,19 @@
 """The allowed choices: sample, mutate, cross, contain, count and split architectures."""
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from bnas.arch import (
     Architecture,
     Binarizers,
     Channels,
+    Classes,
     Depth,
     Experts,
     Kernel,
@@ -25,7 +27,7 @@ from bnas.arch import (
 )
 from bnas.errors import SpecError
 from bnas.recipe import SearchSettings
-from bnas.spec import Spec
+from bnas.spec import Flag, Spec
 
 T = TypeVar("T")
 Genes = tuple[int, ...]
@@ -33,7 +35,7 @@ Genes = tuple[int, ...]
 
 def _listed(value: Any) -> Any:
     """Let people write one choice without brackets."""
-    return [value] if isinstance(value, int | str) else value
+    return [value] if isinstance(value, int | float | str) else value
 
 
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
@@ -42,7 +44,9 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
-Choices = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1, max_length=64)]
+Choices = Annotated[
+    tuple[T, ...], BeforeValidator(_listed), Field(min_length=1, max_length=64), AfterValidator(_distinct)
+]
 
 
 class StageChoices(Spec):
@@ -56,15 +60,6 @@ class StageChoices(Spec):
     stride: Choices[Stride] = (1,)
     precision: Choices[Precision] = ("binary",)  # chosen for each block on its own
 
-    @model_validator(mode="after")
-    def _each_choice_once(self) -> "StageChoices":
-        for name in type(self).model_fields:
-            try:
-                _distinct(getattr(self, name))
-            except ValueError as problem:
-                raise ValueError(f"{name}: {problem}") from problem
-        return self
-
 
 class StemChoices(Spec):
     """What may be chosen for the stem; its kind is fixed."""
@@ -73,6 +68,12 @@ class StemChoices(Spec):
     width: Choices[Channels]
     kernel: Choices[Kernel] = (3,)
     stride: Choices[Stride] = (1,)
+
+    @model_validator(mode="after")
+    def _every_stem_is_allowed(self) -> "StemChoices":
+        for width, kernel, stride in itertools.product(self.width, self.kernel, self.stride):
+            Stem(kind=self.kind, width=width, kernel=kernel, stride=stride)
+        return self
 
 
 class Dimension(NamedTuple):
@@ -90,11 +91,11 @@ class SearchSpace(Spec):
     """
 
     input: tuple[Channels, Side, Side]
-    classes: Annotated[int, Field(ge=2, le=1_000_000)]
+    classes: Classes
     stem: StemChoices
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=32)]
     shortcut: Shortcut = Shortcut()
-    squeeze_excite: bool = False
+    squeeze_excite: Flag = False
     binarizers: Binarizers = Binarizers()
     search: SearchSettings = SearchSettings()
 
@@ -112,16 +113,7 @@ class SearchSpace(Spec):
                             f"but width {wrong} is offered; choose groups from {allowed}"
                         )
             before = stage.width
-        for choice in self._stems():  # a stem that is not allowed is an error of the space, not of a sample
-            Stem.model_validate(choice)
         return self
-
-    def _stems(self) -> Iterator[dict[str, Any]]:
-        stem = self.stem
-        for width in stem.width:
-            for kernel in stem.kernel:
-                for stride in stem.stride:
-                    yield {"kind": stem.kind, "width": width, "kernel": kernel, "stride": stride}
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
@@ -260,11 +252,14 @@ class SearchSpace(Spec):
         return tuple(self._with(part, index, key, choice) for choice in getattr(whole, key))
 
     def _with(self, part: str, index: int, key: str, choice: Any) -> "SearchSpace":
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
         if part == "stem":
-            return self.model_copy(update={"stem": self.stem.model_copy(update={key: (choice,)})})
-        stages = list(self.stages)
-        stages[index] = stages[index].model_copy(update={key: (choice,)})
-        return self.model_copy(update={"stages": tuple(stages)})
+            fields["stem"] = self.stem.model_copy(update={key: (choice,)})
+        else:
+            stages = list(self.stages)
+            stages[index] = stages[index].model_copy(update={key: (choice,)})
+            fields["stages"] = tuple(stages)
+        return SearchSpace(**fields)  # not a copy, which would keep the dimensions of the whole
 
 
 _STEM_KEYS = ("width", "kernel", "stride")

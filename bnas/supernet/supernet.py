@@ -56,17 +56,14 @@ class Supernet(nn.Module):
             arch: an architecture of the space, whose stages may also have one expert.
             real_weights: compute with the latent weights, as the teacher of a sandwich step does.
         """
-        skeleton = self._skeletons.network(arch).train(self.training)
-        for module in skeleton.modules():
-            if isinstance(module, BinaryConv | ExpertConv):
-                module.real_weights = real_weights
+        skeleton = _with_weights(self._skeletons.network(arch), real=real_weights).train(self.training)
         logits: Tensor = functional_call(skeleton, self.slices(arch), (images,))
         return logits
 
     @torch.no_grad()
     def extract(self, arch: Architecture) -> Network:
         """Return a plain network with copies of the weights that `arch` uses; it gives the same logits."""
-        network = self._skeletons.copy(arch)
+        network = _with_weights(self._skeletons.copy(arch), real=False)
         for name, tensor in self.slices(arch).items():
             owner, _, leaf = name.rpartition(".")
             module = network.get_submodule(owner)
@@ -97,6 +94,14 @@ class Supernet(nn.Module):
         for module in self.modules():
             if isinstance(module, SharedUnit):
                 module.weight.copy_(module.weight[:1].expand_as(module.weight))
+
+
+def _with_weights(network: Network, *, real: bool) -> Network:
+    """Return the network, set to compute with latent weights or with binary ones: what used it before may differ."""
+    for module in network.modules():
+        if isinstance(module, BinaryConv | ExpertConv):
+            module.real_weights = real
+    return network
 
 
 def _stem(space: SearchSpace, width: int, kernel: int) -> nn.Module:
