@@ -120,10 +120,11 @@ def effective_weight(latent: Tensor, alpha: Tensor | None, binarize: WeightBinar
     """
     if alpha is None:
         return latent
-    values = binarize(latent).dense()
+    binary = binarize(latent)
+    alpha = alpha.view(-1, 1, 1, 1)
     if real_weights:
-        values = at_binary_magnitude(latent, values)
-    return values * alpha.view(-1, 1, 1, 1)
+        return at_binary_magnitude(latent, binary.dense()) * alpha
+    return binary._replace(scale=binary.scale * alpha, offset=binary.offset * alpha).dense()
 
 
 def padded_conv(x: Tensor, weight: Tensor, *, stride: int, groups: int, pad_value: int) -> Tensor:
