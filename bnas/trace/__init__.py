@@ -1,0 +1,120 @@
+"""nn.Module -> planned layers: what `plan` gives for an architecture, for any model."""
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.parameter import is_lazy
+
+from bnas.errors import ShapeError
+from bnas.plan import PlannedLayer
+from bnas.trace.assemble import BINARY, Assembly
+from bnas.trace.watch import Uncounted, Watch
+
+Shape = Sequence[int]
+
+
+class Traced(NamedTuple):
+    """The layers of a model in the order in which they run, and what is not in them."""
+
+    layers: tuple[PlannedLayer, ...]
+    uncounted: tuple[Uncounted, ...]
+
+
+def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
+    """Return the layers of a model, seen while a copy of it runs on one random image in eval mode.
+
+    Convolutions, linear layers and matrix products count wherever they happen, in a module or a function. A module
+    called several times gives a layer each time, whose weights are in the first. What depends on parameters only, such
+    as a normalised weight, is taken as computed beforehand. Elementwise products that are summed later are not seen.
+
+    Args:
+        model: stays as it is: mode, parameters, buffers, hooks, and torch's random numbers.
+        input_shape: of one image, without a batch: (channels, height, width); several if the model takes several.
+    Returns:
+        layers, and what was not counted; a warning says the latter too.
+    Raises:
+        ShapeError: the model fails on such an input, or cannot be copied.
+    """
+    shapes = _shapes(input_shape)
+    run = _copied(model)
+    watch = Watch(run, BINARY)
+    first = next((p for p in run.parameters() if p.is_floating_point()), torch.zeros(()))
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(1, *shape, generator=generator).to(first.device, first.dtype) for shape in shapes]
+    watch.given(images)
+    with _undisturbed(first.device):
+        _run(run, images, watch, shapes)
+    assembly = Assembly(watch, run)
+    traced = Traced(assembly.layers(), (*watch.uncounted, *assembly.unused()))
+    if traced.uncounted:
+        warnings.warn(f"not counted: {'; '.join(map(str, traced.uncounted))}", stacklevel=2)
+    return traced
+
+
+def _shapes(given: Any) -> list[tuple[int, ...]]:
+    shapes = [given] if all(isinstance(side, int) for side in given) else list(given)
+    for shape in shapes:
+        if not shape or not all(isinstance(side, int) and side > 0 for side in shape):
+            raise ShapeError(f"input shape: sides must be positive whole numbers, as in (3, 224, 224), but got {given}")
+    return [tuple(shape) for shape in shapes]
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode and in memory."""
+    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+        raise ShapeError("trace: the model has lazy layers without a size yet; run it once on one batch first")
+    # Modules may keep what they computed last, which deepcopy refuses where it has a gradient.
+    kept = [t for m in model.modules() for t in vars(m).values() if isinstance(t, Tensor) and not t.is_leaf]
+    try:
+        run = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
+    except Exception as problem:
+        raise ShapeError(
+            f"trace: the model cannot be copied ({_line(problem)}); make it work with copy.deepcopy"
+        ) from problem
+    if any(tensor.is_meta for tensor in (*run.parameters(), *run.buffers())):
+        run.to_empty(device="cpu")
+        with torch.no_grad():
+            for tensor in (*run.parameters(), *run.buffers()):
+                tensor.zero_()
+    return run.eval()
+
+
+def _run(run: nn.Module, images: list[Tensor], watch: Watch, shapes: list[tuple[int, ...]]) -> None:
+    try:
+        with watch:
+            watch.returned(run(*images))
+    except Exception as problem:
+        where = watch.running[-1].path
+        shown = " and ".join("x".join(map(str, shape)) for shape in shapes)
+        raise ShapeError(
+            f"trace: the model fails on an input of {shown}{f', in {where}' if where else ''}: {_line(problem)}; "
+            "give the shape that it is made for"
+        ) from problem
+
+
+@contextmanager
+def _undisturbed(device: torch.device) -> Iterator[None]:
+    """Make torch show each product as one of its own, not inside a fused operator, and leave its random numbers."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast)
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+
+
+def _line(problem: Exception) -> str:
+    """Return the first line of what went wrong."""
+    lines = str(problem).strip().splitlines() or [type(problem).__name__]
+    return lines[0][:200]
+
+
+__all__ = ["Traced", "Uncounted", "trace"]

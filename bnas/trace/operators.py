@@ -1,0 +1,144 @@
+"""Torch's operators: which of them multiply and accumulate, with the sizes of what they do, and which need no count."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bnas.plan import Kind, Size
+
+
+class Product(NamedTuple):
+    """Sizes of a convolution or matrix product, in the words of `PlannedLayer`.
+
+    A matrix product has sides [batches, rows, inner] and [batches, inner, columns]: `in_channels` is inner,
+    `out_channels` columns, and the sizes are (batches, rows). Which side is the weight shows only later.
+    """
+
+    kind: Kind
+    in_channels: int
+    out_channels: int
+    in_size: Size
+    out_size: Size
+    kernel: Size = (1, 1)
+    stride: Size = (1, 1)
+    groups: int = 1
+
+
+Operands = tuple[Tensor, Tensor]
+Sides = tuple[Operands, Product]
+
+
+def _convolution(args: tuple[Any, ...], out: Tensor) -> Sides | None:
+    x, weight, _, stride, _, _, transposed, _, groups = args[:9]
+    spatial = x.ndim - 2
+    if spatial not in (1, 2):
+        return None
+    ins, outs = (weight.shape[1] * groups, len(weight)) if not transposed else (len(weight), weight.shape[1] * groups)
+    strides = stride if len(stride) == spatial else stride * spatial
+    kind: Kind = "transposed" if transposed else "conv"
+    return (x, weight), Product(
+        kind, ins, outs, _size(x), _size(out), _pair(weight.shape[2:]), _pair(strides), groups
+    )  # fmt: skip
+
+
+def _size(x: Tensor) -> Size:
+    """Return the size of [batch, channels, height, width] or [batch, channels, width], the batch put into the height.
+
+    One image may become several inside a model (windows, frames): all of them count.
+    """
+    height, width = _pair(x.shape[2:])
+    return len(x) * height, width
+
+
+def _pair(sides: Sequence[int]) -> Size:
+    return (1, int(sides[0])) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def _matmul(left: Tensor, right: Tensor) -> Sides:
+    """Return the product of left [batches, rows, inner] and right [batches, inner, columns]."""
+    batches, rows, inner = left.shape
+    return (left, right), Product("matmul", inner, right.shape[2], (batches, rows), (batches, rows))
+
+
+def _mm(args: tuple[Any, ...], out: Tensor) -> Sides:
+    left, right = args[-2:]
+    return _matmul(left[None], right[None])
+
+
+def _bmm(args: tuple[Any, ...], out: Tensor) -> Sides:
+    left, right = args[-2:]
+    return _matmul(left, right)
+
+
+def _mv(args: tuple[Any, ...], out: Tensor) -> Sides:
+    left, right = args[-2:]
+    return _matmul(left[None], right[None, :, None])
+
+
+def _dot(args: tuple[Any, ...], out: Tensor) -> Sides:
+    left, right = args[-2:]
+    return _matmul(left[None, None], right[None, :, None])
+
+
+PRODUCTS: dict[str, Callable[[tuple[Any, ...], Tensor], Sides | None]] = {
+    "convolution": _convolution,
+    "_convolution": _convolution,
+    "mm": _mm,
+    "addmm": _mm,
+    "_addmm_activation": _mm,
+    "bmm": _bmm,
+    "baddbmm": _bmm,
+    "addbmm": _bmm,
+    "mv": _mv,
+    "addmv": _mv,
+    "dot": _dot,
+    "vdot": _dot,
+}
+
+# Beside pointwise operators and views: norms, reductions, pooling, resizing, moving, sorting and making of values.
+_FREE_NAMES = """
+__and __iand __ilshift __ior __irshift __ixor __lshift __or __rshift __xor _adaptive_avg_pool2d _adaptive_avg_pool3d
+_assert_async _assert_scalar _batch_norm_impl_index _batch_norm_no_update _batch_norm_with_update _efficientzerotensor
+_fused_rms_norm _local_scalar_dense _log_softmax _native_batch_norm_legit _native_batch_norm_legit_no_training
+_pack_padded_sequence _pad_packed_sequence _prelu_kernel _resize_output _safe_softmax _softmax _thnn_fused_gru_cell
+_thnn_fused_lstm_cell _to_copy _unique2 _unsafe_index _unsafe_index_put _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+_upsample_nearest_exact1d _upsample_nearest_exact2d _weight_norm_interface adaptive_avg_pool1d adaptive_max_pool2d
+adaptive_max_pool3d all amax amin aminmax any arange argmax argmin argsort as_strided avg_pool1d avg_pool2d avg_pool3d
+bernoulli bincount bucketize cat channel_shuffle clone col2im constant_pad_nd copy count_nonzero cummax cummin cumprod
+cumsum diag_embed embedding empty empty_like empty_permuted empty_strided equal exponential eye fill fill_diagonal
+flip fractional_max_pool2d full full_like gather glu grid_sampler_2d histc im2col index index_add index_copy
+index_fill index_put index_reduce index_select instance_norm is_nonzero is_same_size isin item kthvalue lift
+lift_fresh lift_fresh_copy linalg_vector_norm linspace log_softmax logcumsumexp logspace logsumexp masked_fill
+masked_scatter masked_select max max_pool2d_with_indices max_pool3d_with_indices max_unpool2d mean median min mode
+multinomial nan_to_num nanmean nanmedian nansum native_batch_norm native_channel_shuffle native_dropout
+native_group_norm native_layer_norm new_empty new_empty_strided new_full new_ones new_zeros nonzero nonzero_static
+norm normal one_hot ones ones_like pixel_shuffle pixel_unshuffle prelu prod rand rand_like randint randint_like randn
+randn_like random randperm range reflection_pad1d reflection_pad2d reflection_pad3d repeat repeat_interleave
+replication_pad1d replication_pad2d replication_pad3d resize resize_as roll rot90 rrelu_with_noise scalar_tensor
+scatter scatter_add scatter_reduce searchsorted select_scatter set slice_scatter softmax sort stack std std_mean sum
+sym_numel sym_size take to topk trace tril tril_indices triu triu_indices unfold_copy uniform unique_consecutive
+unique_dim upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d var var_mean
+vstack zero zeros zeros_like
+"""
+FREE = frozenset(_FREE_NAMES.split())
+
+
+def name_of(operator: Any) -> str:
+    """Return an operator's name without its overload and the mark of an in-place one: `add` of `aten::add_.Tensor`."""
+    space, _, name = str(operator._schema.name).partition("::")
+    bare = name.rstrip("_")
+    return bare if space in ("aten", "prim", "prims") else f"{space}::{bare}"
+
+
+@lru_cache(maxsize=4096)
+def is_free(operator: Any) -> bool:
+    """Say whether the literature's convention leaves an operator out: it is known, and no sum of products."""
+    name = name_of(operator)
+    if name in FREE or operator.is_view or operator._schema.name.startswith("prim::"):
+        return True
+    plain = getattr(torch.ops.aten, name, None) if "::" not in name else None
+    overloads = [operator] + ([getattr(plain, overload) for overload in plain.overloads()] if plain else [])
+    return any(torch.Tag.pointwise in overload.tags for overload in overloads)
