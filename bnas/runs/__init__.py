@@ -1,0 +1,9 @@
+"""The run folder: what was asked, what happened and what was found, on disk so that a killed run goes on."""
+
+from bnas.runs.checkpoint import Checkpoint
+from bnas.runs.environment import environment
+from bnas.runs.files import replacing
+from bnas.runs.folder import Run
+from bnas.runs.masking import mask_secrets
+
+__all__ = ["Checkpoint", "Run", "environment", "mask_secrets", "replacing"]

@@ -1,0 +1,96 @@
+"""A path -> the right to drive a run, held by one process at a time, on whatever machine it runs.
+
+The lock is a lease: the holder touches the file every few seconds. A process that is gone from this machine loses it
+at once; any other holder loses it when nobody has touched the file for a whole lease, timed by the watcher's own
+monotonic clock. No clock is compared with another, so a clock set back changes nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
+
+from bnas.errors import RunError
+from bnas.runs.files import cannot_write
+
+LEASE_SECONDS = 30.0
+_BEATS = 15  # touches in a lease
+_POLL_SECONDS = 0.1
+
+
+@contextmanager
+def driving(
+    path: Path, *, since: Callable[[int], str | None], lease_seconds: float = LEASE_SECONDS
+) -> Iterator[SoftFileLease]:
+    """Hold the lock while the block runs.
+
+    Args:
+        path: the lock file; it is there only while the lock is held, or was when its holder died.
+        since: the pid of a driver -> when it began, for the message.
+        lease_seconds: how long an untouched lock is respected; a holder who set another time is not waited out.
+    Raises:
+        RunError: another driver is at work, or the lock file cannot be written.
+    """
+    lease = SoftFileLease(
+        path, lease_duration=lease_seconds, heartbeat_interval=lease_seconds / _BEATS, thread_local=False
+    )
+    first = _mark(path)
+    try:
+        lease.acquire(
+            timeout=2 * lease_seconds, poll_interval=_POLL_SECONDS, cancel_check=lambda: _is_touched(path, first)
+        )
+    except (Timeout, LeaseSettingsMismatch) as problem:
+        raise _refusal(path, lease, since) from problem
+    except OSError as problem:
+        raise cannot_write(path, problem) from problem
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def check_held(lease: SoftFileLease) -> None:
+    """Check that the lock was not taken over, as after a sleep of this machine that outlasted the lease.
+
+    Raises:
+        RunError: another driver has it, or the lock file was removed.
+    """
+    # A second look: a contender that examines the lock may move it aside for an instant.
+    for pause in (0.0, 2 * _POLL_SECONDS):
+        time.sleep(pause)
+        owner = lease.owner
+        if owner is not None and owner.token == lease.token:
+            return
+    path = Path(lease.lock_file)
+    now = "was removed" if owner is None else f"was taken over by host {_host(owner.hostname)}, pid {owner.pid}"
+    raise RunError(f"{path}: the lock of this run {now}; this driver stops so as not to spoil the other's work")
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_touched(path: Path, first: tuple[int, int, int] | None) -> bool:
+    now = _mark(path)
+    return now is not None and now != first
+
+
+def _refusal(path: Path, lease: SoftFileLease, since: Callable[[int], str | None]) -> RunError:
+    owner = lease.owner
+    who = "its lock cannot be read"
+    if owner is not None:
+        began = since(owner.pid)
+        who = f"host {_host(owner.hostname)}, pid {owner.pid}" + (f", since {began}" if began else "")
+    return RunError(
+        f"{path.parent}: another driver works on this run ({who}); wait until it ends, stop it, or give another --out"
+    )
+
+
+def _host(recorded: str) -> str:
+    return recorded.partition("?")[0]  # in a container filelock adds the process namespace after a "?"
