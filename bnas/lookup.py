@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,14 +61,17 @@ def load_reference(reference: str, *, what: str) -> Any:
 def _from_file(path: Path, what: str) -> Any:
     if not path.is_file():
         raise LookupFailed(f"{what}: {path} does not exist; give the path of a Python file, as in model.py:build")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"bnas_file_{path.stem}"  # a file called random.py must not become the module `random`
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise LookupFailed(f"{what}: {path} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look for a class's module there
     try:
         spec.loader.exec_module(module)
     except Exception as problem:
-        raise LookupFailed(f"{what}: {path} fails to import: {type(problem).__name__}: {problem}") from problem
+        del sys.modules[name]
+        raise LookupFailed(f"{what}: {path} fails to import: {_reason(problem)}") from problem
     return module
 
 
@@ -75,4 +79,8 @@ def _from_module(name: str, what: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as problem:
-        raise LookupFailed(f"{what}: module {name!r} fails to import: {type(problem).__name__}: {problem}") from problem
+        raise LookupFailed(f"{what}: module {name!r} fails to import: {_reason(problem)}") from problem
+
+
+def _reason(problem: Exception) -> str:
+    return " ".join(f"{type(problem).__name__}: {problem}".split())

@@ -1,0 +1,20 @@
+"""What all tests share: the folder of real data, and one quick, repeatable way of drawing examples."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Derandomized, so that a run says something about the code and not about its luck.
+settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True, database=None)
+settings.load_profile("quick")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder with mnist/ and cifar10/; the test is skipped where there is none."""
+    folder = os.environ.get("BNAS_DATA")
+    if not folder:
+        pytest.skip("BNAS_DATA is not set; it names a folder with mnist/ and cifar10/")
+    return Path(folder)

@@ -1,0 +1,67 @@
+"""Spaces and architectures that several tests use."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from bnas.arch import Architecture
+from bnas.errors import BnasError
+from bnas.space import Genes, SearchSpace
+from bnas.spec import parse
+
+
+def space_data(*, stage: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return a space of one stage as YAML would give it, with changes to its stage and to the rest."""
+    plain = {"input": [3, 9, 7], "classes": 5, "stem": {"width": 8}, "stages": [{"width": [8, 16]} | (stage or {})]}
+    return plain | changes
+
+
+def make_space(*, stage: dict[str, Any] | None = None, **changes: Any) -> SearchSpace:
+    return parse(SearchSpace, space_data(stage=stage, **changes), source="space")
+
+
+def arch_data(*, stage: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return an architecture of one block as YAML would give it, with changes to its stage and to the rest."""
+    plain = {"input": [3, 9, 7], "classes": 5, "stem": {"width": 8}, "stages": [{"width": 16} | (stage or {})]}
+    return plain | changes
+
+
+def make_arch(*, stage: dict[str, Any] | None = None, **changes: Any) -> Architecture:
+    return parse(Architecture, arch_data(stage=stage, **changes), source="architecture")
+
+
+def rich_space(**changes: Any) -> SearchSpace:
+    """Return a space of two stages in which every dimension has choices."""
+    stages = [
+        {
+            "depth": [1, 2],
+            "width": [8, 16],
+            "groups": [1, 2, 4],
+            "experts": [1, 3],
+            "kernel": [1, 3],
+            "stride": [1, 2],
+            "precision": ["binary", "weight", "real"],
+        },
+        {"depth": [2, 1, 3], "width": [16, 24], "groups": [2, 1], "experts": [2, 4], "kernel": 5, "stride": 3},
+    ]
+    stem = {"width": [8, 16], "kernel": [3, 5], "stride": [1, 2]}
+    return make_space(**({"stem": stem, "stages": stages} | changes))
+
+
+def every_genotype(space: SearchSpace) -> set[Genes]:
+    """Return all genotypes of a space, by trying every combination of indices."""
+    return {space.canonical(genes) for genes in itertools.product(*(range(len(d.choices)) for d in space.dimensions))}
+
+
+def position(space: SearchSpace, name: str) -> int:
+    """Return where in a genotype a dimension stands."""
+    return [dimension.name for dimension in space.dimensions].index(name)
+
+
+def line_of(caught: pytest.ExceptionInfo[BnasError]) -> str:
+    """Return an error's message, which must be one line of readable length."""
+    text = str(caught.value)
+    assert text.isprintable(), f"more than one line: {text!r}"
+    assert len(text) < 400, f"too long to read: {text!r}"
+    return text

@@ -1,0 +1,20 @@
+import subprocess
+import sys
+
+TORCH_FREE = ["errors", "lookup", "spec", "arch", "recipe", "space", "plan", "cost", "feasible"]
+HEAVY = ["torch", "optuna", "matplotlib", "pandas", "numpy", "sklearn", "datasets"]
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Return the heavy libraries that a statement loads in a fresh interpreter."""
+    code = f"{statement}; import sys; print(*(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_descriptions_plan_cost_and_sampling_load_no_heavy_library() -> None:
+    assert loaded_by("; ".join(f"import bnas.{module}" for module in TORCH_FREE)) == set()
+
+
+def test_the_package_itself_loads_no_heavy_library() -> None:
+    assert loaded_by("import bnas") == set()

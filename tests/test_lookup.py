@@ -1,0 +1,95 @@
+import math
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from spaces import line_of
+
+from bnas.errors import LookupFailed
+from bnas.lookup import find, load_reference
+
+TABLE = {"evolution": 1, "random": 2, "tpe": 3}
+
+
+def test_an_entry_of_the_table_is_found() -> None:
+    assert find("random", TABLE, what="sampler") == 2
+
+
+def test_an_entry_of_the_table_goes_before_a_reference() -> None:
+    assert find("math:pi", {"math:pi": 3.0}, what="number") == 3.0
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_and_all_others() -> None:
+    with pytest.raises(LookupFailed) as caught:
+        find("evolutoin", TABLE, what="sampler")
+    assert line_of(caught) == (
+        "sampler 'evolutoin' is not known; did you mean 'evolution'? "
+        "choose from evolution, random, tpe, or give pkg.mod:attr or file.py:attr"
+    )
+
+
+def test_a_name_near_to_nothing_gets_no_guess() -> None:
+    with pytest.raises(LookupFailed) as caught:
+        find("zzz", TABLE, what="sampler")
+    assert "did you mean" not in line_of(caught)
+
+
+def test_a_module_attribute_is_found() -> None:
+    assert find("math:sqrt", {}, what="function") is math.sqrt
+
+
+def test_an_attribute_of_a_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("answer = 6 * 7\n")
+    assert find(f"{tmp_path}/mine.py:answer", {}, what="number") == 42
+
+
+def test_a_file_may_hold_dataclasses(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Point:\n"
+        "    x: int = 3\n"
+    )
+    assert load_reference(f"{tmp_path}/mine.py:Point", what="class")().x == 3
+
+
+def test_a_file_does_not_hide_a_module_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("answer = 42\n")
+    assert load_reference(f"{tmp_path}/random.py:answer", what="number") == 42
+    assert sys.modules["random"] is random
+
+
+@pytest.mark.parametrize("reference", ["math:", ":sqrt", ":"])
+def test_a_reference_needs_both_parts(reference: str) -> None:
+    with pytest.raises(LookupFailed) as caught:
+        find(reference, {}, what="function")
+    assert "pkg.mod:attr or file.py:attr, with both parts" in line_of(caught)
+
+
+@pytest.mark.parametrize("module", ["no_such_module", "a b", ".relative", "/tmp"])
+def test_a_module_that_is_not_there_is_named(module: str) -> None:
+    with pytest.raises(LookupFailed) as caught:
+        find(f"{module}:x", {}, what="sampler")
+    assert line_of(caught).startswith(f"sampler: module {module!r} fails to import: ")
+
+
+def test_a_missing_attribute_is_answered_with_near_ones() -> None:
+    with pytest.raises(LookupFailed) as caught:
+        find("math:sqrtt", {}, what="function")
+    assert line_of(caught) == "function 'math:sqrtt': math has no 'sqrtt'; it has sqrt, isqrt"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LookupFailed) as caught:
+        find(f"{tmp_path}/none.py:build", {}, what="model")
+    assert line_of(caught).startswith(f"model: {tmp_path}/none.py does not exist; give the path")
+
+
+@pytest.mark.parametrize("text", ["raise ValueError('two\\nlines')", "x = (", "import no_such_module", "1 / 0"])
+def test_a_file_that_fails_says_why_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(LookupFailed) as caught:
+        find(f"{tmp_path}/broken.py:build", {}, what="model")
+    assert "broken.py fails to import: " in line_of(caught)

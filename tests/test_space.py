@@ -1,0 +1,294 @@
+from itertools import product
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from spaces import every_genotype, line_of, make_arch, make_space, position, rich_space, space_data
+
+from bnas.arch import Architecture
+from bnas.errors import SpecError
+from bnas.space import Genes, SearchSpace
+from bnas.spec import parse
+
+SEEDS = st.integers(0, 2**32)
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(SpecError) as caught:
+        parse(SearchSpace, space_data(**changes), source="space.yaml")
+    return line_of(caught).removeprefix("space.yaml: ")
+
+
+class TestDescription:
+    """What a space may be, and what is said of one that is none."""
+
+    def test_one_choice_needs_no_brackets(self) -> None:
+        one = make_space(stem={"width": 8}, stage={"width": 16, "precision": "real"})
+        assert one == make_space(stem={"width": [8]}, stage={"width": [16], "precision": ["real"]})
+
+    @pytest.mark.parametrize("key", ["depth", "width", "groups", "experts", "kernel", "stride", "precision"])
+    def test_a_choice_of_a_stage_is_given_once(self, key: str) -> None:
+        twice = ["real", "real"] if key == "precision" else [1, 1]
+        assert refusal(stage={key: twice}) == f"stages[0].{key}: a choice is given twice in {twice}; give each once"
+
+    @pytest.mark.parametrize("key", ["width", "kernel", "stride"])
+    def test_a_choice_of_the_stem_is_given_once(self, key: str) -> None:
+        line = refusal(stem={"width": 8} | {key: [1, 1]})
+        assert line == f"stem.{key}: a choice is given twice in [1, 1]; give each once"
+
+    @pytest.mark.parametrize("key", ["depth", "width", "groups", "experts", "kernel", "stride", "precision"])
+    def test_a_list_of_choices_is_not_empty(self, key: str) -> None:
+        assert refusal(stage={key: []}) == f"stages[0].{key}: must have at least 1 value(s), but got []"
+
+    def test_kernels_are_odd(self) -> None:
+        assert refusal(stage={"kernel": [3, 4]}).startswith("stages[0].kernel[1]: a kernel side must be odd")
+        assert refusal(stem={"width": 8, "kernel": 2}).startswith("stem.kernel[0]: a kernel side must be odd")
+
+    def test_groups_divide_every_width(self) -> None:
+        stages = [{"width": 24}, {"width": 36}, {"width": [48, 32], "groups": [1, 3]}]
+        assert refusal(stages=stages) == (
+            "stages[2].groups: 3 must divide every width of the stage, but width 32 is offered; "
+            "choose groups from 1, 2, 4"
+        )
+
+    def test_groups_divide_every_width_before(self) -> None:
+        assert refusal(stem={"width": [16, 12]}, stage={"width": 32, "groups": 8}) == (
+            "stages[0].groups: 8 must divide every width of what comes before it, but width 12 is offered; "
+            "choose groups from 1, 2, 4"
+        )
+
+    def test_every_stem_is_allowed(self) -> None:
+        stem = {"kind": "branched", "width": [8, 12], "stride": 4}
+        assert make_space(stem=stem, stage={"width": 16}).size == 2
+        assert refusal(stem=stem | {"kernel": [3, 5]}).startswith("stem: a branched stem has kernel 3 and stride 4")
+        assert refusal(stem=stem | {"width": [8, 10]}) == "stem: width=10 of a branched stem must be a multiple of 4"
+
+    def test_each_block_chooses_its_own_precision(self) -> None:
+        space = make_space(stage={"depth": [1, 3]})
+        names = [dimension.name for dimension in space.dimensions]
+        assert names[:3] == ["stem.width", "stem.kernel", "stem.stride"]
+        assert names[3:9] == [f"stages[0].{key}" for key in ("depth", "width", "groups", "experts", "kernel", "stride")]
+        assert names[9:] == [f"stages[0].precision[{block}]" for block in range(3)]
+
+
+class TestGenotypes:
+    """Genotype and architecture name each other."""
+
+    def test_every_architecture_has_one_genotype(self) -> None:
+        space = make_space(stage={"depth": [2, 1], "precision": ["binary", "real"], "kernel": [3, 1]})
+        genotypes = every_genotype(space)
+        architectures = {space.architecture(genes) for genes in genotypes}
+        assert len(genotypes) == len(architectures) == space.size
+        assert {space.genes(arch) for arch in architectures} == genotypes
+
+    @given(SEEDS)
+    def test_genes_come_back_from_the_architecture(self, seed: int) -> None:
+        space = rich_space()
+        genes = space.sample(Random(seed))
+        assert space.genes(space.architecture(genes)) == genes
+
+    def test_choices_are_put_where_their_names_say(self) -> None:
+        space = rich_space()
+        genes = space.sample(Random(1))
+        chosen = {d.name: d.choices[gene] for d, gene in zip(space.dimensions, genes, strict=True)}
+        arch = space.architecture(genes)
+        assert arch.stem.model_dump() == {
+            "kind": "conv", "width": chosen["stem.width"], "kernel": chosen["stem.kernel"],
+            "stride": chosen["stem.stride"],
+        }  # fmt: skip
+        for index, stage in enumerate(arch.stages):
+            for key in ("depth", "width", "groups", "experts", "kernel", "stride"):
+                assert getattr(stage, key) == chosen[f"stages[{index}].{key}"]
+            for block, precision in enumerate(stage.precision):
+                assert precision == chosen[f"stages[{index}].precision[{block}]"]
+
+    def test_what_all_share_is_handed_on(self) -> None:
+        shared: dict[str, Any] = {
+            "shortcut": {"kind": "conv"},
+            "squeeze_excite": True,
+            "binarizers": {"weight": "sign"},
+        }
+        space = make_space(**shared)
+        arch = space.architecture(space.sample(Random(0)))
+        for key in ("input", "classes", "shortcut", "squeeze_excite", "binarizers"):
+            assert getattr(arch, key) == getattr(space, key)
+
+    def test_blocks_that_do_not_exist_do_not_tell_networks_apart(self) -> None:
+        space = make_space(stage={"depth": [1, 2, 3], "precision": ["binary", "real"]})
+        block = position(space, "stages[0].precision[1]")
+        genes = list(space.genes(space.smallest()))
+        for unused in product((0, 1), repeat=2):
+            genes[block : block + 2] = unused
+            assert space.canonical(genes) == space.genes(space.smallest())
+            assert space.architecture(genes) == space.smallest()
+
+    @given(SEEDS)
+    def test_canonical_changes_no_network_and_happens_once(self, seed: int) -> None:
+        space, random = rich_space(), Random(seed)
+        genes = [random.randrange(len(d.choices)) for d in space.dimensions]
+        made = space.canonical(genes)
+        assert space.architecture(made) == space.architecture(genes)
+        assert space.canonical(made) == made
+
+    def test_a_genotype_has_one_index_a_dimension(self) -> None:
+        with pytest.raises(ValueError, match="zip"):
+            make_space().architecture((0, 0))
+
+
+class TestContains:
+    """A space says what it contains, and of what it does not, why."""
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_its_samples(self, seed: int) -> None:
+        space = rich_space()
+        assert space.contains(space.architecture(space.sample(Random(seed))))
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"classes": 6}, "classes: the architecture has 6, the space 5"),
+            ({"input": [1, 9, 7]}, "input: the architecture has (1, 9, 7), the space (3, 9, 7)"),
+            ({"squeeze_excite": True}, "squeeze_excite: the architecture has True, the space False"),
+            ({"shortcut": {"kind": "conv"}}, "shortcut: the architecture has "),
+            ({"binarizers": {"weight": "sign"}}, "binarizers: the architecture has "),
+            ({"stem": {"width": 12}}, "stem.width: 12 is not one of [8]"),
+            ({"stem": {"kind": "branched", "width": 8, "stride": 4}}, "the architecture's stages or kind of stem"),
+            ({"stages": [{"width": 16}] * 2}, "the architecture's stages or kind of stem"),
+            ({"stage": {"width": 24}}, "stages[0].width: 24 is not one of [8, 16]"),
+            ({"stage": {"kernel": 5}}, "stages[0].kernel: 5 is not one of [3]"),
+            ({"stage": {"precision": "real"}}, "stages[0].precision[0]: real is not one of ['binary']"),
+            ({"stage": {"depth": 2}}, "the architecture is deeper than the space allows"),
+        ],
+    )
+    def test_nothing_else(self, changes: dict[str, Any], reason: str) -> None:
+        space, arch = make_space(), make_arch(**changes)
+        assert not space.contains(arch)
+        with pytest.raises(SpecError) as caught:
+            space.genes(arch)
+        assert line_of(caught).startswith(reason)
+
+    def test_not_a_depth_between_those_offered(self) -> None:
+        space = make_space(stage={"depth": [1, 3]})
+        assert space.contains(make_arch(stage={"depth": 3}))
+        assert not space.contains(make_arch(stage={"depth": 2}))
+
+
+class TestSize:
+    """Every architecture counts once."""
+
+    def test_is_the_product_of_choices(self) -> None:
+        space = make_space(stem={"width": [8, 16]}, stage={"width": [16, 32], "groups": [1, 2, 4], "kernel": [3, 5]})
+        assert space.size == 2 * (2 * 3 * 2)
+
+    def test_counts_the_precisions_of_blocks_that_exist(self) -> None:
+        space = make_space(stage={"width": 8, "depth": [1, 3], "precision": ["binary", "real"]})
+        assert space.size == 2**1 + 2**3
+
+    @pytest.mark.parametrize(
+        "stage",
+        [
+            {"depth": [1, 2], "precision": ["binary", "real", "weight"]},
+            {"depth": [3, 1], "experts": [1, 2], "stride": [1, 2]},
+            {"groups": [1, 2, 8], "kernel": [1, 3], "precision": ["real", "binary"]},
+        ],
+    )
+    def test_equals_enumeration(self, stage: dict[str, Any]) -> None:
+        space = make_space(stem={"width": [8, 16], "kernel": [3, 5]}, stage=stage)
+        assert space.size == len(every_genotype(space))
+
+    def test_of_two_stages_equals_enumeration(self) -> None:
+        stages = [{"width": [8, 16], "depth": [1, 2], "precision": ["binary", "real"]}, {"width": 8, "depth": [1, 2]}]
+        space = make_space(stages=stages)
+        assert space.size == len(every_genotype(space)) == 2 * (2 + 4) * (1 + 1)
+
+
+class TestExtremes:
+    """The smallest and the largest architecture."""
+
+    def test_smallest(self) -> None:
+        space = rich_space()
+        small = space.smallest()
+        assert small == make_arch(
+            stem={"width": 8, "kernel": 3, "stride": 2},
+            stages=[
+                {"width": 8, "groups": 4, "experts": 1, "kernel": 1, "stride": 2, "precision": ["binary"]},
+                {"width": 16, "groups": 2, "experts": 2, "kernel": 5, "stride": 3, "precision": ["binary"]},
+            ],
+        )
+        assert space.contains(small)
+
+    def test_largest(self) -> None:
+        space = rich_space()
+        large = space.largest()
+        assert large == make_arch(
+            stem={"width": 16, "kernel": 5, "stride": 1},
+            stages=[
+                {"width": 16, "groups": 1, "experts": 3, "kernel": 3, "stride": 1, "precision": ["real", "real"]},
+                {"width": 24, "groups": 1, "experts": 4, "kernel": 5, "stride": 3, "precision": ["binary"] * 3},
+            ],
+        )
+        assert space.contains(large)
+
+
+DIMENSIONS = [
+    *(f"stem.{key}" for key in ("width", "kernel", "stride")),
+    *(f"stages[0].{key}" for key in ("depth", "width", "groups", "experts", "kernel", "stride", "precision")),
+]
+
+
+class TestSplit:
+    """The parts of a space are spaces, and together they are the whole."""
+
+    @pytest.fixture
+    def space(self) -> SearchSpace:
+        stage = {"depth": [1, 2], "width": [8, 16], "groups": [1, 2], "experts": [1, 2], "kernel": [1, 3]}
+        space = make_space(
+            stem={"width": [8, 16], "kernel": [1, 3], "stride": [1, 2]}, stage=stage | {"stride": [1, 2]}
+        )
+        assert len(space.dimensions) == 3 + 6 + 2  # the parts must not take these over
+        return space
+
+    @pytest.mark.parametrize("dimension", [name for name in DIMENSIONS if "precision" not in name])
+    def test_parts_cover_the_space_once(self, space: SearchSpace, dimension: str) -> None:
+        whole = {space.architecture(genes) for genes in every_genotype(space)}
+        seen: list[Architecture] = []
+        for part in space.split(dimension):
+            seen += [part.architecture(genes) for genes in every_genotype(part)]
+        assert len(seen) == sum(part.size for part in space.split(dimension)) == space.size
+        assert set(seen) == whole
+
+    def test_a_part_offers_one_choice(self, space: SearchSpace) -> None:
+        parts = space.split("stages[0].width")
+        assert [part.stages[0].width for part in parts] == [(8,), (16,)]
+        assert [part.dimensions[position(part, "stages[0].width")].choices for part in parts] == [(8,), (16,)]
+
+    def test_a_part_samples_its_own_networks(self, space: SearchSpace) -> None:
+        for part in space.split("stem.width"):
+            arch = part.architecture(part.sample(Random(0)))
+            assert arch.stem.width == part.stem.width[0]
+            assert part.contains(arch)
+            assert space.contains(arch)
+
+    def test_precision_is_split_for_all_blocks_of_a_stage(self) -> None:
+        space = make_space(stage={"width": 8, "depth": 3, "precision": ["binary", "real"]})
+        parts = space.split("stages[0].precision")
+        assert [part.size for part in parts] == [1, 1]
+        assert [part.smallest().stages[0].precision for part in parts] == [("binary",) * 3, ("real",) * 3]
+
+    def test_settings_stay(self) -> None:
+        space = make_space(search={"trials": 7})
+        assert {part.search.trials for part in space.split("stages[0].width")} == {7}
+
+    @pytest.mark.parametrize("name", ["stages[1].width", "stage[0].width", "width", "stages[0].precision[0]"])
+    def test_an_unknown_dimension_is_answered_with_all(self, space: SearchSpace, name: str) -> None:
+        with pytest.raises(SpecError) as caught:
+            space.split(name)
+        assert line_of(caught) == f"split: {name!r} is no dimension of the space; choose from {', '.join(DIMENSIONS)}"
+
+
+def test_a_genotype_is_a_plain_tuple() -> None:
+    genes: Genes = rich_space().sample(Random(0))
+    assert type(genes) is tuple
+    assert all(type(gene) is int for gene in genes)
