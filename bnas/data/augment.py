@@ -1,0 +1,56 @@
+"""A batch of images -> the batch mirrored or shifted at random, every image on its own, without a loop over images."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def flip(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images [batch, channels, height, width] of which a random half is mirrored left to right."""
+    count = len(images)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    chosen = torch.arange(count) + count * mirrored
+    return torch.cat((images, images.flip(3))).index_select(0, chosen.to(images.device))
+
+
+def crop(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a random window of each image padded by an eighth of its side (4 pixels of 32) with zeros."""
+    return _move(images, generator, parts=8)
+
+
+def shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return each image moved at random by up to a fourteenth of its side (2 pixels of 28), filled with zeros."""
+    return _move(images, generator, parts=14)
+
+
+AUGMENTATIONS: dict[str, Augment] = {"crop": crop, "flip": flip, "shift": shift}
+
+
+def _move(images: Tensor, generator: torch.Generator, *, parts: int) -> Tensor:
+    count, _, height, width = images.shape
+    down, right = max(1, round(height / parts)), max(1, round(width / parts))
+    rows = torch.randint(0, 2 * down + 1, (count,), generator=generator)
+    columns = torch.randint(0, 2 * right + 1, (count,), generator=generator)
+    return windows(F.pad(images, (right, right, down, down)), rows, columns, size=(height, width))
+
+
+def windows(images: Tensor, rows: Tensor, columns: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """Return the window of each image whose upper left corner is given.
+
+    Args:
+        images: [batch, channels, height, width].
+        rows, columns: the corners, int64 [batch], in pixels, on the CPU.
+        size: height and width of the windows, in pixels.
+    """
+    height, width = size
+    every = images.unfold(2, height, 1).unfold(3, width, 1)  # a view: [batch, channels, rows, columns, height, width]
+    each = torch.arange(len(images))
+    if images.device.type == "cpu":
+        # The same gather through numpy's view of the same memory copies runs, not elements: about four times faster.
+        return torch.from_numpy(every.numpy()[each.numpy(), :, rows.numpy(), columns.numpy()])
+    device = images.device
+    return every[each.to(device), :, rows.to(device), columns.to(device)]

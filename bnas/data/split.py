@@ -1,0 +1,141 @@
+"""Images and labels -> normalised batches, the same way whether the images lie in memory or stream from a disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnas.data.augment import AUGMENTATIONS
+from bnas.data.resize import Shape, shape_of
+from bnas.data.stream import Stream
+from bnas.errors import DataError
+from bnas.lookup import find
+
+Batch = tuple[Tensor, Tensor]  # float images [batch, channels, height, width], int64 labels [batch]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set.
+
+    Args:
+        images: [n, channels, height, width], uint8 or float32; or a stream of them.
+        labels: int64 [n], on the CPU.
+        mean, std: per channel, in units of full scale (255 for uint8, 1 for float); batches are (image - mean) / std.
+        augmentation: names from `AUGMENTATIONS`, applied in this order to augmented batches.
+    """
+
+    images: Tensor | Stream
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.labels):
+            raise DataError(f"there are {len(self.images)} images but {len(self.labels)} labels; give one label each")
+        if not len(self.mean) == len(self.std) == self.images.shape[1]:
+            raise DataError(
+                f"mean and std need one value for each of {self.images.shape[1]} channels, "
+                f"but have {len(self.mean)} and {len(self.std)}"
+            )
+        for name in self.augmentation:
+            find(name, AUGMENTATIONS, what="augmentation")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height and width of every image."""
+        return shape_of(self.images.shape)
+
+    def select(self, indices: Tensor) -> "Split":
+        """Return the part at these places (int64 [m]), in this order."""
+        return replace(self, images=pick(self.images, indices), labels=self.labels[indices])
+
+    def take(self, count: int, *, seed: int) -> "Split":
+        """Return `count` images drawn without repeats, in the order they had; all where there are no more."""
+        if count >= len(self):
+            return self
+        generator = torch.Generator().manual_seed(seed)
+        return self.select(torch.randperm(len(self), generator=generator)[:count].sort().values)
+
+    def steps(self, batch_size: int, *, drop_last: bool = True) -> int:
+        """Return how many batches one pass has; `drop_last` leaves the short one at the end out."""
+        return len(self) // batch_size if drop_last else -(-len(self) // batch_size)
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        augment: bool | None = None,
+        drop_last: bool | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[Batch]:
+        """Yield (images, labels): normalised float32 [batch, channels, height, width] and int64 [batch], on the device.
+
+        With a seed it is a training pass: shuffled, augmented, the short last batch dropped, all a pure function of
+        (seed, epoch, batch_size). Without one it is an evaluation pass: every image, in order, as it is.
+
+        Args:
+            batch_size: images a batch.
+            seed, epoch: what fixes the order and the augmentation.
+            augment, drop_last: say otherwise than above.
+            device: where the batches go; uint8 travels there and is augmented and normalised there.
+        Raises:
+            DataError: augment without a seed, or drop_last with fewer images than one batch.
+        """
+        augment = seed is not None if augment is None else augment
+        drop_last = seed is not None if drop_last is None else drop_last
+        if batch_size < 1:
+            raise DataError(f"batch_size must be at least 1, but got {batch_size}")
+        if augment and seed is None:
+            raise DataError("augmented batches are random: give seed and epoch, or augment=False")
+        if drop_last and len(self) < batch_size:
+            raise DataError(
+                f"batch_size {batch_size} is more than the {len(self)} images there are, and the short batch "
+                f"is dropped; choose at most {len(self)}"
+            )
+        return self._walk(batch_size, seed, epoch, augment, self.steps(batch_size, drop_last=drop_last), device)
+
+    def _walk(
+        self, batch_size: int, seed: int | None, epoch: int, augment: bool, steps: int, device: torch.device | str
+    ) -> Iterator[Batch]:
+        order = torch.arange(len(self))
+        generator = torch.Generator()
+        if seed is not None:
+            # Mixed, not added: (seed 0, epoch 1) and (seed 1, epoch 0) must not be the same pass.
+            generator.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]))
+            order = torch.randperm(len(self), generator=generator)
+        order = order[: steps * batch_size]
+        changes = [find(name, AUGMENTATIONS, what="augmentation") for name in self.augmentation] if augment else []
+        scale, offset = self._normalisation(device)
+        for images, places in zip(self._raw(order, batch_size, device), order.split(batch_size), strict=True):
+            for change in changes:
+                images = change(images, generator)
+            yield images.float().mul_(scale).sub_(offset), self.labels[places].to(device)
+
+    def _raw(self, order: Tensor, batch_size: int, device: torch.device | str) -> Iterator[Tensor]:
+        if isinstance(self.images, Stream):
+            pinned = torch.device(device).type == "cuda"
+            for batch in self.images.batches(order, batch_size, pinned=pinned):
+                yield batch.to(device, non_blocking=pinned)
+        else:
+            for places in order.split(batch_size):
+                yield self.images.index_select(0, places.to(self.images.device)).to(device)
+
+    def _normalisation(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
+        """(image / full - mean) / std as one multiplication and one subtraction."""
+        full = 1.0 if not isinstance(self.images, Stream) and self.images.dtype.is_floating_point else 255.0
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return (1 / (full * std)).to(device, torch.float32), (mean / std).to(device, torch.float32)
+
+
+def pick(images: Tensor | Stream, indices: Tensor) -> Tensor | Stream:
+    """Return the images at these places (int64 [m]), in this order."""
+    return images.select(indices) if isinstance(images, Stream) else images.index_select(0, indices)

@@ -1,0 +1,98 @@
+"""Images that are decoded when they are asked for -> batches, or a tensor where they are few enough for memory."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bnas.data.resize import Shape
+from bnas.errors import DataError
+
+IN_MEMORY_BYTES = 2 * 2**30  # decoded images beyond this stay on disk
+
+_MOST_WORKERS = 8
+_ALONE = 4_096  # up to so many images, starting workers takes longer than decoding here
+_LOADED_AT_ONCE = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Stream(Dataset[Tensor]):
+    """Images on disk; stands where a tensor [n, channels, height, width] would.
+
+    Args:
+        read: row numbers, int64 [batch] -> uint8 images [batch, channels, height, width]; must survive pickling.
+        rows: the row numbers that belong here, int64 [n].
+        image_shape: channels, height, width.
+    """
+
+    read: Callable[[Tensor], Tensor]
+    rows: Tensor
+    image_shape: Shape
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self.rows), *self.image_shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, indices: list[int]) -> Tensor | DataError:
+        """Return one batch; the loader calls this in its workers."""
+        # A worker's exception would come back wrapped in its traceback, so the error travels in place of the batch.
+        try:
+            return self.read(self.rows[indices])
+        except DataError as problem:
+            return problem
+
+    def select(self, indices: Tensor) -> "Stream":
+        """Return the images at these places, in this order."""
+        return replace(self, rows=self.rows[indices])
+
+    def batches(self, order: Tensor, batch_size: int, *, workers: int = -1, pinned: bool = False) -> Iterator[Tensor]:
+        """Yield uint8 batches.
+
+        Args:
+            order: places, int64 [m], in the order they are wanted.
+            batch_size: images a batch; the last may be short.
+            workers: processes that decode; 0 decodes here, -1 takes one for each core, up to eight.
+            pinned: put the batches where the copy to a GPU is faster.
+        Raises:
+            DataError: an image cannot be read.
+        """
+        loader = DataLoader(
+            self,
+            batch_size=batch_size,
+            sampler=order.tolist(),
+            num_workers=min(_MOST_WORKERS, os.cpu_count() or 1) if workers < 0 else workers,
+            collate_fn=_as_it_is,
+            pin_memory=pinned,
+        )
+        for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+    def in_memory(self) -> "Tensor | Stream":
+        """Return the decoded images [n, channels, height, width], or the stream itself where they would be too many.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        channels, height, width = self.image_shape
+        if len(self) * channels * height * width > IN_MEMORY_BYTES:
+            return self
+        images = torch.empty(self.shape, dtype=torch.uint8)
+        workers = 0 if len(self) <= _ALONE else -1
+        parts = images.split(_LOADED_AT_ONCE)
+        loaded = self.batches(torch.arange(len(self)), _LOADED_AT_ONCE, workers=workers)
+        for part, batch in zip(parts, loaded, strict=True):
+            part.copy_(batch)
+        return images
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
