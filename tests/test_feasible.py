@@ -1,0 +1,160 @@
+from functools import partial
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spaces import every_genotype, line_of, make_space, rich_space
+
+from bnas.cost import QUANTITIES, Budget, Limit, cost, show
+from bnas.errors import BudgetError
+from bnas.feasible import cheapest, cost_of, impossible, repair, sample_within
+from bnas.plan import plan
+
+STEM = {"width": [8, 16], "kernel": [1, 3], "stride": [1, 2]}
+SMALL_SPACES = {
+    "strides": partial(make_space, stem=STEM, stage={"stride": [1, 2, 3], "depth": [2, 1]}),
+    "kernels and groups": partial(make_space, stem={"width": [8, 16]}, stage={"kernel": [5, 1], "groups": [1, 2, 8]}),
+    "precisions and experts": partial(
+        make_space, stage={"precision": ["real", "binary", "weight"], "experts": [4, 1], "depth": [2, 3]}
+    ),
+    "two stages": partial(
+        make_space,
+        stem={"width": [8, 16], "stride": [1, 2]},
+        stages=[
+            {"width": [16, 8], "stride": [1, 2], "groups": [1, 4], "precision": ["real", "weight"]},
+            {"width": [8, 16, 32], "depth": [1, 2], "kernel": [1, 3]},
+        ],
+    ),
+    "branched": partial(
+        make_space,
+        stem={"kind": "branched", "width": [8, 16], "stride": 4},
+        stage={"width": [16, 32], "kernel": [3, 1]},
+    ),
+}
+
+
+@pytest.fixture(params=["repeat", "conv", "bottleneck"])
+def shared(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {"shortcut": {"kind": request.param, "reduction": 2}, "squeeze_excite": request.param == "conv"}
+
+
+@pytest.mark.parametrize("name", SMALL_SPACES)
+def test_the_cheapest_is_the_minimum_of_all(name: str, shared: dict[str, Any]) -> None:
+    space = SMALL_SPACES[name](**shared)
+    costs = [cost(plan(space.architecture(genes))) for genes in every_genotype(space)]
+    for quantity in (*QUANTITIES, "parameters"):
+        best = cheapest(space, quantity)
+        assert space.contains(best)
+        assert getattr(cost(plan(best)), quantity) == min(getattr(made, quantity) for made in costs)
+
+
+@pytest.mark.parametrize("name", SMALL_SPACES)
+def test_the_remembered_cost_is_that_of_the_plan(name: str, shared: dict[str, Any]) -> None:
+    space = SMALL_SPACES[name](**shared)
+    for genes in every_genotype(space):
+        assert cost_of(space, genes) == cost(plan(space.architecture(genes)))
+
+
+class TestSampling:
+    """A draw inside the budget, however tight, or one clear error."""
+
+    @settings(max_examples=15)
+    @given(st.integers(0, 2**32), st.floats(1.0, 3.0))
+    def test_draws_are_inside(self, seed: int, room: float) -> None:
+        space = rich_space()
+        limits = [(q, Limit(0, room * getattr(cost(plan(cheapest(space, q))), q))) for q in ("ops", "bytes")]
+        budget = Budget(tuple(limits))
+        genes = sample_within(space, budget, Random(seed))
+        assert budget.admits(cost(plan(space.architecture(genes))))
+        assert space.canonical(genes) == genes
+
+    @pytest.mark.parametrize("quantity", QUANTITIES)
+    @pytest.mark.parametrize("name", SMALL_SPACES)
+    def test_a_budget_of_the_very_least_is_reached(self, name: str, quantity: str, shared: dict[str, Any]) -> None:
+        space = SMALL_SPACES[name](**shared)
+        least = getattr(cost(plan(cheapest(space, quantity))), quantity)
+        budget = Budget(((quantity, Limit(0, max(least, 1))),))  # some need no BOPs; no limit is 0
+        assert getattr(cost_of(space, sample_within(space, budget, Random(0))), quantity) == least
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_a_narrow_range_is_reached(self, seed: int) -> None:
+        space = rich_space()
+        middle = cost_of(space, space.sample(Random(seed))).ops
+        budget = Budget.parse([f"ops={0.99 * middle}..{1.01 * middle}"])
+        for draw in range(5):
+            assert budget.admits(cost_of(space, sample_within(space, budget, Random(draw))))
+
+    def test_several_limits_at_once(self) -> None:
+        space = rich_space()
+        some = cost_of(space, space.sample(Random(3)))
+        budget = Budget.parse({name: getattr(some, name) for name in QUANTITIES})
+        assert budget.admits(cost_of(space, sample_within(space, budget, Random(0))))
+
+    def test_a_wide_budget_leaves_the_draw_as_it_was(self) -> None:
+        space = rich_space()
+        assert sample_within(space, Budget(), Random(5)) == space.sample(Random(5))
+
+    def test_draws_differ(self) -> None:
+        space, random = rich_space(), Random(0)
+        budget = Budget.parse({"ops": 1.5 * cost(plan(cheapest(space, "ops"))).ops})
+        assert len({sample_within(space, budget, random) for _ in range(20)}) > 5
+
+    def test_the_same_seed_draws_the_same(self) -> None:
+        space = rich_space()
+        budget = Budget.parse({"ops": 1.2 * cost(plan(cheapest(space, "ops"))).ops})
+        assert len({sample_within(space, budget, Random(9)) for _ in range(3)}) == 1
+
+
+class TestImpossible:
+    """A budget nothing fits says what the smallest network needs."""
+
+    def refusal(self, budget: Budget) -> str:
+        with pytest.raises(BudgetError) as caught:
+            sample_within(rich_space(), budget, Random(0))
+        return line_of(caught)
+
+    @pytest.mark.parametrize("quantity", QUANTITIES)
+    def test_the_least_of_the_quantity_is_named(self, quantity: str) -> None:
+        least = getattr(cost(plan(cheapest(rich_space(), quantity))), quantity)
+        limit = Limit(0, 0.99 * least)
+        assert self.refusal(Budget(((quantity, limit),))) == (
+            f"budget: no network of the space fits; {quantity} {limit} cannot be kept: "
+            f"the smallest network needs {show(least)} ({least:.10g}); raise the budget or offer other choices"
+        )
+
+    def test_each_quantity_has_its_own_smallest_network(self) -> None:
+        line = self.refusal(Budget.parse(["ops=1", "bytes=1G"]))
+        for quantity, verdict in (("ops", "cannot be kept"), ("bytes", "can be kept alone")):
+            least = getattr(cost(plan(cheapest(rich_space(), quantity))), quantity)
+            assert f"{verdict}: the smallest network needs {show(least)} ({least:.10g})" in line
+
+    def test_limits_that_only_exclude_each_other_are_not_called_impossible(self) -> None:
+        line = self.refusal(Budget.parse(["ops=100M..", "bytes=10k"]))
+        assert line.startswith("budget: no network of the space was found to fit; ops >= 100M can be kept alone: ")
+        assert line.endswith("; widen the budget or offer other choices")
+
+    def test_every_limit_is_explained(self) -> None:
+        budget = Budget.parse([f"{quantity}=1" for quantity in QUANTITIES])
+        assert impossible(rich_space(), budget).count("cannot be kept") == len(QUANTITIES)
+
+
+class TestRepair:
+    """A genotype outside is moved inside by single changes."""
+
+    def test_what_fits_stays(self) -> None:
+        space = rich_space()
+        genes = space.genes(space.largest())
+        assert repair(space, genes, Budget(), Random(0)) == genes
+
+    def test_the_largest_is_made_small(self) -> None:
+        space = rich_space()
+        budget = Budget.parse({"bytes": 1.1 * cost(plan(cheapest(space, "bytes"))).bytes})
+        repaired = repair(space, space.genes(space.largest()), budget, Random(0))
+        assert repaired is not None
+        assert budget.admits(cost_of(space, repaired))
+
+    def test_what_cannot_be_reached_is_none(self) -> None:
+        space = rich_space()
+        assert repair(space, space.genes(space.largest()), Budget.parse(["ops=1"]), Random(0)) is None
