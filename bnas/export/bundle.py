@@ -1,0 +1,130 @@
+"""Names of our modules -> one text that holds them and all they need, and imports nothing of ours."""
+
+import builtins
+import sys
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
+
+from bnas.errors import ExportError
+from bnas.export.source import Import, Source, global_names, import_block, read_source
+
+OURS = "bnas"
+_OUTSIDE = frozenset({"torch"}) | frozenset(sys.stdlib_module_names)
+
+
+class Reference(NamedTuple):
+    """A name at the top of a module; the module is a dotted name, or the path of a `.py` file."""
+
+    module: str
+    name: str
+
+
+class Bundle:
+    """Definitions gathered from modules, with everything they need.
+
+    Args:
+        edits: texts that stand in the place of definitions.
+        extra: modules -> names of other modules that their edits use, beside what the module imports.
+    """
+
+    def __init__(self, edits: Mapping[Reference, str], extra: Mapping[str, Sequence[Reference]]) -> None:
+        self._edits, self._extra = edits, extra
+        self._sources: dict[str, Source] = {}
+        self._texts: dict[Reference, str] = {}
+        self._imports: set[Import] = set()
+        self._before: dict[str, set[str]] = {}  # module -> modules that have to stand above it
+
+    def add(self, wanted: Reference, *, by: str | None = None) -> None:
+        """Gather a name and everything that it needs; `by` is the module that needs it.
+
+        Raises:
+            ExportError: it is neither at the top of its module, nor from torch or the standard library.
+        """
+        source = self._source(wanted.module)
+        if wanted.name in source.definitions:
+            if by is not None and by != wanted.module:
+                self._before[by].add(wanted.module)
+            self._define(wanted, source)
+        elif wanted.name in source.imports:
+            for found in source.imports[wanted.name]:
+                self._import(found, wanted, by=by or wanted.module)
+        elif not hasattr(builtins, wanted.name):
+            raise ExportError(
+                f"{wanted.module}: {wanted.name!r} is not defined at the top of the module, so it cannot be written "
+                "into one file; define it there as a function, class or constant"
+            )
+
+    def text(self) -> str:
+        """Return imports and definitions, every module's below those it needs.
+
+        Raises:
+            ExportError: two modules give one name to different things, or need each other.
+        """
+        self._check_names()
+        texts: list[str] = []
+        for module in self._ordered():
+            names = [name for name in self._sources[module].definitions if Reference(module, name) in self._texts]
+            texts += dict.fromkeys(self._texts[Reference(module, name)] for name in names)
+        return "\n\n\n".join([import_block(self._imports), _joined(texts)])
+
+    def _source(self, module: str) -> Source:
+        if module not in self._sources:
+            self._sources[module], self._before[module] = read_source(module), set()
+        return self._sources[module]
+
+    def _define(self, wanted: Reference, source: Source) -> None:
+        if wanted in self._texts:
+            return
+        text = self._texts[wanted] = self._edits.get(wanted, source.definitions[wanted.name])
+        extra = {reference.name: reference for reference in self._extra.get(wanted.module, ())}
+        for name in sorted(global_names(text) - {wanted.name}):
+            self.add(extra.get(name, Reference(wanted.module, name)), by=wanted.module)
+
+    def _import(self, found: Import, wanted: Reference, *, by: str) -> None:
+        if found.package == OURS and found.attribute == found.alias:
+            self.add(Reference(found.module, found.alias), by=by)
+        elif found.package in _OUTSIDE:
+            self._imports.add(found)
+        else:
+            raise ExportError(
+                f"{wanted.module}: `{found.line()}` cannot be written into one file that needs torch only; put what it "
+                "gives into the same module, written with torch"
+            )
+
+    def _ordered(self) -> list[str]:
+        try:
+            return list(TopologicalSorter(self._before).static_order())
+        except CycleError as problem:
+            raise ExportError(
+                f"{', '.join(sorted(set(problem.args[1])))}: need each other, so they cannot be written into one file; "
+                "import each name from the module that defines it"
+            ) from problem
+
+    def _check_names(self) -> None:
+        owners: dict[str, str] = {}
+        pairs = [(reference.name, reference.module) for reference in self._texts]
+        pairs += [(found.alias, _origin(found)) for found in self._imports]
+        for name, owner in pairs:
+            if owners.setdefault(name, owner) != owner:
+                raise ExportError(
+                    f"{name!r} means one thing in {owners[name]} and another in {owner}, and one file cannot hold "
+                    "both; rename one of them"
+                )
+
+
+def _origin(found: Import) -> str:
+    """Return what an imported name stands for: `import torch` and `import torch.nn` both give the package `torch`."""
+    is_package = found.attribute is None and found.alias == found.package
+    return f"`import {found.package}`" if is_package else f"`{found.line()}`"
+
+
+def _joined(texts: Sequence[str]) -> str:
+    """Return definitions two blank lines apart, constants in a row one under the other."""
+    result, after_constant = "", False
+    for text in texts:
+        code = next(line for line in text.splitlines() if not line.startswith("#"))
+        constant = not code.startswith(("def ", "class ", "@", "async "))
+        gap = "\n" if constant and after_constant else "\n\n\n"
+        result, after_constant = f"{result}{gap if result else ''}{text}", constant
+    return result

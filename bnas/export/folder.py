@@ -1,0 +1,114 @@
+"""A run folder -> a folder to hand over, proved before it is there; and such a folder -> its network."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import nn
+
+from bnas.arch import Architecture
+from bnas.errors import ExportError
+from bnas.export.proof import reload
+from bnas.export.training import ARCHITECTURE, MANIFEST, WEIGHTS, Best, export_training, sha256
+from bnas.lookup import find
+from bnas.runs import Run, environment
+from bnas.runs.files import replacing_folder
+from bnas.spec import parse, parse_yaml, read
+
+Exporter = Callable[[Best, Path], dict[str, Any]]  # writes into an empty folder, returns entries for the manifest
+
+EXPORTERS: dict[str, Exporter] = {"training": export_training}
+
+_CACHE = "__pycache__"  # what running model.py leaves
+
+
+def export(run: str | Path, *, to: str = "training", out: str | Path) -> Path:
+    """Write the best network of a run into a folder; it is there only if the network comes back from it the same.
+
+    Args:
+        run: the folder of a finished run.
+        to: an entry of `EXPORTERS`.
+        out: a new or empty folder, or an earlier export of the same architecture, which is replaced.
+    Returns: `out`.
+    Raises:
+        ExportError: `out` holds something else, or the proof fails; what was in `out` is as it was.
+        RunError: the run has no best network, or `out` cannot be written.
+        LookupFailed: there is no such target.
+    """
+    exporter, out = find(to, EXPORTERS, what="export target"), Path(out)
+    best = _best(Path(run))
+    _check_replaceable(out, best.arch)
+    with replacing_folder(out.absolute()) as folder:
+        proved = exporter(best, folder)
+        files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+        manifest = {**best.manifest, **proved, "export": {"to": to, "files": files, "versions": environment()}}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Return the network of an export, or of `best/` in a run folder, with its weights, ready to evaluate.
+
+    Raises:
+        ExportError: a file is missing or damaged, or the weights are not those of the architecture.
+        SpecError: the description is not well formed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ExportError(f"{folder}: is no folder; give the folder of an export, or RUN/best")
+    manifest, weights = _manifest(folder), folder / WEIGHTS
+    try:
+        content = weights.read_bytes()
+        if hashlib.sha256(content).hexdigest() != manifest.get("weights_sha256"):
+            raise ExportError(f"{weights}: is damaged: its sha256 is not that of {MANIFEST}; export the run again")
+        tensors = load_tensors(content)
+    except (OSError, SafetensorError) as problem:
+        raise ExportError(f"{weights}: cannot be read: {problem}; export the run again") from problem
+    return reload(read(Architecture, folder / ARCHITECTURE), tensors, source=str(weights))
+
+
+def _best(run: Path) -> Best:
+    text, tensors, manifest = Run.read(run).read_best()
+    source = str(run / "best" / ARCHITECTURE)
+    arch = parse(Architecture, parse_yaml(text, source=source), source=source)
+    if manifest.get("architecture_id") != arch.id:
+        raise ExportError(
+            f"{source}: is architecture {arch.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "
+            "put the file back, or run the search again in this run folder"
+        )
+    return Best(arch, tensors, manifest)
+
+
+def _check_replaceable(out: Path, arch: Architecture) -> None:
+    """Raise unless nothing would be lost in `out`: it is missing, empty, or an untouched export of `arch`."""
+    if out.exists() and not out.is_dir():
+        raise ExportError(f"{out}: is a file; give a folder as -o")
+    names = {file.name for file in out.iterdir()} - {_CACHE} if out.exists() else set()
+    if not names:
+        return
+    manifest = _manifest(out) if MANIFEST in names else {}
+    files = manifest.get("export", {}).get("files")
+    if files is None or manifest.get("architecture_id") != arch.id:
+        raise ExportError(f"{out}: holds something other than an export of architecture {arch.id}; give another folder")
+    changed = sorted(names - {*files, MANIFEST})
+    changed += [name for name in sorted(names & set(files)) if sha256(out / name) != files[name]]
+    if changed:
+        raise ExportError(
+            f"{out}: {', '.join(changed[:3])} would be lost, for it is not as the export before wrote it; "
+            "give another folder, or move it away"
+        )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ExportError(f"{path}: cannot be read: {problem}; give the folder of an export, or RUN/best") from problem
+    if not isinstance(manifest, dict):
+        raise ExportError(f"{path}: is no manifest; give the folder of an export, or RUN/best")
+    return manifest

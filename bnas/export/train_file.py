@@ -1,0 +1,50 @@
+"""A recipe -> the text of train.py: a plain torch script that trains and evaluates the network of model.py."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bnas.arch import Architecture
+from bnas.recipe import Recipe, Stage
+
+_TEMPLATE = Path(__file__).parent / "template" / "train.py"
+_START, _END = "# SETTINGS\n", "# END OF SETTINGS\n"
+_ONLY_FOR_TYPES = "  # type: ignore[import-not-found]"  # model.py is not beside the template
+
+
+class Preparation(NamedTuple):
+    """How images become the network's input: mean and deviation per channel (full scale is 1), augmentation by name."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    augmentation: Sequence[str]
+
+
+def train_file(arch: Architecture, recipe: Recipe, preparation: Preparation) -> str:
+    """Return the source of train.py."""
+    before, _, rest = _TEMPLATE.read_text(encoding="utf-8").replace(_ONLY_FOR_TYPES, "").partition(_START)
+    _, _, after = rest.partition(_END)
+    stages = "".join(f"    Stage({_arguments(stage)}),\n" for stage in recipe.stages)
+    settings = f"""\
+INPUT = {arch.input!r}  # channels, height, width
+CLASSES = {arch.classes}
+MEAN = {tuple(preparation.mean)!r}  # per channel, of images from 0 to 1
+STD = {tuple(preparation.std)!r}
+AUGMENTATION: tuple[str, ...] = {tuple(preparation.augmentation)!r}  # any of flip, crop, shift
+BATCH = {recipe.batch}
+STAGES = [
+{stages}]
+"""
+    return before + _START + settings + _END + after
+
+
+def _arguments(stage: Stage) -> str:
+    """Return a stage as the script's `Stage` takes it; what is off is left out."""
+    always = ("epochs", "weights", "experts", "optimizer", "rate")
+    values = {name: getattr(stage, name) for name in always}
+    values |= {name: getattr(stage, name) for name in ("warmup", "weight_decay", "label_smoothing")}
+    written = [f"{name}={value!r}" for name, value in values.items() if name in always or value]
+    if stage.distill:
+        weights = ", ".join(f"{name}={value!r}" for name, value in stage.distill.model_dump().items())
+        written.append(f"distill=Distill({weights})")
+    return ", ".join(written)

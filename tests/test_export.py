@@ -1,0 +1,447 @@
+"""The export folder: proved before it is there, loaded back, trained and evaluated with torch alone."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from spaces import line_of, make_arch
+from torch import Tensor, nn
+
+from bnas.arch import Architecture
+from bnas.cost import cost
+from bnas.errors import BnasError, ExportError, LookupFailed, RunError
+from bnas.export import count_again, export, load, prove_reload
+from bnas.export.model_file import model_file
+from bnas.layers.blocks import Network
+from bnas.network import build
+from bnas.plan import plan
+from bnas.recipe import Distillation, Recipe, Stage
+from bnas.runs import Run
+from bnas.spec import dump
+
+FILES = {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"}
+ARCH = make_arch(
+    input=[1, 8, 8], classes=10, stem={"width": 16}, stage={"experts": 2, "stride": 2, "width": 32, "groups": 2}
+)
+RECIPE = Recipe(
+    stages=(
+        Stage(epochs=2, weights="real", experts="first", rate=5e-3, weight_decay=1e-4),
+        Stage(epochs=4, rate=5e-3, label_smoothing=0.05, distill=Distillation(attention=1.0, temperature=2.0)),
+    ),
+    batch=32,
+)
+
+
+def trained(arch: Architecture, *, seed: int = 0) -> Network:
+    """Return a network whose batch norm has seen images."""
+    torch.manual_seed(seed)
+    network = build(arch)
+    with torch.no_grad():
+        network(torch.randn(16, *arch.input))
+    return network.eval()
+
+
+def finished_run(path: Path, network: nn.Module, arch: Architecture = ARCH, **known: Any) -> Path:
+    manifest = {
+        "architecture_id": arch.id,
+        "accuracy": {"proxy": 0.5, "validation": 0.25, "test": 0.125},
+        "normalisation": {"mean": [0.3], "std": [0.37]},
+        "augmentation": ["flip", "shift"],
+        "recipe": RECIPE.model_dump(mode="json"),
+    }
+    run = Run.open(path, config={}, space_yaml="stem: 1\n")
+    with run.lock():
+        run.write_best(dump(arch), tensors=dict(network.state_dict()), manifest=manifest | known)
+    return path
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return trained(ARCH)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Path:
+    return finished_run(tmp_path_factory.mktemp("runs") / "run", network)
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder: Path) -> Path:
+    return export(run_folder, out=run_folder.parent / "out")
+
+
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    """An export that a test may spoil."""
+    return Path(shutil.copytree(exported, tmp_path / "copy"))
+
+
+def images(arch: Architecture = ARCH) -> Tensor:
+    return torch.randn(4, *arch.input, generator=torch.Generator().manual_seed(3))
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "manifest.json").read_text()))
+
+
+def left_in(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
+
+
+def test_export_writes_five_files_and_nothing_beside_them(exported: Path) -> None:
+    assert left_in(exported) == FILES
+    assert left_in(exported.parent) == {"run", "out"}
+
+
+def test_manifest_says_that_the_network_came_back(exported: Path, network: Network) -> None:
+    manifest = manifest_of(exported)
+    assert manifest["reload"]["identical"]
+    assert manifest["reload"]["max_difference"] == 0
+    assert manifest["reload"]["without_bnas"]
+    assert manifest["reload"]["batch_norm"]["fewest_batches"] == 1
+    assert manifest["counted_again"] == cost(plan(ARCH)).as_dict()
+    assert manifest["accuracy"]["test"] == 0.125
+    assert manifest["export"]["files"].keys() == FILES - {"manifest.json"}
+    assert manifest["weights_sha256"] == manifest["export"]["files"]["weights.safetensors"]
+
+
+def test_model_file_says_what_it_is(exported: Path) -> None:
+    text = (exported / "model.py").read_text()
+    assert f"Binary network {ARCH.id} " in text
+    assert f"{cost(plan(ARCH)).bops} BOPs" in text
+    assert "25.00 % on validation images, 12.50 % on test images" in text
+
+
+def test_load_gives_the_network_ready_to_evaluate(exported: Path, run_folder: Path, network: Network) -> None:
+    for folder in (exported, run_folder / "best"):
+        loaded = load(folder)
+        assert not loaded.training
+        with torch.no_grad():
+            assert torch.equal(loaded(images()), network(images()))
+
+
+def test_export_may_be_written_again_over_itself(copied: Path, run_folder: Path) -> None:
+    (copied / "__pycache__").mkdir()
+    assert export(run_folder, out=copied) == copied
+    assert left_in(copied) == FILES
+
+
+def test_a_folder_that_holds_something_else_is_refused(copied: Path, run_folder: Path, tmp_path: Path) -> None:
+    other = make_arch(input=[1, 8, 8], classes=10)
+    second = finished_run(tmp_path / "other", trained(other), other)
+    with pytest.raises(ExportError, match=f"other than an export of architecture {other.id}"):
+        export(second, out=copied)
+    with pytest.raises(ExportError, match="other than an export"):
+        export(run_folder, out=run_folder)
+    with pytest.raises(ExportError, match="is a file"):
+        export(run_folder, out=copied / "model.py")
+
+
+def test_what_a_person_changed_in_an_export_is_not_overwritten(copied: Path, run_folder: Path) -> None:
+    (copied / "train.py").write_text("my own")
+    (copied / "notes.txt").write_text("mine")
+    with pytest.raises(ExportError) as caught:
+        export(run_folder, out=copied)
+    assert "notes.txt, train.py would be lost" in line_of(caught)
+    assert (copied / "train.py").read_text() == "my own"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("stride=2", "stride=1", "logits differ"),
+        ("    return Network(", "    import bnas\n    return Network(", "import of bnas"),
+    ],
+    ids=["other logits", "needs bnas"],
+)
+def test_a_failed_proof_leaves_nothing(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, reason: str
+) -> None:
+    def wrong(arch: Architecture, *, notes: str) -> str:
+        return model_file(arch, notes=notes).replace(before, after)
+
+    monkeypatch.setattr(sys.modules["bnas.export.training"], "model_file", wrong)
+    with pytest.raises(ExportError) as caught:
+        export(run_folder, out=tmp_path / "out")
+    assert reason in line_of(caught)
+    assert left_in(tmp_path) == set()
+
+
+def test_an_unfinished_run_and_an_unknown_target_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    Run.open(tmp_path / "run", config={}, space_yaml="stem: 1\n")
+    with pytest.raises(RunError):
+        export(tmp_path / "run", out=tmp_path / "out")
+    with pytest.raises(LookupFailed, match="training"):
+        export(run_folder, to="trainin", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("known", "where"),
+    [
+        ({"recipe": {"stages": []}}, "recipe.stages: "),
+        ({"recipe": {"stages": [{"epochs": 1, "speed": 2}]}}, "recipe.stages[0].speed: unknown key"),
+        ({"normalisation": {"mean": [0.5]}}, "normalisation.std: this key is required"),
+        ({"architecture_id": "none"}, "but manifest.json says none"),
+    ],
+    ids=["no stages", "unknown key", "no deviation", "other architecture"],
+)
+def test_a_manifest_that_does_not_say_enough_is_named(
+    tmp_path: Path, network: Network, known: dict[str, Any], where: str
+) -> None:
+    run = finished_run(tmp_path / "run", network, **known)
+    with pytest.raises(BnasError) as caught:
+        export(run, out=tmp_path / "out")
+    assert where in line_of(caught)
+    assert left_in(tmp_path) == {"run"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda folder: (folder / "weights.safetensors").write_bytes(b"no weights"), "sha256"),
+        (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: cannot be read"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: cannot be read"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "is no manifest"),
+        (lambda folder: shutil.rmtree(folder), "is no folder"),
+        (
+            lambda folder: (folder / "architecture.yaml").write_text(dump(make_arch())),
+            "the weights are not those of architecture",
+        ),
+    ],
+    ids=["damaged weights", "no weights", "no manifest", "other manifest", "no folder", "other architecture"],
+)
+def test_load_says_in_one_line_what_is_wrong(copied: Path, spoil: Any, reason: str) -> None:
+    spoil(copied)
+    with pytest.raises(ExportError) as caught:
+        load(copied)
+    assert reason in line_of(caught)
+
+
+def test_prove_reload_finds_a_network_that_is_not_the_one(network: Network) -> None:
+    tensors = dict(network.state_dict())
+    assert prove_reload(ARCH, tensors, network=network)["identical"]
+    spoiled = tensors | {"head.classifier.bias": tensors["head.classifier.bias"] + 1}
+    with pytest.raises(ExportError, match="logits differ"):
+        prove_reload(ARCH, spoiled, network=network)
+    with pytest.raises(ExportError, match="Missing key"):
+        prove_reload(ARCH, {}, network=network)
+
+
+def test_prove_reload_finds_batch_norm_that_cannot_be_right(network: Network) -> None:
+    fresh = build(ARCH)
+    with pytest.raises(ExportError, match=r"stem\.norm: this batch norm has never seen an image"):
+        prove_reload(ARCH, fresh.state_dict(), network=fresh)
+    broken = trained(ARCH)
+    assert isinstance(broken.head.norm, nn.BatchNorm2d)
+    assert broken.head.norm.running_var is not None
+    broken.head.norm.running_var[0] = -1e-9  # too little for a wrong logit
+    with pytest.raises(ExportError, match=r"head\.norm"):
+        prove_reload(ARCH, broken.state_dict(), network=broken)
+
+
+def test_count_again_finds_a_network_that_costs_something_else() -> None:
+    assert count_again(build(ARCH), ARCH) == cost(plan(ARCH))
+    with pytest.raises(ExportError, match=r"costs bops \d+ instead of \d+"):
+        count_again(build(ARCH), make_arch(input=[1, 8, 8], classes=10, stem={"width": 16}))
+
+
+# train.py
+
+
+def imported(file: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """Return train.py as a module; like a script it finds model.py beside it."""
+    monkeypatch.syspath_prepend(str(file.parent))
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    spec = importlib.util.spec_from_file_location("exported_train", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "exported_train", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def script(copied: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    return imported(copied / "train.py", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    shown, labels = (data.images[order] / 16).astype(np.float32), data.target[order]
+    file = tmp_path_factory.mktemp("data") / "digits.npz"
+    parts = {"train": slice(400, None), "test": slice(400)}
+    arrays = {f"{part}_images": shown[rows, None] for part, rows in parts.items()}
+    np.savez(file, **arrays, **{f"{part}_labels": labels[rows] for part, rows in parts.items()})
+    return file
+
+
+def ran(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run train.py as a person would, where bnas cannot be imported."""
+    hide = folder / "hide"
+    hide.mkdir(exist_ok=True)
+    (hide / "bnas.py").write_text("raise ImportError('train.py must not need bnas')")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(hide)}
+    command = [sys.executable, str(folder / "train.py"), "--device", "cpu", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+
+
+def said(script: types.ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    """Run train.py in this process."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "--device", "cpu", *map(str, arguments)])
+    script.main()
+
+
+def accuracy_in(output: str) -> float:
+    return float(output.rpartition("test accuracy ")[2].split()[0]) / 100
+
+
+def test_train_script_learns_and_saves_what_it_learnt(
+    script: types.ModuleType,
+    copied: Path,
+    digits: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (copied / "train.py").read_text()
+    (copied / "train.py").write_text(text.replace("('flip', 'shift')", "()"))  # mirrored digits are hard to tell apart
+    done = ran(copied, "--data", digits, "--epochs", "6")
+    assert done.returncode == 0, done.stderr
+    assert accuracy_in(done.stdout) > 0.75  # chance is 0.1
+    said(script, monkeypatch, "--data", digits, "--epochs", 0, "--weights", copied / "trained.safetensors")
+    assert accuracy_in(capsys.readouterr().out) == accuracy_in(done.stdout)
+
+
+def test_train_script_evaluates_the_weights_beside_it(
+    script: types.ModuleType,
+    digits: Path,
+    network: Network,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with np.load(digits) as data:
+        shown, labels = torch.from_numpy(data["test_images"]), torch.from_numpy(data["test_labels"])
+    with torch.no_grad():
+        right = (network((shown - 0.3) / 0.37).argmax(1) == labels).float().mean()
+    said(script, monkeypatch, "--data", digits, "--epochs", 0)
+    assert accuracy_in(capsys.readouterr().out) == pytest.approx(float(right), abs=5e-5)  # two decimals of a percentage
+
+
+def test_finetuning_goes_on_from_the_weights_with_the_last_stage(
+    script: types.ModuleType,
+    digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "tuned.safetensors"
+    said(script, monkeypatch, "--data", digits, "--finetune", "--epochs", 1, "--batch", 500, "--out", out)
+    assert "stage 1/1: binary weights, experts: all" in capsys.readouterr().out
+    start, tuned = load_file(script.HERE / "weights.safetensors"), load_file(out)
+    moved = {name: float((tuned[name] - start[name]).abs().max()) for name in start if name.endswith("weight")}
+    # Adam moves a weight by about the rate a step, and there are two: far less than fresh weights would differ by.
+    assert all(0 < distance < 3 * RECIPE.stages[-1].rate for distance in moved.values())
+
+
+def test_train_script_has_the_recipe(script: types.ModuleType) -> None:
+    for written, stage in zip(script.STAGES, RECIPE.stages, strict=True):
+        assert {**vars(written), "distill": None} == {**stage.model_dump(), "distill": None}
+        assert (written.distill and vars(written.distill)) == (stage.distill and stage.distill.model_dump())
+    assert "type: ignore" not in (script.HERE / "train.py").read_text()
+    assert (script.BATCH, script.INPUT, script.CLASSES) == (32, (1, 8, 8), 10)
+    assert (script.MEAN, script.STD, script.AUGMENTATION) == ((0.3,), (0.37,), ("flip", "shift"))
+
+
+def test_first_stage_trains_a_network_of_one_expert(script: types.ModuleType, network: Network) -> None:
+    model = script.build()
+    model.load_state_dict(network.state_dict())
+    script.keep_first_expert(model)
+    lone = build(ARCH.with_one_expert())
+    one = {n: t[0] if t.ndim == 5 else t for n, t in network.state_dict().items() if ".gate." not in n}
+    lone.load_state_dict(one)
+    model.train()(images()).square().sum().backward()
+    lone.train()(images()).square().sum().backward()
+    assert torch.allclose(model(images()), lone(images()))
+    own, expected = model.stages[0][0].main.conv.weight.grad, lone.stages[0][0].main.conv.weight.grad  # type: ignore
+    assert torch.allclose(own[0], expected)
+    assert not own[1].any()
+    script.copy_first_expert(model)
+    bank = model.stages[0][0].main.conv.weight
+    assert torch.equal(bank[0], bank[1])
+    assert model.stages[0][0].main.conv.gate.weight.requires_grad
+
+
+def test_latent_weights_decay_only_while_weights_are_real(script: types.ModuleType) -> None:
+    real, binary = script.STAGES
+    model = script.build()
+    latent = {id(conv.weight) for conv in script.binary_convs(model)}
+    assert len(latent) == 2  # the grouped convolution and the one that mixes its groups
+    for stage, decay in ((real, 1e-4), (binary, 0.0)):
+        groups = script.make_optimizer(model, stage).param_groups
+        found = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        assert {found[one] for one in latent} == {decay}
+
+
+def test_image_folders_and_keras_files_are_read(script: types.ModuleType, tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 2), ("test", 1)):
+        for kind in ("ant", "bee"):
+            folder = tmp_path / part / kind
+            folder.mkdir(parents=True)
+            for index in range(count):
+                shade = np.full((16, 16), 250 if kind == "bee" else 5, np.uint8)
+                Image.fromarray(shade).save(folder / f"{index}.png")
+    (x, y), (u, _) = script.load_data(tmp_path)
+    assert (x.shape, u.shape, y.tolist()) == ((4, 1, 8, 8), (2, 1, 8, 8), [0, 0, 1, 1])
+    assert x.flatten(1).float().mean(1).tolist() == [5, 5, 250, 250]
+    shown = rng.integers(0, 256, (6, 8, 8), np.uint8)
+    np.savez(tmp_path / "k.npz", x_train=shown, y_train=np.arange(6), x_test=shown[:2], y_test=np.arange(2))
+    (x, y), _ = script.load_data(tmp_path / "k.npz")
+    assert torch.equal(script.normalise(x), (torch.from_numpy(shown)[:, None].float() / 255 - 0.3) / 0.37)
+
+
+def test_images_that_do_not_fit_the_network_end_with_one_line(script: types.ModuleType) -> None:
+    shown, labels = torch.zeros(4, 1, 8, 8), torch.arange(4)
+    with pytest.raises(SystemExit, match=r"^test images are \[1, 9, 9\], but the network takes \[1, 8, 8\]$"):
+        script.check((torch.zeros(4, 1, 9, 9), labels), "test")
+    with pytest.raises(SystemExit, match=r"^there are 4 test images and 3 labels; give one label each$"):
+        script.check((shown, labels[:3]), "test")
+    with pytest.raises(SystemExit, match=r"^test labels go from 7 to 10; the network has 10 classes$"):
+        script.check((shown, labels + 7), "test")
+
+
+def test_flip_mirrors_about_half_of_the_images(script: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(script, "AUGMENTATION", ("flip",))
+    ramp = torch.arange(8.0).expand(200, 1, 8, 8)
+    changed = script.augment(ramp)
+    mirrored = changed[:, 0, 0, 0] == 7
+    assert 70 < int(mirrored.sum()) < 130  # 100 expected, deviation 7
+    assert torch.equal(changed[mirrored], ramp[mirrored].flip(3))
+    assert torch.equal(changed[~mirrored], ramp[~mirrored])
+
+
+def test_shift_moves_every_image_on_its_own(script: types.ModuleType) -> None:
+    torch.manual_seed(0)
+    dot = torch.zeros(200, 1, 8, 8)
+    dot[:, :, 4, 4] = 1
+    moved = script.moved(dot, 14)
+    assert moved.shape == dot.shape
+    places = {tuple(place) for place in moved.nonzero()[:, 2:].tolist()}
+    assert places == {(row, column) for row in (3, 4, 5) for column in (3, 4, 5)}  # 8 / 14 rounds to one pixel
