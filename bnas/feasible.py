@@ -5,7 +5,7 @@ from functools import lru_cache
 from random import Random
 
 from bnas.arch import Architecture, BlockSpec, StageSpec, Stem
-from bnas.cost import Budget, Cost, cost, show
+from bnas.cost import Budget, Cost, cost, show, total
 from bnas.errors import BudgetError
 from bnas.plan import Size, plan, plan_block, plan_head, plan_stem
 from bnas.space import Genes, SearchSpace, StageChoices
@@ -28,7 +28,7 @@ def cost_of(space: SearchSpace, genes: Genes) -> Cost:
             part, size = _block_cost(block, size)
             parts.append(part)
     parts.append(_head_cost(arch.stages[-1].width, arch.classes, size))
-    return Cost(*map(sum, zip(*parts, strict=True)))
+    return total(parts)
 
 
 def sample_within(space: SearchSpace, budget: Budget, random: Random) -> Genes:

@@ -80,6 +80,15 @@ class PlannedLayer:
         return self.macs - self.bops
 
     @cached_property
+    def figures(self) -> tuple[int, ...]:
+        """Return what the layer costs, in the order of the fields of `Cost`."""
+        binary_weights = self.weights if self.weight_bits == 1 else 0
+        mixed = self.flops if self.weight_bits == 1 else 0
+        parameters = self.weights + self.real_values
+        sums = self.bops, self.flops, self.bytes, parameters, self.weights, binary_weights, mixed
+        return *sums, self.activation_bytes
+
+    @cached_property
     def activation_bytes(self) -> int:
         """Bytes of input, output and what is held while the layer runs; 0 for layers that can run in place.
 

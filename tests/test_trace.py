@@ -17,14 +17,14 @@ SHORTCUTS = ("repeat", "conv", "bottleneck")
 
 def small_space(*, stem: str, shortcut: str, squeeze_excite: bool, weight: str, pad_value: int) -> SearchSpace:
     """Return a space with every kind of choice, over odd sizes."""
-    branched = stem == "branched"
+    first = {"stride": 4} if stem == "branched" else {"kernel": [3, 5], "stride": [1, 2]}
     stage = {
         "depth": [1, 2], "width": [8, 16], "groups": [1, 2, 4], "experts": [1, 3], "kernel": [1, 3],
         "stride": [1, 2], "precision": ["real", "weight", "binary"],
     }  # fmt: skip
     return SearchSpace.model_validate({
         "input": [3, 13, 11], "classes": 10, "shortcut": {"kind": shortcut}, "squeeze_excite": squeeze_excite,
-        "stem": {"kind": stem, "width": [8, 16], **({"stride": 4} if branched else {"kernel": [3, 5], "stride": [1, 2]})},
+        "stem": {"kind": stem, "width": [8, 16], **first},
         "stages": [stage, stage], "binarizers": {"weight": weight, "pad_value": pad_value},
     })  # fmt: skip
 

@@ -9,13 +9,14 @@ from torch import nn
 
 from bnas.arch import Precision
 from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
 from bnas.plan import PlannedLayer, Size, scale_values
 from bnas.trace.operators import Product
 from bnas.trace.roles import role_of
 from bnas.trace.watch import Call, Done, Memory, Operand, Uncounted, Watch
 
-BINARY = (BinaryConv, ExpertConv)
+BINARY = (BinaryConv, BinaryLinear, ExpertConv)
 FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*FOLDED, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 ACTIVATIONS = (nn.PReLU,)
@@ -67,20 +68,28 @@ class Assembly:
         own = 0 if weight.memory.from_input else self._own(weight)
         return layer if own == layer.weights else replace(layer, own_weights=own)
 
-    def _binary(self, call: Call, module: BinaryConv | ExpertConv) -> PlannedLayer:
+    def _binary(self, call: Call, module: BinaryConv | BinaryLinear | ExpertConv) -> PlannedLayer:
         """Return the layer of a module that knows its own precision, weights and scales."""
-        experts = module.experts if isinstance(module, ExpertConv) else 1
         precision = cast(Precision, module.precision)
+        layer = self._shaped(call, module)
         inputs = () if precision == "binary" else call.reads
-        layer = PlannedLayer(
-            call.path, role_of(call.path, self.model), "conv", module.in_channels, module.out_channels,
-            _spatial(call.shape), _spatial(call.out_shape), (module.kernel,) * 2, (module.stride,) * 2,
-            module.groups, experts, precision, held_values=self._held(call.start, call.end, inputs),
-        )  # fmt: skip
+        layer = replace(layer, precision=precision, held_values=self._held(call.start, call.end, inputs))
         if not self._place_all(module):
             return replace(layer, own_weights=0)
-        scales = scale_values(precision, module.weights, experts=experts, out_channels=module.out_channels)
-        return replace(layer, real_values=scales)
+        scales = scale_values(precision, module.weights, experts=layer.experts, out_channels=layer.out_channels)
+        biases = layer.out_channels if isinstance(module, BinaryLinear) and module.bias is not None else 0
+        return replace(layer, real_values=scales + biases)
+
+    def _shaped(self, call: Call, module: BinaryConv | BinaryLinear | ExpertConv) -> PlannedLayer:
+        role = role_of(call.path, self.model)
+        if isinstance(module, BinaryLinear):
+            size = (1, math.prod(call.shape[1:-1]))
+            return PlannedLayer(call.path, role, "linear", module.in_features, module.out_features, size, size)
+        experts = module.experts if isinstance(module, ExpertConv) else 1
+        return PlannedLayer(
+            call.path, role, "conv", module.in_channels, module.out_channels, _spatial(call.shape),
+            _spatial(call.out_shape), (module.kernel,) * 2, (module.stride,) * 2, module.groups, experts,
+        )  # fmt: skip
 
     def _beside(self, call: Call, kind: Literal["norm", "activation"]) -> PlannedLayer:
         """Return the layer of a norm or activation; a batch norm folds to a factor and a shift for each channel."""
