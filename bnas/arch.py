@@ -119,12 +119,14 @@ class BlockSpec(NamedTuple):
     shortcut: Shortcut
     squeeze_excite: bool
     binarizers: Binarizers
+    mixed: bool = True  # a 1x1 convolution mixes the groups afterwards, if there are any
 
 
 class Architecture(Spec):
     """One network: a real stem, stages of binary blocks, a real classifier.
 
-    `input` is (channels, height, width). Groups must divide the channels on both sides of every convolution.
+    `input` is (channels, height, width). Groups must divide the channels on both sides of every convolution. Where a
+    stage has groups, a 1x1 convolution mixes them after every `mix_every` blocks.
     """
 
     input: tuple[Channels, Side, Side]
@@ -133,6 +135,7 @@ class Architecture(Spec):
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=32)]
     shortcut: Shortcut = Shortcut()
     squeeze_excite: Flag = False
+    mix_every: Depth = 1
     binarizers: Binarizers = Binarizers()
 
     @model_validator(mode="after")
@@ -167,11 +170,17 @@ class Architecture(Spec):
                         self.shortcut,
                         self.squeeze_excite,
                         self.binarizers,
+                        stage.groups == 1 or (index + 1) % self.mix_every == 0,
                     )
                 )
                 width = stage.width
             stages.append(tuple(blocks))
         return tuple(stages)
+
+    def with_one_expert(self) -> "Architecture":
+        """Return the same network with one expert everywhere."""
+        stages = tuple(stage.model_copy(update={"experts": 1}) for stage in self.stages)
+        return self.model_copy(update={"stages": stages})
 
     @property
     def id(self) -> str:

@@ -107,7 +107,7 @@ def cheapest(space: SearchSpace, quantity: str) -> Architecture:
     )  # fmt: skip
     return Architecture(
         input=space.input, classes=space.classes, stem=first, stages=stages, shortcut=space.shortcut,
-        squeeze_excite=space.squeeze_excite, binarizers=space.binarizers,
+        squeeze_excite=space.squeeze_excite, mix_every=space.mix_every, binarizers=space.binarizers,
     )  # fmt: skip
 
 
@@ -124,12 +124,13 @@ def _stage_ways(
     shapes = itertools.product(stage.width, stage.groups, stage.experts, stage.kernel, stage.stride)
     for width, groups, experts, kernel, stride in shapes:
         precision, total, here, ins, step = [], 0.0, size, channels, stride
-        for _ in range(depth):
+        for index in range(depth):
             prices = {}
             for choice in stage.precision:
                 block = BlockSpec(
                     ins, width, kernel, step, groups, experts, choice,
                     space.shortcut, space.squeeze_excite, space.binarizers,
+                    groups == 1 or (index + 1) % space.mix_every == 0,
                 )  # fmt: skip
                 price, out = _block_cost(block, here)
                 prices[choice] = getattr(price, quantity)

@@ -156,9 +156,9 @@ def _stem_conv(
 
 @lru_cache(maxsize=65536)
 def plan_block(name: str, block: BlockSpec, size: Size) -> tuple[tuple[PlannedLayer, ...], Size]:
-    """Return the layers of one block and the size after it; a block of groups ends with a 1x1 conv that mixes them."""
+    """Return the layers of one block and the size after it; a mixed block of groups ends with a 1x1 conv."""
     layers, out = _unit(f"{name}.main", "main", block, size)
-    if block.groups == 1:
+    if block.groups == 1 or not block.mixed:
         return layers, out
     mix = block._replace(in_channels=block.out_channels, kernel=1, stride=1, groups=1)
     return layers + _unit(f"{name}.mix", "mix", mix, out)[0], out

@@ -96,6 +96,7 @@ class SearchSpace(Spec):
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=32)]
     shortcut: Shortcut = Shortcut()
     squeeze_excite: Flag = False
+    mix_every: Depth = 1  # blocks from one 1x1 convolution that mixes groups to the next
     binarizers: Binarizers = Binarizers()
     search: SearchSettings = SearchSettings()
 
@@ -142,6 +143,7 @@ class SearchSpace(Spec):
             stages=tuple(stages),
             shortcut=self.shortcut,
             squeeze_excite=self.squeeze_excite,
+            mix_every=self.mix_every,
             binarizers=self.binarizers,
         )
 
@@ -151,7 +153,7 @@ class SearchSpace(Spec):
         Raises:
             SpecError: the architecture is not in this space; says which choice is not offered.
         """
-        for key in ("input", "classes", "shortcut", "squeeze_excite", "binarizers"):
+        for key in ("input", "classes", "shortcut", "squeeze_excite", "mix_every", "binarizers"):
             if getattr(arch, key) != getattr(self, key):
                 raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
         if len(arch.stages) != len(self.stages) or arch.stem.kind != self.stem.kind:

@@ -136,6 +136,7 @@ def _block_line(block: BlockSpec) -> str:
         "shortcut_kind": block.shortcut.kind,
         "reduction": block.shortcut.reduction,
         "squeeze_excite": block.squeeze_excite,
+        "mixed": block.mixed,
         "weights": block.binarizers.weight,
         "activations": block.binarizers.activation,
         "pad_value": block.binarizers.pad_value,

@@ -178,7 +178,7 @@ class ConvUnit(nn.Module):
 
 
 class Block(nn.Module):
-    """A unit, and where its groups keep channels apart, a 1x1 unit without groups that mixes them.
+    """A unit, and where its groups keep channels apart and `mixed` is true, a 1x1 unit without groups to mix them.
 
     [batch, in, height, width] -> [batch, out, ceil(height / stride), ceil(width / stride)].
     Source: Bulat et al., High-Capacity Expert Binary Networks, 2021 (arXiv:2010.03558), section 4.
@@ -197,6 +197,7 @@ class Block(nn.Module):
         shortcut_kind: str = "repeat",
         reduction: int = 4,
         squeeze_excite: bool = False,
+        mixed: bool = True,
         weights: str = "xnor",
         activations: str = "sign",
         pad_value: int = 0,
@@ -211,7 +212,7 @@ class Block(nn.Module):
             )  # fmt: skip
 
         self.main = unit(in_channels, kernel, stride, groups)
-        self.mix = unit(out_channels, 1, 1, 1) if groups > 1 else None
+        self.mix = unit(out_channels, 1, 1, 1) if groups > 1 and mixed else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.main(x)

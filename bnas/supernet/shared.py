@@ -19,12 +19,12 @@ Pairs = list[tuple[int, int]]  # (in, out) channels that occur
 class SharedBlock(nn.Module):
     """The shared weights of one block: its unit, and the unit that mixes groups where the space has any."""
 
-    def __init__(self, space: SearchSpace, stage: int, pairs: Pairs, *, first: bool) -> None:
+    def __init__(self, space: SearchSpace, stage: int, pairs: Pairs, *, first: bool, mixed: bool) -> None:
         super().__init__()
         choices = space.stages[stage]
         self.main = SharedUnit(space, stage, pairs, choices.kernel, choices.groups)
         self.shortcut = SharedShortcut(space, pairs, choices.stride) if first else None
-        grouped = any(groups > 1 for groups in choices.groups)
+        grouped = mixed and any(groups > 1 for groups in choices.groups)
         widths = [(width, width) for width in choices.width]
         self.mix = SharedUnit(space, stage, widths, (1,), (1,)) if grouped else None
 
@@ -33,7 +33,7 @@ class SharedBlock(nn.Module):
         tensors = prefixed("main", self.main.slices(block))
         if self.shortcut is not None and (block.in_channels != block.out_channels or block.stride > 1):
             tensors |= prefixed("main.shortcut", self.shortcut.slices(block))
-        if block.groups > 1:
+        if block.groups > 1 and block.mixed:
             assert self.mix is not None
             mix = block._replace(in_channels=block.out_channels, kernel=1, stride=1, groups=1)
             tensors |= prefixed("mix", self.mix.slices(mix))
@@ -84,7 +84,7 @@ class SharedUnit(nn.Module):
             tensors |= {"conv.weight": weight, "conv.alpha": alpha}
         if experts > 1:
             assert self.gate is not None
-            tensors["conv.gate.weight"] = self.gate.weight[:experts, :ins]
+            tensors["conv.gate.weight"] = matrix(self.gate.weight, experts, ins)
             tensors["conv.gate.bias"] = self.gate.bias[:experts]
             tensors["conv.usage"] = getattr(self, f"usage_{experts}")
         if self.excite is not None:
@@ -105,8 +105,8 @@ class SharedExcite(nn.Module):
         """Return the weights that a plain module of this unit's widths takes."""
         hidden = squeezed(unit.out_channels)
         return {
-            "squeeze.weight": self.squeeze.weight[:hidden, : unit.in_channels],
-            "expand.weight": self.expand.weight[: unit.out_channels, :hidden],
+            "squeeze.weight": matrix(self.squeeze.weight, hidden, unit.in_channels),
+            "expand.weight": matrix(self.expand.weight, unit.out_channels, hidden),
         }
 
 
@@ -165,6 +165,14 @@ def centre(weight: Tensor, kernel: int) -> Tensor:
     """Return the middle kernel x kernel of a wider kernel."""
     margin = (weight.shape[-1] - kernel) // 2
     return weight[..., margin : margin + kernel, margin : margin + kernel] if margin else weight
+
+
+def matrix(weight: Tensor, outs: int, ins: int) -> Tensor:
+    """Return the first rows and columns of a linear layer's weight.
+
+    Contiguous, as in a plain network: the order in which a matrix product sums may depend on how its rows lie.
+    """
+    return weight[:outs, :ins].contiguous()
 
 
 def key(*parts: object) -> str:

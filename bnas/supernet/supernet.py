@@ -16,7 +16,7 @@ from bnas.layers.blocks import Network
 from bnas.layers.expert_conv import ExpertConv
 from bnas.network import build_stem
 from bnas.space import SearchSpace
-from bnas.supernet.shared import SharedBlock, SharedUnit, Tensors, key, own, prefixed
+from bnas.supernet.shared import SharedBlock, SharedUnit, Tensors, key, matrix, own, prefixed
 from bnas.supernet.skeleton import Skeletons
 
 
@@ -39,7 +39,9 @@ class Supernet(nn.Module):
             into = list(itertools.product(before, stage.width))
             inside = [(width, width) for width in stage.width]
             blocks = [
-                SharedBlock(space, index, inside if block else into, first=block == 0)
+                SharedBlock(
+                    space, index, inside if block else into, first=block == 0, mixed=(block + 1) % space.mix_every == 0
+                )
                 for block in range(max(stage.depth))
             ]
             self.stages.append(nn.ModuleList(blocks))
@@ -84,7 +86,7 @@ class Supernet(nn.Module):
                 tensors |= prefixed(f"stages.{stage}.{index}", weights.slices(block))
         width = arch.stages[-1].width
         tensors |= prefixed("head.norm", own(self.head_norms[key(width)]))
-        tensors["head.classifier.weight"] = self.classifier.weight[:, :width]
+        tensors["head.classifier.weight"] = matrix(self.classifier.weight, self.space.classes, width)
         tensors["head.classifier.bias"] = self.classifier.bias
         return tensors
 
