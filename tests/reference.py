@@ -1,5 +1,6 @@
 """Naive versions of clever code, written from the formulas, for tests to compare with."""
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -58,3 +59,24 @@ def naive_expert_conv(
     if binarize_input is not None:
         x = binarize_input(x)
     return per_image_conv(x, filters, stride=stride, groups=groups, pad_value=pad_value)
+
+
+def least_error_of_all_splits(filter: Tensor) -> Tensor:
+    """Return min ||w - W~||^2 over all 2^n - 2 ways of splitting a filter [n] into two classes with their means."""
+    best = torch.tensor(torch.inf)
+    for bits in itertools.product((False, True), repeat=len(filter)):
+        upper = torch.tensor(bits)
+        if upper.any() and not upper.all():
+            best = torch.minimum(best, _within(filter[upper]) + _within(filter[~upper]))
+    return best
+
+
+def least_error_of_all_cuts(filters: Tensor) -> Tensor:
+    """Return min ||w - W~||^2 over all cuts of each sorted filter [filters, n], as [filters]."""
+    ordered = filters.sort(-1).values
+    errors = [_within(ordered[:, :k]) + _within(ordered[:, k:]) for k in range(1, filters.shape[1])]
+    return torch.stack(errors).amin(0)
+
+
+def _within(values: Tensor) -> Tensor:
+    return (values - values.mean(-1, keepdim=True)).square().sum(-1)

@@ -3,8 +3,11 @@ import torch
 from reference import naive_sign, per_image_conv
 from torch import Tensor, nn
 
+from bnas.binarize import WEIGHT_BINARIZERS, is_annealed
 from bnas.errors import LookupFailed, SpecError
-from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_conv import BinaryConv, set_hardness
+from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.react import RPReLU, RSign
 
 
 def naive(conv: BinaryConv, x: Tensor) -> Tensor:
@@ -49,7 +52,7 @@ def test_binarizing_keeps_the_size_of_the_output(weights: str) -> None:
     assert real.std().item() == pytest.approx(1.25 * binary.std().item(), rel=0.1)
 
 
-@pytest.mark.parametrize("weights", ["sign", "xnor"])
+@pytest.mark.parametrize("weights", WEIGHT_BINARIZERS)
 def test_alpha_starts_at_the_latent_magnitude(weights: str) -> None:
     torch.manual_seed(0)
     conv = BinaryConv(8, 16, weights=weights)
@@ -102,3 +105,61 @@ def test_unknown_binarizer_is_named(bad: dict) -> None:
 def test_description_names_what_it_was_built_from() -> None:
     text = repr(nn.Sequential(BinaryConv(6, 12, stride=2)))
     assert "BinaryConv(6, 12, kernel=3, stride=2, groups=1, precision='binary', weights='xnor'" in text
+
+
+ANNEALED = [name for name in WEIGHT_BINARIZERS if is_annealed(WEIGHT_BINARIZERS[name])]
+
+
+@pytest.mark.parametrize("weights", ANNEALED)
+@pytest.mark.parametrize("layer", [BinaryConv, ExpertConv])
+def test_annealed_weights_are_hard_in_evaluation(layer: type[BinaryConv | ExpertConv], weights: str) -> None:
+    torch.manual_seed(0)
+    conv = layer(4, 8, weights=weights)
+    x = torch.randn(3, 4, 5, 5)
+    outputs = []
+    for hardness in (0.0, 1.0):
+        set_hardness(conv, hardness)
+        conv(x).sum().backward()  # learns at any hardness
+        outputs.append(conv.eval()(x))
+        conv.train()
+    assert torch.equal(*outputs)
+    assert "hardness" not in conv.state_dict()
+
+
+def test_group_weights_soften_and_harden_on_request() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(BinaryConv(4, 8, weights="group"), BinaryConv(8, 8))
+    x = torch.randn(3, 4, 5, 5)
+    hard = model.eval()[0](x)
+    model.train()
+    gaps = []
+    for hardness in (0.2, 0.6, 1.0):
+        set_hardness(model, hardness)
+        gaps.append((model[0](x) - hard).abs().mean().item())
+    assert gaps[0] > gaps[1] > gaps[2]
+    assert gaps[2] < 0.01 * hard.abs().mean().item()
+
+
+@pytest.mark.parametrize("hardness", [-0.1, 1.1])
+def test_hardness_is_a_share(hardness: float) -> None:
+    with pytest.raises(SpecError, match="hardness"):
+        set_hardness(BinaryConv(4, 8, weights="group"), hardness)
+
+
+def test_rsign_learns_where_to_cut() -> None:
+    layer = RSign(2)
+    with torch.no_grad():
+        layer.threshold.copy_(torch.tensor([0.5, -0.5]))
+    y = layer(torch.zeros(1, 2, 1, 1))
+    assert y.flatten().tolist() == [-1, 1]
+    y.sum().backward()
+    assert layer.threshold.grad.tolist() == [-1, -1]  # -(2 - 2 * 0.5)
+
+
+def test_rprelu_shifts_before_and_after() -> None:
+    layer = RPReLU(1)
+    with torch.no_grad():
+        layer.before.fill_(1)
+        layer.after.fill_(10)
+    y = layer(torch.tensor([3.0, -3.0]).view(1, 1, 1, 2))
+    assert y.flatten().tolist() == [3 - 1 + 10, 0.25 * (-3 - 1) + 10]

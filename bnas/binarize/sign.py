@@ -8,28 +8,34 @@ from torch import Tensor
 from bnas.binarize.weight import BinaryWeight, filter_dims
 
 
-class ClippedSign(torch.autograd.Function):
-    """Forward: +1 where v >= 0, else -1. Backward: the gradient passes where |v| < 1, and is zero elsewhere."""
+class ClippedStraightThrough(torch.autograd.Function):
+    """Forward: the signs given for the values. Backward: the gradient passes where |v| < 1, and is zero elsewhere."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, signs: Tensor) -> Tensor:
         ctx.save_for_backward(value)
-        return hard_sign(value)
+        return signs.view_as(signs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (value,) = ctx.saved_tensors
         # Hardtanh has this very gradient, in one pass and without a mask in memory.
         inside: Tensor = torch.ops.aten.hardtanh_backward(grad, value, -1.0, 1.0)
-        return inside
+        return inside, None
 
 
-def hard_sign(value: Tensor) -> Tensor:
-    """Return +1 where value >= 0 and -1 elsewhere (NaN included), without a gradient, in value's dtype."""
+def hard_sign(value: Tensor, cut: float | Tensor = 0.0) -> Tensor:
+    """Return +1 where value >= cut and -1 elsewhere (NaN included), without a gradient, in value's dtype."""
     # torch.sign(0) is 0; a packed bit has no third value, so zero counts as +1.
     # Written to a float tensor, the comparison and the change from 0 to -1 are one fast pass each.
-    positive = torch.ge(value.detach(), 0, out=torch.empty_like(value, requires_grad=False))
+    positive = torch.ge(value.detach(), cut, out=torch.empty_like(value, requires_grad=False))
     return torch.threshold_(positive, 0, -1)
+
+
+def clipped(value: Tensor, signs: Tensor) -> Tensor:
+    """Return the signs, with a gradient that passes unchanged to values |v| < 1 and is zero elsewhere."""
+    through: Tensor = ClippedStraightThrough.apply(value, signs)
+    return through
 
 
 def clipped_sign(value: Tensor) -> Tensor:
@@ -37,10 +43,8 @@ def clipped_sign(value: Tensor) -> Tensor:
 
     Source: Hubara et al., Binarized Neural Networks, 2016 (arXiv:1602.02830), section 1.3.
     """
-    if torch.is_grad_enabled() and value.requires_grad:
-        signs: Tensor = ClippedSign.apply(value)
-        return signs
-    return hard_sign(value)
+    signs = hard_sign(value)
+    return clipped(value, signs) if torch.is_grad_enabled() and value.requires_grad else signs
 
 
 def sign(weight: Tensor) -> BinaryWeight:

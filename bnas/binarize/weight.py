@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from bnas.errors import ShapeError
@@ -23,7 +24,8 @@ class BinaryWeight(NamedTuple):
         return self.scale * self.sign + self.offset
 
 
-WeightBinarizer = Callable[[Tensor], BinaryWeight]
+# Called with latent weights; an annealed binarizer takes a keyword `hardness` in [0, 1] beside them.
+WeightBinarizer = Callable[..., BinaryWeight]
 
 
 def filter_dims(weight: Tensor) -> tuple[int, ...]:
@@ -58,3 +60,12 @@ def at_binary_magnitude(latent: Tensor, binary: Tensor) -> Tensor:
     tiny = 1e-12  # a filter of zeros stays zero
     size = latent.detach().abs().mean(dims, keepdim=True).clamp_min(tiny)
     return latent * (binary.detach().abs().mean(dims, keepdim=True) / size)
+
+
+def standardized(weight: Tensor) -> Tensor:
+    """Return each filter with its mean taken away and divided by its standard deviation; a filter of one value is 0."""
+    dims = filter_dims(weight)
+    centred = weight - weight.mean(dims, keepdim=True)
+    variance = centred.square().mean(dims, keepdim=True)
+    # Where there is nothing to divide by, 1 stands in, before the root: its gradient at 0 is not finite.
+    return centred / torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()

@@ -1,12 +1,20 @@
 """A convolution that binarizes its weights, or its weights and its input."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnas.binarize import WeightBinarizer, activation_binarizer, at_binary_magnitude, filter_dims, weight_binarizer
+from bnas.binarize import (
+    WeightBinarizer,
+    activation_binarizer,
+    at_binary_magnitude,
+    filter_dims,
+    is_annealed,
+    weight_binarizer,
+)
 from bnas.errors import SpecError
 
 
@@ -21,6 +29,8 @@ class BinaryConv(nn.Module):
         alpha: output scales [out], in the unit of weight; None when precision is `real`.
         real_weights: compute with the latent weights, at the magnitude of their binary form;
             for the first stage of training, where only activations are binary.
+        hardness: for an annealed weight binarizer, how close to binary it is in training mode; see `set_hardness`.
+            Evaluation mode always computes with binary weights.
 
     Args:
         kernel: side in pixels, odd.
@@ -32,6 +42,8 @@ class BinaryConv(nn.Module):
         SpecError: the kernel is even, groups do not divide the channels, or a pad_value or precision is not allowed.
         LookupFailed: a binarizer has no such name.
     """
+
+    hardness: Tensor | None
 
     def __init__(
         self,
@@ -57,13 +69,15 @@ class BinaryConv(nn.Module):
         self.real_weights = False
         self.weight = nn.Parameter(fresh_latent(out_channels, in_channels // groups, kernel, kernel))
         self.alpha = None if precision == "real" else nn.Parameter(fresh_alpha(self.weight, self.binarize_weight))
+        self.register_buffer("hardness", fresh_hardness(self.binarize_weight), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, in, height, width] -> [batch, out, ceil(height / stride), ceil(width / stride)]."""
         if self.precision == "binary":
             x = self.binarize_input(x)
         # alpha on the weights, not on the output: the same product, on far fewer numbers.
-        weight = effective_weight(self.weight, self.alpha, self.binarize_weight, real_weights=self.real_weights)
+        binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
+        weight = effective_weight(self.weight, self.alpha, binarize, real_weights=self.real_weights)
         return padded_conv(x, weight, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
 
     def extra_repr(self) -> str:
@@ -109,6 +123,34 @@ def fresh_alpha(latent: Tensor, binarize: WeightBinarizer) -> Tensor:
         dims = filter_dims(latent)
         ratio = latent.abs().mean(dims) / binarize(latent).dense().abs().mean(dims)
     return ratio.reshape(-1, latent.shape[-4]).mean(0)
+
+
+def fresh_hardness(binarize: WeightBinarizer) -> Tensor | None:
+    """Return the hardness in which a binarizer trains unless told otherwise; None for one that is not annealed."""
+    return torch.tensor(0.5) if is_annealed(binarize) else None
+
+
+def at_hardness(binarize: WeightBinarizer, hardness: Tensor | None) -> WeightBinarizer:
+    """Return the binarizer as it is in training, where an annealed one is not yet hard."""
+    return binarize if hardness is None else partial(binarize, hardness=hardness)
+
+
+def set_hardness(model: nn.Module, hardness: float) -> None:
+    """Set how hard all annealed weight binarizers in a model are in training mode; the training loop raises it.
+
+    From 0, where a filter is hardly changed or its gradient hardly bent, to 1 at the end. To measure
+    how far the soft weights still are from the hard ones, put the model in evaluation mode and its
+    binary convolutions alone in training mode.
+
+    Raises:
+        SpecError: hardness is not in [0, 1].
+    """
+    if not 0 <= hardness <= 1:
+        raise SpecError(f"hardness must be in [0, 1], but got {hardness}")
+    for module in model.modules():
+        buffer = dict(module.named_buffers(recurse=False)).get("hardness")
+        if buffer is not None:
+            buffer.fill_(hardness)
 
 
 def effective_weight(latent: Tensor, alpha: Tensor | None, binarize: WeightBinarizer, *, real_weights: bool) -> Tensor:
