@@ -1,0 +1,156 @@
+"""What a run has found -> pictures: the Pareto front, the course of the search, where a network's cost lies."""
+
+import math
+from collections.abc import Callable, Iterable
+from itertools import groupby
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bnas.arch import PRECISIONS
+from bnas.cost import BOPS_PER_OP, QUANTITIES, Budget, cost, show
+from bnas.plan import PlannedLayer
+from bnas.report.findings import Findings, paid
+from bnas.report.ink import (
+    PLAIN,
+    PRECISION_FILL,
+    PRECISION_SAID,
+    SMALL,
+    Ink,
+    amounts,
+    dress,
+    legend,
+)
+
+PROXY = "proxy accuracy (%), shared weights"
+_UNITS = {"ops": "ops for one image", "bops": "BOPs for one image", "flops": "FLOPs for one image", "bytes": "bytes"}
+_WIDE = 8  # a range of amounts that spans more than this many times its least is drawn on a log scale
+
+
+def draw_pareto(found: Findings, ink: Ink) -> Figure:
+    """Return proxy accuracy over ops, and over each other budgeted quantity, with the limits."""
+    limited = [name for name, _ in found.budget.limits]
+    shown = [name for name in QUANTITIES if name == "ops" or name in limited]
+    figure = ink.figure(4.6 * max(len(shown), 1.7), 4.6)
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for index, (name, axes) in enumerate(zip(shown, panels, strict=True)):
+        dress(axes, ink, title="", x=f"{_UNITS[name]}, counted", y=PROXY if index == 0 else "")
+        _scatter(axes, found, name, ink)
+        _mark_limits(axes, found.budget, name, ink)
+        amounts(axes)
+    legend(figure, ink, *panels[0].get_legend_handles_labels())
+    return figure
+
+
+def draw_search(found: Findings, ink: Ink) -> Figure:
+    """Return the best proxy accuracy so far over the paid evaluations, of the search and of its random twin."""
+    figure = ink.figure(7.8, 4.2)
+    axes = figure.subplots()
+    dress(axes, ink, title="Best so far", x="paid evaluations", y=PROXY)
+    kinds = (("random twin", found.twin, ink.quiet, 1), ("search", found.candidates, ink.front, 2))
+    for name, table, colour, order in kinds:
+        scores = _percent(paid(table)["proxy_accuracy"])
+        if scores.empty:
+            continue
+        count = range(1, len(scores) + 1)
+        axes.plot(count, scores, ".", color=colour, alpha=0.35, markersize=4, zorder=order)
+        axes.step(count, scores.cummax(), where="post", color=colour, linewidth=2, zorder=order + 2, label=name)
+    low = min(float(_percent(paid(t)["proxy_accuracy"]).quantile(0.05)) for _, t, *_ in kinds if not paid(t).empty)
+    high = max(float(_percent(paid(t)["proxy_accuracy"]).max()) for _, t, *_ in kinds if not paid(t).empty)
+    axes.set_ylim(low - 0.02 * (high - low), high + max(0.05 * (high - low), 0.2))  # the worst 5 % would hide the rest
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend(figure, ink, *axes.get_legend_handles_labels())
+    return figure
+
+
+def draw_layers(layers: Iterable[PlannedLayer], ink: Ink) -> Figure:
+    """Return which share of MACs, ops and bytes each part of a network has, by precision."""
+    parts = [(name, list(group)) for name, group in groupby(layers, key=part_of)]
+    figure = ink.figure(8.6, 1.7 + 0.42 * len(parts))
+    panels = figure.subplots(1, 3, sharey=True)
+    for index, (title, count) in enumerate(_COUNTED.items()):
+        axes = panels[index]
+        dress(axes, ink, title=title, x="share (%)", y="")
+        _bars(axes, parts, count, ink)
+    panels[0].set_yticks(range(len(parts)), [name for name, _ in parts], fontsize=PLAIN)
+    panels[0].invert_yaxis()
+    handles = [panels[0].barh([0], [0], color=PRECISION_FILL[kind]) for kind in PRECISIONS]
+    legend(figure, ink, handles, [PRECISION_SAID[kind] for kind in PRECISIONS])
+    return figure
+
+
+def part_of(layer: PlannedLayer) -> str:
+    """Return the part of the network that a planned layer belongs to: stem, stage 1, ..., classifier."""
+    first, second, *_ = layer.name.split(".")
+    return f"stage {int(second) + 1}" if first == "stages" else {"head": "classifier"}.get(first, first)
+
+
+_COUNTED: dict[str, Callable[[PlannedLayer], float]] = {
+    "MACs": lambda layer: layer.macs,
+    f"ops = FLOPs + BOPs / {BOPS_PER_OP}": lambda layer: cost([layer]).ops,
+    "bytes": lambda layer: layer.bytes,
+}
+
+
+def _scatter(axes: Axes, found: Findings, name: str, ink: Ink) -> None:
+    """Draw the twin's candidates, the search's, the front and the best network."""
+    others, ours, front = paid(found.twin), paid(found.candidates), found.front
+    axes.scatter(
+        others[name], _percent(others["proxy_accuracy"]), s=14, color=ink.quiet, alpha=0.55, linewidths=0,
+        label=f"random twin ({len(others)} paid)",
+    )  # fmt: skip
+    axes.scatter(ours[name], _percent(ours["proxy_accuracy"]), s=18, color=ink.search, linewidths=0,
+                 label=f"search ({len(ours)} paid)")  # fmt: skip
+    heights = _percent(front["proxy_accuracy"])
+    line = "-" if name == "ops" else "none"  # a front over ops is no front over bytes
+    axes.plot(
+        front[name], heights, linestyle=line, marker="o", markersize=5, color=ink.front, linewidth=1.4,
+        drawstyle="steps-post", label="front over ops",
+    )  # fmt: skip
+    best = ours[ours["id"] == found.best_id]
+    axes.scatter(
+        best[name], _percent(best["proxy_accuracy"]), s=190, marker="*", color=ink.star, edgecolors=ink.paper,
+        linewidths=0.8, zorder=6, label="best when trained alone" if len(best) else None,
+    )  # fmt: skip
+    amounts_shown = pd.concat([others[name], ours[name]]).astype(float)
+    if not amounts_shown.empty and amounts_shown.max() > _WIDE * amounts_shown.min():
+        axes.set_xscale("log")
+
+
+def _mark_limits(axes: Axes, budget: Budget, name: str, ink: Ink) -> None:
+    limit = dict(budget.limits).get(name)
+    if limit is None:
+        return
+    for value, said in ((limit.at_least, "at least"), (limit.at_most, "at most")):
+        if not 0 < value < math.inf:
+            continue
+        axes.axvline(value, color=ink.star, linestyle=(0, (4, 3)), linewidth=1.3)
+        axes.annotate(
+            f"budget: {said} {show(value)}", (value, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 3),
+            textcoords="offset points", ha="right", va="bottom", fontsize=SMALL, color=ink.star,
+        )  # fmt: skip
+
+
+def _bars(
+    axes: Axes, parts: list[tuple[str, list[PlannedLayer]]], count: Callable[[PlannedLayer], float], ink: Ink
+) -> None:
+    """Draw one bar a part, stacked by precision; together they make 100 %."""
+    whole = sum(count(layer) for _, layers in parts for layer in layers) or 1
+    ends = [0.0] * len(parts)
+    for kind in PRECISIONS:
+        shares = [100 * sum(count(a) for a in layers if a.precision == kind) / whole for _, layers in parts]
+        axes.barh(range(len(parts)), shares, left=ends, height=0.66, color=PRECISION_FILL[kind])
+        ends = [end + share for end, share in zip(ends, shares, strict=True)]
+    for row, end in enumerate(ends):
+        axes.annotate(
+            f"{end:.0f}" if end >= 1 or end == 0 else "<1", (end, row), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize=SMALL, color=ink.text,
+        )  # fmt: skip
+    axes.set_xlim(0, 1.15 * max(ends))
+    axes.grid(visible=False, axis="y")
+
+
+def _percent(shares: "pd.Series[float]") -> "pd.Series[float]":
+    return 100 * shares.astype(float)

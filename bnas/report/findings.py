@@ -1,0 +1,136 @@
+"""A run folder -> what the report needs of it. The only part of the report that knows `Run`."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bnas.arch import Architecture
+from bnas.cost import Budget
+from bnas.runs import Run
+from bnas.space import SearchSpace
+from bnas.spec import parse, parse_yaml
+
+CANDIDATE_COLUMNS = (
+    "number", "id", "status", "proxy_accuracy", "proxy_loss",
+    "ops", "bops", "flops", "bytes", "parameters", "genes",
+)  # fmt: skip
+
+
+class Work(NamedTuple):
+    """When the run was worked on, by its log: times in UTC, seconds from the first to the last entry of each start."""
+
+    first: str
+    last: str
+    starts: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run has found so far. A table that is not there yet is empty, `manifest` and `work` are None."""
+
+    path: Path
+    config: dict[str, Any]
+    space: SearchSpace
+    budget: Budget
+    candidates: pd.DataFrame
+    twin: pd.DataFrame
+    front: pd.DataFrame
+    searched: bool  # the search has ended
+    retrained: pd.DataFrame
+    subject: Architecture | None  # the best network; before there is one, the leading candidate
+    manifest: dict[str, Any] | None  # of the best network
+    environment: dict[str, Any]
+    work: Work | None
+
+    @property
+    def best_id(self) -> str | None:
+        """The id of the best network, once there is one."""
+        return self.subject.id if self.subject and self.manifest else None
+
+
+def read_findings(run: Run) -> Findings:
+    """Return what a run has found so far.
+
+    Raises:
+        RunError, SpecError: a file that is there is damaged.
+    """
+    space = parse(SearchSpace, parse_yaml(run.space_yaml, source="space.yaml"), source="space.yaml")
+    candidates, twin = _table(run, "candidates"), _table(run, "twin")
+    searched = run.has_table("pareto")
+    events = run.events()
+    subject, manifest = _subject(run, space, candidates)
+    return Findings(
+        path=run.path,
+        config=run.config,
+        space=space,
+        budget=Budget.parse(run.config.get("budget", {}), source="config.yaml: budget"),
+        candidates=candidates,
+        twin=twin,
+        front=_table(run, "pareto") if searched else front_so_far(candidates),
+        searched=searched,
+        retrained=run.read_table("retrained") if run.has_table("retrained") else pd.DataFrame(),
+        subject=subject,
+        manifest=manifest,
+        environment=_environment(events, manifest),
+        work=work_of(events),
+    )
+
+
+def paid(candidates: pd.DataFrame) -> pd.DataFrame:
+    """Return the scored candidates in the order in which they were paid for."""
+    return candidates[candidates["status"] == "paid"]
+
+
+def front_so_far(candidates: pd.DataFrame) -> pd.DataFrame:
+    """Return the Pareto front over proxy accuracy and ops of a search that is under way, cheapest first."""
+    rows = paid(candidates).astype({"proxy_accuracy": float, "proxy_loss": float, "ops": float})
+    rows = rows.sort_values(["ops", "proxy_accuracy", "proxy_loss"], ascending=[True, False, True])
+    better = rows["proxy_accuracy"] > rows["proxy_accuracy"].cummax().shift(fill_value=-1.0)
+    return rows[better]
+
+
+def architecture_of(space: SearchSpace, row: "pd.Series[Any]") -> Architecture:
+    """Return the architecture of a row of a table of candidates."""
+    return space.architecture([int(gene) for gene in str(row["genes"]).split("-")])
+
+
+def _table(run: Run, name: str) -> pd.DataFrame:
+    table = run.read_table(name) if run.has_table(name) else pd.DataFrame()
+    return table if not table.empty else pd.DataFrame(columns=list(CANDIDATE_COLUMNS))
+
+
+def _subject(
+    run: Run, space: SearchSpace, candidates: pd.DataFrame
+) -> tuple[Architecture | None, dict[str, Any] | None]:
+    if run.has_best():
+        text, _, manifest = run.read_best()
+        source = "best/architecture.yaml"
+        return parse(Architecture, parse_yaml(text, source=source), source=source), manifest
+    scored = paid(candidates)
+    if scored.empty:
+        return None, None
+    leading = scored.sort_values(["proxy_accuracy", "proxy_loss"], ascending=[False, True], kind="stable").iloc[0]
+    return architecture_of(space, leading), None
+
+
+def _environment(events: list[dict[str, Any]], manifest: dict[str, Any] | None) -> dict[str, Any]:
+    """Return where the best network was made; before there is one, where the run was last driven."""
+    driven = [event["environment"] for event in events if "environment" in event]
+    made = (manifest or {}).get("versions")
+    return made or (driven[-1] if driven else {})
+
+
+def work_of(events: list[dict[str, Any]]) -> Work | None:
+    """Return when a run was worked on; the time between two starts does not count. None where the log is empty."""
+    times = [(event.get("event") == "driver", datetime.fromisoformat(event["time"])) for event in events]
+    if not times:
+        return None
+    starts = [index for index, (begins, _) in enumerate(times) if begins]
+    ends = [*[index - 1 for index in starts[1:]], len(times) - 1]
+    seconds = sum((times[end][1] - times[start][1]).total_seconds() for start, end in zip(starts, ends, strict=False))
+    first, last = (f"{times[index][1]:%Y-%m-%d %H:%M}" for index in (0, -1))
+    return Work(first, last, len(starts), seconds)

@@ -1,0 +1,149 @@
+"""A run folder -> its figures and one self-contained HTML page."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from bnas.arch import Architecture
+from bnas.cost import cost, show
+from bnas.plan import plan
+from bnas.report import words
+from bnas.report.figures import draw_layers, draw_pareto, draw_search
+from bnas.report.findings import Findings, paid, read_findings
+from bnas.report.ink import DPI, INKS, Ink
+from bnas.report.tables import (
+    as_real,
+    by,
+    cost_table,
+    facts_table,
+    front_table,
+    layer_table,
+    ledger_table,
+    percent,
+    retrained_table,
+    stage_table,
+)
+from bnas.report.topology import draw_topology
+from bnas.runs import Run, replacing
+
+CSS_PIXELS = 96  # in an inch
+
+
+class Picture(NamedTuple):
+    """A figure as the page holds it."""
+
+    uri: str  # the PNG itself, as a data URI
+    width: int  # CSS pixels
+
+
+def write_report(run: Run) -> Path:
+    """Write figures/*.png and report.html for what a run has found so far; return the path of the page.
+
+    Raises:
+        RunError, SpecError: a file of the run is damaged, or the report cannot be written.
+    """
+    found = read_findings(run)
+    images = _write_figures(run, _drawings(found))
+    with replacing(run.report) as temporary:
+        temporary.write_text(render(found, images), encoding="utf-8")
+    return run.report
+
+
+def render(found: Findings, images: dict[str, Picture]) -> str:
+    """Return the page as HTML that needs no other file.
+
+    Args:
+        found: what the run has found.
+        images: by name of the figure, dark ones by name with `-dark` after it.
+    """
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template("page.html.j2").render(images=images, **_context(found))
+
+
+def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
+    """Return what can be drawn of a run, by name of the figure."""
+    drawings: dict[str, Callable[[Ink], Figure]] = {}
+    if len(paid(found.candidates)):
+        drawings |= {"pareto": lambda ink: draw_pareto(found, ink), "search": lambda ink: draw_search(found, ink)}
+    if found.subject:
+        layers = plan(found.subject)
+        drawings |= {
+            "topology": lambda ink: draw_topology(layers, ink),
+            "layers": lambda ink: draw_layers(layers, ink),
+        }
+    return drawings
+
+
+def _write_figures(run: Run, drawings: dict[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
+    """Write each figure on light and on dark paper; return what the page holds of them."""
+    images = {}
+    for name, draw in drawings.items():
+        for suffix, ink in INKS.items():
+            path = run.figures / f"{name}{suffix}.png"
+            figure = draw(ink)
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format="png", dpi=DPI)
+            uri = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+            images[path.stem] = Picture(uri, round(CSS_PIXELS * figure.get_figwidth()))
+    return images
+
+
+def _context(found: Findings) -> dict[str, Any]:
+    """Return what the template asks for; parts that are not there yet are None."""
+    has_front, retrained = len(found.front) > 0, found.retrained
+    ids = set(retrained["id"]) if len(retrained) else set()
+    return {
+        "name": found.path.name,
+        "data": found.config.get("data", "unnamed data"),
+        "headline": _headline(found),
+        "finished": found.manifest is not None,
+        "searched": found.searched,
+        "missing": words.missing(found),
+        "work": words.work_sentence(found),
+        "counted": words.COUNTED,
+        "front": front_table(found.front, best=found.best_id, retrained=ids) if has_front else None,
+        "twin": words.twin_sentence(found.candidates, found.twin),
+        "ledger": ledger_table(found.candidates, found.twin),
+        "retrained": retrained_table(retrained, best=found.best_id) if len(retrained) else None,
+        "export": words.export_command(found),
+        "again": words.search_command(found),
+        "settings": facts_table(found.config),
+        "environment": facts_table(found.environment),
+        "proof": facts_table(words.proof(found.manifest)) if found.manifest else None,
+        **_network(found, found.subject),
+    }
+
+
+def _network(found: Findings, arch: Architecture | None) -> dict[str, Any]:
+    if arch is None:
+        return {"stages": None, "tiles": []}
+    layers = plan(arch)
+    price = cost(layers)
+    return {
+        "tiles": words.tiles(found, price),
+        "architecture_id": arch.id,
+        "image": by(arch.input),
+        "classes": arch.classes,
+        "binarizers": arch.binarizers,
+        "stages": stage_table(arch),
+        "costs": cost_table(price, cost(plan(as_real(arch)))),
+        "layers": layer_table(layers),
+    }
+
+
+def _headline(found: Findings) -> str:
+    """Return the answer in one line."""
+    if found.subject is None:
+        return "Nothing has been scored yet"
+    price = cost(plan(found.subject))
+    costs = f"{show(price.ops)} ops and {show(price.bytes)} bytes"
+    if not found.manifest:
+        return f"Unfinished: the leading candidate takes {costs}"
+    return f"{percent(found.manifest['accuracy']['test'])} test accuracy with {costs}"

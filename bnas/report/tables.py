@@ -1,0 +1,177 @@
+"""What a run has found -> tables of short texts, as the page and the command line print them."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bnas.arch import Architecture, StageSpec
+from bnas.cost import Cost, cost, show
+from bnas.plan import PlannedLayer
+
+NOTHING = "\u2013"
+TIMES = "\u00d7"
+FATES = ("proposed", "paid", "over_budget", "repeated", "failed")
+SAID = {"ops": "ops", "bytes": "bytes", "bops": "BOPs", "flops": "FLOPs", "parameters": "parameters"}
+_COSTS = tuple(SAID)
+_WITHOUT_MACS = ("norm", "activation")
+
+
+class Table(NamedTuple):
+    """Column names and rows of text; columns from `numbers_from` on hold numbers."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers_from: int = 1
+
+
+def percent(share: float) -> str:
+    """Return a share as people read it: 98.61 %."""
+    return NOTHING if pd.isna(share) else f"{100 * share:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people read them: 48 s, 2 min 14 s, 1 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def by(size: Iterable[int]) -> str:
+    """Return a size as people read it, with the sign for times between its sides."""
+    return TIMES.join(map(str, size))
+
+
+def front_table(pareto: pd.DataFrame, *, best: str | None = None, retrained: Collection[str] = ()) -> Table:
+    """Return the Pareto front, cheapest first.
+
+    Args:
+        pareto: the columns of pareto.csv.
+        best: id of the best network, which is marked.
+        retrained: ids of the networks that were trained alone, which are marked.
+    """
+    marks = {**dict.fromkeys(retrained, "trained alone"), **({best: "best"} if best else {})}
+    rows = [
+        (str(row["id"]), marks.get(str(row["id"]), ""), percent(row["proxy_accuracy"]), *_amounts(row, _COSTS))
+        for _, row in pareto.iterrows()
+    ]
+    return Table(("id", "", "proxy accuracy", *SAID.values()), tuple(rows), 2)
+
+
+def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> Table:
+    """Return the networks that were trained alone, the best first."""
+    rows = [
+        (
+            str(row["id"]), "best" if row["id"] == best else "",
+            *(percent(row[key]) for key in ("validation_accuracy", "test_accuracy", "proxy_accuracy")),
+            f"{row['epochs']:.0f}", duration(row["seconds"]), *_amounts(row, ("ops", "bytes")),
+        )
+        for _, row in retrained.iterrows()
+    ]  # fmt: skip
+    header = (
+        "id", "", "validation accuracy", "test accuracy", "proxy accuracy", "epochs", "time", "ops", "bytes"
+    )  # fmt: skip
+    return Table(header, tuple(rows), 2)
+
+
+def ledger(candidates: pd.DataFrame) -> dict[str, int]:
+    """Return how many candidates were proposed, and how many of them had each fate."""
+    counts = candidates["status"].value_counts()
+    return {"proposed": len(candidates), **{fate: int(counts.get(fate, 0)) for fate in FATES[1:]}}
+
+
+def ledger_table(candidates: pd.DataFrame, twin: pd.DataFrame) -> Table:
+    """Return what became of the proposals of the search and of its twin."""
+    fates = {name: ledger(table) for name, table in (("search", candidates), ("random twin", twin))}
+    rows = tuple((name, *(str(counts[fate]) for fate in FATES)) for name, counts in fates.items())
+    return Table(("", "proposed", "paid", "over budget (free)", "repeated (free)", "failed"), rows)
+
+
+def stage_table(arch: Architecture) -> Table:
+    """Return a network stage by stage."""
+    stem = arch.stem
+    kernel = NOTHING if stem.kind == "branched" else by((stem.kernel, stem.kernel))
+    first = (f"stem ({stem.kind})", "real", "1", str(stem.width), NOTHING, NOTHING, kernel, str(stem.stride))
+    rows = [(f"stage {index}", *_stage(stage)) for index, stage in enumerate(arch.stages, start=1)]
+    header = ("part", "precision of its blocks", "blocks", "width", "groups", "experts", "kernel", "stride")
+    return Table(header, (first, *rows), 2)
+
+
+def layer_table(layers: Iterable[PlannedLayer]) -> Table:
+    """Return the layers that have MACs, then the others as one row, then the sum."""
+    planned = list(layers)
+    main = [layer for layer in planned if layer.role not in _WITHOUT_MACS]
+    rest = [layer for layer in planned if layer.role in _WITHOUT_MACS]
+    blank = ("", "", "", "", "", "")
+    rows = [_layer(layer) for layer in main]
+    # Their MACs are zero by convention, not by nature: say so instead of printing a zero.
+    rows.append((f"{len(rest)} norms and activations", "real", *blank, "not counted", "not counted",
+                 _exact(sum(layer.bytes for layer in rest))))  # fmt: skip
+    total = cost(planned)
+    rows.append(("together", "", *blank, _exact(total.bops + total.flops), _exact(total.ops), _exact(total.bytes)))
+    header = (
+        "layer", "precision", "channels", "kernel", "stride", "groups", "experts", "output", "MACs", "ops", "bytes"
+    )  # fmt: skip
+    return Table(header, tuple(rows), 2)
+
+
+def as_real(arch: Architecture) -> Architecture:
+    """Return the same network with real weights and real inputs everywhere."""
+    stages = tuple(stage.model_copy(update={"precision": ("real",) * stage.depth}) for stage in arch.stages)
+    return arch.model_copy(update={"stages": stages})
+
+
+def cost_table(price: Cost, real: Cost) -> Table:
+    """Return each quantity of a network beside that of the same network with real weights and inputs."""
+    pairs = [(name, getattr(price, name), getattr(real, name)) for name in _COSTS]
+    rows = tuple((SAID[name], _exact(ours), _exact(theirs), _times(theirs, ours)) for name, ours, theirs in pairs)
+    return Table(("quantity", "this network", "all real", "ratio"), rows)
+
+
+def facts_table(facts: Mapping[str, Any]) -> Table:
+    """Return names and values, one a row."""
+    return Table(("", ""), tuple((name.replace("_", " "), _said(value)) for name, value in facts.items()), 2)
+
+
+def _amounts(row: "pd.Series[Any]", names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(show(float(row[name])) for name in names)
+
+
+def _stage(stage: StageSpec) -> tuple[str, ...]:
+    kinds = stage.precision if len(set(stage.precision)) > 1 else stage.precision[:1]
+    return (
+        ", ".join(kinds), str(stage.depth), str(stage.width), str(stage.groups), str(stage.experts),
+        by((stage.kernel, stage.kernel)), str(stage.stride),
+    )  # fmt: skip
+
+
+def _layer(layer: PlannedLayer) -> tuple[str, ...]:
+    return (
+        layer.name, layer.precision, f"{layer.in_channels} → {layer.out_channels}", by(layer.kernel),
+        by(layer.stride), str(layer.groups), str(layer.experts), by(layer.out_size), _exact(layer.macs),
+        _exact(cost([layer]).ops), _exact(layer.bytes),
+    )  # fmt: skip
+
+
+def _exact(value: float) -> str:
+    """Return a count with its thousands apart; ops may end in a fraction."""
+    return (f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}").replace(",", "\u202f")
+
+
+def _times(more: float, less: float) -> str:
+    return f"{more / less:.1f}{TIMES}" if less and more else NOTHING
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = [(key.replace("_", " "), inner) for key, inner in value.items()]
+        return ", ".join(f"{key} ({_said(v)})" if isinstance(v, Mapping) else f"{key}: {_said(v)}" for key, v in pairs)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_said, value))
+    return str(value)

@@ -1,0 +1,144 @@
+"""What a run has found -> sentences and numbers that a person reads first, and the commands that follow."""
+
+import math
+import shlex
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bnas.cost import NOT_COUNTED, Cost, show
+from bnas.report.findings import Findings, paid
+from bnas.report.tables import SAID, duration, percent
+
+COUNTED = (
+    "All costs on this page are counted from the description of the network for one image, none is measured: "
+    f"OPs = FLOPs + BOPs / 64; {NOT_COUNTED}. Bytes are those of packed weights, scales and folded batch norm. "
+    "A network of fewer ops is not always faster on a given machine."
+)
+
+
+class Tile(NamedTuple):
+    """One number of the answer; `used` is its share of a budget, in percent."""
+
+    label: str
+    value: str
+    note: str
+    used: float | None = None
+
+
+def missing(found: Findings) -> list[str]:
+    """Say what an unfinished run does not hold yet, and what to do."""
+    go_on = "Run the same search command on this folder again and it goes on."
+    scored = len(paid(found.candidates))
+    if not found.searched and not scored:
+        return [f"No candidate has been scored yet; the supernet is trained first. {go_on}"]
+    if not found.searched:
+        trials = found.config.get("trials", "?")
+        return [
+            f"The search has not ended: {scored} of {trials} evaluations are in its table, and "
+            f"{len(paid(found.twin))} in that of its random twin. The front is that of the candidates so far. {go_on}",
+            "No network has been trained alone, so no accuracy is known; the network shown leads by proxy accuracy.",
+        ]
+    if not found.manifest:
+        return [
+            "The search has ended, but retraining has not: no accuracy is known yet, and the network shown only leads "
+            f"by proxy accuracy. {go_on}"
+        ]
+    return []
+
+
+def tiles(found: Findings, price: Cost) -> list[Tile]:
+    """Return the numbers of the answer: accuracies by their right names, then costs against the budget."""
+    return [*_accuracies(found), *_costs(found, price)]
+
+
+def twin_sentence(candidates: pd.DataFrame, twin: pd.DataFrame) -> str:
+    """Say how the search did beside random search at the same number of paid evaluations."""
+    ours, others = (paid(table)["proxy_accuracy"].astype(float) for table in (candidates, twin))
+    evaluations = min(len(ours), len(others))
+    if not evaluations:
+        return "There is no random search to compare with yet."
+    best, rival = ours[:evaluations].max(), others[:evaluations].max()
+    lead = (
+        f"After {evaluations} paid evaluations each, the best proxy accuracy of the search is {percent(best)}, "
+        f"that of random search {percent(rival)}"
+    )
+    if math.isclose(best, rival):
+        return f"{lead}: the search did as well as chance. This is one run of each."
+    if best < rival:
+        return f"{lead}: random search did better by {_points(rival - best)}. This is one run of each."
+    passed = 1 + int((ours > rival).to_numpy().argmax())
+    return (
+        f"{lead}: the search is ahead by {_points(best - rival)}, and was ahead of all of random search's candidates "
+        f"from its evaluation {passed} on. This is one run of each, so a small difference may be chance."
+    )
+
+
+def work_sentence(found: Findings) -> str:
+    """Say when the run was worked on and how long, by its log."""
+    work = found.work
+    if work is None:
+        return "The run has no log."
+    starts = "one go" if work.starts == 1 else f"{work.starts} goes"
+    return (
+        f"By its log the run was worked on for {duration(work.seconds)} in {starts}, between {work.first} and "
+        f"{work.last} UTC."
+    )
+
+
+def proof(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what the manifest says to prove that the best network is the one that was counted and trained."""
+    same = manifest["counted_again"] == manifest["cost"]
+    counted = {"cost counted again": "on the built network: the same" if same else manifest["counted_again"]}
+    shown = ("reload", "weights_sha256", "data", "seed", "epochs")
+    return counted | {key: manifest[key] for key in shown if key in manifest}
+
+
+def export_command(found: Findings) -> str:
+    """Return the command that hands the best network over."""
+    return shlex.join(["bnas", "export", str(found.path), "--to", "training", "-o", f"{found.path.name}-export"])
+
+
+def search_command(found: Findings) -> str:
+    """Return the command that searches again with the same settings and seed, in a new folder."""
+    config: dict[str, Any] = found.config
+    words = ["bnas", "search", str(found.path / "space.yaml")]
+    for option, key in (("--data", "data"), ("--trials", "trials"), ("--sampler", "sampler"), ("--seed", "seed")):
+        words += [option, str(config[key])] if key in config else []
+    for name, limit in found.budget.as_dict().items():
+        words += ["--budget", f"{name}={limit}"]
+    words += ["--retrain", str(config["retrain"])] if "retrain" in config else []
+    return shlex.join([*words, "--out", f"{found.path}-again"])
+
+
+def _accuracies(found: Findings) -> list[Tile]:
+    known = (found.manifest or {}).get("accuracy", {})
+    scored = paid(found.candidates)
+    rows = scored[scored["id"] == (found.subject.id if found.subject else "")]
+    proxy = known.get("proxy", float(rows["proxy_accuracy"].iloc[0]) if len(rows) else math.nan)
+    said = [
+        ("test accuracy", known.get("test"), "trained alone; the test split was read once, after every choice"),
+        ("validation accuracy", known.get("validation"), "trained alone; what the best was chosen by"),
+        ("proxy accuracy", proxy, "with the supernet's shared weights; it only ranks candidates"),
+    ]
+    return [Tile(label, percent(value), note) for label, value, note in said if value is not None]
+
+
+def _costs(found: Findings, price: Cost) -> list[Tile]:
+    limits = dict(found.budget.limits)
+    result = []
+    for name in ("ops", "bytes", *(name for name in limits if name not in ("ops", "bytes"))):
+        value, limit = getattr(price, name), limits.get(name)
+        if limit is None:
+            result.append(Tile(SAID[name], show(value), "counted; no budget was set"))
+            continue
+        kept = "inside" if limit.excess(value) == 0 else "OUTSIDE"
+        used = 100 * value / limit.at_most if math.isfinite(limit.at_most) else None
+        share = f", {used:.0f} % of it used" if used is not None else ""
+        result.append(Tile(SAID[name], show(value), f"counted; {kept} the budget {limit}{share}", used))
+    return result
+
+
+def _points(difference: float) -> str:
+    text = f"{100 * difference:.2f}"
+    return f"{text} percentage points" if text != "0.00" else "less than 0.01 percentage points"
