@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from bnas.spec import Spec
 
@@ -42,6 +42,15 @@ class Recipe(Spec):
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     batch: PositiveInt = 128
+
+    @model_validator(mode="after")
+    def _experts_only_grow(self) -> "Recipe":
+        kinds = [stage.experts for stage in self.stages]
+        if "first" in kinds[kinds.index("all") :] if "all" in kinds else True:
+            raise ValueError(
+                f"experts of the stages must go from first to all and end with all, but are {', '.join(kinds)}"
+            )
+        return self
 
     @property
     def epochs(self) -> int:
@@ -89,6 +98,7 @@ class SearchSettings(Spec):
     trials: PositiveInt = 200  # paid evaluations
     sampler: str = "evolution"
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training images held out
+    resize: bool = False  # bring images of another size to the space's input
     supernet: SupernetRecipe = SupernetRecipe()
     scoring: Scoring = Scoring()
     retrain: Retraining = Retraining()

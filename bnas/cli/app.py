@@ -1,0 +1,60 @@
+"""`bnas`: the commands, and what every one of them has in common: exit codes, and errors in one line."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from bnas.cli.cost import cost_command
+from bnas.cli.export import export_command
+from bnas.cli.report import report_command
+from bnas.cli.search import search_command
+from bnas.errors import BnasError
+
+FAILED = 1
+
+app = typer.Typer(
+    name="bnas",
+    help="Search, train and ship binary neural networks under an op budget.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("search")(search_command)
+app.command("cost")(cost_command)
+app.command("export")(export_command)
+app.command("report")(report_command)
+
+_debug = False
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the program an error came from.")] = False,
+) -> None:
+    """Search, train and ship binary neural networks under an op budget."""
+    global _debug
+    _debug = debug
+
+
+def main() -> None:
+    """Run the command line: 0 done; 1 failed, one line on stderr says why; 2 wrong usage."""
+    try:
+        app()
+    except BnasError as problem:
+        _fail(problem, str(problem))
+    except KeyboardInterrupt as problem:
+        _fail(problem, "stopped; the same command goes on from here")
+    except BrokenPipeError:
+        # The reader of our output went away, as `| head` does: nothing is wrong, and nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(FAILED) from None
+
+
+def _fail(problem: BaseException, message: str) -> None:
+    if _debug:
+        raise problem
+    print("bnas: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(FAILED) from None

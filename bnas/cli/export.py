@@ -1,0 +1,20 @@
+"""`bnas export`: a finished run -> a folder to train, or to ship, from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export_command(
+    run: Annotated[Path, typer.Argument(help="Run folder of a finished search.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    to: Annotated[str, typer.Option(help="training: one plain torch file, weights, recipe, proof.")] = "training",
+) -> None:
+    """Hand the best network of a run over, reloaded and compared before it is called done.
+
+    Example: bnas export runs/digits --to training -o handover
+    """
+    from bnas.export import export
+
+    print(export(run, to=to, out=out))

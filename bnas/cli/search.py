@@ -1,0 +1,101 @@
+"""`bnas search`: a space, a data set and a budget -> the best network, trained alone and explained."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bnas.cost import NOT_COUNTED, show
+from bnas.space import SearchSpace
+
+EXAMPLE = """
+Example: bnas search search_spaces/digits.yaml --data digits --budget ops=60k --budget bytes=20k --out runs/first
+
+The same command goes on where an interrupted one stopped.
+"""
+
+
+def search_command(
+    space: Annotated[Path | None, typer.Argument(help="YAML file of the space.", show_default=False)] = None,
+    data: Annotated[
+        str, typer.Option(help="digits, mnist, cifar10, an image folder, Parquet, a hub name, or file.py:attr.")
+    ] = "digits",
+    budget: Annotated[
+        list[str] | None, typer.Option(help="ops=3M, bytes=20k, bops=..., flops=...; repeatable; 1M..3M for a range.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Paid evaluations; the random twin pays as many.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="evolution, nsga2, tpe, random, or pkg.mod:attr.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-OF-SPACE]")] = None,
+    retrain: Annotated[int | None, typer.Option(min=1, help="How many of the best to train alone.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage URL.  [default: SQLite in the run folder]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a space, for editors.")] = False,
+) -> None:
+    """Find the best binary network of a space under a budget, train it alone, and explain it."""
+    if schema:
+        print(json.dumps(SearchSpace.model_json_schema(), indent=2))
+        return
+    if space is None:
+        raise typer.BadParameter("give the YAML file of a space, as in search_spaces/digits.yaml", param_hint="SPACE")
+    from bnas.api import search  # torch is imported only when there is work for it
+    from bnas.cli.watch import Watch
+
+    with Watch() as watch:
+        result = search(
+            space, data=data, budget=budget, trials=trials, sampler=sampler, top=retrain, seed=seed,
+            out=out or Path("runs") / space.stem, storage=storage, device=device, progress=watch,
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(summary(result)))
+    else:
+        show_result(result, Console())
+
+
+def summary(result: Any) -> dict[str, Any]:
+    """Return what a machine wants to know of a finished search."""
+    manifest = result.best.manifest
+    return {
+        "run": str(result.run.path),
+        "best": {key: manifest[key] for key in ("architecture_id", "accuracy", "cost", "budget")},
+        "ledger": result.ledger,
+        "front": json.loads(result.front.to_json(orient="records")),
+    }
+
+
+def show_result(result: Any, console: Console) -> None:
+    """Print the front, the retrained networks, the twin's best and where everything lies."""
+    table = Table(title="Pareto front (proxy accuracy: with shared weights, held-out training images)")
+    for column in ("id", "proxy accuracy", "ops", "bops", "flops", "bytes"):
+        table.add_column(column, justify="left" if column == "id" else "right")
+    for row in result.front.to_dict("records"):
+        numbers = [show(row[name]) for name in ("ops", "bops", "flops", "bytes")]
+        table.add_row(row["id"], f"{row['proxy_accuracy']:.2%}", *numbers)
+    console.print(table)
+    trained = Table(title="Trained alone (accuracy)")
+    for column in ("id", "epochs", "validation", "test", "ops", "bytes", "seconds"):
+        trained.add_column(column, justify="left" if column == "id" else "right")
+    for row in result.retrained.to_dict("records"):
+        trained.add_row(
+            row["id"], str(row["epochs"]), f"{row['validation_accuracy']:.2%}", f"{row['test_accuracy']:.2%}",
+            show(row["ops"]), show(row["bytes"]), f"{row['seconds']:.0f}",
+        )  # fmt: skip
+    console.print(trained)
+    own, twin = (frame["proxy_accuracy"].max() for frame in (result.candidates, result.twin))
+    fates = result.ledger["search"]
+    console.print(
+        f"best proxy accuracy {own:.2%}; random twin at as many paid evaluations {twin:.2%}\n"
+        f"proposed {fates['proposed']}: paid {fates['paid']}, over budget {fates['over_budget']} (free), "
+        f"repeated {fates['repeated']} (free), failed {fates['failed']}\n{NOT_COUNTED}\n"
+        f"report: {result.run.report}\nnext:   bnas export {result.run.path} --to training -o DIR",
+        soft_wrap=True,
+    )
+
+
+search_command.__doc__ = f"{search_command.__doc__}\n{EXAMPLE}"

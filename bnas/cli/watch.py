@@ -1,0 +1,50 @@
+"""Progress on stderr: one bar a phase, with rate and time left; plain lines where stderr is no terminal."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Watch:
+    """A progress to hand to long work; use it as a context."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description:<36}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            refresh_per_second=5,
+        )
+        self._tasks: dict[str, tuple[TaskID, float, int]] = {}
+        self._line = (0.0, "")
+
+    def __enter__(self) -> "Watch":
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._console.is_terminal:
+            self._bars.stop()
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if phase not in self._tasks:
+            self._tasks[phase] = (self._bars.add_task(phase, total=total, rate="", note=""), now, done)
+        task, began, first = self._tasks[phase]
+        rate = f"{(done - first) / (now - began):.1f}/s" if now - began > 1 and done > first else ""
+        if self._console.is_terminal:
+            self._bars.update(task, completed=done, rate=rate, note=note)
+        elif done == total or phase != self._line[1] or now - self._line[0] > SECONDS_BETWEEN_LINES:
+            print(f"{phase}: {done}/{total} {rate} {note}".rstrip(), file=sys.stderr, flush=True)
+            self._line = (now, phase)

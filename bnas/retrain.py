@@ -1,0 +1,120 @@
+"""Chosen architectures -> networks trained alone; the worse half stops at each halving."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bnas.arch import Architecture
+from bnas.data import DataSet
+from bnas.layers.blocks import Network
+from bnas.progress import Progress, silent
+from bnas.recipe import Retraining
+from bnas.train import Store, evaluate, train_alone
+
+BATCH = 500  # images of one evaluation step
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """One network trained alone: how far, and how well it does."""
+
+    arch: Architecture
+    network: Network
+    epochs: int
+    validation_accuracy: float
+    test_accuracy: float
+    seconds: float
+
+    def row(self) -> dict[str, Any]:
+        """Return what a line of retrained.csv holds of it."""
+        return {
+            "id": self.arch.id,
+            "validation_accuracy": self.validation_accuracy,
+            "test_accuracy": self.test_accuracy,
+            "epochs": self.epochs,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def retrain(
+    chosen: Sequence[Architecture],
+    settings: Retraining,
+    data: DataSet,
+    *,
+    seed: int,
+    store: Store,
+    device: torch.device,
+    progress: Progress = silent,
+) -> list[Retrained]:
+    """Train architectures alone by successive halving; return all of them, the best on validation first.
+
+    Only those that are trained to the end can come first. The test split is read here, once, after every choice
+    has been made.
+
+    Raises:
+        TrainingError: a loss is not finite.
+    """
+    recipe, last = settings.recipe, settings.recipe.stages[-1].epochs
+    cuts = [*sorted({max(1, round(share * last)) for share in settings.halvings} - {last}), last]
+    rungs = _Rungs(store)
+
+    def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
+        return train_alone(
+            arch, recipe, data, name=f"retrain/{arch.id}", seed=seed, store=store, device=device, until=cut,
+            progress=watch,
+        )  # fmt: skip
+
+    alive, reached = list(chosen), {arch.id: 0 for arch in chosen}
+    for cut in cuts:
+        for place, arch in enumerate(alive):
+            if (arch.id, cut) not in rungs:
+                started = time.monotonic()
+                network = reach(arch, cut, _labelled(progress, f"retrain {place + 1} of {len(alive)}"))
+                accuracy, _ = evaluate(network, data.validation.batches(BATCH, device=device))
+                rungs.add(arch.id, cut, accuracy, time.monotonic() - started)
+            reached[arch.id] = cut
+        alive.sort(key=lambda arch: rungs.accuracy(arch.id, cut), reverse=True)
+        alive = alive[: -(-len(alive) // 2)] if cut != last else alive
+    ranked = sorted(
+        chosen, key=lambda arch: (reached[arch.id], rungs.accuracy(arch.id, reached[arch.id])), reverse=True
+    )
+    results = []
+    for arch in ranked:
+        network = reach(arch, reached[arch.id], silent)  # only read back: it is trained this far
+        accuracy, _ = evaluate(network, data.test.batches(BATCH, device=device))
+        epochs, validation = recipe.epochs - last + reached[arch.id], rungs.accuracy(arch.id, reached[arch.id])
+        results.append(Retrained(arch, network, epochs, validation, accuracy, rungs.seconds(arch.id)))
+    return results
+
+
+class _Rungs:
+    """Validation accuracy and seconds of each network at each halving, kept so that a second call decides alike."""
+
+    NAME = "retrain/rungs"
+
+    def __init__(self, store: Store) -> None:
+        kept = store.load_checkpoint(self.NAME)
+        self._store, self._rows = store, dict[str, list[float]](kept.state if kept else {})
+
+    def __contains__(self, rung: tuple[str, int]) -> bool:
+        return f"{rung[0]}@{rung[1]}" in self._rows
+
+    def add(self, name: str, cut: int, accuracy: float, seconds: float) -> None:
+        self._rows[f"{name}@{cut}"] = [accuracy, seconds]
+        self._store.save_checkpoint(self.NAME, {}, self._rows)
+
+    def accuracy(self, name: str, cut: int) -> float:
+        return self._rows[f"{name}@{cut}"][0]
+
+    def seconds(self, name: str) -> float:
+        return sum(row[1] for key, row in self._rows.items() if key.startswith(f"{name}@"))
+
+
+def _labelled(progress: Progress, label: str) -> Progress:
+    def labelled(phase: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{label}, stage {int(phase.rpartition('-')[2]) + 1}", done, total, note)
+
+    return labelled

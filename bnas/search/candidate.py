@@ -1,0 +1,72 @@
+"""What became of each proposed architecture, the ledger of it, and the Pareto front of those that were scored."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from bnas.cost import Cost
+from bnas.space import Genes
+
+Status = Literal["paid", "over_budget", "repeated", "failed"]
+STATUSES: tuple[Status, ...] = ("paid", "over_budget", "repeated", "failed")
+
+
+class Score(NamedTuple):
+    """How a candidate does with shared weights, on held-out training images."""
+
+    proxy_accuracy: float
+    proxy_loss: float
+
+
+class Candidate(NamedTuple):
+    """A proposed architecture with its fate; only a paid one has a score."""
+
+    number: int
+    id: str
+    status: Status
+    genes: Genes
+    cost: Cost
+    score: Score | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return what a line of candidates.csv holds."""
+        score = self.score._asdict() if self.score else dict.fromkeys(Score._fields)
+        fate = {"number": self.number, "id": self.id, "status": self.status}
+        return fate | score | self.cost.as_dict() | {"genes": "-".join(map(str, self.genes))}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what lines of pareto.csv and retrained.csv hold: without number and fate."""
+        row = self.row()
+        return {key: value for key, value in row.items() if key not in ("number", "status")}
+
+
+def ledger(candidates: Sequence[Candidate]) -> dict[str, int]:
+    """Return how many were proposed, and how many of them had each fate."""
+    counts: dict[str, int] = {status: sum(c.status == status for c in candidates) for status in STATUSES}
+    return {"proposed": len(candidates)} | counts
+
+
+def paid(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the scored candidates, best proxy accuracy first; between equals the lower loss."""
+    scored = [c for c in candidates if c.status == "paid"]
+    return sorted(scored, key=quality, reverse=True)
+
+
+def quality(candidate: Candidate) -> tuple[float, float]:
+    """Return what candidates are ranked by: proxy accuracy, then the lower proxy loss."""
+    assert candidate.score is not None
+    return candidate.score.proxy_accuracy, -candidate.score.proxy_loss
+
+
+def front(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return the Pareto front over proxy accuracy and ops, cheapest first: no other is as good for as little."""
+    chosen: list[Candidate] = []
+    for candidate in sorted(paid(candidates), key=lambda c: c.cost.ops):  # stable: the best of equal ops comes first
+        assert candidate.score is not None
+        if not chosen or candidate.score.proxy_accuracy > _accuracy(chosen[-1]):
+            chosen.append(candidate)
+    return chosen
+
+
+def _accuracy(candidate: Candidate) -> float:
+    assert candidate.score is not None
+    return candidate.score.proxy_accuracy

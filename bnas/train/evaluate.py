@@ -1,0 +1,39 @@
+"""A network and images -> its accuracy; batch-norm statistics set anew."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from bnas.errors import DataError
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the batch-norm statistics to the average over batches of images; leave everything else as it was."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+        norm.train()
+    for images in batches:
+        network(images)
+    for norm in norms:
+        norm.momentum = 0.1
+    network.eval()
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Return (accuracy, mean cross-entropy) of a network over batches of (images, labels)."""
+    network.eval()
+    right, loss, count = 0, 0.0, 0
+    for images, labels in batches:
+        logits = network(images)
+        right += int((logits.argmax(1) == labels).sum())
+        loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        count += len(labels)
+    if not count:
+        raise DataError("evaluation: there are no images; give a split that has some")
+    return right / count, loss / count

@@ -1,0 +1,102 @@
+"""A space and images -> its supernet, trained."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bnas.arch import Architecture
+from bnas.data import DataSet
+from bnas.progress import Progress, silent
+from bnas.recipe import Stage, SupernetRecipe
+from bnas.space import SearchSpace
+from bnas.supernet import Supernet
+from bnas.train.loop import Store, fit
+
+NAME = "supernet"
+DRAWN_IN_A_SANDWICH = 2
+
+
+def train_supernet(
+    space: SearchSpace,
+    recipe: SupernetRecipe,
+    data: DataSet,
+    *,
+    seed: int,
+    store: Store,
+    device: torch.device,
+    progress: Progress = silent,
+) -> Supernet:
+    """Return the supernet of a space trained by a recipe, from where the store has it or from the start.
+
+    In the first epochs every sub-network has one expert; its weights are then copied to all.
+
+    Raises:
+        TrainingError: a loss is not finite.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        supernet = Supernet(space).to(device)
+    has_experts = any(max(stage.experts) > 1 for stage in space.stages)
+    lone_epochs = round(recipe.one_expert * recipe.epochs) if has_experts else 0
+
+    def copy_when_due(epoch: int) -> None:
+        if lone_epochs and epoch == lone_epochs:
+            supernet.copy_first_expert()
+
+    stage = Stage(
+        epochs=recipe.epochs, rate=recipe.rate, warmup=recipe.warmup, weight_decay=recipe.weight_decay,
+        label_smoothing=recipe.label_smoothing,
+    )  # fmt: skip
+    lone_steps = lone_epochs * data.train.steps(recipe.batch)
+    fit(
+        supernet,
+        partial(OBJECTIVES[recipe.mode], supernet, recipe, seed, lone_steps),
+        data.train,
+        stage=stage,
+        batch=recipe.batch,
+        name=NAME,
+        seed=seed,
+        store=store,
+        device=device,
+        before_epoch=copy_when_due,
+        progress=progress,
+    )
+    return supernet
+
+
+def single(
+    supernet: Supernet, recipe: SupernetRecipe, seed: int, lone_steps: int, images: Tensor, labels: Tensor, step: int
+) -> Tensor:
+    """Return the loss of one fairly drawn sub-network."""
+    arch = _drawn(supernet.space, seed, step, lone=step < lone_steps)
+    return F.cross_entropy(supernet(images, arch), labels, label_smoothing=recipe.label_smoothing)
+
+
+def sandwich(
+    supernet: Supernet, recipe: SupernetRecipe, seed: int, lone_steps: int, images: Tensor, labels: Tensor, step: int
+) -> Tensor:
+    """Return the loss of the largest sub-network with real weights, and how far others are from what it says."""
+    space, lone = supernet.space, step < lone_steps
+    taught = supernet(images, _maybe_lone(space.largest(), lone), real_weights=True)
+    loss = F.cross_entropy(taught, labels, label_smoothing=recipe.label_smoothing)
+    target = F.log_softmax(taught.detach(), 1)
+    pupils = [_maybe_lone(space.smallest(), lone)]
+    first = step * DRAWN_IN_A_SANDWICH
+    pupils += [_drawn(space, seed, first + index, lone=lone) for index in range(DRAWN_IN_A_SANDWICH)]
+    for arch in pupils:
+        said = F.log_softmax(supernet(images, arch), 1)
+        loss = loss + F.kl_div(said, target, reduction="batchmean", log_target=True)
+    return loss
+
+
+OBJECTIVES = {"single": single, "sandwich": sandwich}
+
+
+def _drawn(space: SearchSpace, seed: int, draw: int, *, lone: bool) -> Architecture:
+    return _maybe_lone(space.architecture(space.fair(seed, draw)), lone)
+
+
+def _maybe_lone(arch: Architecture, lone: bool) -> Architecture:
+    return arch.with_one_expert() if lone else arch
