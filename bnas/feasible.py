@@ -1,6 +1,7 @@
 """A space and a budget -> genotypes that fit it, found without loops that may never end."""
 
 import itertools
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from random import Random
 
@@ -10,11 +11,12 @@ from bnas.errors import BudgetError
 from bnas.plan import Size, plan, plan_block, plan_head, plan_stem
 from bnas.space import Genes, SearchSpace, StageChoices
 
+Price = Callable[[Cost], float]
 Way = tuple[float, Stem, tuple[StageSpec, ...]]  # price so far and the choices it is made of
 Ways = dict[tuple[int, Size], Way]  # the cheapest way to each (channels, size)
 
 _DRAWS = 50  # evenly drawn genotypes tried before one is repaired
-_REPAIRS = 20  # draws that the repair starts from, before it starts from the cheapest networks
+_REPAIRS = 20  # draws that the repair starts from, before it starts from the ends of the space
 _STEPS = 200  # moves of one repair
 
 
@@ -42,8 +44,8 @@ def sample_within(space: SearchSpace, budget: Budget, random: Random) -> Genes:
         if budget.admits(cost_of(space, genes)):
             return genes
     draws = (space.sample(random) for _ in range(_REPAIRS))
-    extremes = (space.genes(cheapest(space, name)) for name, _ in budget.limits)
-    for start in itertools.chain([genes], draws, extremes):
+    ends = (space.genes(arch) for arch in _ends(space, budget))
+    for start in itertools.chain([genes], draws, ends):
         repaired = repair(space, start, budget, random)
         if repaired is not None:
             return repaired
@@ -52,6 +54,12 @@ def sample_within(space: SearchSpace, budget: Budget, random: Random) -> Genes:
 
 def repair(space: SearchSpace, genes: Genes, budget: Budget, random: Random) -> Genes | None:
     """Return a genotype inside the budget that single changes lead to, each one coming nearer; None if none does."""
+    reached = _approach(space, genes, budget, random)
+    return reached if budget.excess(cost_of(space, reached)) == 0 else None
+
+
+def _approach(space: SearchSpace, genes: Genes, budget: Budget, random: Random) -> Genes:
+    """Return the genotype that single changes end at, each one coming nearer to the budget."""
     here, excess = genes, budget.excess(cost_of(space, genes))
     for _ in range(_STEPS):
         if excess == 0:
@@ -65,44 +73,79 @@ def repair(space: SearchSpace, genes: Genes, budget: Budget, random: Random) -> 
                 here, excess = there, nearer
                 break
         else:
-            return None
-    return None
+            return here
+    return here
 
 
 def impossible(space: SearchSpace, budget: Budget) -> str:
-    """Say why nothing fits: for each quantity its limit and what the cheapest network of the space needs."""
+    """Say why nothing fits: which limits no network keeps, and what the nearest network found costs."""
     needs, proved = [], False
     for name, limit in budget.limits:
-        least = getattr(cost(plan(cheapest(space, name))), name)
-        kept = least <= limit.at_most
-        verdict = "can be kept alone" if kept else "cannot be kept"
-        needs.append(f"{name} {limit} {verdict}: the smallest network needs {show(least)} ({least:.10g})")
-        proved = proved or not kept
-    found, advice = ("fits", "raise") if proved else ("was found to fit", "widen")
-    return f"budget: no network of the space {found}; {'; '.join(needs)}; {advice} the budget or offer other choices"
+        least, most = (getattr(cost(plan(end(space, name))), name) for end in (cheapest, dearest))
+        too_low, too_high = limit.at_most < least, limit.at_least > most
+        verdict = "cannot be kept" if too_low or too_high else "can be kept alone"
+        end = f"largest network has {_exactly(most)}" if too_high else f"smallest network needs {_exactly(least)}"
+        needs.append(f"{name} {limit} {verdict}: the {end}")
+        proved = proved or too_low or too_high
+    near = cost_of(space, _nearest(space, budget))
+    costs = ", ".join(f"{name} {_exactly(getattr(near, name))}" for name, _ in budget.limits)
+    found = "fits" if proved else "was found to fit"
+    return (
+        f"budget: no network of the space {found}; {'; '.join(needs)}; the nearest network costs {costs}; "
+        "widen the budget or offer other choices"
+    )
+
+
+def _nearest(space: SearchSpace, budget: Budget) -> Genes:
+    """Return the genotype of least excess that single changes lead to from the ends of the space."""
+    random = Random(0)
+    reached = [_approach(space, space.genes(end), budget, random) for end in _ends(space, budget)]
+    return min(reached, key=lambda genes: budget.excess(cost_of(space, genes)))
+
+
+def _ends(space: SearchSpace, budget: Budget) -> Iterator[Architecture]:
+    """Return the cheapest networks, and where a limit is a lower one the dearest, for each limited quantity."""
+    for name, limit in budget.limits:
+        yield cheapest(space, name)
+        if limit.at_least:
+            yield dearest(space, name)
+
+
+def _exactly(value: float) -> str:
+    return f"{show(value)} ({value:.10g})"
 
 
 def cheapest(space: SearchSpace, quantity: str) -> Architecture:
-    """Return the architecture of least `quantity` (a field of `Cost`).
+    """Return the architecture of least `quantity` (a field of `Cost` that adds up over layers).
 
     Exact: costs add up over stages that touch only through their channels and size, so the best way to reach each
     (channels, size) is kept from stage to stage.
     """
+    return _least(space, lambda part: getattr(part, quantity), min)
+
+
+def dearest(space: SearchSpace, quantity: str) -> Architecture:
+    """Return the architecture of most `quantity`, found as the cheapest is."""
+    return _least(space, lambda part: -getattr(part, quantity), max)
+
+
+def _least(space: SearchSpace, price: Price, depth: Callable[[Iterable[int]], int]) -> Architecture:
+    """Return the architecture of least price, whose stages are all as deep as `depth` chooses."""
     ways: Ways = {}
     stem = space.stem
     for width, kernel, stride in itertools.product(stem.width, stem.kernel, stem.stride):
         choice = Stem(kind=stem.kind, width=width, kernel=kernel, stride=stride)
         part, size = _stem_cost(choice, space.input[0], space.input[1:])
-        _keep(ways, (width, size), (getattr(part, quantity), choice, ()))
+        _keep(ways, (width, size), (price(part), choice, ()))
     for stage in space.stages:
         after: Ways = {}
         for (channels, size), (so_far, first, stages) in ways.items():
-            for spec, price, out in _stage_ways(space, stage, channels, size, quantity):
-                _keep(after, (spec.width, out), (so_far + price, first, (*stages, spec)))
+            for spec, more, out in _stage_ways(space, stage, depth(stage.depth), channels, size, price):
+                _keep(after, (spec.width, out), (so_far + more, first, (*stages, spec)))
         ways = after
     _, first, stages = min(
-        ((price + getattr(_head_cost(width, space.classes, size), quantity), first, stages)
-         for (width, size), (price, first, stages) in ways.items()),
+        ((so_far + price(_head_cost(width, space.classes, size)), first, stages)
+         for (width, size), (so_far, first, stages) in ways.items()),
         key=lambda way: way[0],
     )  # fmt: skip
     return Architecture(
@@ -117,10 +160,10 @@ def _keep(ways: Ways, key: tuple[int, Size], way: Way) -> None:
 
 
 def _stage_ways(
-    space: SearchSpace, stage: StageChoices, channels: int, size: Size, quantity: str
+    space: SearchSpace, stage: StageChoices, depth: int, channels: int, size: Size, price: Price
 ) -> list[tuple[StageSpec, float, Size]]:
-    """Return each way through a stage at its least depth and cheapest precision, with its price and size after."""
-    depth, found = min(stage.depth), []
+    """Return each way through a stage at its best precision, with its price and the size after it."""
+    found = []
     shapes = itertools.product(stage.width, stage.groups, stage.experts, stage.kernel, stage.stride)
     for width, groups, experts, kernel, stride in shapes:
         precision, total, here, ins, step = [], 0.0, size, channels, stride
@@ -132,8 +175,8 @@ def _stage_ways(
                     space.shortcut, space.squeeze_excite, space.binarizers,
                     groups == 1 or (index + 1) % space.mix_every == 0,
                 )  # fmt: skip
-                price, out = _block_cost(block, here)
-                prices[choice] = getattr(price, quantity)
+                part, out = _block_cost(block, here)
+                prices[choice] = price(part)
             best = min(prices, key=lambda choice: prices[choice])
             precision.append(best)
             total, here, ins, step = total + prices[best], out, width, 1

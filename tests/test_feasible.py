@@ -1,3 +1,4 @@
+import math
 from functools import partial
 from random import Random
 from typing import Any
@@ -9,7 +10,7 @@ from spaces import every_genotype, line_of, make_space, rich_space
 
 from bnas.cost import QUANTITIES, Budget, Limit, cost, show
 from bnas.errors import BudgetError
-from bnas.feasible import cheapest, cost_of, impossible, repair, sample_within
+from bnas.feasible import cheapest, cost_of, dearest, impossible, repair, sample_within
 from bnas.plan import plan
 
 STEM = {"width": [8, 16], "kernel": [1, 3], "stride": [1, 2]}
@@ -41,13 +42,16 @@ def shared(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", SMALL_SPACES)
-def test_the_cheapest_is_the_minimum_of_all(name: str, shared: dict[str, Any]) -> None:
+def test_the_cheapest_is_the_minimum_of_all_and_the_dearest_the_maximum(name: str, shared: dict[str, Any]) -> None:
     space = SMALL_SPACES[name](**shared)
     costs = [cost(plan(space.architecture(genes))) for genes in every_genotype(space)]
     for quantity in (*QUANTITIES, "parameters"):
         best = cheapest(space, quantity)
         assert space.contains(best)
         assert getattr(cost(plan(best)), quantity) == min(getattr(made, quantity) for made in costs)
+        worst = dearest(space, quantity)
+        assert space.contains(worst)
+        assert getattr(cost(plan(worst)), quantity) == max(getattr(made, quantity) for made in costs)
 
 
 @pytest.mark.parametrize("name", SMALL_SPACES)
@@ -121,8 +125,24 @@ class TestImpossible:
         limit = Limit(0, 0.99 * least)
         assert self.refusal(Budget(((quantity, limit),))) == (
             f"budget: no network of the space fits; {quantity} {limit} cannot be kept: "
-            f"the smallest network needs {show(least)} ({least:.10g}); raise the budget or offer other choices"
+            f"the smallest network needs {show(least)} ({least:.10g}); "
+            f"the nearest network costs {quantity} {show(least)} ({least:.10g}); "
+            "widen the budget or offer other choices"
         )
+
+    def test_a_lower_limit_over_the_largest_network_cannot_be_kept(self) -> None:
+        most = cost(plan(dearest(rich_space(), "bops"))).bops
+        line = self.refusal(Budget((("bops", Limit(most + 1, math.inf)),)))
+        assert f"cannot be kept: the largest network has {show(most)} ({most})" in line
+        assert f"the nearest network costs bops {show(most)} ({most})" in line
+
+    def test_the_nearest_network_is_one_of_the_space(self) -> None:
+        space = SMALL_SPACES["precisions and experts"]()
+        costs = [cost_of(space, genes) for genes in every_genotype(space)]
+        budget = Budget.parse({"ops": min(c.ops for c in costs) / 2, "bytes": min(c.bytes for c in costs) / 2})
+        nearest = min(costs, key=budget.excess)
+        ops, size = (f"{show(value)} ({value:.10g})" for value in (nearest.ops, nearest.bytes))
+        assert f"the nearest network costs ops {ops}, bytes {size};" in impossible(space, budget)
 
     def test_each_quantity_has_its_own_smallest_network(self) -> None:
         line = self.refusal(Budget.parse(["ops=1", "bytes=1G"]))
@@ -131,8 +151,12 @@ class TestImpossible:
             assert f"{verdict}: the smallest network needs {show(least)} ({least:.10g})" in line
 
     def test_limits_that_only_exclude_each_other_are_not_called_impossible(self) -> None:
-        line = self.refusal(Budget.parse(["ops=100M..", "bytes=10k"]))
-        assert line.startswith("budget: no network of the space was found to fit; ops >= 100M can be kept alone: ")
+        space = rich_space()
+        most, least = cost(plan(dearest(space, "ops"))).ops, cost(plan(cheapest(space, "bytes"))).bytes
+        line = self.refusal(Budget((("ops", Limit(most, math.inf)), ("bytes", Limit(0, least)))))
+        assert line.startswith(
+            f"budget: no network of the space was found to fit; ops >= {show(most)} can be kept alone: "
+        )
         assert line.endswith("; widen the budget or offer other choices")
 
     def test_every_limit_is_explained(self) -> None:
