@@ -14,6 +14,7 @@ from spaces import line_of, make_arch, rich_space
 from torch import Tensor, nn
 
 from bnas.arch import Architecture
+from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
 from bnas.errors import ExportError
 from bnas.export.fold import fold
 from bnas.export.model_file import model_file
@@ -71,7 +72,15 @@ def test_there_are_enough_samples_of_every_kind() -> None:
     assert {stage.experts for stage in stages} >= {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize("arch", SAMPLED, ids=lambda arch: arch.id)
+BINARIZED = [
+    make_arch(stage={"experts": experts}, binarizers={kind: name})
+    for kind, table in (("weight", WEIGHT_BINARIZERS), ("activation", ACTIVATION_BINARIZERS))
+    for name in table
+    for experts in (1, 2)
+]
+
+
+@pytest.mark.parametrize("arch", SAMPLED + BINARIZED, ids=lambda arch: arch.id)
 def test_model_file_gives_the_logits_and_gradients_of_build(arch: Architecture) -> None:
     network = shaken(build(arch))
     written = imported(model_file(arch)).build()

@@ -57,6 +57,7 @@ BATCH = 128
 STAGES = [Stage(epochs=1, weights="binary", experts="all", optimizer="adamw", rate=1e-3)]
 # END OF SETTINGS
 
+HARD_AT = 0.85  # share of a stage after which weights that become binary gradually are so
 HERE = Path(__file__).resolve().parent
 Images = tuple[Tensor, Tensor]  # [n, channels, height, width], uint8 from 0 to 255 or float from 0 to 1; labels [n]
 
@@ -181,6 +182,13 @@ def copy_first_expert(model: Network) -> None:
         conv.gate.requires_grad_(True)
 
 
+def harden(model: Network, hardness: float) -> None:
+    """Set how near to binary the weights are while they train, from 0 to 1, where their method goes there in steps."""
+    for conv in binary_convs(model):
+        if getattr(conv, "hardness", None) is not None:
+            conv.hardness.fill_(min(1.0, hardness))
+
+
 def make_optimizer(model: Network, stage: Stage) -> torch.optim.Optimizer:
     """Return the stage's optimizer; weights behind binary ones do not decay, for that would flip bits for no reason."""
     latent = {id(conv.weight) for conv in binary_convs(model)} if stage.weights == "binary" else set()
@@ -238,6 +246,7 @@ def train_stage(
         model.train()
         total, count = 0.0, 0
         for images, labels in batches(data, batch, device):
+            harden(model, step / (HARD_AT * steps))
             for group in optimizer.param_groups:
                 group["lr"] = stage.rate * schedule(step, steps, stage.warmup)
             optimizer.zero_grad()
