@@ -28,6 +28,7 @@ SMALL_SPACES = {
             {"width": [8, 16, 32], "depth": [1, 2], "kernel": [1, 3]},
         ],
     ),
+    "mixed after two blocks": partial(make_space, mix_every=2, stage={"groups": [1, 2, 8], "depth": [3, 2, 4]}),
     "branched": partial(
         make_space,
         stem={"kind": "branched", "width": [8, 16], "stride": 4},

@@ -97,6 +97,12 @@ class TestBlock:
         assert layers["stages.0.0.mix.act"].real_values == 16
         assert not [name for name in layers if "mix.shortcut" in name]  # it goes round as it is
 
+    @pytest.mark.parametrize(("every", "mixed"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3]), (3, [2]), (5, [4]), (6, [])])
+    def test_groups_are_mixed_after_every_so_many_blocks(self, every: int, mixed: list[int]) -> None:
+        arch = make_arch(stage={"depth": 5, "groups": 2}, mix_every=every)
+        names = [layer.name for layer in plan(arch) if layer.role == "mix"]
+        assert names == [f"stages.0.{block}.mix.conv" for block in mixed]
+
     def test_one_group_needs_no_mixing(self) -> None:
         assert not [layer for layer in plan(make_arch()) if layer.role == "mix"]
 
@@ -172,31 +178,27 @@ class TestPublished:
         assert sum(layer.bops for layer in plan(arch)) == 1_676_279_808
 
     @staticmethod
-    def expert_network(depths: tuple[int, ...]) -> Architecture:
-        shapes = zip((128, 256, 512, 1024), (4, 8, 8, 16), (1, 2, 2, 2), depths, strict=True)
+    def expert_network() -> Architecture:
+        shapes = zip((128, 256, 512, 1024), (4, 8, 8, 16), (1, 2, 2, 2), (2, 4, 12, 4), strict=True)
         return make_arch(
             input=[3, 224, 224],
             classes=1000,
             stem={"kind": "branched", "width": 64, "stride": 4},
             stages=[{"width": w, "groups": g, "stride": s, "depth": d, "experts": 4} for w, g, s, d in shapes],
+            mix_every=2,
             squeeze_excite=True,
             shortcut={"kind": "bottleneck"},
         )
 
-    def test_expert_network_by_hand(self) -> None:
+    def test_expert_network(self) -> None:
+        # Blocks 1-2-6-2 of two 3x3 convolutions and one 1x1: 1.7e9 BOPs in the paper.
         stages = [(64, 128, 4, 56, 1), (128, 256, 8, 28, 2), (256, 512, 8, 14, 6), (512, 1024, 16, 7, 2)]
         bops = 0
-        for ins, outs, groups, side, depth in stages:
-            first, others = ins // groups, (depth - 1) * (outs // groups)
-            bops += outs * (first + others) * 3 * 3 * side**2 + depth * outs * outs * side**2
-        assert sum(layer.bops for layer in plan(self.expert_network((1, 2, 6, 2)))) == bops
-
-    def test_expert_network_with_two_convs_to_a_mixing_conv(self) -> None:
-        # The published 1-2-6-2 blocks have two 3x3 convolutions each, and one 1x1 after both: 1.7e9 BOPs.
-        layers = plan(self.expert_network((2, 4, 12, 4)))
-        mains = sum(layer.bops for layer in layers if layer.role == "main")
-        mixes = sum(layer.bops for layer in layers if layer.role == "mix")
-        assert mains + mixes / 2 == pytest.approx(1.7e9, rel=0.01)
+        for ins, outs, groups, side, blocks in stages:
+            first, others = ins // groups, (2 * blocks - 1) * (outs // groups)
+            bops += outs * (first + others) * 3 * 3 * side**2 + blocks * outs * outs * side**2
+        assert sum(layer.bops for layer in plan(self.expert_network())) == bops
+        assert bops == pytest.approx(1.7e9, rel=0.01)
 
 
 class TestSizes:

@@ -105,14 +105,11 @@ class TestGenotypes:
                 assert precision == chosen[f"stages[{index}].precision[{block}]"]
 
     def test_what_all_share_is_handed_on(self) -> None:
-        shared: dict[str, Any] = {
-            "shortcut": {"kind": "conv"},
-            "squeeze_excite": True,
-            "binarizers": {"weight": "sign"},
-        }
+        shared: dict[str, Any] = {"shortcut": {"kind": "conv"}, "squeeze_excite": True, "mix_every": 2}
+        shared["binarizers"] = {"weight": "sign"}
         space = make_space(**shared)
         arch = space.architecture(space.sample(Random(0)))
-        for key in ("input", "classes", "shortcut", "squeeze_excite", "binarizers"):
+        for key in ("input", "classes", *shared):
             assert getattr(arch, key) == getattr(space, key)
 
     def test_blocks_that_do_not_exist_do_not_tell_networks_apart(self) -> None:
@@ -150,6 +147,7 @@ class TestContains:
         [
             ({"classes": 6}, "classes: the architecture has 6, the space 5"),
             ({"input": [1, 9, 7]}, "input: the architecture has (1, 9, 7), the space (3, 9, 7)"),
+            ({"mix_every": 2}, "mix_every: the architecture has 2, the space 1"),
             ({"squeeze_excite": True}, "squeeze_excite: the architecture has True, the space False"),
             ({"shortcut": {"kind": "conv"}}, "shortcut: the architecture has "),
             ({"binarizers": {"weight": "sign"}}, "binarizers: the architecture has "),
