@@ -199,9 +199,10 @@ def test_an_unfinished_run_and_an_unknown_target_are_refused(run_folder: Path, t
         ({"recipe": {"stages": []}}, "recipe.stages: "),
         ({"recipe": {"stages": [{"epochs": 1, "speed": 2}]}}, "recipe.stages[0].speed: unknown key"),
         ({"normalisation": {"mean": [0.5]}}, "normalisation.std: this key is required"),
+        ({"augmentation": ["own.py:blur"]}, "augmentation[0]: "),
         ({"architecture_id": "none"}, "but manifest.json says none"),
     ],
-    ids=["no stages", "unknown key", "no deviation", "other architecture"],
+    ids=["no stages", "unknown key", "no deviation", "own augmentation", "other architecture"],
 )
 def test_a_manifest_that_does_not_say_enough_is_named(
     tmp_path: Path, network: Network, known: dict[str, Any], where: str
@@ -326,7 +327,7 @@ def test_train_script_learns_and_saves_what_it_learnt(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = (copied / "train.py").read_text()
-    (copied / "train.py").write_text(text.replace("('flip', 'shift')", "()"))  # mirrored digits are hard to tell apart
+    (copied / "train.py").write_text(text.replace('("flip", "shift")', "()"))  # mirrored digits are hard to tell apart
     done = ran(copied, "--data", digits, "--epochs", "4")
     assert done.returncode == 0, done.stderr
     assert accuracy_in(done.stdout) > 0.6  # chance is 0.1
@@ -369,7 +370,9 @@ def test_train_script_has_the_recipe(script: types.ModuleType) -> None:
     for written, stage in zip(script.STAGES, RECIPE.stages, strict=True):
         assert {**vars(written), "distill": None} == {**stage.model_dump(), "distill": None}
         assert (written.distill and vars(written.distill)) == (stage.distill and stage.distill.model_dump())
-    assert "type: ignore" not in (script.HERE / "train.py").read_text()
+    text = (script.HERE / "train.py").read_text()
+    assert "type: ignore" not in text
+    assert max(map(len, text.splitlines())) <= 120
     assert (script.BATCH, script.INPUT, script.CLASSES) == (32, (1, 8, 8), 10)
     assert (script.MEAN, script.STD, script.AUGMENTATION) == ((0.3,), (0.37,), ("flip", "shift"))
 

@@ -66,7 +66,7 @@ def _binarizer_tables(arch: Architecture) -> tuple[dict[Reference, str], list[Re
             own.append(function)
         constant, lookup, returns = f"{kind.upper()}_BINARIZERS", f"{kind}_binarizer", f"{kind.title()}Binarizer"
         edits[Reference(_BINARIZE, constant)] = (
-            f"{constant}: dict[str, {returns}] = {{{_literal(name)}: {function.name}}}"
+            f"{constant}: dict[str, {returns}] = {{{literal(name)}: {function.name}}}"
         )
         edits[Reference(_BINARIZE, lookup)] = (
             f"def {lookup}(name: str) -> {returns}:\n"
@@ -152,8 +152,9 @@ def _block_line(block: BlockSpec) -> str:
 
 
 def _arguments(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={_literal(value)}" for key, value in values.items())
+    return ", ".join(f"{key}={literal(value)}" for key, value in values.items())
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
+    """Return a value as Python source, texts in double quotes."""
     return json.dumps(value) if isinstance(value, str) else repr(value)

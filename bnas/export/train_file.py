@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bnas.arch import Architecture
+from bnas.export.model_file import literal
 from bnas.recipe import Recipe, Stage
 
 _TEMPLATE = Path(__file__).parent / "template" / "train.py"
@@ -24,13 +25,13 @@ def train_file(arch: Architecture, recipe: Recipe, preparation: Preparation) -> 
     """Return the source of train.py."""
     before, _, rest = _TEMPLATE.read_text(encoding="utf-8").replace(_ONLY_FOR_TYPES, "").partition(_START)
     _, _, after = rest.partition(_END)
-    stages = "".join(f"    Stage({_arguments(stage)}),\n" for stage in recipe.stages)
+    stages = "".join(map(_stage_lines, recipe.stages))
     settings = f"""\
 INPUT = {arch.input!r}  # channels, height, width
 CLASSES = {arch.classes}
 MEAN = {tuple(preparation.mean)!r}  # per channel, of images from 0 to 1
 STD = {tuple(preparation.std)!r}
-AUGMENTATION: tuple[str, ...] = {tuple(preparation.augmentation)!r}  # any of flip, crop, shift
+AUGMENTATION: tuple[str, ...] = {_texts(preparation.augmentation)}  # any of flip, crop, shift
 BATCH = {recipe.batch}
 STAGES = [
 {stages}]
@@ -38,13 +39,17 @@ STAGES = [
     return before + _START + settings + _END + after
 
 
-def _arguments(stage: Stage) -> str:
+def _texts(names: Sequence[str]) -> str:
+    """Return a tuple of texts as Python source."""
+    return f"({', '.join(map(literal, names))}{',' if len(names) == 1 else ''})"
+
+
+def _stage_lines(stage: Stage) -> str:
     """Return a stage as the script's `Stage` takes it; what is off is left out."""
     always = ("epochs", "weights", "experts", "optimizer", "rate")
-    values = {name: getattr(stage, name) for name in always}
-    values |= {name: getattr(stage, name) for name in ("warmup", "weight_decay", "label_smoothing")}
-    written = [f"{name}={value!r}" for name, value in values.items() if name in always or value]
-    if stage.distill:
-        weights = ", ".join(f"{name}={value!r}" for name, value in stage.distill.model_dump().items())
-        written.append(f"distill=Distill({weights})")
-    return ", ".join(written)
+    values = {name: getattr(stage, name) for name in (*always, "warmup", "weight_decay", "label_smoothing")}
+    arguments = [f"{name}={literal(value)}" for name, value in values.items() if name in always or value]
+    if not stage.distill:
+        return f"    Stage({', '.join(arguments)}),\n"
+    weights = ", ".join(f"{name}={value!r}" for name, value in stage.distill.model_dump().items())
+    return f"    Stage(\n        {', '.join(arguments)},\n        distill=Distill({weights}),\n    ),\n"

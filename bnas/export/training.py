@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict
 from safetensors.torch import load_file, save_file
@@ -43,7 +43,7 @@ class Known(Spec):
 
     recipe: Recipe
     normalisation: Normalisation
-    augmentation: tuple[str, ...] = ()
+    augmentation: tuple[Literal["flip", "crop", "shift"], ...] = ()  # those that train.py knows
     accuracy: dict[str, float | None]
 
 
