@@ -154,26 +154,14 @@ class Architecture(Spec):
     def blocks(self) -> tuple[tuple[BlockSpec, ...], ...]:
         """Return the blocks of each stage, with their channels filled in."""
         stages, width = [], self.stem.width
+        shared = (self.shortcut, self.squeeze_excite, self.binarizers)
         for stage in self.stages:
+            outs, kernel, groups, experts, stride = stage.width, stage.kernel, stage.groups, stage.experts, stage.stride
             blocks = []
-            for index, precision in enumerate(stage.precision):
-                stride = stage.stride if index == 0 else 1
-                blocks.append(
-                    BlockSpec(
-                        width,
-                        stage.width,
-                        stage.kernel,
-                        stride,
-                        stage.groups,
-                        stage.experts,
-                        precision,
-                        self.shortcut,
-                        self.squeeze_excite,
-                        self.binarizers,
-                        stage.groups == 1 or (index + 1) % self.mix_every == 0,
-                    )
-                )
-                width = stage.width
+            for number, precision in enumerate(stage.precision, start=1):
+                mixed = groups == 1 or number % self.mix_every == 0
+                blocks.append(BlockSpec(width, outs, kernel, stride, groups, experts, precision, *shared, mixed))
+                width, stride = outs, 1
             stages.append(tuple(blocks))
         return tuple(stages)
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -277,6 +277,7 @@ def _order(dimension: Dimension) -> list[int]:
     return [sign * choice for choice in dimension.choices]
 
 
+@lru_cache(maxsize=65536)  # candidates share most of their stages, and checking one takes time
 def _stage(
     width: int, groups: int, experts: int, kernel: int, stride: int, precision: tuple[Precision, ...]
 ) -> StageSpec:
