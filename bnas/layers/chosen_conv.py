@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bnas.layers.binary_conv import padded_conv
 
+NARROW = 32  # channels in a group up to which one convolution with a group for each image is faster on a CPU
 ROOM = 2**24  # numbers that the weight gradients of single images may take up at a time
 
 Parts = list[tuple[int, Tensor]]  # (expert, [images it won]) for each expert in use
@@ -73,60 +74,76 @@ class ChosenConv(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         bank, share, slopes, directions, *inputs = ctx.saved_tensors
+        kernel, stride, groups, _pad_value = ctx.geometry
         by_x, by_bank, by_share = ctx.needs_input_grad[:3]
+        narrow = grad.device.type == "cpu" and (bank.shape[2] <= NARROW or kernel == 1)
+        image_gradients, taps = (_by_groups, 1) if narrow else (_by_windows, kernel * kernel)
         grad_x = room_for(len(grad), inputs[0]) if by_x else None
-        grad_bank = torch.zeros_like(_tap_major(bank))
+        grad_bank = torch.zeros_like(_arranged(bank, taps))
         grad_share = torch.zeros_like(share) if by_share else None
         slopes, directions = (
-            None if each is None else _tap_major(each).to(grad.dtype) for each in (slopes, directions)
+            None if numbers is None else _arranged(numbers, taps).to(grad.dtype) for numbers in (slopes, directions)
         )
         for (expert, images), x in zip(ctx.parts, inputs, strict=True):
             part = taken(grad, images)
             if grad_x is not None:
-                grad_x.index_copy_(0, images, _input_gradient(part, x, bank[expert], ctx.geometry))
+                grad_part, _ = _conv_backward(part, x, bank[expert], stride, kernel // 2, groups, (True, False))
+                grad_x.index_copy_(0, images, grad_part)
             if not by_bank and directions is None:
                 continue
             few = max(1, ROOM // bank[expert].numel())
             for which, some_grad, some_x in zip(images.split(few), part.split(few), x.split(few), strict=True):
-                each = _image_gradients(some_grad, some_x, ctx.geometry)
-                grad_bank[expert] += torch.bmm(each.new_ones(len(each), 1, len(which)), each).squeeze(1)
+                each = image_gradients(some_grad, some_x, ctx.geometry)
+                grad_bank[expert] += torch.bmm(each.new_ones(taps, 1, len(which)), each).squeeze(1)
                 if grad_share is None or directions is None:
                     continue
                 toward = directions[:, expert] if slopes is None else directions
                 along = each if slopes is None else each.mul_(slopes[expert].unsqueeze(1))
                 gate = torch.bmm(along, toward.permute(1, 2, 0)).sum(0)
                 grad_share.index_copy_(0, which, gate.to(share.dtype))
-        return grad_x, _from_tap_major(grad_bank, bank) if by_bank else None, grad_share, None, None, None, None
+        return grad_x, _restored(grad_bank, bank) if by_bank else None, grad_share, None, None, None, None
 
 
-def _tap_major(weight: Tensor) -> Tensor:
-    """[..., out, in, kernel, kernel] -> [..., kernel * kernel, out * in]."""
+def _arranged(weight: Tensor, taps: int) -> Tensor:
+    """[..., out, in, kernel, kernel] -> [..., taps, numbers of a tap]; one tap may stand for the whole kernel."""
+    if taps == 1:
+        return weight.flatten(-4).unsqueeze(-2)
     return weight.flatten(-2).movedim(-1, -3).flatten(-2).contiguous()
 
 
-def _from_tap_major(numbers: Tensor, like: Tensor) -> Tensor:
+def _restored(numbers: Tensor, like: Tensor) -> Tensor:
+    if numbers.shape[-2] == 1:
+        return numbers.view(like.shape)
     return numbers.unflatten(-1, like.shape[-4:-2]).movedim(-3, -1).reshape(like.shape)
 
 
-def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    half = geometry.kernel // 2
-    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-        grad,
-        x,
-        weight,
-        None,
-        [geometry.stride] * 2,
-        [half] * 2,
-        [1, 1],
-        False,
-        [0, 0],
-        geometry.groups,
-        [True, False, False],
+def _conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, groups: int, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
+    """Return a convolution's gradients by x and by weight, of which only the wanted ones are tensors."""
+    by_x, by_weight, _ = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [*wanted, False]
     )
-    return gradients[0]
+    return by_x, by_weight
 
 
-def _image_gradients(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+def _by_groups(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """Return each image's own weight gradient [1, batch, out * in / groups * kernel * kernel].
+
+    It is the weight gradient of one convolution in which every image has groups of its own.
+    """
+    kernel, stride, groups, pad_value = geometry
+    batch, out, height, width = grad.shape
+    half = kernel // 2
+    if pad_value:
+        x, half = F.pad(x, (half,) * 4, value=float(pad_value)), 0
+    weight = x.new_empty(batch * out, x.shape[1] // groups, kernel, kernel)
+    rows, grad = x.reshape(1, -1, *x.shape[2:]), grad.reshape(1, -1, height, width)
+    _, each = _conv_backward(grad, rows, weight, stride, half, batch * groups, (False, True))
+    return each.view(1, batch, -1)
+
+
+def _by_windows(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
     """Return each image's own weight gradient [kernel * kernel, batch, out * in / groups].
 
     It is one batched product per tap of the kernel. In a padded image laid out pixel by pixel, what a
