@@ -14,9 +14,9 @@ from rich.table import Table
 
 from bnas.arch import Architecture
 from bnas.cost import BOPS_PER_OP, NOT_COUNTED, Convention, Cost, by_stage, convention, cost, show
-from bnas.errors import LookupFailed, ShapeError
+from bnas.errors import LookupFailed, ShapeError, SpecError
 from bnas.plan import PlannedLayer, plan
-from bnas.spec import parse, read
+from bnas.spec import parse, read_yaml
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +93,10 @@ def _counted(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | 
 def _planned(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | None) -> Counted:
     if precision is not None:
         raise typer.BadParameter("an architecture file says the precision of its stages", param_hint="--precision")
-    arch = read(Architecture, source)
+    data = read_yaml(source)
+    if isinstance(data, dict) and "search" in data:
+        raise SpecError(f"{source}: holds a space; give one architecture, as best/architecture.yaml in a run folder")
+    arch = parse(Architecture, data, source=source)
     if len(shapes) > 1:
         raise ShapeError(f"--input: an architecture takes one image, but {len(shapes)} shapes were given")
     if shapes:

@@ -44,11 +44,11 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
     shapes = _shapes(input_shape)
     run = _copied(model)
     watch = Watch(run, BINARY)
-    first = next((p for p in run.parameters() if p.is_floating_point()), torch.zeros(()))
+    first = next((p for p in run.parameters() if p.is_floating_point()), torch.zeros((), device="cpu"))
     generator = torch.Generator().manual_seed(0)
-    images = [torch.randn(1, *shape, generator=generator).to(first.device, first.dtype) for shape in shapes]
-    watch.given(images)
     with _undisturbed(first.device):
+        images = [torch.randn(1, *shape, generator=generator, device="cpu").to(first) for shape in shapes]
+        watch.given(images)
         _run(run, images, watch, shapes)
     assembly = Assembly(watch, run)
     traced = Traced(assembly.layers(), (*watch.uncounted, *assembly.unused()))
@@ -69,6 +69,8 @@ def _copied(model: nn.Module) -> nn.Module:
     """Return a copy in eval mode and in memory."""
     if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
         raise ShapeError("trace: the model has lazy layers without a size yet; run it once on one batch first")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ShapeError("trace: a scripted model does not show its operators; give the nn.Module that it was made of")
     # Modules may keep what they computed last, which deepcopy refuses where it has a gradient.
     kept = [t for m in model.modules() for t in vars(m).values() if isinstance(t, Tensor) and not t.is_leaf]
     try:
@@ -104,6 +106,7 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
+        stack.enter_context(device)
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast)

@@ -20,6 +20,7 @@ BINARY = (BinaryConv, BinaryLinear, ExpertConv)
 FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*FOLDED, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 ACTIVATIONS = (nn.PReLU,)
+CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)
 
 
 class Assembly:
@@ -93,9 +94,11 @@ class Assembly:
 
     def _beside(self, call: Call, kind: Literal["norm", "activation"]) -> PlannedLayer:
         """Return the layer of a norm or activation; a batch norm folds to a factor and a shift for each channel."""
-        channels = call.shape[1] if len(call.shape) > 1 else 1
-        sizes = _spatial(call.shape), _spatial(call.out_shape)
-        layer = PlannedLayer(call.path, kind, kind, channels, channels, *sizes)
+        shape = call.shape
+        if isinstance(call.module, CHANNELS_LAST):
+            shape = (shape[0], shape[-1], *shape[1:-1])
+        channels = shape[1] if len(shape) > 1 else 1
+        layer = PlannedLayer(call.path, kind, kind, channels, channels, _spatial(shape), _spatial(shape))
         if isinstance(call.module, FOLDED) and self._place_all(call.module):
             return replace(layer, real_values=2 * channels)
         return layer

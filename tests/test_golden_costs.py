@@ -1,0 +1,198 @@
+"""Published counts, to the digit, with the arithmetic written out."""
+
+import itertools
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from bnas.arch import Architecture
+from bnas.cost import Cost, by_stage, cost
+from bnas.models import MODELS, build_model
+from bnas.network import build
+from bnas.plan import plan
+from bnas.spec import read
+from bnas.trace import trace
+
+EXPERT_NET = read(Architecture, Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml")
+
+
+@cache
+def cost_of(name: str, precision: str = "real", last: str = "real") -> Cost:
+    with torch.device("meta"):
+        model = build_model(name, precision=precision, last=last)  # type: ignore[arg-type]
+    return cost(trace(model, MODELS[name].input).layers)
+
+
+class TestAlexNet:
+    """Prabhu et al., Hybrid Binary Networks (arXiv:1804.03867), table of AlexNet.
+
+    Their op counts take the last layer as binary in every column; their memory takes it as real but in the last.
+    """
+
+    conv1 = 96 * 3 * 11 * 11 * 55 * 55
+    conv2 = 256 * 96 * 5 * 5 * 27 * 27
+    conv3_to_5 = (384 * 256 + 384 * 384 + 256 * 384) * 3 * 3 * 13 * 13
+    fc6, fc7, fc8 = 9216 * 4096, 4096 * 4096, 4096 * 1000
+    weights_conv1 = 96 * 3 * 11 * 11
+    weights_between = 256 * 96 * 5 * 5 + (384 * 256 + 384 * 384 + 256 * 384) * 3 * 3 + fc6 + fc7
+
+    def test_real(self) -> None:
+        made = cost_of("alexnet")
+        assert made.ops == self.conv1 + self.conv2 + self.conv3_to_5 + self.fc6 + self.fc7 + self.fc8
+        assert round(made.ops / 1e6, 2) == 1135.26
+
+    def test_all_binary(self) -> None:
+        made = cost_of("alexnet", "binary", last="binary")
+        assert made.ops == self.conv1 + (self.conv2 + self.conv3_to_5 + self.fc6 + self.fc7 + self.fc8) / 64
+        assert round(made.ops / 1e6, 2) == 121.51
+
+    def test_hybrid_keeps_real_inputs_of_fc6_and_fc7(self) -> None:
+        made = cost_of("alexnet", "hybrid", last="binary")
+        assert made.ops == self.conv1 + self.fc6 + self.fc7 + (self.conv2 + self.conv3_to_5 + self.fc8) / 64
+        assert round(made.ops / 1e6, 2) == 175.18
+
+    @pytest.mark.parametrize("preset", ["weight", "binary", "hybrid", "hybrid-last"])
+    def test_memory_with_a_real_last_layer(self, preset: str) -> None:
+        real = self.weights_conv1 + self.fc8
+        total = real + self.weights_between
+        made = cost_of("alexnet", preset)
+        assert made.weight_saving == 32 * total / (32 * real + self.weights_between)
+        assert round(made.weight_saving, 2) == 10.48
+
+    def test_memory_with_a_binary_last_layer(self) -> None:
+        real, binary = self.weights_conv1, self.weights_between + self.fc8
+        made = cost_of("alexnet", "hybrid", last="weight")
+        assert made.weight_saving == 32 * (real + binary) / (32 * real + binary)
+        assert round(made.weight_saving, 2) == 31.46
+
+
+class TestResNet:
+    """He et al. (arXiv:1512.03385); the same paper on hybrids; Liu et al., Bi-Real Net (arXiv:1808.00278), table 4."""
+
+    conv1 = 64 * 3 * 7 * 7 * 112 * 112
+    # 3x3 of 64 channels at 56x56; each stage halves the sides and doubles the channels, so a convolution costs the same
+    same = 64 * 64 * 3 * 3 * 56 * 56
+    shortcuts = 3 * 128 * 64 * 28 * 28
+    fc = 512 * 1000
+
+    def three_by_three(self, depths: tuple[int, ...]) -> int:
+        """Return the MACs of all 3x3: the first of a stage that halves the sides costs half."""
+        return sum(2 * depth * self.same - (self.same // 2 if stage else 0) for stage, depth in enumerate(depths))
+
+    @pytest.mark.parametrize(
+        ("name", "depths", "published"), [("resnet18", (2, 2, 2, 2), 1.81e9), ("resnet34", (3, 4, 6, 3), 3.66e9)]
+    )
+    def test_real(self, name: str, depths: tuple[int, ...], published: float) -> None:
+        made = cost_of(name)
+        assert made.ops == self.conv1 + self.three_by_three(depths) + self.shortcuts + self.fc
+        assert float(f"{made.ops:.3g}") == published
+
+    def test_real_resnet18_in_millions(self) -> None:
+        assert round(cost_of("resnet18").ops / 1e6) == 1814
+
+    def test_binary_resnet18(self) -> None:
+        made = cost_of("resnet18", "binary")
+        assert made.bops == self.three_by_three((2, 2, 2, 2)) == 1_676_279_808
+        assert made.flops == self.conv1 + self.shortcuts + self.fc
+        assert int(made.ops / 1e6) == 163  # Bi-Real Net: 1.63e8
+
+    def test_binary_resnet34(self) -> None:
+        assert float(f"{cost_of('resnet34', 'binary').ops:.3g}") == 1.93e8  # Bi-Real Net
+
+    @pytest.mark.parametrize(("last", "published"), [("real", 13.42), ("weight", 31.22)])
+    def test_memory_of_resnet18(self, last: str, published: float) -> None:
+        first, fc = 64 * 3 * 7 * 7, 512 * 1000
+        shortcuts = 64 * 128 + 128 * 256 + 256 * 512
+        widths = (64, 64, 128, 256, 512)
+        inner = shortcuts + sum(9 * (a * b + 3 * b * b) for a, b in itertools.pairwise(widths))
+        real, binary = (first + fc, inner) if last == "real" else (first, inner + fc)
+        made = cost_of("resnet18", "hybrid", last=last)
+        assert made.weight_saving == 32 * (real + binary) / (32 * real + binary)
+        assert round(made.weight_saving, 2) == published
+
+
+class TestExpertNetwork:
+    """Bulat et al., High-Capacity Expert Binary Networks (arXiv:2010.03558), table 1: 1.7e9 BOPs."""
+
+    def test_bops(self) -> None:
+        stages = [(64, 128, 4, 1, 56), (128, 256, 8, 2, 28), (256, 512, 8, 6, 14), (512, 1024, 16, 2, 7)]
+        bops = 0
+        for before, width, groups, blocks, side in stages:
+            first = before * width // groups * 9 * side**2
+            others = (2 * blocks - 1) * width * width // groups * 9 * side**2
+            mixing = blocks * width * width * side**2
+            bops += first + others + mixing
+        assert cost(plan(EXPERT_NET)).bops == bops == 1_706_786_816
+        assert float(f"{bops:.2g}") == 1.7e9
+
+    def test_experts_cost_no_more_bops_but_four_times_the_weights(self) -> None:
+        four, one = cost(plan(EXPERT_NET)), cost(plan(EXPERT_NET.with_one_expert()))
+        assert four.bops == one.bops
+        assert four.binary_weights == 4 * one.binary_weights
+        gates = sum(layer.macs for layer in plan(EXPERT_NET) if layer.role == "gate")
+        assert four.flops == one.flops + gates
+
+    def test_the_built_network_is_the_planned_one(self) -> None:
+        with torch.device("meta"):
+            network = build(EXPERT_NET)
+        assert trace(network, EXPERT_NET.input).layers == plan(EXPERT_NET)
+
+
+class TestGoogLeNet:
+    """Szegedy et al. (arXiv:1409.4842), table 1, in millions; its conv1 and 5a do not follow from its own sizes."""
+
+    published = {  # noqa: RUF012 (read only)
+        "inception3a": 128, "inception3b": 304, "inception4b": 88, "inception4c": 100, "inception4d": 119,
+        "inception4e": 170, "inception5b": 71, "fc": 1,
+    }  # fmt: skip
+
+    def test_parts(self) -> None:
+        with torch.device("meta"):
+            parts = by_stage(trace(build_model("googlenet"), MODELS["googlenet"].input).layers)
+        assert {name: round(parts[name].ops / 1e6) for name in self.published} == self.published
+        assert round((parts["conv2_reduce"] + parts["conv2"]).ops / 1e6) == 360
+        one, three, five, pool = 192 * 64, 192 * 96 + 96 * 128 * 9, 192 * 16 + 16 * 32 * 25, 192 * 32
+        assert parts["inception3a"].ops == (one + three + five + pool) * 28 * 28
+
+
+class TestOthers:
+    """Parameters and operations that other papers print."""
+
+    def test_vgg_small(self) -> None:
+        # 0.61e9 FLOPs real and 0.013e9 OPs binary in the tables of binary networks on CIFAR-10
+        first, fc = 3 * 128 * 9 * 32**2, 512 * 4 * 4 * 10
+        inner = 9 * (128 * 128 * 32**2 + (128 + 256) * 256 * 16**2 + (256 + 512) * 512 * 8**2)
+        assert cost_of("vgg_small").ops == first + inner + fc
+        assert cost_of("vgg_small", "binary").ops == first + inner / 64 + fc
+        assert [round(cost_of("vgg_small", p).ops / 1e9, 3) for p in ("real", "binary")] == [0.608, 0.013]
+
+    def test_wide_resnet_has_36_5_million_parameters(self) -> None:
+        # Zagoruyko and Komodakis, table 4
+        made = cost_of("wrn28_10")
+        convs = 27 * 16 + sum(
+            9 * a * b + 7 * 9 * b * b + a * b for a, b in ((16, 160), (160, 320), (320, 640))
+        )  # fmt: skip
+        norms = 2 * (16 + 160) + 2 * 6 * 160 + 2 * (160 + 320) + 2 * 6 * 320 + 2 * (320 + 640) + 2 * 6 * 640 + 2 * 640
+        assert made.weights == convs + 640 * 10
+        assert made.parameters == convs + norms + 641 * 10 == 36_479_194
+        assert round(made.parameters / 1e6, 1) == 36.5
+
+    def test_sketch_a_net_has_8_5_million_parameters(self) -> None:
+        # Yu et al., section 4: 8.5 million
+        convs = 64 * 15**2 + 64 * 128 * 5**2 + (128 * 256 + 2 * 256 * 256) * 9
+        assert cost_of("sketch_a_net").weights == convs + 256 * 7**2 * 512 + 512 * 512 + 512 * 250
+        assert round(cost_of("sketch_a_net").weights / 1e6, 1) == 8.5
+
+    def test_squeezenet_has_its_1_248_424_parameters(self) -> None:
+        # Iandola et al., table 1, with a bias for each filter where ours has batch norm
+        fires = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
+        biases = 96 + sum(squeeze + 2 * expand for squeeze, expand in fires) + 1000
+        assert cost_of("squeezenet").weights + biases == 1_248_424
+
+    def test_lenet(self) -> None:
+        conv1, conv2, fc3, fc4 = 25 * 32, 25 * 32 * 64, 64 * 4 * 4 * 512, 512 * 10
+        assert cost_of("lenet5").ops == conv1 * 24**2 + conv2 * 8**2 + fc3 + fc4
+        real, binary = conv1 + fc4, conv2 + fc3
+        assert cost_of("lenet5", "weight").weight_saving == 32 * (real + binary) / (32 * real + binary)
