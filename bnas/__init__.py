@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnas.api import SearchResult, search
-    from bnas.export import export, load
+    from bnas.exporters import export, load
 
 __all__ = ["SearchResult", "export", "load", "search"]
 
-_HOMES = {"search": "bnas.api", "SearchResult": "bnas.api", "export": "bnas.export", "load": "bnas.export"}
+_HOMES = {"search": "bnas.api", "SearchResult": "bnas.api", "export": "bnas.exporters", "load": "bnas.exporters"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from bnas.arch import Architecture
 from bnas.cost import cost
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
-from bnas.export import EXPORTERS, Best, count_again, export, load, prove_reload
-from bnas.export.model_file import model_file
+from bnas.exporters import EXPORTERS, Best, count_again, export, load, prove_reload
+from bnas.exporters.model_file import model_file
 from bnas.layers.blocks import Network
 from bnas.network import build
 from bnas.plan import plan
@@ -178,7 +178,7 @@ def test_a_failed_proof_leaves_nothing(
     def wrong(arch: Architecture, *, notes: str) -> str:
         return model_file(arch, notes=notes).replace(before, after)
 
-    monkeypatch.setattr(sys.modules["bnas.export.training"], "model_file", wrong)
+    monkeypatch.setattr(sys.modules["bnas.exporters.training"], "model_file", wrong)
     with pytest.raises(ExportError) as caught:
         export(run_folder, out=tmp_path / "out")
     assert reason in line_of(caught)

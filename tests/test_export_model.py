@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from bnas.arch import Architecture
 from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
 from bnas.errors import ExportError
-from bnas.export.fold import fold
-from bnas.export.model_file import model_file
+from bnas.exporters.fold import fold
+from bnas.exporters.model_file import model_file
 from bnas.network import build
 
 SHORTCUTS = ({"kind": "repeat"}, {"kind": "conv"}, {"kind": "bottleneck", "reduction": 3})

@@ -29,7 +29,7 @@ from bnas.report.tables import as_real, cost_table, duration, facts_table, layer
 from bnas.report.topology import draw_topology, topology_graph
 from bnas.report.words import search_command, twin_sentence
 from bnas.runs import Run, environment
-from bnas.search import Candidate, Score, front
+from bnas.searcher import Candidate, Score, front
 from bnas.space import SearchSpace
 from bnas.spec import dump, parse
 

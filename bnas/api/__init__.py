@@ -1,5 +1,5 @@
 """The jobs, as one Python call each."""
 
-from bnas.api.search import SearchResult, search
+from bnas.api.drive import SearchResult, search
 
 __all__ = ["SearchResult", "search"]

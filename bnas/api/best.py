@@ -5,14 +5,12 @@ from typing import Any
 from bnas.api.request import SearchRequest
 from bnas.cost import cost
 from bnas.data import DataSet
-from bnas.errors import ExportError
-from bnas.export import prove_reload
+from bnas.exporters import count_again, prove_reload
 from bnas.plan import plan
 from bnas.retrain import Retrained
 from bnas.runs import Run, environment
-from bnas.search import Candidate
+from bnas.searcher import Candidate
 from bnas.spec import dump
-from bnas.trace import trace
 
 
 def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained, candidate: Candidate) -> None:
@@ -23,12 +21,7 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
     """
     tensors = {name: tensor.detach().cpu() for name, tensor in best.network.state_dict().items()}
     counted = cost(plan(best.arch))
-    again = cost(trace(best.network.cpu(), best.arch.input).layers)
-    if again != counted:
-        raise ExportError(
-            f"{best.arch.id}: the built network costs {again.as_dict()}, but {counted.as_dict()} was counted for it; "
-            "please report this with best/architecture.yaml"
-        )
+    again = count_again(best.network.cpu(), best.arch)
     assert candidate.score is not None
     manifest: dict[str, Any] = {
         "architecture_id": best.arch.id,
@@ -44,6 +37,7 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
         "input": list(best.arch.input),
         "classes": best.arch.classes,
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "augmentation": list(data.augmentation),
         "recipe": request.settings.retrain.recipe.model_dump(mode="json"),
         "epochs": best.epochs,
         "seed": request.seed,

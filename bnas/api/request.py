@@ -12,7 +12,7 @@ from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError
 from bnas.lookup import find
 from bnas.recipe import SearchSettings
-from bnas.search import SAMPLERS, MakeSampler
+from bnas.searcher import SAMPLERS, MakeSampler
 from bnas.space import SearchSpace
 from bnas.spec import dump, parse, read
 

@@ -15,6 +15,6 @@ def export_command(
 
     Example: bnas export runs/digits --to training -o handover
     """
-    from bnas.export import export
+    from bnas.exporters import export
 
     print(export(run, to=to, out=out))

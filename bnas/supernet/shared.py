@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bnas.arch import BlockSpec
 from bnas.binarize import weight_binarizer
-from bnas.layers.binary_conv import fresh_alpha, fresh_latent
+from bnas.layers.binary_conv import fresh_alpha, fresh_hardness, fresh_latent
 from bnas.plan import narrowed, squeezed
 from bnas.space import SearchSpace
 
@@ -47,6 +47,8 @@ class SharedUnit(nn.Module):
     multiplies depends on the fan-in.
     """
 
+    hardness: Tensor | None
+
     def __init__(
         self, space: SearchSpace, stage: int, pairs: Pairs, kernels: tuple[int, ...], groups: tuple[int, ...]
     ) -> None:
@@ -65,6 +67,7 @@ class SharedUnit(nn.Module):
         for precision, (i, o), g, k in itertools.product(choices.precision, pairs, groups, kernels):
             alpha = torch.ones(o) if precision == "real" else fresh_alpha(self.weight[:, :o].detach(), binarize)
             self.alphas[key(precision, i, o, g, k)] = nn.Parameter(alpha * math.sqrt(largest / (i // g * k * k)))
+        self.register_buffer("hardness", fresh_hardness(binarize), persistent=False)
         self.slope = nn.Parameter(torch.full((outs,), 0.25))
         self.excite = SharedExcite(ins, outs) if space.squeeze_excite else None
 
@@ -82,6 +85,8 @@ class SharedUnit(nn.Module):
             tensors["conv.weight"] = weight * alpha.view(-1, 1, 1, 1)
         else:
             tensors |= {"conv.weight": weight, "conv.alpha": alpha}
+        if self.hardness is not None:
+            tensors["conv.hardness"] = self.hardness
         if experts > 1:
             assert self.gate is not None
             tensors["conv.gate.weight"] = matrix(self.gate.weight, experts, ins)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from bnas.data import Split
 from bnas.errors import TrainingError
-from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_conv import BinaryConv, set_hardness
 from bnas.layers.expert_conv import ExpertConv
 from bnas.progress import Progress, silent
 from bnas.recipe import Stage
@@ -20,6 +20,7 @@ from bnas.supernet import SharedUnit
 Objective = Callable[[Tensor, Tensor, int], Tensor]  # (images, labels, step) -> loss to minimise
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
+HARD_FROM = 0.85  # share of a stage after which annealed weights are binary
 
 
 class Checkpoint(Protocol):
@@ -78,6 +79,7 @@ def fit(
     optimizer = make_optimizer(model, stage)
     done = resume(model, optimizer, store, name)
     steps = data.steps(batch)
+    anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
     saved, model = time.monotonic(), model.train()
     for epoch in range(done, end):
         if before_epoch:
@@ -87,6 +89,8 @@ def fit(
         for index, (images, labels) in enumerate(batches):
             step = epoch * steps + index
             set_rate(optimizer, stage.rate * schedule(step, stage.epochs * steps, stage.warmup))
+            if anneals:
+                set_hardness(model, min(1.0, step / (HARD_FROM * stage.epochs * steps)))
             optimizer.zero_grad(set_to_none=True)
             loss = objective(images, labels, step)
             value = loss.item()

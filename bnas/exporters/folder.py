@@ -12,8 +12,8 @@ from torch import nn
 
 from bnas.arch import Architecture
 from bnas.errors import ExportError
-from bnas.export.proof import reload
-from bnas.export.training import ARCHITECTURE, MANIFEST, WEIGHTS, Best, export_training, sha256
+from bnas.exporters.proof import reload
+from bnas.exporters.training import ARCHITECTURE, MANIFEST, WEIGHTS, Best, export_training, sha256
 from bnas.lookup import find
 from bnas.runs import Run, environment
 from bnas.runs.files import replacing_folder

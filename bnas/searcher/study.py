@@ -19,8 +19,8 @@ from bnas.cost import Budget, Cost, cost
 from bnas.errors import BudgetError, TrainingError
 from bnas.plan import plan
 from bnas.progress import Progress
-from bnas.search.candidate import Candidate, Score, Status
-from bnas.search.sampler import MakeSampler, distributions, to_genes, to_params
+from bnas.searcher.candidate import Candidate, Score, Status
+from bnas.searcher.sampler import MakeSampler, distributions, to_genes, to_params
 from bnas.space import Genes, SearchSpace
 
 ScoreOf = Callable[[Architecture], Score]
@@ -40,7 +40,7 @@ class Search:
         *,
         sampler: MakeSampler,
         seed: int,
-        storage: str,
+        storage: str | None,
         name: str,
         known: dict[str, Score | None],
     ) -> None:
@@ -48,6 +48,7 @@ class Search:
 
         Args:
             sampler: makes the Optuna sampler for one proposal.
+            storage: the URL of an Optuna storage; None keeps the study in memory alone.
             known: scores by architecture id, shared between searches with the same supernet; what is stored is added.
         """
         self._space, self._budget, self._make, self._seed = space, budget, sampler, seed
@@ -126,7 +127,8 @@ class Search:
         return score
 
     def _store(self, arch: Architecture, genes: Genes, price: Cost, score: Score | None) -> None:
-        attributes: dict[str, Any] = {"id": arch.id, **price.as_dict()}
+        # Few attributes: the storage takes a query or two for each.
+        attributes: dict[str, Any] = {"id": arch.id, "cost": price.as_dict()}
         if score:
             attributes["proxy_loss"] = score.proxy_loss
         self._stored.add_trial(

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bnas.arch import Architecture
-from bnas.export.model_file import model_file
-from bnas.export.proof import count_again, prove_model_file, reload
-from bnas.export.train_file import Preparation, train_file
+from bnas.exporters.model_file import model_file
+from bnas.exporters.proof import count_again, prove_model_file, reload
+from bnas.exporters.train_file import Preparation, train_file
 from bnas.recipe import Recipe
 from bnas.spec import Spec, dump, parse
 

@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
 from bnas.errors import ExportError
-from bnas.export.source import Import, Source, global_names, import_block, read_source
+from bnas.exporters.source import Import, Source, global_names, import_block, read_source
 
 OURS = "bnas"
 _OUTSIDE = frozenset({"torch"}) | frozenset(sys.stdlib_module_names)

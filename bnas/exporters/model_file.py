@@ -10,9 +10,9 @@ from bnas.arch import Architecture, BlockSpec
 from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
 from bnas.cost import BOPS_PER_OP, NOT_COUNTED, cost, show
 from bnas.errors import ExportError
-from bnas.export.bundle import Bundle, Reference
-from bnas.export.fold import fold
-from bnas.export.source import read_source
+from bnas.exporters.bundle import Bundle, Reference
+from bnas.exporters.fold import fold
+from bnas.exporters.source import read_source
 from bnas.layers.blocks import Block
 from bnas.plan import PlannedLayer, plan
 

@@ -9,7 +9,7 @@ from bnas.arch import Architecture
 from bnas.data import DataSet
 from bnas.errors import TrainingError
 from bnas.recipe import Scoring
-from bnas.search.candidate import Score
+from bnas.searcher.candidate import Score
 from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate
 

@@ -15,15 +15,15 @@ from bnas.api.best import write_best
 from bnas.api.request import SearchRequest, load_matching, resolve
 from bnas.arch import Architecture
 from bnas.data import DataSet
-from bnas.export import load
+from bnas.exporters import load
 from bnas.feasible import sample_within
 from bnas.network import build
 from bnas.progress import Progress, silent
 from bnas.report import write_report
 from bnas.retrain import retrain
 from bnas.runs import Run
-from bnas.search import Candidate, MakeSampler, Score, Scorer, Search, front, ledger, paid
-from bnas.search.sampler import RandomWithin
+from bnas.searcher import Candidate, MakeSampler, Score, Scorer, Search, front, ledger, paid
+from bnas.searcher.sampler import RandomWithin
 from bnas.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import train_supernet

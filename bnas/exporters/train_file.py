@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bnas.arch import Architecture
-from bnas.export.model_file import literal
+from bnas.exporters.model_file import literal
 from bnas.recipe import Recipe, Stage
 
 _TEMPLATE = Path(__file__).parent / "template" / "train.py"

@@ -1,7 +1,7 @@
 """The best network of a run -> a folder that others can use, proved to give the same network."""
 
-from bnas.export.folder import EXPORTERS, Exporter, export, load
-from bnas.export.proof import count_again, prove_reload
-from bnas.export.training import Best
+from bnas.exporters.folder import EXPORTERS, Exporter, export, load
+from bnas.exporters.proof import count_again, prove_reload
+from bnas.exporters.training import Best
 
 __all__ = ["EXPORTERS", "Best", "Exporter", "count_again", "export", "load", "prove_reload"]

@@ -1,0 +1,138 @@
+"""`bnas.search` from end to end on a tiny space: repeatable, resumable, inside its budget, handed over."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+import bnas
+from bnas.api import drive
+from bnas.cost import cost
+from bnas.data import load_data
+from bnas.errors import BudgetError, DataError, LookupFailed, RunError, SpecError
+from bnas.plan import plan
+from bnas.runs import Run
+from tests.tiny import tiny_file, tiny_space
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return bnas.search(tiny_file(folder), data="digits", out=folder / "run")
+
+
+def test_the_run_folder_has_all_its_parts(result) -> None:
+    names = {path.name for path in result.run.path.iterdir()}
+    assert {
+        "config.yaml", "space.yaml", "environment.json", "log.jsonl", "supernet", "study.db", "candidates.csv",
+        "twin.csv", "pareto.csv", "ledger.json", "retrained.csv", "best", "figures", "report.html",
+    } <= names  # fmt: skip
+
+
+def test_the_manifest_proves_what_it_says(result) -> None:
+    manifest = result.best.manifest
+    assert manifest["counted_again"] == manifest["cost"] == cost(plan(result.best.architecture)).as_dict()
+    assert manifest["cost"]["ops"] <= 12_000
+    assert manifest["cost"]["bytes"] <= 4_000
+    assert set(manifest["accuracy"]) == {"proxy", "validation", "test"}
+    assert manifest["architecture_id"] == result.best.architecture.id
+
+
+def test_the_winner_loads_and_has_the_accuracy_that_was_written(result) -> None:
+    network, data = result.best.load(), load_data("digits", validation=0.1)
+    images, labels = next(iter(data.test.batches(len(data.test))))
+    with torch.no_grad():
+        right = (network(images).argmax(1) == labels).float().mean().item()
+    assert right == pytest.approx(result.best.manifest["accuracy"]["test"])
+    assert result.best.build()(images).shape == (len(data.test), 10)
+
+
+def test_every_paid_candidate_is_inside_both_budgets(result) -> None:
+    bought = result.candidates[result.candidates.status == "paid"]
+    assert len(bought) == 6
+    assert (bought.ops <= 12_000).all()
+    assert (bought.bytes <= 4_000).all()
+    assert result.ledger["search"]["paid"] == result.ledger["twin"]["paid"] == 6
+
+
+def test_the_front_rises_with_ops(result) -> None:
+    assert isinstance(result.front, pd.DataFrame)
+    assert result.front.ops.is_monotonic_increasing
+    assert result.front.proxy_accuracy.is_monotonic_increasing
+
+
+def test_the_same_seed_gives_the_same_candidates_to_the_byte(result, tmp_path) -> None:
+    again = bnas.search(tiny_space(), data="digits", out=tmp_path / "run")
+    for name in ("candidates.csv", "twin.csv", "pareto.csv"):
+        assert (again.run.path / name).read_bytes() == (result.run.path / name).read_bytes()
+
+
+def test_stopped_in_every_phase_the_same_call_goes_on_to_the_same_end(result, tmp_path) -> None:
+    stops = ["supernet", "search", "twin", "retrain 1 of 2, stage 1", "retrain 1 of 1, stage 2"]
+
+    def stop_at(phase: str):
+        def progress(now: str, done: int, total: int, note: str = "") -> None:
+            if now == phase and done > total // 2:
+                raise KeyboardInterrupt
+
+        return progress
+
+    for phase in stops:
+        with pytest.raises(KeyboardInterrupt):
+            bnas.search(tiny_space(), data="digits", out=tmp_path / "run", progress=stop_at(phase))
+    again = bnas.search(tiny_space(), data="digits", out=tmp_path / "run")
+    assert (again.run.path / "candidates.csv").read_bytes() == (result.run.path / "candidates.csv").read_bytes()
+    assert again.best.manifest["weights_sha256"] == result.best.manifest["weights_sha256"]
+    assert [e for e in again.run.events() if e["event"] == "searched"][-1]["paid"] == 6
+
+
+def test_a_finished_run_is_not_done_again(result, monkeypatch) -> None:
+    monkeypatch.setattr(drive, "train_supernet", None)
+    again = bnas.search(tiny_space(), data="digits", out=result.run.path)
+    assert again.best.architecture == result.best.architecture
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"budget": ["ops=10"]}, BudgetError, "smallest network needs"),
+        ({"budget": ["watts=10"]}, SpecError, "watts"),
+        ({"budget": ["ops"]}, SpecError, "QUANTITY=AMOUNT"),
+        ({"sampler": "evolutoin"}, LookupFailed, "did you mean 'evolution'"),
+        ({"data": "digitz"}, DataError, "digits"),
+        ({"device": "gpu9"}, SpecError, "give cpu"),
+        ({"trials": 0}, SpecError, "trials"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_made(tmp_path, changes, error, says) -> None:
+    with pytest.raises(error, match=says):
+        bnas.search(tiny_space(), out=tmp_path / "run", **{"data": "digits", **changes})
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_another_size_are_refused_with_both_sizes(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"images are 1x8x8, but the space's input is 1x16x16.*resize: true"):
+        bnas.search(tiny_space(input=[1, 16, 16]), data="digits", out=tmp_path / "run")
+
+
+def test_more_classes_than_the_space_has_are_refused(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"has 10 classes, but the space only 5; set classes: 10"):
+        bnas.search(tiny_space(classes=5), data="digits", out=tmp_path / "run")
+
+
+def test_images_are_resized_where_the_space_says_so(tmp_path) -> None:
+    settings = tiny_space().search.model_dump() | {"resize": True}
+    space = tiny_space(input=[1, 4, 4], search=settings)
+    assert bnas.search(space, data="digits", out=tmp_path / "run").best.architecture.input == (1, 4, 4)
+
+
+def test_a_folder_with_another_run_is_refused(result) -> None:
+    with pytest.raises(RunError, match=r"seed"):
+        bnas.search(tiny_space(), data="digits", out=result.run.path, seed=7)
+
+
+def test_events_are_dated_lines_of_json(result) -> None:
+    lines = (result.run.path / "log.jsonl").read_text().splitlines()
+    assert all({"time", "event"} <= set(json.loads(line)) for line in lines)
+    assert Run.read(result.run.path).events()

@@ -1,0 +1,136 @@
+"""The search: samplers, fates, the front, and that a killed search pays for nothing twice."""
+
+import pytest
+
+from bnas.arch import Architecture
+from bnas.cost import Budget, Cost, cost
+from bnas.errors import BudgetError, TrainingError
+from bnas.plan import plan
+from bnas.progress import silent
+from bnas.searcher import SAMPLERS, Candidate, Score, Search, front, ledger, paid
+from tests.tiny import tiny_space
+
+SPACE = tiny_space()
+BUDGET = Budget.parse(SPACE.search.budget)
+
+
+def quality_of(arch: Architecture) -> Score:
+    """A score without training: more bits and channels are better, groups worse; deterministic."""
+    value = sum(stage.width * stage.depth + 3 * stage.experts - stage.groups for stage in arch.stages) / 100
+    return Score(value, 1 - value)
+
+
+def search(
+    tmp_path, *, sampler="evolution", trials=30, seed=0, score=quality_of, budget=BUDGET, space=SPACE, known=None
+):
+    study = Search(
+        space, budget, sampler=SAMPLERS[sampler], seed=seed, storage=f"sqlite:///{tmp_path}/study.db", name="search",
+        known={} if known is None else known,
+    )  # fmt: skip
+    return study.run(trials, score, progress=silent, note=lambda candidate: None)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+class TestEverySampler:
+    def test_pays_for_as_many_as_asked_all_different_and_inside_the_budget(self, sampler) -> None:
+        found = search(sampler=sampler)
+        bought = [c for c in found if c.status == "paid"]
+        assert len(bought) == 30
+        assert len({c.id for c in bought}) == 30
+        assert all(BUDGET.admits(c.cost) for c in bought)
+
+    def test_same_seed_same_candidates(self, sampler) -> None:
+        assert search(sampler=sampler, seed=3) == search(sampler=sampler, seed=3)
+
+    def test_killed_anywhere_it_ends_as_if_nothing_had_happened(self, tmp_path, sampler) -> None:
+        whole, calls = search(sampler=sampler), []
+
+        def mortal(arch: Architecture) -> Score:
+            calls.append(arch.id)
+            if len(calls) in (5, 12, 13):
+                raise KeyboardInterrupt
+            return quality_of(arch)
+
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                search(tmp_path, sampler=sampler, score=mortal)
+        assert search(tmp_path, sampler=sampler, score=mortal) == whole
+        assert len(calls) == 30 + 3  # nothing paid for twice but the three that were cut off
+
+    def test_the_ledger_adds_up(self, sampler) -> None:
+        counts = ledger(search(sampler=sampler))
+        assert counts["proposed"] == sum(counts[s] for s in ("paid", "over_budget", "repeated", "failed"))
+
+
+def test_evolution_proposes_nothing_over_budget_and_nothing_twice() -> None:
+    counts = ledger(search(trials=100))
+    assert counts == {"proposed": 100, "over_budget": 0, "repeated": 0, "paid": 100, "failed": 0}
+
+
+def test_evolution_beats_random_search_on_every_seed() -> None:
+    stage = {"depth": [1, 2, 3], "width": [4, 8, 12, 16], "groups": [1, 2, 4], "experts": [1, 2, 4]}
+    space = tiny_space(stem={"width": [4, 8]}, stages=[stage, stage | {"stride": 2}, stage])
+    for seed in range(3):
+        best = {
+            sampler: paid(search(sampler=sampler, trials=100, seed=seed, space=space))[0].score.proxy_accuracy
+            for sampler in ("evolution", "random")
+        }
+        assert best["evolution"] > best["random"]
+
+
+def test_a_small_space_is_searched_whole_and_then_the_search_ends() -> None:
+    space = tiny_space(stages=[{"depth": [1, 2], "width": [4, 8]}])
+    found = search(sampler="random", space=space, budget=Budget())
+    assert sum(c.status == "paid" for c in found) == space.size == 4
+
+
+def test_a_candidate_that_cannot_be_scored_is_counted_as_failed() -> None:
+    def frail(arch: Architecture) -> Score:
+        if arch.stages[0].experts > 1:
+            raise TrainingError("not finite")
+        return quality_of(arch)
+
+    counts = ledger(search(score=frail))
+    assert counts["failed"] > 0
+    assert counts["paid"] + counts["failed"] == 30
+
+
+def test_scores_known_from_another_study_are_not_paid_for_again() -> None:
+    known: dict[str, Score | None] = {}
+    search(known=known)
+
+    def never(arch: Architecture) -> Score:
+        raise AssertionError("paid twice")
+
+    search(score=never, known=known)
+
+
+def test_a_budget_nothing_fits_names_what_the_smallest_network_needs() -> None:
+    with pytest.raises(BudgetError, match=r"ops <= 10 cannot be kept: the smallest network needs"):
+        search(budget=Budget.parse(["ops=10"]))
+
+
+def test_over_budget_proposals_are_free_and_say_so() -> None:
+    found = search(sampler="tpe", trials=10)
+    over = [c for c in found if c.status == "over_budget"]
+    assert over
+    assert all(c.score is None and not BUDGET.admits(c.cost) for c in over)
+
+
+def candidate(number: int, accuracy: float, ops: int) -> Candidate:
+    price = cost(plan(SPACE.smallest()))
+    return Candidate(number, str(number), "paid", (), price._replace(flops=ops, bops=0), Score(accuracy, 1 - accuracy))
+
+
+def test_front_keeps_what_no_other_beats() -> None:
+    points = [(0, 0.5, 10), (1, 0.6, 10), (2, 0.6, 20), (3, 0.9, 30), (4, 0.8, 40), (5, 0.1, 5)]
+    assert [c.number for c in front(candidate(*p) for p in points)] == [5, 1, 3]
+
+
+def test_a_row_has_every_quantity_and_genes_that_lead_back() -> None:
+    found = search(trials=3)
+    row = found[0].row()
+    assert {"number", "id", "status", "proxy_accuracy", "proxy_loss", "ops", "bops", "flops", "bytes"} <= set(row)
+    genes = [int(gene) for gene in row["genes"].split("-")]
+    assert SPACE.architecture(genes).id == row["id"]
+    assert isinstance(found[0].cost, Cost)

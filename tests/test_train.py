@@ -1,0 +1,200 @@
+"""Training: resumable to the bit, rates, decay, stages, distillation, calibration."""
+
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bnas.data import load_data
+from bnas.errors import SpecError, TrainingError
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.expert_conv import ExpertConv
+from bnas.network import build
+from bnas.recipe import Distillation, Recipe, Stage, SupernetRecipe
+from bnas.spec import parse
+from bnas.supernet import Supernet
+from bnas.train import evaluate, fit, recalibrate, train_alone, train_supernet
+from bnas.train import loop as training
+from bnas.train.alone import attention, distance, start_stage
+from bnas.train.loop import latent_weights, make_optimizer, schedule
+from tests.tiny import MemoryStore, tiny_space
+
+CPU = torch.device("cpu")
+SPACE = tiny_space()
+EXPERTS = SPACE.architecture(SPACE.genes(SPACE.largest()))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits", limit=512)
+
+
+def weights_of(model: nn.Module) -> list[torch.Tensor]:
+    return list(model.state_dict().values())
+
+
+def equal(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(weights_of(one), weights_of(other), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_training_resumed_after_every_epoch_ends_in_the_same_bits(digits, optimizer, monkeypatch) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    stage = Stage(epochs=3, optimizer=optimizer, rate=1e-3, weight_decay=1e-2)
+
+    def run(store: MemoryStore, until: int | None) -> nn.Module:
+        torch.manual_seed(0)
+        network = build(EXPERTS)
+        fit(
+            network, lambda x, y, _: F.cross_entropy(network(x), y), digits.train, stage=stage, batch=128,
+            name="t", seed=1, store=store, device=CPU, until=until,
+        )  # fmt: skip
+        return network
+
+    whole, parts = run(MemoryStore(), None), MemoryStore()
+    for until in (1, 2):
+        run(parts, until)
+    assert equal(run(parts, None), whole)
+
+
+def test_supernet_killed_at_any_save_ends_in_the_same_bits(digits, monkeypatch) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    recipe = SupernetRecipe(epochs=4, batch=128, one_expert=0.5)
+
+    def run(store: MemoryStore) -> nn.Module:
+        return train_supernet(SPACE, recipe, digits, seed=0, store=store, device=CPU)
+
+    whole = run(MemoryStore())
+    store = MemoryStore()
+    for _ in range(3):
+        dying = MemoryStore(saves=1)
+        dying.kept = store.kept
+        with pytest.raises(KeyboardInterrupt):
+            run(dying)
+    assert store.kept["supernet"].state["epoch"] == 3
+    assert equal(run(store), whole)
+
+
+def test_experts_are_alike_until_the_warm_up_ends_and_then_differ(digits) -> None:
+    def banks(recipe: SupernetRecipe) -> torch.Tensor:
+        net = train_supernet(SPACE, recipe, digits, seed=0, store=MemoryStore(), device=CPU)
+        return net.get_parameter("stages.0.0.main.weight")
+
+    torch.manual_seed(0)
+    start = Supernet(SPACE).get_parameter("stages.0.0.main.weight")
+    lone = banks(SupernetRecipe(epochs=1, batch=128, one_expert=1.0))
+    assert not torch.equal(lone[0], start[0])  # the first learns
+    assert torch.equal(lone[1], start[1])  # the second has not been used
+    after = banks(SupernetRecipe(epochs=6, batch=128, one_expert=0.5))
+    assert torch.corrcoef(after.flatten(1))[0, 1] > 0.5  # it began as a copy
+    assert not torch.equal(after[0], after[1])
+
+
+def test_sandwich_trains_all_its_parts(digits) -> None:
+    recipe = SupernetRecipe(mode="sandwich", epochs=1, batch=256)
+    net = train_supernet(SPACE, recipe, digits, seed=0, store=MemoryStore(), device=CPU)
+    assert all(torch.isfinite(tensor).all() for tensor in weights_of(net) if tensor.is_floating_point())
+
+
+def test_a_loss_that_is_not_finite_says_where_and_keeps_the_last_good_checkpoint(digits, monkeypatch) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    network, store = build(EXPERTS), MemoryStore()
+    steps = digits.train.steps(128)
+
+    def objective(images, labels, step):
+        loss = F.cross_entropy(network(images), labels)
+        return loss if step < steps else loss * math.nan
+
+    with pytest.raises(TrainingError, match=r"mine: the loss is nan at epoch 2, step 1, rate .*lower the rate"):
+        fit(
+            network, objective, digits.train, stage=Stage(epochs=3), batch=128, name="mine", seed=0, store=store,
+            device=CPU,
+        )  # fmt: skip
+    assert store.kept["mine"].state["epoch"] == 1
+    assert all(torch.isfinite(t).all() for t in store.kept["mine"].tensors.values())
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    shares = [schedule(step, 100, 0.1) for step in range(100)]
+    assert shares[:10] == [pytest.approx((step + 1) / 10) for step in range(10)]
+    assert shares[10] == 1
+    assert all(a >= b for a, b in itertools.pairwise(shares[10:]))
+    assert shares[-1] < 0.001
+
+
+def test_latent_weights_behind_binary_ones_do_not_decay() -> None:
+    network = build(EXPERTS)
+    latent = latent_weights(network)
+    convs = [m for m in network.modules() if isinstance(m, BinaryConv | ExpertConv)]
+    assert latent == {id(conv.weight) for conv in convs if conv.precision != "real"}
+    decayed = make_optimizer(network, Stage(epochs=1, weight_decay=0.1)).param_groups[0]
+    assert decayed["weight_decay"] == 0.1
+    assert not latent & {id(p) for p in decayed["params"]}
+    real = make_optimizer(network, Stage(epochs=1, weight_decay=0.1, weights="real")).param_groups[0]
+    assert latent <= {id(p) for p in real["params"]}
+
+
+def test_one_expert_becomes_all_of_them() -> None:
+    first = start_stage(EXPERTS, Stage(epochs=1, weights="real", experts="first"), None, seed=0)
+    second = start_stage(EXPERTS, Stage(epochs=1), first, seed=1)
+    one, bank = first.state_dict(), second.state_dict()
+    grown = [name for name in one if one[name].shape != bank[name].shape]
+    assert grown
+    for name in grown:
+        assert all(torch.equal(expert, one[name]) for expert in bank[name])
+    assert all(torch.equal(one[name], bank[name]) for name in one if name not in grown)
+    assert all(m.real_weights for m in first.modules() if isinstance(m, BinaryConv | ExpertConv))
+    assert not any(m.real_weights for m in second.modules() if isinstance(m, BinaryConv | ExpertConv))
+
+
+def test_stages_may_not_forget_experts() -> None:
+    stages = [{"epochs": 1, "experts": "all"}, {"epochs": 1, "experts": "first"}]
+    with pytest.raises(SpecError, match="experts of the stages must go from first to all"):
+        parse(Recipe, {"stages": stages}, source="r")
+
+
+def test_distance_to_itself_is_nothing_and_to_others_is_something() -> None:
+    logits, maps = torch.randn(4, 10), [torch.randn(4, 3, 5, 5), torch.randn(4, 6, 2, 2)]
+    weights = Distillation(logits=1, attention=1, temperature=2)
+    assert distance(logits, maps, logits, maps, weights).item() == pytest.approx(0, abs=1e-6)
+    other = [m + torch.randn_like(m) for m in maps]
+    assert distance(logits, other, logits, maps, weights) > 0
+    assert distance(torch.randn(4, 10), maps, logits, maps, weights) > 0
+
+
+def test_attention_maps_have_length_one() -> None:
+    assert torch.allclose(attention(torch.randn(4, 3, 5, 5)).norm(dim=1), torch.ones(4))
+
+
+def test_trained_alone_it_learns_and_stops_where_it_is_told(digits) -> None:
+    recipe = Recipe(batch=64, stages=(Stage(epochs=4, rate=5e-3),))
+    store = MemoryStore()
+    half = train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=store, device=CPU, until=2)
+    assert store.kept["a-0"].state["epoch"] == 2
+    whole = train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=store, device=CPU)
+    again = train_alone(EXPERTS, recipe, digits, name="b", seed=0, store=MemoryStore(), device=CPU)
+    assert not equal(half, whole)
+    assert equal(whole, again)
+    assert evaluate(whole, digits.validation.batches(100))[0] > 0.3  # chance is 0.1
+
+
+def test_recalibrated_statistics_are_the_average_over_the_batches(digits) -> None:
+    network = build(EXPERTS)
+    images = [x for x, _ in digits.train.batches(100, drop_last=True)]
+    recalibrate(network, images)
+    stem = network.stem.conv(torch.cat(images))
+    assert torch.allclose(network.stem.norm.running_mean, stem.mean((0, 2, 3)), atol=1e-5)
+    assert not any(module.training for module in network.modules())
+    assert {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
+
+
+def test_evaluate_counts_right_answers() -> None:
+    class Echo(nn.Module):
+        def forward(self, x):
+            return x
+
+    logits = torch.eye(4)
+    assert evaluate(Echo(), [(logits, torch.tensor([0, 1, 2, 0]))])[0] == 3 / 4

@@ -1,0 +1,74 @@
+"""A space small enough to search in seconds, and a store in memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bnas.space import SearchSpace
+from bnas.spec import parse, parse_yaml
+
+TINY = """
+input: [1, 8, 8]
+classes: 10
+stem: {width: 4}
+stages:
+  - {depth: [1, 2], width: [4, 8], groups: [1, 2], experts: [1, 2], precision: [binary, weight]}
+  - {depth: 1, width: [8, 16], groups: [1, 2], experts: [1, 2], precision: binary, stride: 2}
+search:
+  budget: {ops: 12k, bytes: 4k}
+  trials: 6
+  supernet: {epochs: 2, batch: 256, rate: 4.0e-3}
+  scoring: {recalibration_images: 256, validation_images: 100, batch: 128}
+  retrain:
+    top: 2
+    halvings: [0.5]
+    recipe:
+      batch: 256
+      stages:
+        - {epochs: 1, weights: real, experts: first, rate: 4.0e-3}
+        - {epochs: 2, rate: 4.0e-3, distill: {logits: 1.0, attention: 1.0}}
+"""
+
+
+def tiny_space(**changes: Any) -> SearchSpace:
+    """Return the tiny space with some top-level keys changed."""
+    data = parse_yaml(TINY, source="tiny")
+    assert isinstance(data, dict)
+    return parse(SearchSpace, data | changes, source="tiny")
+
+
+def tiny_file(folder: Path) -> Path:
+    """Write the tiny space to a file."""
+    path = folder / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@dataclass
+class Kept:
+    """What a store gives back."""
+
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+class MemoryStore:
+    """Keeps checkpoints in memory, and can be told to fail at a save."""
+
+    def __init__(self, *, saves: int | None = None) -> None:
+        self.kept: dict[str, Kept] = {}
+        self._saves = saves
+
+    def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Keep it, or stop as a kill would after the allowed number of saves."""
+        if self._saves == 0:
+            raise KeyboardInterrupt
+        if self._saves is not None:
+            self._saves -= 1
+        self.kept[name] = Kept({key: value.clone() for key, value in tensors.items()}, dict(state))
+
+    def load_checkpoint(self, name: str) -> Kept | None:
+        """Return it."""
+        return self.kept.get(name)
