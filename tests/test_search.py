@@ -21,12 +21,17 @@ def quality_of(arch: Architecture) -> Score:
 
 
 def search(
-    tmp_path, *, sampler="evolution", trials=30, seed=0, score=quality_of, budget=BUDGET, space=SPACE, known=None
+    folder=None, *, sampler="evolution", trials=30, seed=0, score=quality_of, budget=BUDGET, space=SPACE, known=None
 ):
     study = Search(
-        space, budget, sampler=SAMPLERS[sampler], seed=seed, storage=f"sqlite:///{tmp_path}/study.db", name="search",
+        space,
+        budget,
+        sampler=SAMPLERS[sampler],
+        seed=seed,
+        storage=f"sqlite:///{folder}/study.db" if folder else None,
+        name="search",
         known={} if known is None else known,
-    )  # fmt: skip
+    )
     return study.run(trials, score, progress=silent, note=lambda candidate: None)
 
 
