@@ -1,13 +1,15 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from spaces import line_of, make_arch
 
-from bnas.cost import QUANTITIES, Budget, Cost, Limit, amount, cost, show
+from bnas.arch import Precision
+from bnas.cost import QUANTITIES, Budget, Cost, Limit, amount, by_stage, convention, cost, show, total
 from bnas.errors import SpecError
-from bnas.plan import plan
+from bnas.plan import PlannedLayer, plan
 
 
 def price(*, bops: int = 0, flops: int = 0, size: int = 0) -> Cost:
@@ -193,3 +195,89 @@ class TestBudget:
     def test_any_range_reads_back(self, low: float, factor: float) -> None:
         budget = Budget((("ops", Limit(low, low * factor)),))
         assert Budget.parse(budget.as_dict()) == budget
+
+
+class TestFigures:
+    """What a cost says beside ops, worked out for one conv of each precision."""
+
+    def layers(self, precision: Precision) -> tuple[PlannedLayer, ...]:
+        conv = PlannedLayer(
+            "stages.0.0.main.conv", "main", "conv", 4, 8, (5, 5), (3, 3), (3, 3), (2, 2), 2, 1, precision, 8, 7
+        )
+        return conv, PlannedLayer("head.norm", "norm", "norm", 8, 8, (3, 3), (3, 3), real_values=16)
+
+    weights = 8 * 4 // 2 * 9
+    macs = weights * 9
+
+    @pytest.mark.parametrize(
+        ("precision", "bops", "mixed", "binary"),
+        [("real", 0, 0, 0), ("weight", 0, macs, weights), ("binary", macs, 0, weights)],
+    )
+    def test_by_precision(self, precision: Precision, bops: int, mixed: int, binary: int) -> None:
+        made = cost(self.layers(precision))
+        assert (made.bops, made.mixed_flops, made.binary_weights) == (bops, mixed, binary)
+        assert made.macs == self.macs
+        assert made.flops == self.macs - bops
+        assert made.parameters_by_bits == {1: binary, 32: self.weights - binary + 8 + 16}
+        assert made.float32_bytes == 4 * (self.weights + 8 + 16)
+        assert made.bytes == (4 * self.weights if precision == "real" else self.weights // 8) + 4 * (8 + 16)
+        assert made.weight_saving == (1 if precision == "real" else 32)
+
+    @pytest.mark.parametrize(("precision", "bits"), [("real", 32), ("weight", 32), ("binary", 1)])
+    def test_activations_of_a_layer(self, precision: Precision, bits: int) -> None:
+        conv, norm = self.layers(precision)
+        assert conv.activation_bytes == -(-4 * 25 * bits // 8) + 4 * (8 * 9 + 7)
+        assert norm.activation_bytes == 0
+
+    def test_the_peak_is_the_highest_and_all_else_adds_up(self) -> None:
+        conv, norm = self.layers("binary")
+        assert (cost([conv, norm]) + cost([conv])).activation_bytes == conv.activation_bytes
+        assert (cost([conv, norm]) + cost([conv])).bops == 2 * conv.bops
+
+    def test_parts_are_stem_stages_and_head(self) -> None:
+        layers = plan(make_arch(stage={"depth": 2}))
+        parts = by_stage(layers)
+        assert list(parts) == ["stem", "stages.0", "head"]
+        assert total(parts.values()) == cost(layers)
+
+    def test_a_layer_called_again_brings_no_weights(self) -> None:
+        again = replace(self.layers("binary")[0], own_weights=0, real_values=0)
+        assert (again.weights, again.bytes, again.bops) == (0, 0, self.macs)
+
+    def test_a_transposed_convolution_sends_each_input_through_a_filter(self) -> None:
+        layer = PlannedLayer("up", "other", "transposed", 4, 6, (5, 5), (11, 11), (3, 3), (2, 2), groups=2)
+        assert layer.macs == 4 * 6 // 2 * 9 * 5 * 5
+
+
+class TestConventions:
+    """The ways of others to make one figure of MACs."""
+
+    made = Cost(bops=6400, flops=50, bytes=0, parameters=0, mixed_flops=20)
+
+    @pytest.mark.parametrize(
+        ("name", "divisor", "unit", "figure"),
+        [
+            ("literature", 64, "ops", 50 + 6400 / 64),
+            ("literature", 32, "ops", 50 + 6400 / 32),
+            ("larq", 64, "macs", 50 + 6400),
+            ("qonnx", 64, "bit_ops", 6400 * 1 * 1 + 20 * 32 * 1 + 30 * 32 * 32),
+        ],
+    )
+    def test_figures(self, name: str, divisor: int, unit: str, figure: float) -> None:
+        made = convention(name, divisor=divisor)
+        assert (made.name, made.unit, made.figure(self.made)) == (name, unit, figure)
+
+    def test_the_literature_names_its_divisor(self) -> None:
+        assert convention("literature", divisor=32).formula == "OPs = FLOPs + BOPs / 32"
+
+    @pytest.mark.parametrize(
+        ("name", "divisor", "expected"),
+        [
+            ("flops", 64, "convention: 'flops' is not known; choose from literature, larq, qonnx"),
+            ("literature", 0, "divisor: must be at least 1, but got 0; the literature's is 64"),
+        ],
+    )
+    def test_others_are_refused(self, name: str, divisor: int, expected: str) -> None:
+        with pytest.raises(SpecError) as caught:
+            convention(name, divisor=divisor)
+        assert line_of(caught) == expected

@@ -1,60 +1,399 @@
 """What a traced model's layers are."""
 
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from bnas.arch import Architecture
 from bnas.cost import cost
+from bnas.errors import ShapeError
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.expert_conv import ExpertConv
 from bnas.network import build
-from bnas.plan import plan
+from bnas.plan import PlannedLayer, plan
 from bnas.space import SearchSpace
+from bnas.spec import parse, read_yaml
 from bnas.trace import trace
 
 SHORTCUTS = ("repeat", "conv", "bottleneck")
+SAMPLES = 500  # architectures of the shipped spaces, together
 
 
-def small_space(*, stem: str, shortcut: str, squeeze_excite: bool, weight: str, pad_value: int) -> SearchSpace:
+def small_space(*, stem: str = "conv", shortcut: str = "conv", **changes: Any) -> SearchSpace:
     """Return a space with every kind of choice, over odd sizes."""
     first = {"stride": 4} if stem == "branched" else {"kernel": [3, 5], "stride": [1, 2]}
     stage = {
         "depth": [1, 2], "width": [8, 16], "groups": [1, 2, 4], "experts": [1, 3], "kernel": [1, 3],
         "stride": [1, 2], "precision": ["real", "weight", "binary"],
     }  # fmt: skip
-    return SearchSpace.model_validate({
-        "input": [3, 13, 11], "classes": 10, "shortcut": {"kind": shortcut}, "squeeze_excite": squeeze_excite,
-        "stem": {"kind": stem, "width": [8, 16], **first},
-        "stages": [stage, stage], "binarizers": {"weight": weight, "pad_value": pad_value},
-    })  # fmt: skip
+    stem_choices = {"kind": stem, "width": [8, 16], **first}
+    space = {"input": [3, 13, 11], "classes": 10, "shortcut": {"kind": shortcut}, "stem": stem_choices}
+    return SearchSpace.model_validate(space | {"stages": [stage, stage]} | changes)
 
 
-@pytest.mark.parametrize(("stem", "shortcut"), list(itertools.product(("conv", "branched"), SHORTCUTS)))
-def test_built_network_has_the_planned_layers(stem: str, shortcut: str) -> None:
-    random = Random(f"{stem} {shortcut}")
-    for squeeze_excite, weight in itertools.product((False, True), ("sign", "xnor")):
-        space = small_space(
-            stem=stem,
-            shortcut=shortcut,
-            squeeze_excite=squeeze_excite,
-            weight=weight,
-            pad_value=random.choice((-1, 0, 1)),
+def shipped_spaces() -> list[SearchSpace]:
+    """Return the spaces in search_spaces/."""
+    found = [read_yaml(path) for path in sorted(Path(__file__).parents[1].glob("search_spaces/*.yaml"))]
+    return [parse(SearchSpace, data, source="") for data in found if isinstance(data, dict) and "search" in data]
+
+
+def float_twin(arch: Architecture) -> Architecture:
+    """Return the same network with real weights and inputs."""
+    stages = tuple(s.model_copy(update={"precision": ("real",) * s.depth}) for s in arch.stages)
+    return arch.model_copy(update={"stages": stages})
+
+
+def torch_macs(model: nn.Module, *shapes: tuple[int, ...]) -> int:
+    """Return what torch's own counter says, which takes a MAC as two operations."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(*(torch.zeros(1, *shape) for shape in shapes))
+    return int(counter.get_total_flops()) // 2
+
+
+def module(forward: Callable[..., Any], **parts: nn.Module | nn.Parameter) -> nn.Module:
+    """Return a module with these parts, whose forward gets itself and the inputs."""
+
+    class Made(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, part in parts.items():
+                setattr(self, name, part)
+
+        def forward(self, *inputs: Tensor) -> Any:
+            return forward(self, *inputs)
+
+    return Made()
+
+
+def one(model: nn.Module, shape: tuple[int, ...]) -> PlannedLayer:
+    """Return the only layer of a model."""
+    (layer,) = trace(model, shape).layers
+    return layer
+
+
+class TestBuiltNetworks:
+    """What `build` makes has the layers that `plan` says."""
+
+    @pytest.mark.parametrize(("stem", "shortcut"), list(itertools.product(("conv", "branched"), SHORTCUTS)))
+    def test_every_kind_of_choice(self, stem: str, shortcut: str) -> None:
+        random = Random(f"{stem} {shortcut}")
+        for squeeze_excite, weight, mix_every in ((False, "sign", 1), (True, "xnor", 2), (True, "sign", 1)):
+            binarizers = {"weight": weight, "pad_value": random.choice((-1, 0, 1))}
+            space = small_space(
+                stem=stem, shortcut=shortcut, squeeze_excite=squeeze_excite, mix_every=mix_every, binarizers=binarizers
+            )
+            arch = space.architecture(space.sample(random))
+            traced = trace(build(arch), arch.input)
+            assert traced.layers == plan(arch)
+            assert not traced.uncounted
+
+    @pytest.mark.slow
+    def test_cost_of_the_shipped_spaces(self) -> None:
+        spaces, random = shipped_spaces(), Random(0)
+        for space in spaces:
+            for _ in range(-(-SAMPLES // len(spaces))):
+                arch = space.architecture(space.sample(random))
+                assert cost(trace(build(arch), arch.input).layers) == cost(plan(arch)), arch
+
+    def test_macs_of_the_float_twin_are_torchs_own(self) -> None:
+        space, random = small_space(squeeze_excite=True), Random(1)
+        for _ in range(10):
+            twin = float_twin(space.architecture(space.sample(random)))
+            assert cost(plan(twin)).flops == torch_macs(build(twin), twin.input)
+
+
+class TestLayers:
+    """Convolutions and linear layers of every build, with MACs by hand and by torch's counter."""
+
+    @pytest.mark.parametrize(
+        ("model", "shape", "macs"),
+        [
+            (nn.Conv1d(4, 8, 3, stride=2, padding=1), (4, 17), 8 * 4 * 3 * 9),
+            (nn.Conv2d(3, 6, (3, 5), stride=(2, 1)), (3, 9, 11), 6 * 3 * 15 * 4 * 7),
+            (nn.Conv2d(8, 8, 3, groups=8, padding="same"), (8, 9, 7), 8 * 9 * 9 * 7),
+            (nn.Conv2d(8, 4, 3, groups=2), (8, 5, 5), 4 * (8 // 2) * 9 * 3 * 3),
+            (nn.Conv2d(2, 4, 3, dilation=2), (2, 9, 9), 4 * 2 * 9 * 5 * 5),
+            (nn.Conv2d(2, 4, 3, padding=1, padding_mode="reflect"), (2, 6, 6), 4 * 2 * 9 * 6 * 6),
+            (nn.ConvTranspose1d(8, 6, 3, stride=2), (8, 5), 8 * 6 * 3 * 5),
+            (nn.ConvTranspose2d(8, 6, 3, stride=2, groups=2, output_padding=1), (8, 5, 4), 8 * (6 // 2) * 9 * 5 * 4),
+            (nn.Linear(5, 7), (5,), 5 * 7),
+            (nn.Linear(5, 7), (3, 2, 5), 3 * 2 * 5 * 7),
+        ],
+    )
+    def test_macs(self, model: nn.Module, shape: tuple[int, ...], macs: int) -> None:
+        layer = one(model, shape)
+        assert layer.macs == layer.flops == macs == torch_macs(model, shape)
+        assert layer.weights + layer.real_values == sum(parameter.numel() for parameter in model.parameters())
+
+    def test_shapes_are_those_of_one_image(self) -> None:
+        layer = one(nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2), (4, 9, 6))
+        assert (layer.in_channels, layer.out_channels, layer.in_size, layer.out_size) == (4, 8, (9, 6), (5, 3))
+        assert (layer.kernel, layer.stride, layer.groups) == ((3, 3), (2, 2), 2)
+
+    @pytest.mark.parametrize("precision", ["real", "weight", "binary"])
+    def test_binary_layers_say_their_precision(self, precision: str) -> None:
+        conv = one(BinaryConv(4, 8, stride=2, groups=2, precision=precision), (4, 5, 5))
+        linear = one(BinaryLinear(6, 4, bias=True, precision=precision), (3, 6))
+        scales = 0 if precision == "real" else 1
+        assert (conv.precision, conv.macs, conv.weights) == (precision, 8 * 2 * 9 * 3 * 3, 8 * 2 * 9)
+        assert (conv.in_size, conv.out_size, conv.real_values) == ((5, 5), (3, 3), 8 * scales)
+        assert (linear.precision, linear.macs, linear.weights) == (precision, 3 * 6 * 4, 6 * 4)
+        assert linear.real_values == 4 * scales + 4
+        assert (conv.bops > 0) == (linear.bops > 0) == (precision == "binary")
+
+    def test_experts_multiply_weights_not_macs(self) -> None:
+        conv, gate = trace(ExpertConv(4, 8, experts=3, weights="sign"), (4, 5, 5)).layers
+        assert (conv.experts, conv.bops, conv.weights) == (3, 8 * 4 * 9 * 5 * 5, 3 * 8 * 4 * 9)
+        assert (gate.role, gate.flops, gate.real_values) == ("gate", 4 * 3, 3)
+
+    def test_norms_fold_and_slopes_stay(self) -> None:
+        model = nn.Sequential(nn.BatchNorm2d(4), nn.PReLU(4), nn.BatchNorm2d(4, affine=False), nn.LayerNorm(6))
+        layers = trace(model, (4, 5, 6)).layers
+        assert [(layer.kind, layer.real_values) for layer in layers] == [
+            ("norm", 2 * 4), ("activation", 4), ("norm", 2 * 4), ("norm", 2 * 6)
+        ]  # fmt: skip
+        assert cost(layers).macs == 0
+
+
+class TestWeights:
+    """Every parameter is in one layer, once."""
+
+    def test_a_module_called_twice_has_its_weights_once(self) -> None:
+        model = module(
+            lambda m, x: m.norm(m.conv(m.norm(m.conv(x)))), conv=nn.Conv2d(3, 3, 3, padding=1), norm=nn.BatchNorm2d(3)
         )
-        arch = space.architecture(space.sample(random))
-        traced = trace(build(arch), arch.input)
-        assert traced.layers == plan(arch)
-        assert cost(traced.layers) == cost(plan(arch))
+        layers = trace(model, (3, 8, 8)).layers
+        assert [layer.name for layer in layers] == ["conv", "norm", "conv", "norm"]
+        assert [layer.macs for layer in layers] == [3 * 3 * 9 * 64, 0] * 2
+        assert [layer.weights + layer.real_values for layer in layers] == [81 + 3, 6, 0, 0]
+
+    @pytest.mark.parametrize("make", [BinaryConv, ExpertConv])
+    def test_a_binary_layer_called_twice_has_its_weights_once(self, make: Callable[..., nn.Module]) -> None:
+        conv = make(4, 4)
+        once, twice = (cost(trace(nn.Sequential(*[conv] * n), (4, 5, 5)).layers) for n in (1, 2))
+        assert twice.bops == 2 * once.bops
+        assert (twice.bytes, twice.parameters) == (once.bytes, once.parameters)
+
+    def test_tied_weights_count_once(self) -> None:
+        model = module(lambda m, x: m.b(m.a(x)), a=nn.Linear(6, 6), b=nn.Linear(6, 6))
+        model.b.weight = model.a.weight  # type: ignore[union-attr]
+        made = cost(trace(model, (6,)).layers)
+        assert (made.macs, made.weights, made.parameters) == (2 * 36, 36, 36 + 6 + 6)
+
+    def test_a_normalised_weight_is_folded(self) -> None:
+        model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3)))
+        made = cost(trace(model, (3, 5, 5)).layers)
+        assert (made.weights, made.parameters) == (4 * 3 * 9, 4 * 3 * 9 + 4)
+
+    def test_parameters_beside_layers_count(self) -> None:
+        model = module(lambda m, x: m.linear(x + m.place), linear=nn.Linear(6, 2), place=nn.Parameter(torch.zeros(6)))
+        assert cost(trace(model, (6,)).layers).parameters == 6 * 2 + 2 + 6
+
+    def test_an_embedding_has_values_and_no_macs(self) -> None:
+        model = module(lambda m, x: m.table(x.long().abs() % 10), table=nn.Embedding(10, 4))
+        layer = one(model, (5,))
+        assert (layer.name, layer.kind, layer.real_values, layer.macs) == ("table", "values", 40, 0)
+
+
+class TestFunctions:
+    """Products that no module of their own does."""
+
+    @pytest.mark.parametrize(
+        ("forward", "weight", "shape", "macs"),
+        [
+            (lambda m, x: F.conv2d(x, m.w, padding=1), (4, 3, 3, 3), (3, 5, 5), 4 * 27 * 25),
+            (lambda m, x: F.linear(x, m.w), (4, 6), (3, 6), 3 * 24),
+            (lambda m, x: x @ m.w, (6, 4), (2, 3, 6), 6 * 24),
+            (lambda m, x: torch.matmul(m.w, x), (5, 8), (8, 7), 5 * 8 * 7),
+            (lambda m, x: torch.einsum("bchw,oc->bohw", x, m.w), (4, 3), (3, 5, 5), 4 * 3 * 25),
+            (lambda m, x: torch.einsum("bhnd,hdk->bhnk", x, m.w), (5, 4, 6), (5, 9, 4), 5 * 9 * 4 * 6),
+            (lambda m, x: torch.einsum("bn,noi->boi", x.softmax(1), m.w), (3, 4, 5), (3,), 3 * 4 * 5),
+        ],
+    )
+    def test_a_parameter_is_the_weight(
+        self, forward: Callable[..., Tensor], weight: tuple[int, ...], shape: tuple[int, ...], macs: int
+    ) -> None:
+        model = module(forward, w=nn.Parameter(torch.randn(weight)))
+        layer = one(model, shape)
+        assert layer.macs == macs == torch_macs(model, shape)
+        assert layer.weights == model.w.numel()  # type: ignore[union-attr, operator]
+
+    def test_two_activations_have_no_weight(self) -> None:
+        layer = one(module(lambda m, x: x @ x.transpose(1, 2)), (7, 5))
+        assert (layer.kind, layer.macs, layer.weights) == ("matmul", 7 * 5 * 7, 0)
+
+    @pytest.mark.parametrize("train", [True, False])
+    def test_attention(self, train: bool) -> None:
+        model = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).train(train)
+        traced = trace(model, (10, 16))
+        attention = 2 * 10 * 10 * 16
+        assert cost(traced.layers).macs == 10 * (16 * 48 + 16 * 16 + 2 * 16 * 32) + attention
+        assert cost(traced.layers).parameters == sum(parameter.numel() for parameter in model.parameters())
         assert not traced.uncounted
 
+    def test_attention_over_another_sequence(self) -> None:
+        attention = nn.MultiheadAttention(16, 4, batch_first=True)
+        traced = trace(module(lambda m, x, y: m.attention(x, y, y)[0], attention=attention), [(10, 16), (7, 16)])
+        assert cost(traced.layers).macs == 10 * 16 * 16 * 2 + 7 * 16 * 32 + 2 * 10 * 7 * 16
+        assert cost(traced.layers).parameters == sum(parameter.numel() for parameter in attention.parameters())
 
-def test_tracing_leaves_the_model_and_the_random_numbers_alone() -> None:
-    space = small_space(stem="conv", shortcut="conv", squeeze_excite=True, weight="xnor", pad_value=1)
-    network = build(space.largest()).train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    usage = [buffer.clone() for buffer in network.buffers()]
-    random = torch.get_rng_state()
-    trace(network, (3, 13, 11))
-    assert torch.equal(torch.get_rng_state(), random)
-    assert all(module.training and not module._forward_hooks for module in network.modules())
-    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
-    assert all(map(torch.equal, usage, network.buffers()))
+    def test_one_image_cut_into_windows_counts_every_window(self) -> None:
+        model = module(lambda m, x: m.conv(torch.cat([x[..., :4], x[..., 4:]])), conv=nn.Conv2d(3, 4, 3))
+        assert one(model, (3, 8, 8)).macs == 2 * 4 * 27 * 6 * 2 == torch_macs(model, (3, 8, 8))
+
+    def test_what_data_decide_is_followed(self) -> None:
+        model = module(lambda m, x: m.conv(x) if x.sum().item() < 1e9 else x, conv=nn.Conv2d(3, 4, 1))
+        assert one(model, (3, 8, 8)).macs == 4 * 3 * 64
+
+
+class TestActivations:
+    """How many bytes are alive while a layer runs."""
+
+    def test_a_plain_layer_holds_its_input_and_output(self) -> None:
+        assert one(nn.Conv2d(3, 5, 1), (3, 4, 4)).activation_bytes == 4 * (3 + 5) * 16
+
+    def test_a_shortcut_is_held(self) -> None:
+        model = module(
+            lambda m, x: x + m.b(F.relu(m.a(x))), a=nn.Conv2d(4, 6, 1), b=nn.Conv2d(6, 4, 1)
+        )  # fmt: skip
+        first, second = trace(model, (4, 3, 3)).layers
+        assert first.activation_bytes == 4 * 9 * (4 + 6)  # what it holds is its own input
+        assert second.activation_bytes == 4 * 9 * (6 + 4 + 4)
+        assert cost([first, second]).activation_bytes == 4 * 9 * (6 + 4 + 4)
+
+    def test_a_binary_input_is_packed(self) -> None:
+        assert one(BinaryConv(16, 4), (16, 3, 3)).activation_bytes == 16 * 9 // 8 + 4 * 4 * 9
+
+
+class TestUncounted:
+    """Nothing is zero in silence."""
+
+    @pytest.mark.parametrize(
+        ("model", "shapes", "path", "operator"),
+        [
+            (nn.Sequential(nn.Conv3d(2, 3, 3)), [(2, 5, 5, 5)], "0", "convolution"),
+            (nn.Sequential(nn.LSTM(4, 5, batch_first=True)), [(7, 4)], "0", "mkldnn_rnn_layer"),
+            (nn.Bilinear(3, 4, 5), [(3,), (4,)], "", "_trilinear"),
+            (module(lambda m, x: torch.fft.rfft(x).real), [(8,)], "", "_fft_r2c"),
+            (module(lambda m, x: torch.cdist(x, x)), [(4, 3)], "", "_cdist_forward"),
+            (module(lambda m, x: x, spare=nn.Linear(3, 3)), [(3,)], "spare", "parameters"),
+            (module(lambda m, x: x @ (m.a @ m.a), a=nn.Parameter(torch.eye(3))), [(3,)], "", "mm"),
+        ],
+    )
+    def test_is_listed_and_warned_of(
+        self, model: nn.Module, shapes: list[tuple[int, ...]], path: str, operator: str
+    ) -> None:
+        with pytest.warns(UserWarning, match="not counted: .*" + operator):
+            traced = trace(model, shapes)
+        assert (traced.uncounted[0].path, traced.uncounted[0].operator) == (path, operator)
+
+    def test_an_operator_of_the_users_own_is_listed(self) -> None:
+        @torch.library.custom_op("bnas_test::twice", mutates_args=())
+        def twice(x: Tensor) -> Tensor:
+            return x * 2
+
+        with pytest.warns(UserWarning, match="bnas_test::twice"):
+            trace(module(lambda m, x: twice(x)), (3,))
+
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            nn.Hardswish(), nn.LogSigmoid(), nn.GLU(1), nn.ReLU(inplace=True), nn.LPPool2d(2, 2), nn.MaxPool2d(2),
+            nn.AdaptiveAvgPool2d(3), nn.Upsample(scale_factor=2, mode="bicubic"), nn.PixelShuffle(2),
+            nn.ChannelShuffle(2), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LocalResponseNorm(2), nn.Softmax(1),
+            nn.ReflectionPad2d(1), nn.Unfold(3), nn.Dropout2d(), nn.AlphaDropout(),
+        ],
+    )  # fmt: skip
+    @pytest.mark.filterwarnings("error:not counted")
+    def test_what_the_convention_leaves_out_is_no_news(self, layer: nn.Module) -> None:
+        assert trace(layer, (4, 8, 8)).uncounted == ()
+
+
+class TestTheModel:
+    """It stays as it was, whatever it is."""
+
+    def test_mode_buffers_hooks_and_random_numbers_stay(self) -> None:
+        network = build(small_space(squeeze_excite=True).largest()).train()
+        network.stem.eval()
+        modes = [part.training for part in network.modules()]
+        before = [tensor.clone() for tensor in (*network.parameters(), *network.buffers())]
+        random = torch.get_rng_state()
+        trace(network, (3, 13, 11))
+        assert torch.equal(torch.get_rng_state(), random)
+        assert [part.training for part in network.modules()] == modes
+        assert all(map(torch.equal, before, (*network.parameters(), *network.buffers())))
+        assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
+
+    def test_what_forward_remembers_stays(self) -> None:
+        def forward(m: Any, x: Tensor) -> Tensor:
+            m.calls = getattr(m, "calls", 0) + 1
+            m.last = m.conv(x)
+            return m.last
+
+        model = module(forward, conv=nn.Conv2d(3, 4, 1))
+        last = model(torch.zeros(1, 3, 2, 2))  # has a gradient, which deepcopy refuses
+        assert one(model, (3, 5, 5)).macs == 4 * 3 * 25
+        assert model.calls == 1
+        assert model.last is last
+
+    def test_a_failing_model_stays_too(self) -> None:
+        model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(4, 4, 1))
+        with pytest.raises(ShapeError):
+            trace(model, (3, 5, 5))
+        assert model.training
+        assert not model._forward_pre_hooks
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    def test_any_dtype(self, dtype: torch.dtype) -> None:
+        assert one(nn.Conv2d(3, 4, 3).to(dtype), (3, 5, 5)).macs == 4 * 27 * 9
+
+    def test_without_memory_for_weights(self) -> None:
+        arch = small_space().largest()
+        with torch.device("meta"):
+            network = build(arch)
+        assert trace(network, arch.input).layers == plan(arch)
+        assert all(parameter.is_meta for parameter in network.parameters())
+
+    def test_compiled(self) -> None:
+        model = torch.compile(nn.Sequential(nn.Conv2d(3, 4, 3)))
+        assert one(model, (3, 5, 5)).macs == 4 * 27 * 9  # type: ignore[arg-type]
+
+
+class TestBadInput:
+    """One line that says where, and what to do."""
+
+    @pytest.mark.parametrize(
+        ("model", "shape", "expected"),
+        [
+            (
+                nn.Sequential(nn.Flatten(), nn.Linear(3, 3)),
+                (4, 8, 8),
+                "trace: the model fails on an input of 4x8x8, in 1: mat1 and mat2 shapes cannot be multiplied",
+            ),
+            (nn.Conv2d(3, 4, 1), (0, 8, 8), "input shape: sides must be positive whole numbers, as in (3, 224, 224)"),
+            (nn.Conv2d(3, 4, 1), (), "input shape: sides must be positive whole numbers, as in (3, 224, 224)"),
+            (nn.Conv2d(3, 4, 1), (3, 8.5, 8), "input shape: sides must be positive whole numbers"),
+            (nn.LazyConv2d(4, 1), (3, 8, 8), "trace: the model has lazy layers without a size yet"),
+            (module(lambda m, x: m.conv(x)), (3, 8, 8), "trace: the model fails on an input of 3x8x8: 'Made' object"),
+        ],
+    )
+    def test_says_what_is_wrong(self, model: nn.Module, shape: Any, expected: str) -> None:
+        with pytest.raises(ShapeError) as caught:
+            trace(model, shape)
+        assert str(caught.value).startswith(expected)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+    def test_a_scripted_model_is_refused(self) -> None:
+        scripted = torch.jit.trace(nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 2, 2), check_trace=False)
+        with pytest.raises(ShapeError, match=r"give the nn\.Module that it was made of"):
+            trace(scripted, (3, 2, 2))

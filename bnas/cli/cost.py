@@ -99,6 +99,8 @@ def _planned(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | 
     arch = parse(Architecture, data, source=source)
     if len(shapes) > 1:
         raise ShapeError(f"--input: an architecture takes one image, but {len(shapes)} shapes were given")
+    if shapes and len(shapes[0]) != len(arch.input):
+        raise ShapeError(f"--input: channels, height and width are needed, as in 3x224x224, but got {shapes[0]}")
     if shapes:
         arch = parse(Architecture, arch.model_dump(mode="json") | {"input": list(shapes[0])}, source="--input")
     return Counted(source, (arch.input,), plan(arch))

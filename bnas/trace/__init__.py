@@ -58,7 +58,8 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
 
 
 def _shapes(given: Any) -> list[tuple[int, ...]]:
-    shapes = [given] if all(isinstance(side, int) for side in given) else list(given)
+    several = len(given) > 0 and all(isinstance(shape, Sequence) for shape in given)
+    shapes = list(given) if several else [given]
     for shape in shapes:
         if not shape or not all(isinstance(side, int) and side > 0 for side in shape):
             raise ShapeError(f"input shape: sides must be positive whole numbers, as in (3, 224, 224), but got {given}")

@@ -1,0 +1,180 @@
+"""`bnas cost`: tables for people, JSON and CSV for machines, one line for what is wrong."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnas.arch import Architecture
+from bnas.cli.app import main
+from bnas.cost import cost
+from bnas.plan import plan
+from bnas.spec import dump, read
+
+EXPERT_NET = Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml"
+SMALL_MODEL = """
+from torch import nn
+
+model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+table = {}
+
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1))
+
+
+def needs(width):
+    return nn.Conv2d(3, width, 3)
+
+
+def rnn():
+    return nn.LSTM(4, 5)
+"""
+
+
+@pytest.fixture
+def bnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a caller of the command line that gives (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bnas", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(SMALL_MODEL)
+    return path
+
+
+class TestArchitectureFiles:
+    """Planned, without torch."""
+
+    def test_json_holds_every_figure(self, bnas: Any) -> None:
+        code, out, err = bnas("cost", EXPERT_NET, "--json")
+        made, layers = json.loads(out), plan(read(Architecture, EXPERT_NET))
+        whole = cost(layers)
+        assert (code, err) == (0, "")
+        assert made["total"]["bops"] == whole.bops == 1_706_786_816
+        assert made["total"]["counted"] == made["total"]["ops"] == whole.ops
+        assert made["total"]["parameters_by_bits"] == {str(bits): n for bits, n in whole.parameters_by_bits.items()}
+        assert made["total"]["float32_bytes"] == 4 * whole.parameters
+        assert made["convention"]["formula"] == "OPs = FLOPs + BOPs / 64"
+        assert [row["name"] for row in made["layers"]] == [layer.name for layer in layers]
+        assert sum(row["share"] for row in made["layers"]) == pytest.approx(1)
+        assert sum(part["bops"] for part in made["stages"].values()) == whole.bops
+
+    def test_csv_has_a_line_for_each_layer(self, bnas: Any) -> None:
+        _, out, _ = bnas("cost", EXPERT_NET, "--csv")
+        rows = list(csv.DictReader(io.StringIO(out)))
+        layers = plan(read(Architecture, EXPERT_NET))
+        assert [(row["name"], int(row["macs"])) for row in rows] == [(layer.name, layer.macs) for layer in layers]
+
+    def test_the_table_names_convention_and_totals(self, bnas: Any) -> None:
+        _, out, _ = bnas("cost", EXPERT_NET)
+        assert "BOPs 1,706,786,816 (1.71G)" in out
+        assert "convention literature: batch norm, activations, bias, pooling and adds are not counted" in out
+        assert "stages.3.3.mix.conv" in out
+
+    def test_another_input(self, bnas: Any) -> None:
+        _, out, _ = bnas("cost", EXPERT_NET, "--input", "3x64x64", "--json")
+        arch = read(Architecture, EXPERT_NET).model_copy(update={"input": (3, 64, 64)})
+        assert json.loads(out)["total"]["bops"] == cost(plan(arch)).bops
+
+    @pytest.mark.parametrize(("name", "unit"), [("larq", "macs"), ("qonnx", "bit_ops")])
+    def test_other_conventions(self, bnas: Any, name: str, unit: str) -> None:
+        made = json.loads(bnas("cost", EXPERT_NET, "--convention", name, "--json")[1])
+        assert (made["convention"]["name"], made["convention"]["unit"]) == (name, unit)
+
+    def test_another_divisor(self, bnas: Any) -> None:
+        made = json.loads(bnas("cost", EXPERT_NET, "--divisor", "32", "--json")[1])
+        assert made["total"]["counted"] == made["total"]["flops"] + made["total"]["bops"] / 32
+
+    def test_torch_is_not_imported(self) -> None:
+        code = (
+            "import sys; from bnas.cli.app import app; "
+            f"app(['cost', {str(EXPERT_NET)!r}], standalone_mode=False); "
+            "print(sorted({'torch', 'optuna', 'pandas', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr == "[]\n"
+
+
+class TestModels:
+    """Traced."""
+
+    def test_a_known_model_at_a_precision(self, bnas: Any) -> None:
+        made = json.loads(bnas("cost", "lenet5", "--precision", "weight", "--json")[1])
+        conv2, fc3 = 25 * 32 * 64, 64 * 4 * 4 * 512
+        assert made["total"]["binary_weights"] == conv2 + fc3
+        assert made["inputs"] == [[1, 28, 28]]
+
+    @pytest.mark.parametrize("attribute", ["build", "model"])
+    def test_a_model_of_the_users_own(self, bnas: Any, model_file: Path, attribute: str) -> None:
+        code, out, _ = bnas("cost", f"{model_file}:{attribute}", "--input", "3x8x8", "--json")
+        assert code == 0
+        second = 4 * 4 * 36 if attribute == "build" else 0
+        assert json.loads(out)["total"]["macs"] == 4 * 27 * 36 + second
+
+    def test_what_is_not_counted_is_said(self, bnas: Any, model_file: Path) -> None:
+        code, out, err = bnas("cost", f"{model_file}:rnn", "--input", "7x4", "--json")
+        assert code == 0
+        assert err.startswith("not counted: the model itself: ")
+        assert len(json.loads(out)["not_counted"]) == 1
+
+
+class TestBadInput:
+    """One line, exit code 1; 2 for wrong usage."""
+
+    @pytest.mark.parametrize(
+        ("source", "options", "expected"),
+        [
+            ("lenet5", ["--input", "3x"], "--input: '3x' is not a shape; write channels x height x width"),
+            ("lenet5", ["--input", "axb"], "--input: 'axb' is not a shape"),
+            ("lenet5", ["--input", "0x8x8"], "--input: '0x8x8' is not a shape"),
+            ("lenet5", ["--input", "3x28x28"], "trace: the model fails on an input of 3x28x28, in conv1.conv: "),
+            ("lenet6", [], "model 'lenet6' is not known; did you mean 'lenet5'?"),
+            ("lenet5", ["--precision", "binary"], "lenet5: it has no preset 'binary'; choose from real, weight"),
+            ("lenet5", ["--convention", "x"], "convention: 'x' is not known; choose from literature, larq, qonnx"),
+            ("{mine}:build", [], "{mine}:build: a model's cost depends on its input; add --input"),
+            ("{mine}:biuld", ["--input", "3x8x8"], "model '{mine}:biuld': {mine} has no 'biuld'; it has build"),
+            ("{mine}:table", ["--input", "3x8x8"], "model '{mine}:table': must be an nn.Module, or make one when"),
+            ("{mine}:needs", ["--input", "3x8x8"], "model '{mine}:needs': calling it without arguments fails"),
+            ("{folder}/no.py:build", ["--input", "3x8x8"], "model: {folder}/no.py does not exist"),
+            ("{folder}/no.yaml", [], "{folder}/no.yaml: no such file"),
+            (
+                "{arch}",
+                ["--input", "3x64"],
+                "--input: channels, height and width are needed, as in 3x224x224, but got (3, 64)",
+            ),
+            ("{arch}", ["--input", "3x6x6", "--input", "3"], "--input: an architecture takes one image, but 2 shapes"),
+            ("{space}", [], "{space}: holds a space; give one architecture"),
+        ],
+    )
+    def test_is_one_line(self, bnas: Any, model_file: Path, source: str, options: list[str], expected: str) -> None:
+        space = EXPERT_NET.with_name("digits.yaml")
+        places = {"mine": model_file, "folder": model_file.parent, "arch": EXPERT_NET, "space": space}
+        code, out, err = bnas("cost", source.format(**places), *options)
+        assert (code, out) == (1, "")
+        assert err.startswith("bnas: " + expected.format(**places))
+        assert err.count("\n") == 1
+
+    @pytest.mark.parametrize("options", [["--json", "--csv"], ["--precision", "binary"]])
+    def test_options_that_do_not_go_together(self, bnas: Any, options: list[str]) -> None:
+        assert bnas("cost", EXPERT_NET, *options)[0] == 2
+
+    def test_an_architecture_that_is_written_reads_back(self, bnas: Any, tmp_path: Path) -> None:
+        path = tmp_path / "architecture.yaml"
+        path.write_text(dump(read(Architecture, EXPERT_NET)))
+        assert json.loads(bnas("cost", path, "--json")[1])["total"]["bops"] == 1_706_786_816
