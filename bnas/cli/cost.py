@@ -5,7 +5,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -14,12 +14,9 @@ from rich.table import Table
 
 from bnas.arch import Architecture
 from bnas.cost import BOPS_PER_OP, NOT_COUNTED, Convention, Cost, by_stage, convention, cost, show
-from bnas.errors import LookupFailed, ShapeError, SpecError
+from bnas.errors import ShapeError, SpecError
 from bnas.plan import PlannedLayer, plan
 from bnas.spec import parse, read_yaml
-
-if TYPE_CHECKING:
-    from torch import nn
 
 EXAMPLE = """
 Examples: bnas cost search_spaces/expert_net.yaml; bnas cost resnet18 --precision binary;
@@ -107,7 +104,7 @@ def _planned(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | 
 
 
 def _traced(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | None) -> Counted:
-    from bnas.models import MODELS, build_model  # torch is imported only for a model
+    from bnas.models import MODELS, build_model, load_model  # torch is imported only for a model
     from bnas.trace import trace
 
     if ":" not in source:
@@ -116,35 +113,13 @@ def _traced(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | N
     else:
         if precision is not None:
             raise typer.BadParameter("only the known models have presets of precision", param_hint="--precision")
-        model = _own(source)
+        model = load_model(source)
     if not shapes:
         raise ShapeError(f"{source}: a model's cost depends on its input; add --input, as in --input 3x224x224")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the trace warns of is printed line by line
         traced = trace(model, shapes)
     return Counted(source, shapes, traced.layers, tuple(map(str, traced.uncounted)))
-
-
-def _own(reference: str) -> "nn.Module":
-    """Return the module that `file.py:attr` names, or that what it names makes when called without arguments."""
-    from torch import nn
-
-    from bnas.lookup import load_reference
-
-    found = load_reference(reference, what="model")
-    if callable(found) and not isinstance(found, nn.Module):
-        try:
-            found = found()
-        except Exception as problem:
-            raise LookupFailed(
-                f"model {reference!r}: calling it without arguments fails: {type(problem).__name__}: {problem}; "
-                "name a module, or a function or class that needs no arguments"
-            ) from problem
-    if not isinstance(found, nn.Module):
-        raise LookupFailed(
-            f"model {reference!r}: must be an nn.Module, or make one when called, but it is a {type(found).__name__}"
-        )
-    return found
 
 
 def summary(counted: Counted, count: Convention) -> dict[str, Any]:

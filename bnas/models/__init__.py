@@ -8,7 +8,7 @@ from torch import nn
 
 from bnas.arch import PRECISIONS, Precision
 from bnas.errors import LookupFailed
-from bnas.lookup import unknown
+from bnas.lookup import load_reference, unknown
 from bnas.models.alexnet import AlexNet
 from bnas.models.googlenet import GoogLeNet
 from bnas.models.lenet import LeNet5
@@ -87,6 +87,30 @@ def build_model(
     return reference.build(preset, classes or reference.classes)
 
 
+def load_model(reference: str) -> nn.Module:
+    """Return the module that `file.py:attr` or `pkg.mod:attr` names, or that what it names makes without arguments.
+
+    Importing runs the named code: give only files that you trust.
+
+    Raises:
+        LookupFailed: the file or attribute does not exist, cannot be called without arguments, or is no module.
+    """
+    found = load_reference(reference, what="model")
+    if callable(found) and not isinstance(found, nn.Module):
+        try:
+            found = found()
+        except Exception as problem:
+            raise LookupFailed(
+                f"model {reference!r}: calling it without arguments fails: {type(problem).__name__}: {problem}; "
+                "name a module, or a function or class that needs no arguments"
+            ) from problem
+    if not isinstance(found, nn.Module):
+        raise LookupFailed(
+            f"model {reference!r}: must be an nn.Module, or make one when called, but it is a {type(found).__name__}"
+        )
+    return found
+
+
 __all__ = [
     "MODELS",
     "AlexNet",
@@ -100,4 +124,5 @@ __all__ = [
     "VGGSmall",
     "WideResNet",
     "build_model",
+    "load_model",
 ]
