@@ -120,6 +120,11 @@ class TestModels:
         assert made["total"]["binary_weights"] == conv2 + fc3
         assert made["inputs"] == [[1, 28, 28]]
 
+    def test_published_counts_of_the_hybrid(self, bnas: Any) -> None:
+        _, out, _ = bnas("cost", "alexnet", "--precision", "hybrid", "--last", "binary")
+        assert "ops 175,180,448 (175M): OPs = FLOPs + BOPs / 64" in out
+        assert "weights alone 31.46x" in out
+
     @pytest.mark.parametrize("attribute", ["build", "model"])
     def test_a_model_of_the_users_own(self, bnas: Any, model_file: Path, attribute: str) -> None:
         code, out, _ = bnas("cost", f"{model_file}:{attribute}", "--input", "3x8x8", "--json")
@@ -170,7 +175,7 @@ class TestBadInput:
         assert err.startswith("bnas: " + expected.format(**places))
         assert err.count("\n") == 1
 
-    @pytest.mark.parametrize("options", [["--json", "--csv"], ["--precision", "binary"]])
+    @pytest.mark.parametrize("options", [["--json", "--csv"], ["--precision", "binary"], ["--last", "real"]])
     def test_options_that_do_not_go_together(self, bnas: Any, options: list[str]) -> None:
         assert bnas("cost", EXPERT_NET, *options)[0] == 2
 

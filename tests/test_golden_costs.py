@@ -21,7 +21,7 @@ EXPERT_NET = read(Architecture, Path(__file__).parents[1] / "search_spaces" / "e
 @cache
 def cost_of(name: str, precision: str = "real", last: str = "real") -> Cost:
     with torch.device("meta"):
-        model = build_model(name, precision=precision, last=last)  # type: ignore[arg-type]
+        model = build_model(name, precision=precision, last=last)
     return cost(trace(model, MODELS[name].input).layers)
 
 

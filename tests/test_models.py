@@ -32,7 +32,7 @@ def precisions(model: nn.Module) -> dict[str, str]:
 def on_meta(name: str, **settings: str) -> nn.Module:
     """Return a network without memory for its weights."""
     with torch.device("meta"):
-        return build_model(name, **settings)  # type: ignore[arg-type]
+        return build_model(name, **settings)
 
 
 @cache
@@ -104,7 +104,7 @@ def test_every_parameter_learns(name: str, preset: str) -> None:
 )
 def test_what_is_not_there_is_refused_in_one_line(settings: dict[str, str], expected: str) -> None:
     with pytest.raises(LookupFailed) as caught:
-        build_model(**settings)  # type: ignore[arg-type]
+        build_model(**settings)
     assert str(caught.value).startswith(expected)
     assert "\n" not in str(caught.value)
 

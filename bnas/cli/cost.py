@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bnas.arch import Architecture
@@ -43,8 +43,9 @@ def cost_command(
         list[str] | None, typer.Option("--input", help="Shape of one image, as 3x224x224; repeat for several inputs.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="real, weight, binary or hybrid, for a known model.  [default: real]")
+        str | None, typer.Option(help="real, weight, binary, hybrid: of a known model.  [default: real]")
     ] = None,
+    last: Annotated[str | None, typer.Option(help="real, weight, binary: of its classifier.  [default: real]")] = None,
     counting: Annotated[str, typer.Option("--convention", help="literature, larq or qonnx.")] = "literature",
     divisor: Annotated[int, typer.Option(help="BOPs taken for one op in the literature's convention.")] = BOPS_PER_OP,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -55,7 +56,13 @@ def cost_command(
         raise typer.BadParameter("choose --json or --csv, not both", param_hint="--json")
     count = convention(counting, divisor=divisor)
     shapes = tuple(parse_shape(text) for text in shape or ())
-    counted = _counted(source, shapes, precision)
+    preset = {key: value for key, value in (("precision", precision), ("last", last)) if value is not None}
+    planned = source.endswith((".yaml", ".yml"))
+    if preset and (planned or ":" in source):
+        raise typer.BadParameter(
+            "only the known models have presets of precision", param_hint=f"--{next(iter(preset))}"
+        )
+    counted = _planned(source, shapes) if planned else _traced(source, shapes, preset)
     for line in counted.uncounted:
         print(f"not counted: {line}", file=sys.stderr)
     if as_json:
@@ -63,7 +70,7 @@ def cost_command(
     elif as_csv:
         _print_csv(counted, count)
     else:
-        show_cost(counted, count, Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE))
+        show_cost(counted, count, _console())
 
 
 cost_command.__doc__ = f"{cost_command.__doc__}\n{EXAMPLE}"
@@ -81,15 +88,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return tuple(map(int, sides))
 
 
-def _counted(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | None) -> Counted:
-    if source.endswith((".yaml", ".yml")):
-        return _planned(source, shapes, precision)
-    return _traced(source, shapes, precision)
-
-
-def _planned(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | None) -> Counted:
-    if precision is not None:
-        raise typer.BadParameter("an architecture file says the precision of its stages", param_hint="--precision")
+def _planned(source: str, shapes: tuple[tuple[int, ...], ...]) -> Counted:
     data = read_yaml(source)
     if isinstance(data, dict) and "search" in data:
         raise SpecError(f"{source}: holds a space; give one architecture, as best/architecture.yaml in a run folder")
@@ -103,16 +102,14 @@ def _planned(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | 
     return Counted(source, (arch.input,), plan(arch))
 
 
-def _traced(source: str, shapes: tuple[tuple[int, ...], ...], precision: str | None) -> Counted:
+def _traced(source: str, shapes: tuple[tuple[int, ...], ...], preset: dict[str, str]) -> Counted:
     from bnas.models import MODELS, build_model, load_model  # torch is imported only for a model
     from bnas.trace import trace
 
     if ":" not in source:
-        model = build_model(source, precision=precision or "real")
+        model = build_model(source, **preset)
         shapes = shapes or (MODELS[source].input,)
     else:
-        if precision is not None:
-            raise typer.BadParameter("only the known models have presets of precision", param_hint="--precision")
         model = load_model(source)
     if not shapes:
         raise ShapeError(f"{source}: a model's cost depends on its input; add --input, as in --input 3x224x224")
@@ -189,18 +186,18 @@ def show_cost(counted: Counted, count: Convention, console: Console) -> None:
     lines = [
         f"{count.unit} {_exact(count.figure(whole))}: {count.formula}; BOPs {_exact(whole.bops)}, "
         f"FLOPs {_exact(whole.flops)}",
-        f"against float32: {show(whole.macs)} MACs, {_ratio(whole.macs, whole.ops):.2f}x the ops",
+        f"against float32: {show(whole.macs)} MACs, so {_ratio(whole.macs, whole.ops):.2f}x fewer ops",
         f"parameters {_exact(whole.parameters)}: {bits}",
         f"bytes {_exact(whole.bytes)}; as float32 {_exact(whole.float32_bytes)}, {saved:.2f}x; "
         f"weights alone {whole.weight_saving:.2f}x",
         f"peak of activations {_exact(whole.activation_bytes)} bytes for one image, with what shortcuts hold",
         f"convention {count.name}: {NOT_COUNTED}",
     ]  # fmt: skip
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 def _layer_table(counted: Counted, count: Convention, whole: Cost) -> Table:
-    table = Table(title=escape(f"{counted.source} on {' and '.join(_shape(s[0], s[1:]) for s in counted.inputs)}"))
+    table = _table(f"{counted.source} on {' and '.join(_shape(s[0], s[1:]) for s in counted.inputs)}")
     for column in ("layer", "role", "in", "out", "kernel", "groups", "experts", "precision"):
         table.add_column(column, no_wrap=True)
     for column in ("MACs", f"share of {count.unit}", "bytes"):
@@ -212,14 +209,14 @@ def _layer_table(counted: Counted, count: Convention, whole: Cost) -> Table:
         kernel = row["kernel"] + (f" s{layer.stride[0]}" if max(layer.stride) > 1 else "")
         cells = (layer.name, layer.role if layer.role != "other" else layer.kind, row["in"], row["out"])
         table.add_row(
-            *map(escape, cells), kernel, _unless_one(layer.groups), _unless_one(layer.experts), layer.precision,
+            *cells, kernel, _unless_one(layer.groups), _unless_one(layer.experts), layer.precision,
             show(layer.macs), f"{row['share']:.1%}", show(layer.bytes),
         )  # fmt: skip
     return table
 
 
 def _stage_table(stages: dict[str, Cost], count: Convention, whole: Cost) -> Table:
-    table = Table()
+    table = _table()
     for column in (
         "part",
         "MACs",
@@ -237,8 +234,19 @@ def _stage_table(stages: dict[str, Cost], count: Convention, whole: Cost) -> Tab
         macs = (part.macs, part.bops, part.flops, counted)
         share = f"{_ratio(counted, count.figure(whole)):.1%}"
         rest = (part.parameters, part.bytes, part.activation_bytes)
-        table.add_row(escape(name or "(itself)"), *map(show, macs), share, *map(show, rest))
+        table.add_row(name or "(itself)", *map(show, macs), share, *map(show, rest))
     return table
+
+
+def _console() -> Console:
+    """Return a console that prints text as it is, module paths in brackets too."""
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def _table(title: str | None = None) -> Table:
+    # Padding would make every cell a thing of its own to measure and draw, which takes twice as long.
+    return Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
 
 
 def _unless_one(number: int) -> str:

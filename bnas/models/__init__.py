@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import nn
 
@@ -60,7 +60,7 @@ def build_model(
     name: str,
     *,
     precision: str = "real",
-    last: Precision = "real",
+    last: str = "real",
     weights: str = "xnor",
     classes: int | None = None,
 ) -> nn.Module:
@@ -83,7 +83,7 @@ def build_model(
         raise LookupFailed(f"{name}: it has no preset {precision!r}; choose from {', '.join(reference.presets)}")
     if last not in PRECISIONS:
         raise LookupFailed(f"{name}: last: {last!r} is no precision; choose from {', '.join(PRECISIONS)}")
-    preset = Preset(precision, last, weights, reference.presets[precision])
+    preset = Preset(precision, cast(Precision, last), weights, reference.presets[precision])
     return reference.build(preset, classes or reference.classes)
 
 
