@@ -102,7 +102,7 @@ def _planned(source: str, shapes: tuple[tuple[int, ...], ...]) -> Counted:
     return Counted(source, (arch.input,), plan(arch))
 
 
-def _traced(source: str, shapes: tuple[tuple[int, ...], ...], preset: dict[str, str]) -> Counted:
+def _traced(source: str, shapes: tuple[tuple[int, ...], ...], preset: dict[str, Any]) -> Counted:
     from bnas.models import MODELS, build_model, load_model  # torch is imported only for a model
     from bnas.trace import trace
 

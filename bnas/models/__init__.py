@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from torch import nn
 
-from bnas.arch import PRECISIONS, Precision
+from bnas.arch import PRECISIONS
 from bnas.errors import LookupFailed
 from bnas.lookup import load_reference, unknown
 from bnas.models.alexnet import AlexNet
@@ -83,7 +83,7 @@ def build_model(
         raise LookupFailed(f"{name}: it has no preset {precision!r}; choose from {', '.join(reference.presets)}")
     if last not in PRECISIONS:
         raise LookupFailed(f"{name}: last: {last!r} is no precision; choose from {', '.join(PRECISIONS)}")
-    preset = Preset(precision, cast(Precision, last), weights, reference.presets[precision])
+    preset = Preset(precision, last, weights, reference.presets[precision])
     return reference.build(preset, classes or reference.classes)
 
 
