@@ -14,6 +14,13 @@ from bnas.layers.expert_conv import ExpertConv
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # relative to the largest number compared
 
 
+@pytest.fixture(params=["all at once", "by expert"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of convolving, whatever the shape."""
+    monkeypatch.setattr(chosen_conv, "NARROW", 2**20 if request.param == "all at once" else 0)
+    return request.param
+
+
 def assert_close(actual: Tensor | None, expected: Tensor | None, dtype: torch.dtype) -> None:
     assert actual is not None
     assert expected is not None
@@ -77,6 +84,7 @@ CASES = {
 }
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [(8, 8), (7, 5)])
 @pytest.mark.parametrize("case", CASES)
@@ -99,6 +107,7 @@ def mean_and_sign(theta: Tensor) -> BinaryWeight:
     return BinaryWeight(naive_sign(theta), scale, offset)
 
 
+@pytest.mark.usefixtures("way")
 def test_any_weight_binarizer_gets_the_exact_gate_gradient() -> None:
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12, weights=f"{__name__}:mean_and_sign", groups=2)).double()
@@ -109,6 +118,7 @@ def test_any_weight_binarizer_gets_the_exact_gate_gradient() -> None:
         assert_close(actual, expected, torch.float64)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("weights", ["alpha_beta", "group", "irnet"])
 def test_binarizers_that_mix_a_filter_get_the_exact_gate_gradient(weights: str) -> None:
     torch.manual_seed(0)
@@ -134,6 +144,7 @@ def test_binarizers_that_mix_a_filter_get_the_exact_gate_gradient(weights: str) 
         assert_close(actual, expected, torch.float64)
 
 
+@pytest.mark.usefixtures("way")
 def test_compiled_equals_eager() -> None:
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12))
@@ -148,12 +159,15 @@ def test_images_are_taken_in_turns_where_room_is_short(monkeypatch: pytest.Monke
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12))
     x = torch.randn(24, 6, 7, 5)
+    assert chosen_conv.all_at_once(x, conv.weight)
     at_once = values_and_gradients(conv, x, conv)
-    monkeypatch.setattr(chosen_conv, "ROOM", 2 * conv.weight[0].numel())
+    monkeypatch.setattr(chosen_conv, "ROOM", 2 * conv.weight[0].numel())  # two images
+    assert not chosen_conv.all_at_once(x, conv.weight)
     for actual, expected in zip(values_and_gradients(conv, x, conv), at_once, strict=True):
         assert_close(actual, expected, torch.float32)
 
 
+@pytest.mark.usefixtures("way")
 def test_memory_format_of_the_input_is_kept() -> None:
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12))
@@ -166,6 +180,7 @@ def test_memory_format_of_the_input_is_kept() -> None:
         assert_close(actual, expected, torch.float32)
 
 
+@pytest.mark.usefixtures("way")
 def test_empty_batch_gives_an_empty_batch() -> None:
     conv = ExpertConv(6, 12, stride=2)
     assert conv(torch.empty(0, 6, 7, 5)).shape == (0, 12, 4, 3)
@@ -173,6 +188,7 @@ def test_empty_batch_gives_an_empty_batch() -> None:
     assert conv.usage.tolist() == [0.25] * 4
 
 
+@pytest.mark.usefixtures("way")
 def test_evaluation_equals_training_output() -> None:
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12, pad_value=1, stride=2))
@@ -182,6 +198,7 @@ def test_evaluation_equals_training_output() -> None:
         assert torch.equal(conv.eval()(x), trained)
 
 
+@pytest.mark.usefixtures("way")
 def test_only_the_winner_gets_a_weight_gradient() -> None:
     conv = ExpertConv(4, 4)
     with torch.no_grad():
@@ -207,6 +224,7 @@ def test_one_expert_is_a_plain_binary_conv_with_a_still_gate() -> None:
     assert conv.gate.weight.grad is None
 
 
+@pytest.mark.usefixtures("way")
 def test_gate_learns_while_the_weights_are_frozen() -> None:
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12))
@@ -218,6 +236,7 @@ def test_gate_learns_while_the_weights_are_frozen() -> None:
     assert torch.equal(free[3], frozen[3])
 
 
+@pytest.mark.usefixtures("way")
 def test_parameters_can_be_swapped_by_views() -> None:
     torch.manual_seed(0)
     wide = spread_gate(ExpertConv(8, 16))
@@ -241,6 +260,7 @@ def test_parameters_can_be_swapped_by_views() -> None:
     assert wide.weight.grad[:, 12:].abs().sum() == 0
 
 
+@pytest.mark.usefixtures("way")
 def test_real_weights_give_the_gate_its_gradient_too() -> None:
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12)).double()
@@ -278,6 +298,7 @@ def test_usage_follows_the_training_batches_only() -> None:
     assert "usage" not in conv.state_dict()
 
 
+@pytest.mark.usefixtures("way")
 def test_autocast_computes_in_bfloat16() -> None:
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12))

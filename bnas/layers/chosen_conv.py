@@ -1,4 +1,9 @@
-"""A convolution of each image with the filter bank chosen for it, and its gradients by images, banks and choice."""
+"""A convolution of each image with the filter bank chosen for it, and its gradients by images, banks and choice.
+
+Two ways, each ahead of the other for its shapes on a CPU. `all_at_once`: one convolution in which every
+image has groups of its own; where groups are narrow it keeps the speed of a plain one. `by_expert`: one
+plain convolution for the images of each expert, and image by image gradients as batched products.
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,30 +13,8 @@ from torch import Tensor
 
 from bnas.layers.binary_conv import padded_conv
 
-NARROW = 32  # channels in a group up to which one convolution with a group for each image is faster on a CPU
-ROOM = 2**24  # numbers that the weight gradients of single images may take up at a time
-
-Parts = list[tuple[int, Tensor]]  # (expert, [images it won]) for each expert in use
-
-
-def by_winner(winner: Tensor, experts: int) -> Parts:
-    """Return which images each expert in use won; an empty batch goes to the first expert."""
-    counts = torch.bincount(winner, minlength=experts).tolist()
-    order = torch.argsort(winner, stable=True)
-    parts = [(expert, images) for expert, images in enumerate(order.split(counts)) if len(images)]
-    return parts or [(0, order)]
-
-
-def room_for(images: int, part: Tensor) -> Tensor:
-    """Return an empty tensor for this many images like those of part, in part's memory format."""
-    nhwc = part.is_contiguous(memory_format=torch.channels_last) and not part.is_contiguous()
-    form = torch.channels_last if nhwc else torch.contiguous_format
-    return torch.empty((images, *part.shape[1:]), dtype=part.dtype, device=part.device, memory_format=form)
-
-
-def taken(x: Tensor, images: Tensor) -> Tensor:
-    """Return these images of x, in x's memory format, without a gradient."""
-    return torch.index_select(x.detach(), 0, images, out=room_for(len(images), x))
+NARROW = 32  # channels in a group up to which all at once is the faster way
+ROOM = 2**24  # numbers that filters, or their gradients, of single images may take up at a time
 
 
 class Geometry(NamedTuple):
@@ -43,107 +26,150 @@ class Geometry(NamedTuple):
     pad_value: int
 
 
-class ChosenConv(torch.autograd.Function):
-    """The convolution of each image with its winner's filters, and the gradients that `ExpertConv` defines."""
+class Choice(NamedTuple):
+    """What chose each image's filter bank, and how its gradient is found; see `ExpertConv`.
+
+    winner [batch]; share [batch, experts]; slopes like the bank, or None; directions like the bank,
+    or where slopes is None one bank for each expert n and winner e, [n, e, ...].
+    """
+
+    winner: Tensor
+    share: Tensor
+    slopes: Tensor | None
+    directions: Tensor
+
+
+def chosen_conv(x: Tensor, bank: Tensor, winner: Tensor, geometry: Geometry) -> Tensor:
+    """Convolve each image with its winner's filters; the choice gets no gradient."""
+    if all_at_once(x, bank):
+        return _grouped_conv(x, bank.index_select(0, winner), geometry)
+    y = None
+    for expert, images in _by_winner(winner, len(bank)):
+        part = _conv(x[images], bank[expert], geometry)
+        y = _room_for(len(x), part) if y is None else y
+        y.index_copy_(0, images, part)
+    assert y is not None
+    return y
+
+
+def learned_conv(x: Tensor, bank: Tensor, choice: Choice, geometry: Geometry) -> Tensor:
+    """Convolve each image with its winner's filters; `choice.share` gets the gradient of the choice."""
+    if all_at_once(x, bank):
+        return _grouped_conv(x, ChosenFilters.apply(bank, choice.share, choice), geometry)
+    y: Tensor = ChosenConv.apply(x, bank, choice.share, choice, geometry)
+    return y
+
+
+def all_at_once(x: Tensor, bank: Tensor) -> bool:
+    """Return whether one convolution with a group for each image is the faster way."""
+    fits = 0 < len(x) * bank[0].numel() <= ROOM
+    return x.device.type == "cpu" and x.is_contiguous() and bank.shape[2] <= NARROW and fits
+
+
+class ChosenFilters(torch.autograd.Function):
+    """Forward: each image's filters. Backward: gradients by bank and choice from those by each image's filters."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        bank: Tensor,
-        share: Tensor,
-        slopes: Tensor | None,
-        directions: Tensor | None,
-        parts: Parts,
-        geometry: Geometry,
-    ) -> Tensor:
-        _kernel, stride, groups, pad_value = geometry
-        inputs, y = [], None
-        for expert, images in parts:
-            part = taken(x, images)
-            inputs.append(part)
-            part = padded_conv(part, bank[expert], stride=stride, groups=groups, pad_value=pad_value)
-            y = room_for(len(x), part) if y is None else y
-            y.index_copy_(0, images, part)
-        ctx.save_for_backward(bank, share, slopes, directions, *inputs)
-        ctx.parts, ctx.geometry = parts, geometry
-        assert y is not None
-        return y
+    def forward(ctx: Any, bank: Tensor, share: Tensor, choice: Choice) -> Tensor:
+        ctx.save_for_backward(choice.winner, choice.slopes, choice.directions)
+        ctx.share_dtype, ctx.bank_shape = share.dtype, bank.shape
+        return bank.index_select(0, choice.winner)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        bank, share, slopes, directions, *inputs = ctx.saved_tensors
-        kernel, stride, groups, _pad_value = ctx.geometry
-        by_x, by_bank, by_share = ctx.needs_input_grad[:3]
-        narrow = grad.device.type == "cpu" and (bank.shape[2] <= NARROW or kernel == 1)
-        image_gradients, taps = (_by_groups, 1) if narrow else (_by_windows, kernel * kernel)
-        grad_x = room_for(len(grad), inputs[0]) if by_x else None
-        grad_bank = torch.zeros_like(_arranged(bank, taps))
-        grad_share = torch.zeros_like(share) if by_share else None
-        slopes, directions = (
-            None if numbers is None else _arranged(numbers, taps).to(grad.dtype) for numbers in (slopes, directions)
-        )
-        for (expert, images), x in zip(ctx.parts, inputs, strict=True):
-            part = taken(grad, images)
-            if grad_x is not None:
-                grad_part, _ = _conv_backward(part, x, bank[expert], stride, kernel // 2, groups, (True, False))
-                grad_x.index_copy_(0, images, grad_part)
-            if not by_bank and directions is None:
-                continue
-            few = max(1, ROOM // bank[expert].numel())
-            for which, some_grad, some_x in zip(images.split(few), part.split(few), x.split(few), strict=True):
-                each = image_gradients(some_grad, some_x, ctx.geometry)
-                grad_bank[expert] += torch.bmm(each.new_ones(taps, 1, len(which)), each).squeeze(1)
-                if grad_share is None or directions is None:
-                    continue
-                toward = directions[:, expert] if slopes is None else directions
+        winner, slopes, directions = ctx.saved_tensors
+        rows = grad.flatten(1)
+        won = F.one_hot(winner, len(directions)).to(rows.dtype)
+        grad_bank = (won.T @ rows).view(ctx.bank_shape)
+        if slopes is not None:
+            gate = (rows * slopes.to(rows.dtype).flatten(1)[winner]) @ directions.to(rows.dtype).flatten(1).T
+        else:
+            gate = torch.einsum("bf,nef,be->bn", rows, directions.to(rows.dtype).flatten(2), won)
+        return grad_bank, gate.to(ctx.share_dtype), None
+
+
+class ChosenConv(torch.autograd.Function):
+    """The convolution by experts, with gradients by x, bank and choice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bank: Tensor, share: Tensor, choice: Choice, geometry: Geometry) -> Tensor:
+        ctx.save_for_backward(x, bank, *choice)
+        ctx.geometry = geometry
+        return chosen_conv(x, bank, choice.winner, geometry)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, bank, winner, share, slopes, directions = ctx.saved_tensors
+        geometry: Geometry = ctx.geometry
+        taps = geometry.kernel**2
+        slopes = None if slopes is None else _tap_major(slopes).to(grad.dtype)
+        directions = _tap_major(directions).to(grad.dtype)
+        grad_x = _room_for(len(x), x) if ctx.needs_input_grad[0] else None
+        grad_bank = bank.new_zeros(len(bank), taps, bank[0].numel() // taps)
+        grad_share = torch.zeros_like(share)
+        few = max(1, ROOM // bank[0].numel())
+        for expert, images in _by_winner(winner, len(bank)):
+            toward = (directions[:, expert] if slopes is None else directions).permute(1, 2, 0)
+            for some in images.split(few):
+                some_x, some_grad = x[some], grad[some]
+                if grad_x is not None:
+                    grad_x.index_copy_(0, some, _input_gradient(some_grad, some_x, bank[expert], geometry))
+                each = _image_gradients(some_grad, some_x, geometry)
+                grad_bank[expert] += torch.bmm(each.new_ones(taps, 1, len(some)), each).squeeze(1)
                 along = each if slopes is None else each.mul_(slopes[expert].unsqueeze(1))
-                gate = torch.bmm(along, toward.permute(1, 2, 0)).sum(0)
-                grad_share.index_copy_(0, which, gate.to(share.dtype))
-        return grad_x, _restored(grad_bank, bank) if by_bank else None, grad_share, None, None, None, None
+                grad_share.index_copy_(0, some, torch.bmm(along, toward).sum(0).to(share.dtype))
+        return (
+            grad_x,
+            grad_bank.unflatten(-1, bank.shape[1:3]).movedim(1, -1).reshape(bank.shape),
+            grad_share,
+            None,
+            None,
+        )
 
 
-def _arranged(weight: Tensor, taps: int) -> Tensor:
-    """[..., out, in, kernel, kernel] -> [..., taps, numbers of a tap]; one tap may stand for the whole kernel."""
-    if taps == 1:
-        return weight.flatten(-4).unsqueeze(-2)
+def _conv(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    return padded_conv(x, weight, stride=geometry.stride, groups=geometry.groups, pad_value=geometry.pad_value)
+
+
+def _grouped_conv(x: Tensor, filters: Tensor, geometry: Geometry) -> Tensor:
+    """Convolve image b of x with filters[b], in one convolution."""
+    many = geometry._replace(groups=len(x) * geometry.groups)
+    y = _conv(x.reshape(1, -1, *x.shape[2:]), filters.flatten(0, 1), many)
+    return y.view(len(x), -1, *y.shape[2:])
+
+
+def _by_winner(winner: Tensor, experts: int) -> list[tuple[int, Tensor]]:
+    """Return (expert, [images it won]) for each expert in use; an empty batch goes to the first."""
+    counts = torch.bincount(winner, minlength=experts).tolist()
+    order = torch.argsort(winner, stable=True)
+    parts = [(expert, images) for expert, images in enumerate(order.split(counts)) if len(images)]
+    return parts or [(0, order)]
+
+
+def _room_for(images: int, part: Tensor) -> Tensor:
+    """Return an empty tensor for this many images like those of part, in part's memory format."""
+    nhwc = part.is_contiguous(memory_format=torch.channels_last) and not part.is_contiguous()
+    form = torch.channels_last if nhwc else torch.contiguous_format
+    return torch.empty((images, *part.shape[1:]), dtype=part.dtype, device=part.device, memory_format=form)
+
+
+def _tap_major(weight: Tensor) -> Tensor:
+    """[..., out, in, kernel, kernel] -> [..., kernel * kernel, out * in]."""
     return weight.flatten(-2).movedim(-1, -3).flatten(-2).contiguous()
 
 
-def _restored(numbers: Tensor, like: Tensor) -> Tensor:
-    if numbers.shape[-2] == 1:
-        return numbers.view(like.shape)
-    return numbers.unflatten(-1, like.shape[-4:-2]).movedim(-3, -1).reshape(like.shape)
-
-
-def _conv_backward(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: int, padding: int, groups: int, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor]:
-    """Return a convolution's gradients by x and by weight, of which only the wanted ones are tensors."""
-    by_x, by_weight, _ = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [*wanted, False]
+def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """Return the gradient of a convolution by its input."""
+    half, stride = geometry.kernel // 2, geometry.stride
+    gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        grad, x, weight, None, [stride] * 2, [half] * 2, [1, 1], False, [0, 0], geometry.groups, [True, False, False]
     )
-    return by_x, by_weight
+    return gradients[0]
 
 
-def _by_groups(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-    """Return each image's own weight gradient [1, batch, out * in / groups * kernel * kernel].
-
-    It is the weight gradient of one convolution in which every image has groups of its own.
-    """
-    kernel, stride, groups, pad_value = geometry
-    batch, out, height, width = grad.shape
-    half = kernel // 2
-    if pad_value:
-        x, half = F.pad(x, (half,) * 4, value=float(pad_value)), 0
-    weight = x.new_empty(batch * out, x.shape[1] // groups, kernel, kernel)
-    rows, grad = x.reshape(1, -1, *x.shape[2:]), grad.reshape(1, -1, height, width)
-    _, each = _conv_backward(grad, rows, weight, stride, half, batch * groups, (False, True))
-    return each.view(1, batch, -1)
-
-
-def _by_windows(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+def _image_gradients(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
     """Return each image's own weight gradient [kernel * kernel, batch, out * in / groups].
 
     It is one batched product per tap of the kernel. In a padded image laid out pixel by pixel, what a

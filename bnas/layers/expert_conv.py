@@ -16,7 +16,7 @@ from bnas.layers.binary_conv import (
     fresh_latent,
     padded_conv,
 )
-from bnas.layers.chosen_conv import ChosenConv, Geometry, Parts, by_winner, room_for, taken
+from bnas.layers.chosen_conv import Choice, Geometry, chosen_conv, learned_conv
 
 USAGE_MEMORY = 0.98  # share of the old average that a training batch keeps: about the last 50 batches count
 
@@ -80,8 +80,14 @@ class ExpertConv(nn.Module):
         winner = share.argmax(1)
         if self.training and len(x):
             self._count(winner)
-        parts = by_winner(winner, self.experts)
-        return self._trained(x, share, parts) if torch.is_grad_enabled() else self._evaluated(x, parts)
+        if self.precision == "binary":
+            x = self.binarize_input(x)
+        if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
+            return self._learned(x, share, winner)
+        x, bank = _in_one_dtype(x, self._effective(self.weight))
+        if self.experts == 1:
+            return padded_conv(x, bank[0], stride=self.stride, groups=self.groups, pad_value=self.pad_value)
+        return chosen_conv(x, bank, winner, self._geometry())
 
     def expert_of(self, x: Tensor) -> Tensor:
         """Return the winning expert for each image of x [batch, in, height, width], as [batch] of int64."""
@@ -95,7 +101,8 @@ class ExpertConv(nn.Module):
         return f"{describe_conv(self)}, experts={self.experts}"
 
     def _logits(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.gate(x.mean((2, 3)))
+        # Not mean(): its backward pass writes a whole tensor, that of sum() a view.
+        logits: Tensor = self.gate(x.sum((2, 3)) / (x.shape[2] * x.shape[3]))
         return logits
 
     def _count(self, winner: Tensor) -> None:
@@ -106,35 +113,17 @@ class ExpertConv(nn.Module):
         binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
         return effective_weight(latent, self.alpha, binarize, real_weights=self.real_weights)
 
-    def _evaluated(self, x: Tensor, parts: Parts) -> Tensor:
-        y = None
-        for expert, images in parts:
-            part = taken(x, images)
-            if self.precision == "binary":
-                part = self.binarize_input(part)
-            weight = self._effective(self.weight[expert])
-            part = padded_conv(part, weight, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
-            y = room_for(len(x), part) if y is None else y
-            y.index_copy_(0, images, part)
-        assert y is not None
-        return y
-
-    @torch.compiler.disable  # which images an expert gets is not known ahead, and the backward pass is by hand
-    def _trained(self, x: Tensor, share: Tensor, parts: Parts) -> Tensor:
-        if self.precision == "binary":
-            x = self.binarize_input(x)
+    @torch.compiler.disable  # its backward pass is by hand, and which images an expert gets is not known ahead
+    def _learned(self, x: Tensor, share: Tensor, winner: Tensor) -> Tensor:
         # Frozen weights take part too: the gate's gradient needs to know how the filters follow from them.
         latent = self.weight if self.weight.requires_grad else self.weight.detach().requires_grad_()
         bank = self._effective(latent)
-        if self.experts == 1:
-            return padded_conv(x, bank[0], stride=self.stride, groups=self.groups, pad_value=self.pad_value)
-        slopes, directions = self._directions(latent, bank) if share.requires_grad else (None, None)
-        if torch.is_autocast_enabled(x.device.type):  # the hand-written backward pass needs one dtype throughout
-            dtype = torch.get_autocast_dtype(x.device.type)
-            x, bank = x.to(dtype), bank.to(dtype)
-        geometry = Geometry(bank.shape[-1], self.stride, self.groups, self.pad_value)
-        y: Tensor = ChosenConv.apply(x, bank, share, slopes, directions, parts, geometry)
-        return y
+        slopes, directions = self._directions(latent, bank)
+        x, bank = _in_one_dtype(x, bank)
+        return learned_conv(x, bank, Choice(winner, share, slopes, directions), self._geometry())
+
+    def _geometry(self) -> Geometry:
+        return Geometry(self.weight.shape[-1], self.stride, self.groups, self.pad_value)
 
     def _directions(self, latent: Tensor, bank: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return what turns gradients by an image's effective weights W_b into gradients by the choice of expert.
@@ -152,6 +141,14 @@ class ExpertConv(nn.Module):
             return slopes, theta
         point = theta.expand(len(theta), *theta.shape).clone().requires_grad_()
         return None, _moved(self._effective(point), point, theta.unsqueeze(1).expand_as(point))
+
+
+def _in_one_dtype(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in the dtype of autocast, if any: a backward pass by hand does not change dtypes as it goes."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return x, bank
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), bank.to(dtype)
 
 
 def _moved(value: Tensor, point: Tensor, direction: Tensor) -> Tensor:
