@@ -4,13 +4,10 @@ import csv
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from bnas.arch import Architecture
 from bnas.cost import BOPS_PER_OP, NOT_COUNTED, Convention, Cost, by_stage, convention, cost, show
@@ -22,8 +19,6 @@ EXAMPLE = """
 Examples: bnas cost search_spaces/expert_net.yaml; bnas cost resnet18 --precision binary;
 bnas cost my_model.py:build --input 3x224x224 --json
 """
-
-_WIDTH_OF_A_PIPE = 200  # columns, so that a table that is piped is not folded
 
 
 class Counted(NamedTuple):
@@ -70,7 +65,7 @@ def cost_command(
     elif as_csv:
         _print_csv(counted, count)
     else:
-        show_cost(counted, count, _console())
+        _print_tables(counted, count)
 
 
 cost_command.__doc__ = f"{cost_command.__doc__}\n{EXAMPLE}"
@@ -174,79 +169,65 @@ def _print_csv(counted: Counted, count: Convention) -> None:
     writer.writerows(rows)
 
 
-def show_cost(counted: Counted, count: Convention, console: Console) -> None:
+def _print_tables(counted: Counted, count: Convention) -> None:
     """Print the layers that count, the parts of the network, and the totals."""
-    whole = cost(counted.layers)
-    console.print(_layer_table(counted, count, whole))
-    stages = by_stage(counted.layers)
+    whole, stages = cost(counted.layers), by_stage(counted.layers)
+    print(f"{counted.source} on {' and '.join(_shape(s[0], s[1:]) for s in counted.inputs)}\n")
+    print("\n".join(_aligned(_layer_rows(counted, count, whole), to_the_left=8)))
     if len(stages) > 1:
-        console.print(_stage_table(stages, count, whole))
+        print("\n" + "\n".join(_aligned(_stage_rows(stages, count, whole), to_the_left=1)))
+    print("\n" + "\n".join(_totals(counted, count, whole)))
+
+
+def _totals(counted: Counted, count: Convention, whole: Cost) -> list[str]:
     bits = ", ".join(f"{show(n)} of {b} bit{'s' * (b > 1)}" for b, n in whole.parameters_by_bits.items() if n)
-    saved = _ratio(whole.float32_bytes, whole.bytes)
-    lines = [
+    beside = [layer for layer in counted.layers if not layer.macs]
+    return [
         f"{count.unit} {_exact(count.figure(whole))}: {count.formula}; BOPs {_exact(whole.bops)}, "
         f"FLOPs {_exact(whole.flops)}",
         f"against float32: {show(whole.macs)} MACs, so {_ratio(whole.macs, whole.ops):.2f}x fewer ops",
         f"parameters {_exact(whole.parameters)}: {bits}",
-        f"bytes {_exact(whole.bytes)}; as float32 {_exact(whole.float32_bytes)}, {saved:.2f}x; "
+        f"bytes {_exact(whole.bytes)}, of these {show(cost(beside).bytes)} in {len(beside)} layers without MACs; "
+        f"as float32 {_exact(whole.float32_bytes)}, {_ratio(whole.float32_bytes, whole.bytes):.2f}x; "
         f"weights alone {whole.weight_saving:.2f}x",
         f"peak of activations {_exact(whole.activation_bytes)} bytes for one image, with what shortcuts hold",
         f"convention {count.name}: {NOT_COUNTED}",
-    ]  # fmt: skip
-    console.print("\n".join(lines), soft_wrap=True)
+    ]
 
 
-def _layer_table(counted: Counted, count: Convention, whole: Cost) -> Table:
-    table = _table(f"{counted.source} on {' and '.join(_shape(s[0], s[1:]) for s in counted.inputs)}")
-    for column in ("layer", "role", "in", "out", "kernel", "groups", "experts", "precision"):
-        table.add_column(column, no_wrap=True)
-    for column in ("MACs", f"share of {count.unit}", "bytes"):
-        table.add_column(column, justify="right", no_wrap=True)
+def _layer_rows(counted: Counted, count: Convention, whole: Cost) -> list[Sequence[str]]:
+    heads = ("layer", "role", "in", "out", "kernel", "groups", "experts", "precision")
+    rows: list[Sequence[str]] = [(*heads, "MACs", f"share of {count.unit}", "bytes")]
     for layer in counted.layers:
-        if not layer.macs:
-            continue
-        row = _row(layer, count, whole)
-        kernel = row["kernel"] + (f" s{layer.stride[0]}" if max(layer.stride) > 1 else "")
-        cells = (layer.name, layer.role if layer.role != "other" else layer.kind, row["in"], row["out"])
-        table.add_row(
-            *cells, kernel, _unless_one(layer.groups), _unless_one(layer.experts), layer.precision,
-            show(layer.macs), f"{row['share']:.1%}", show(layer.bytes),
-        )  # fmt: skip
-    return table
+        if layer.macs:
+            row = _row(layer, count, whole)
+            kernel = row["kernel"] + (f" s{layer.stride[0]}" if max(layer.stride) > 1 else "")
+            rows.append((
+                layer.name or "(itself)", layer.role if layer.role != "other" else layer.kind, row["in"], row["out"],
+                kernel, _unless_one(layer.groups), _unless_one(layer.experts), layer.precision,
+                show(layer.macs), f"{row['share']:.1%}", show(layer.bytes),
+            ))  # fmt: skip
+    return rows
 
 
-def _stage_table(stages: dict[str, Cost], count: Convention, whole: Cost) -> Table:
-    table = _table()
-    for column in (
-        "part",
-        "MACs",
-        "BOPs",
-        "FLOPs",
-        count.unit,
-        "share",
-        "parameters",
-        "bytes",
-        "peak activation bytes",
-    ):
-        table.add_column(column, justify="left" if column == "part" else "right", no_wrap=True)
+def _stage_rows(stages: dict[str, Cost], count: Convention, whole: Cost) -> list[Sequence[str]]:
+    figures = ("MACs", "BOPs", "FLOPs", count.unit, "parameters", "bytes", "peak activation bytes")
+    rows: list[Sequence[str]] = [("part", f"share of {count.unit}", *figures)]
     for name, part in stages.items():
         counted = count.figure(part)
-        macs = (part.macs, part.bops, part.flops, counted)
-        share = f"{_ratio(counted, count.figure(whole)):.1%}"
-        rest = (part.parameters, part.bytes, part.activation_bytes)
-        table.add_row(name or "(itself)", *map(show, macs), share, *map(show, rest))
-    return table
+        numbers = (part.macs, part.bops, part.flops, counted, part.parameters, part.bytes, part.activation_bytes)
+        rows.append((name or "(itself)", f"{_ratio(counted, count.figure(whole)):.1%}", *map(show, numbers)))
+    return rows
 
 
-def _console() -> Console:
-    """Return a console that prints text as it is, module paths in brackets too."""
-    width = None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE
-    return Console(width=width, markup=False, emoji=False, highlight=False)
-
-
-def _table(title: str | None = None) -> Table:
-    # Padding would make every cell a thing of its own to measure and draw, which takes twice as long.
-    return Table(title=title, title_justify="left", box=box.SIMPLE, padding=0)
+def _aligned(rows: Sequence[Sequence[str]], *, to_the_left: int) -> Iterator[str]:
+    """Return lines of even columns, a rule under the first; plain text, as a table of rich takes 0.2 s to draw."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(c.ljust(w) if i < to_the_left else c.rjust(w) for i, (c, w) in enumerate(cells)).rstrip()
+        if number == 0:
+            yield "  ".join("-" * width for width in widths)
 
 
 def _unless_one(number: int) -> str:
