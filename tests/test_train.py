@@ -170,7 +170,7 @@ def test_attention_maps_have_length_one() -> None:
 
 
 def test_trained_alone_it_learns_and_stops_where_it_is_told(digits) -> None:
-    recipe = Recipe(batch=64, stages=(Stage(epochs=4, rate=5e-3),))
+    recipe = Recipe(batch=32, stages=(Stage(epochs=8, rate=1e-2),))
     store = MemoryStore()
     half = train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=store, device=CPU, until=2)
     assert store.kept["a-0"].state["epoch"] == 2

@@ -33,8 +33,10 @@ class Skeletons:
         return Network(stem, stages, head)
 
     def copy(self, arch: Architecture) -> Network:
-        """Return a network that shares nothing."""
-        return copy.deepcopy(self.network(arch))
+        """Return a network that shares no part with others."""
+        network = unshared(self.network(arch))
+        assert isinstance(network, Network)
+        return network
 
     def _part(self, key: Any, make: Callable[[], nn.Module]) -> nn.Module:
         if key in self._parts:
@@ -49,3 +51,14 @@ class Skeletons:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Skeletons":
         return Skeletons()
+
+
+def unshared(module: nn.Module) -> nn.Module:
+    """Return a copy with modules and tables of its own and the same tensors: what deepcopy gives, without its cost."""
+    twin = copy.copy(module)
+    twin.__dict__.update(
+        {key: copy.copy(value) for key, value in vars(module).items() if isinstance(value, dict | set)}
+    )
+    for name, child in module.named_children():
+        twin._modules[name] = unshared(child)
+    return twin

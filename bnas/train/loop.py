@@ -120,8 +120,8 @@ def make_optimizer(model: nn.Module, stage: Stage) -> Optimizer:
     groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": free, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if stage.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=stage.rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=stage.rate)
+        return torch.optim.SGD(groups, lr=stage.rate, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=stage.rate, fused=True)
 
 
 def latent_weights(model: nn.Module) -> set[int]:
