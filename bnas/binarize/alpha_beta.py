@@ -15,7 +15,10 @@ def alpha_beta(weight: Tensor, *, class_means: bool = True, straight_through: bo
 
     Backward, two terms, both with the split held fixed:
         class means:      dL/dw_i = mean of dL/dW~ over the class of w_i, the exact derivative;
-        straight through: dL/dw_i = (alpha - beta) / 2 * dL/dW~_i where |w_i| < 1, zero elsewhere.
+        straight through: dL/dw_i = dL/dW~_i where |w_i| < 1, zero elsewhere.
+    The second is what moves a weight from one class to the other, the first moves both classes as
+    wholes; with the second scaled down by (alpha - beta) / 2, as a gradient of the sign would be,
+    the first drowns it and training suffers.
 
     A filter of one value only, or of n = 1, has alpha = beta: scale 0 and signs +1. A filter that
     holds an infinity or NaN has signs too, but alpha or beta is not finite.
@@ -33,9 +36,11 @@ def alpha_beta(weight: Tensor, *, class_means: bool = True, straight_through: bo
     dims = filter_dims(weight)
     signs = hard_sign(weight, best_cut(weight))
     alpha, beta = _class_means(weight if class_means else weight.detach(), signs, dims)
+    scale, offset = (alpha - beta) / 2, (alpha + beta) / 2
     if straight_through:
-        signs = clipped(weight, signs)
-    return BinaryWeight(signs, (alpha - beta) / 2, (alpha + beta) / 2)
+        tiny = torch.finfo(scale.dtype).tiny  # a scale of zero lets nothing through
+        signs = clipped(weight, signs, factor=1 / scale.detach().clamp_min(tiny))
+    return BinaryWeight(signs, scale, offset)
 
 
 def best_cut(weight: Tensor) -> Tensor:

@@ -9,19 +9,20 @@ from bnas.binarize.weight import BinaryWeight, filter_dims
 
 
 class ClippedStraightThrough(torch.autograd.Function):
-    """Forward: the signs given for the values. Backward: the gradient passes where |v| < 1, and is zero elsewhere."""
+    """Forward: the signs given for the values. Backward: factor * gradient where |v| < 1, and zero elsewhere."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, signs: Tensor) -> Tensor:
-        ctx.save_for_backward(value)
+    def forward(ctx: Any, value: Tensor, signs: Tensor, factor: Tensor | None) -> Tensor:
+        ctx.save_for_backward(value, factor)
         return signs.view_as(signs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (value,) = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        value, factor = ctx.saved_tensors
+        grad = grad if factor is None else grad * factor
         # Hardtanh has this very gradient, in one pass and without a mask in memory.
         inside: Tensor = torch.ops.aten.hardtanh_backward(grad, value, -1.0, 1.0)
-        return inside, None
+        return inside, None, None
 
 
 def hard_sign(value: Tensor, cut: float | Tensor = 0.0) -> Tensor:
@@ -32,9 +33,9 @@ def hard_sign(value: Tensor, cut: float | Tensor = 0.0) -> Tensor:
     return torch.threshold_(positive, 0, -1)
 
 
-def clipped(value: Tensor, signs: Tensor) -> Tensor:
-    """Return the signs, with a gradient that passes unchanged to values |v| < 1 and is zero elsewhere."""
-    through: Tensor = ClippedStraightThrough.apply(value, signs)
+def clipped(value: Tensor, signs: Tensor, *, factor: Tensor | None = None) -> Tensor:
+    """Return the signs, with a gradient that passes to values |v| < 1, times the factor, and is zero elsewhere."""
+    through: Tensor = ClippedStraightThrough.apply(value, signs, factor)
     return through
 
 
