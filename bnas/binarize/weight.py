@@ -21,7 +21,7 @@ class BinaryWeight(NamedTuple):
 
     def dense(self) -> Tensor:
         """Return the weights that the network computes with, scale * sign + offset."""
-        return self.scale * self.sign + self.offset
+        return torch.addcmul(self.offset, self.scale, self.sign)
 
 
 # Called with latent weights; an annealed binarizer takes a keyword `hardness` in [0, 1] beside them.
