@@ -7,7 +7,9 @@ from functools import cached_property, lru_cache
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from bnas.arch import (
     Architecture,
@@ -44,8 +46,20 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+class _OneOrMany:
+    """Tells the JSON schema that one choice may stand without brackets."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        many = handler(core)
+        return {"anyOf": [many, many["items"]]}
+
+
 Choices = Annotated[
-    tuple[T, ...], BeforeValidator(_listed), Field(min_length=1, max_length=64), AfterValidator(_distinct)
+    tuple[T, ...],
+    BeforeValidator(_listed),
+    Field(min_length=1, max_length=64),
+    AfterValidator(_distinct),
+    _OneOrMany(),
 ]
 
 

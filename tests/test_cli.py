@@ -1,0 +1,159 @@
+"""The command line: examples in every help, one line on stderr for what went wrong, exit codes, JSON."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import jsonschema
+import pytest
+
+from bnas.cli.app import main
+from bnas.errors import SpecError
+from bnas.space import SearchSpace
+from bnas.spec import parse_yaml
+from tests.tiny import TINY, tiny_file
+
+SPACES = Path(__file__).parents[1] / "search_spaces"
+COMMANDS = ("search", "cost", "export", "report")
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def bnas(*arguments: object) -> Done:
+    """Run a command as the program does, but in this process, which has torch loaded already."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["bnas", *map(str, arguments)])
+        patch.setenv("COLUMNS", "200")
+        try:
+            main()
+            code: int | str | None = 0
+        except SystemExit as ended:
+            code = ended.code
+    return Done(int(code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
+    """A finished search, and what it printed."""
+    folder = tmp_path_factory.mktemp("cli")
+    done = bnas("search", tiny_file(folder), "--data", "digits", "--out", folder / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str) -> None:
+    done = bnas(command, "--help")
+    assert done.returncode == 0
+    assert re.search(rf"Examples?: bnas {command} ", " ".join(done.stdout.split()))
+
+
+def test_results_go_to_stdout_as_json_and_progress_to_stderr(run) -> None:
+    folder, done = run
+    said = json.loads(done.stdout)
+    assert said["run"] == str(folder)
+    assert said["ledger"]["search"]["paid"] == 6
+    assert said["best"]["cost"]["ops"] <= 12_000
+    assert "supernet: " in done.stderr
+    assert "retrain 1 of 2" in done.stderr
+
+
+def test_the_same_command_again_is_quick_and_prints_the_tables(run) -> None:
+    folder, _ = run
+    done = bnas("search", folder.parent / "tiny.yaml", "--data", "digits", "--out", folder)
+    assert done.returncode == 0
+    assert "supernet: " not in done.stderr
+    for word in ("Pareto front", "Trained alone", "random twin", "over budget 0 (free)", "are not counted"):
+        assert word in done.stdout
+
+
+def test_report_and_export_take_the_finished_run(run, tmp_path) -> None:
+    folder, _ = run
+    assert bnas("report", folder).stdout.strip() == str(folder / "report.html")
+    done = bnas("export", folder, "--to", "training", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+
+
+def test_schema_accepts_the_shipped_spaces_and_refuses_an_unknown_key() -> None:
+    schema = json.loads(bnas("search", "--schema").stdout)
+    for path in SPACES.glob("*.yaml"):
+        data = parse_yaml(path.read_text(), source=str(path))
+        if "search" in data:
+            jsonschema.validate(data, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"inptu": [1, 2, 3]}, schema)
+    assert schema == json.loads(json.dumps(SearchSpace.model_json_schema()))
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "says"),
+    [
+        (TINY + "colour: red\n", [], "colour: unknown key"),
+        (TINY.replace("width: [4, 8]", "width: []"), [], "stages[0].width"),
+        (TINY.replace("groups: [1, 2]", "groups: [1, 3]", 1), [], "groups: 3 must divide every width"),
+        (TINY.replace("width: [4, 8]", "width: four"), [], "stages[0].width"),
+        ("- 1\n- 2\n", [], "must hold `key: value` lines"),
+        ("a: [1\n", [], "not valid YAML"),
+        (TINY, ["--budget", "ops=1"], "smallest network needs"),
+        (TINY, ["--budget", "opps=3M"], "did you mean 'ops'"),
+        (TINY, ["--data", "mnist"], "BNAS_DATA"),
+        (TINY, ["--data", "nothing_here"], "nothing_here"),
+        (TINY, ["--sampler", "tpee"], "did you mean 'tpe'"),
+        (TINY.replace("classes: 10", "classes: 3"), [], "has 10 classes, but the space only 3"),
+        (TINY.replace("input: [1, 8, 8]", "input: [1, 9, 9]"), [], "images are 1x8x8"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1_and_leaves_nothing(tmp_path, monkeypatch, text, arguments, says) -> None:
+    (tmp_path / "space.yaml").write_text(text)
+    monkeypatch.setenv("BNAS_DATA", str(tmp_path / "absent"))
+    monkeypatch.chdir(tmp_path)
+    done = bnas("search", "space.yaml", *arguments, "--out", "run")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("bnas: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
+
+
+def test_a_missing_file_and_a_folder_that_is_no_run_say_what_to_do(tmp_path) -> None:
+    assert "no such file" in bnas("search", tmp_path / "none.yaml").stderr
+    (tmp_path / "busy").mkdir()
+    (tmp_path / "busy" / "thesis.txt").write_text("mine")
+    done = bnas("search", tiny_file(tmp_path), "--out", tmp_path / "busy")
+    assert done.returncode == 1
+    assert "--out" in done.stderr
+    assert (tmp_path / "busy" / "thesis.txt").read_text() == "mine"
+    assert bnas("export", tmp_path / "busy", "-o", tmp_path / "out").returncode == 1
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert bnas("search", "--no-such-option").returncode == 2
+    assert bnas("search").returncode == 2
+    assert bnas("nothing").returncode == 2
+
+
+def test_debug_shows_where_it_came_from(tmp_path) -> None:
+    with pytest.raises(SpecError, match="no such file"):
+        bnas("--debug", "search", tmp_path / "none.yaml")
+
+
+def test_as_a_program_it_fails_without_a_traceback(tmp_path) -> None:
+    command = [sys.executable, "-m", "bnas", "search", str(tmp_path / "none.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"bnas: {tmp_path}/none.yaml: no such file; give the path of a YAML file\n"
