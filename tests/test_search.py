@@ -4,7 +4,7 @@ import pytest
 
 from bnas.arch import Architecture
 from bnas.cost import Budget, Cost, cost
-from bnas.errors import BudgetError, TrainingError
+from bnas.errors import BudgetError, RunError, TrainingError
 from bnas.plan import plan
 from bnas.progress import silent
 from bnas.searcher import SAMPLERS, Candidate, Score, Search, front, ledger, paid
@@ -139,3 +139,10 @@ def test_a_row_has_every_quantity_and_genes_that_lead_back() -> None:
     genes = [int(gene) for gene in row["genes"].split("-")]
     assert SPACE.architecture(genes).id == row["id"]
     assert isinstance(found[0].cost, Cost)
+
+
+def test_a_damaged_storage_is_one_line_that_names_it(tmp_path) -> None:
+    (tmp_path / "study.db").write_text("no database")
+    with pytest.raises(RunError, match=r"study\.db: cannot be used: .*run the same command") as caught:
+        search(tmp_path)
+    assert "\n" not in str(caught.value)

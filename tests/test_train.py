@@ -60,6 +60,17 @@ def test_training_resumed_after_every_epoch_ends_in_the_same_bits(digits, optimi
     assert equal(run(parts, None), whole)
 
 
+def test_going_on_leaves_what_the_store_holds_as_it_is(digits) -> None:
+    recipe, store = Recipe(batch=128, stages=(Stage(epochs=2, rate=1e-2),)), MemoryStore()
+    train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=store, device=CPU, until=1)
+    held = {key: value.clone() for key, value in store.kept["a-0"].tensors.items()}
+    dying = MemoryStore(saves=0)
+    dying.kept = store.kept
+    with pytest.raises(KeyboardInterrupt):
+        train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=dying, device=CPU)
+    assert all(torch.equal(store.kept["a-0"].tensors[key], value) for key, value in held.items())
+
+
 def test_supernet_killed_at_any_save_ends_in_the_same_bits(digits, monkeypatch) -> None:
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     recipe = SupernetRecipe(epochs=4, batch=128, one_expert=0.5)

@@ -51,6 +51,9 @@ def main() -> None:
         # The reader of our output went away, as `| head` does: nothing is wrong, and nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
+    except Exception as problem:
+        what = f"{type(problem).__name__}: {problem}"
+        _fail(problem, f"an error of bnas itself: {what}; please report it with what `bnas --debug ...` prints")
 
 
 def _fail(problem: BaseException, message: str) -> None:

@@ -5,20 +5,23 @@ first, and takes their scores from the stored study instead of paying: so it end
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from bnas.arch import Architecture
 from bnas.cost import Budget, Cost, cost
-from bnas.errors import BudgetError, TrainingError
+from bnas.errors import BudgetError, RunError, TrainingError
 from bnas.plan import plan
 from bnas.progress import Progress
+from bnas.runs import mask_secrets
 from bnas.searcher.candidate import Candidate, Score, Status
 from bnas.searcher.sampler import MakeSampler, distributions, to_genes, to_params
 from bnas.space import Genes, SearchSpace
@@ -53,12 +56,16 @@ class Search:
         """
         self._space, self._budget, self._make, self._seed = space, budget, sampler, seed
         self._distributions = distributions(space)
-        self._stored = optuna.create_study(storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # names that optuna-dashboard shows
-            self._stored.set_metric_names(METRICS)
-        stored = {trial.user_attrs["id"]: _score_of(trial) for trial in self._stored.get_trials(deepcopy=False)}
-        self._known, self._is_stored = known, set(stored)
+        with _naming(storage):
+            self._stored = optuna.create_study(
+                storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # names that optuna-dashboard shows
+                self._stored.set_metric_names(METRICS)
+            trials = self._stored.get_trials(deepcopy=False)
+        stored = {trial.user_attrs["id"]: _score_of(trial) for trial in trials}
+        self._known, self._is_stored, self._storage = known, set(stored), storage
         known |= stored
         self._memory: Study = optuna.create_study(directions=DIRECTIONS)
         self._seen: dict[Genes, Candidate] = {}
@@ -75,14 +82,14 @@ class Search:
             BudgetError: nothing fits the budget.
         """
         candidates: list[Candidate] = []
-        free = paid = 0
+        free, paid, best = 0, 0, 0.0
         while paid < trials and free < FREE_IN_A_ROW:
             candidate = self._try_one(len(candidates), score_of)
             candidates.append(candidate)
             note(candidate)
             is_paid = candidate.status in ("paid", "failed")
             paid, free = paid + is_paid, 0 if is_paid else free + 1
-            best = max((c.score.proxy_accuracy for c in candidates if c.score), default=0.0)
+            best = max(best, candidate.score.proxy_accuracy if candidate.score else 0.0)
             progress(self._stored.study_name, paid, trials, f"best proxy accuracy {best:.3f}")
         if not paid:
             raise BudgetError(f"search: none of {len(candidates)} proposals fits the budget {self._budget}")
@@ -131,15 +138,15 @@ class Search:
         attributes: dict[str, Any] = {"id": arch.id, "cost": price.as_dict()}
         if score:
             attributes["proxy_loss"] = score.proxy_loss
-        self._stored.add_trial(
-            create_trial(
-                state=TrialState.COMPLETE if score else TrialState.FAIL,
-                params=to_params(self._space, genes),
-                distributions=self._distributions,
-                values=[score.proxy_accuracy, price.ops] if score else None,
-                user_attrs=attributes,
-            )
+        trial = create_trial(
+            state=TrialState.COMPLETE if score else TrialState.FAIL,
+            params=to_params(self._space, genes),
+            distributions=self._distributions,
+            values=[score.proxy_accuracy, price.ops] if score else None,
+            user_attrs=attributes,
         )
+        with _naming(self._storage):
+            self._stored.add_trial(trial)
         self._is_stored.add(arch.id)
 
 
@@ -147,3 +154,16 @@ def _score_of(trial: optuna.trial.FrozenTrial) -> Score | None:
     if trial.state != TrialState.COMPLETE:
         return None
     return Score(trial.values[0], trial.user_attrs["proxy_loss"])
+
+
+@contextmanager
+def _naming(storage: str | None) -> Iterator[None]:
+    """Turn what a database says into one line that names the storage, without its password."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, OSError) as problem:
+        where = mask_secrets(storage or "the study in memory")
+        reason = str(problem.__cause__ or problem).splitlines()[0]
+        raise RunError(
+            f"{where}: cannot be used: {reason}; what was scored before is kept: mend it and run the same command"
+        ) from problem

@@ -173,6 +173,6 @@ def resume(model: nn.Module, optimizer: Optimizer, store: Store, name: str) -> i
     entries: dict[int, dict[str, Tensor]] = {}
     for key, value in parts["optimizer"].items():
         index, _, leaf = key.partition(".")
-        entries.setdefault(int(index), {})[leaf] = value
+        entries.setdefault(int(index), {})[leaf] = value.clone()  # the optimizer goes on in the tensors it is given
     optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(checkpoint.state["epoch"])
