@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bnas.cost import NOT_COUNTED, show
+from bnas.cost import NOT_COUNTED
 from bnas.space import SearchSpace
 
 EXAMPLE = """
@@ -71,22 +71,12 @@ def summary(result: Any) -> dict[str, Any]:
 
 def show_result(result: Any, console: Console) -> None:
     """Print the front, the retrained networks, the twin's best and where everything lies."""
-    table = Table(title="Pareto front (proxy accuracy: with shared weights, held-out training images)")
-    for column in ("id", "proxy accuracy", "ops", "bops", "flops", "bytes"):
-        table.add_column(column, justify="left" if column == "id" else "right")
-    for row in result.front.to_dict("records"):
-        numbers = [show(row[name]) for name in ("ops", "bops", "flops", "bytes")]
-        table.add_row(row["id"], f"{row['proxy_accuracy']:.2%}", *numbers)
-    console.print(table)
-    trained = Table(title="Trained alone (accuracy)")
-    for column in ("id", "epochs", "validation", "test", "ops", "bytes", "seconds"):
-        trained.add_column(column, justify="left" if column == "id" else "right")
-    for row in result.retrained.to_dict("records"):
-        trained.add_row(
-            row["id"], str(row["epochs"]), f"{row['validation_accuracy']:.2%}", f"{row['test_accuracy']:.2%}",
-            show(row["ops"]), show(row["bytes"]), f"{row['seconds']:.0f}",
-        )  # fmt: skip
-    console.print(trained)
+    from bnas.report import front_table, retrained_table
+
+    best, retrained = result.best.architecture.id, result.retrained
+    front = front_table(result.front, best=best, retrained=list(retrained["id"]))
+    console.print(drawn(front, "Pareto front (proxy accuracy: with shared weights, held-out training images)"))
+    console.print(drawn(retrained_table(retrained, best=best), "Trained alone (accuracy)"))
     own, twin = (frame["proxy_accuracy"].max() for frame in (result.candidates, result.twin))
     fates = result.ledger["search"]
     console.print(
@@ -96,6 +86,16 @@ def show_result(result: Any, console: Console) -> None:
         f"report: {result.run.report}\nnext:   bnas export {result.run.path} --to training -o DIR",
         soft_wrap=True,
     )
+
+
+def drawn(table: Any, title: str) -> Table:
+    """Return a table of the report as rich draws it."""
+    picture = Table(title=title)
+    for index, column in enumerate(table.header):
+        picture.add_column(column, justify="right" if index >= table.numbers_from else "left")
+    for row in table.rows:
+        picture.add_row(*row)
+    return picture
 
 
 search_command.__doc__ = f"{search_command.__doc__}\n{EXAMPLE}"
