@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -73,44 +73,58 @@ def retrain(
             if (arch.id, cut) not in rungs:
                 started = time.monotonic()
                 network = reach(arch, cut, _labelled(progress, f"retrain {place + 1} of {len(alive)}"))
-                accuracy, _ = evaluate(network, data.validation.batches(BATCH, device=device))
-                rungs.add(arch.id, cut, accuracy, time.monotonic() - started)
+                accuracy, loss = evaluate(network, data.validation.batches(BATCH, device=device))
+                rungs.add(arch.id, cut, _Rung(accuracy, loss, time.monotonic() - started))
             reached[arch.id] = cut
-        alive.sort(key=lambda arch: rungs.accuracy(arch.id, cut), reverse=True)
+        alive.sort(key=lambda arch: rungs[arch.id, cut].quality, reverse=True)
         alive = alive[: -(-len(alive) // 2)] if cut != last else alive
     ranked = sorted(
-        chosen, key=lambda arch: (reached[arch.id], rungs.accuracy(arch.id, reached[arch.id])), reverse=True
+        chosen, key=lambda arch: (reached[arch.id], rungs[arch.id, reached[arch.id]].quality), reverse=True
     )
     results = []
     for arch in ranked:
         network = reach(arch, reached[arch.id], silent)  # only read back: it is trained this far
         accuracy, _ = evaluate(network, data.test.batches(BATCH, device=device))
-        epochs, validation = recipe.epochs - last + reached[arch.id], rungs.accuracy(arch.id, reached[arch.id])
+        epochs, validation = recipe.epochs - last + reached[arch.id], rungs[arch.id, reached[arch.id]].accuracy
         results.append(Retrained(arch, network, epochs, validation, accuracy, rungs.seconds(arch.id)))
     return results
 
 
+class _Rung(NamedTuple):
+    """How a network does on the validation images at a halving, and how long it took to get there from the last."""
+
+    accuracy: float
+    loss: float
+    seconds: float
+
+    @property
+    def quality(self) -> tuple[float, float]:
+        """What networks are ranked by: accuracy, then the lower loss."""
+        return self.accuracy, -self.loss
+
+
 class _Rungs:
-    """Validation accuracy and seconds of each network at each halving, kept so that a second call decides alike."""
+    """What each network reached at each halving, kept so that a second call decides alike."""
 
     NAME = "retrain/rungs"
 
     def __init__(self, store: Store) -> None:
         kept = store.load_checkpoint(self.NAME)
-        self._store, self._rows = store, dict[str, list[float]](kept.state if kept else {})
+        rows: dict[str, list[float]] = kept.state if kept else {}
+        self._store, self._rungs = store, {key: _Rung(*row) for key, row in rows.items()}
 
-    def __contains__(self, rung: tuple[str, int]) -> bool:
-        return f"{rung[0]}@{rung[1]}" in self._rows
+    def __contains__(self, place: tuple[str, int]) -> bool:
+        return f"{place[0]}@{place[1]}" in self._rungs
 
-    def add(self, name: str, cut: int, accuracy: float, seconds: float) -> None:
-        self._rows[f"{name}@{cut}"] = [accuracy, seconds]
-        self._store.save_checkpoint(self.NAME, {}, self._rows)
+    def __getitem__(self, place: tuple[str, int]) -> _Rung:
+        return self._rungs[f"{place[0]}@{place[1]}"]
 
-    def accuracy(self, name: str, cut: int) -> float:
-        return self._rows[f"{name}@{cut}"][0]
+    def add(self, name: str, cut: int, rung: _Rung) -> None:
+        self._rungs[f"{name}@{cut}"] = rung
+        self._store.save_checkpoint(self.NAME, {}, {key: list(rung) for key, rung in self._rungs.items()})
 
     def seconds(self, name: str) -> float:
-        return sum(row[1] for key, row in self._rows.items() if key.startswith(f"{name}@"))
+        return sum(rung.seconds for key, rung in self._rungs.items() if key.startswith(f"{name}@"))
 
 
 def _labelled(progress: Progress, label: str) -> Progress:

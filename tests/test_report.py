@@ -21,7 +21,7 @@ from bnas.errors import RunError
 from bnas.feasible import cost_of
 from bnas.plan import plan
 from bnas.report import front_table, ledger_table, write_report
-from bnas.report.figures import draw_layers, draw_pareto, draw_search, part_of
+from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search, part_of
 from bnas.report.findings import Work, front_so_far, read_findings, work_of
 from bnas.report.ink import DARK, LIGHT
 from bnas.report.page import Picture, render
@@ -68,6 +68,8 @@ def make_run(path: Path, *, until: str, data: str = "made-up digits") -> Run:
     run.log("driver", host="test", pid=1, environment=environment())
     if until == "created":
         return run
+    for epoch in (1, 2, 2, 3):  # the second one was trained again after a stop
+        run.log("epoch", phase="supernet", epoch=epoch, epochs=3, loss=2.0 / epoch)
     search = made_up_candidates(seed=1, paid=TRIALS // 2 if until == "searching" else TRIALS)
     run.write_table("candidates", [c.row() for c in search])
     if until == "searching":
@@ -77,6 +79,9 @@ def make_run(path: Path, *, until: str, data: str = "made-up digits") -> Run:
     if until == "searched":
         return run
     first, second = [c for c in search if c.status == "paid"][:2]
+    for name, stage, epochs in ((first.id, 0, 2), (first.id, 1, 3), (second.id, 0, 2), (second.id, 1, 1)):
+        for epoch in range(1, epochs + 1):
+            run.log("epoch", phase=f"retrain/{name}-{stage}", epoch=epoch, epochs=epochs, loss=1.0 / epoch)
     run.write_table("retrained", [retrained_row(first, TEST_ACCURACY, 20), retrained_row(second, 0.97, 12)])
     arch = SPACE.architecture(first.genes)
     assert first.score is not None
@@ -165,19 +170,29 @@ def test_proxy_accuracy_is_never_called_accuracy(finished: Path) -> None:
 def test_page_needs_no_other_file(finished: Path) -> None:
     html = (finished / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r"(?:src|srcset|href)=[\"']([^\"']{0,30})", html)
-    assert len(sources) == 4 * 2
+    assert len(sources) == 5 * 2
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "<script" not in html
     assert "url(" not in html
 
 
 def test_figures_are_written_on_light_and_dark_paper(finished: Path) -> None:
-    names = {f"{name}{paper}.png" for name in ("pareto", "search", "topology", "layers") for paper in ("", "-dark")}
+    drawn = ("pareto", "search", "topology", "layers", "losses")
+    names = {f"{name}{paper}.png" for name in drawn for paper in ("", "-dark")}
     assert {path.name for path in (finished / "figures").iterdir()} == names
     corners = {name: Image.open(finished / "figures" / name).convert("RGB").getpixel((2, 2)) for name in names}
     for name, corner in corners.items():
         paper = DARK.paper if "-dark" in name else LIGHT.paper
         assert corner == tuple(bytes.fromhex(paper[1:]))
+
+
+def test_losses_are_drawn_epoch_by_epoch_with_the_stages_joined(finished: Path) -> None:
+    found = read_findings(Run.read(finished))
+    shared, alone = draw_losses(found, LIGHT).axes
+    assert shared.lines[0].get_xydata().tolist() == [[1, 2.0], [2, 1.0], [3, 2 / 3]]
+    curves = {line.get_label(): line.get_xydata().tolist() for line in alone.lines}
+    assert curves["best when trained alone"] == [[1, 1.0], [2, 0.5], [3, 1.0], [4, 0.5], [5, 1 / 3]]
+    assert len(alone.lines) == 2
 
 
 def test_figures_leave_no_global_state(finished: Path) -> None:

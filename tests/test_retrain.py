@@ -36,6 +36,12 @@ def test_the_worse_half_stops_and_the_best_is_trained_to_the_end(digits) -> None
     assert {r.arch.id for r in results} == {arch.id for arch in ARCHS}
 
 
+def test_of_networks_equally_accurate_the_one_of_lower_loss_comes_first(digits, monkeypatch) -> None:
+    losses = iter([0.4, 0.1, 0.3, 0.2] + [0.5, 0.3] + [9.0] * 4)  # first halving, last, test
+    monkeypatch.setattr("bnas.retrain.evaluate", lambda *_: (0.9, next(losses)))
+    assert [r.arch.id for r in run(digits, MemoryStore())] == [ARCHS[k].id for k in (3, 1, 2, 0)]
+
+
 def test_killed_at_every_save_it_decides_alike(digits) -> None:
     whole, store = facts(run(digits, MemoryStore())), MemoryStore()
     for saves in range(1, 50):

@@ -59,6 +59,7 @@ class MemoryStore:
 
     def __init__(self, *, saves: int | None = None) -> None:
         self.kept: dict[str, Kept] = {}
+        self.events: list[dict[str, Any]] = []
         self._saves = saves
 
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -72,3 +73,7 @@ class MemoryStore:
     def load_checkpoint(self, name: str) -> Kept | None:
         """Return it."""
         return self.kept.get(name)
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Keep the event."""
+        self.events.append({"event": event} | fields)

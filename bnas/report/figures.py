@@ -24,6 +24,7 @@ from bnas.report.ink import (
     legend,
 )
 
+SUPERNET, RETRAIN = "supernet", "retrain"  # phases of training as the log names them
 PROXY = "proxy accuracy (%), shared weights"
 _UNITS = {"ops": "ops for one image", "bops": "BOPs for one image", "flops": "FLOPs for one image", "bytes": "bytes"}
 _WIDE = 8  # a range of amounts that spans more than this many times its least is drawn on a log scale
@@ -65,6 +66,27 @@ def draw_search(found: Findings, ink: Ink) -> Figure:
     return figure
 
 
+def draw_losses(found: Findings, ink: Ink) -> Figure:
+    """Return the training loss over the epochs: of the shared weights, and of each network trained alone."""
+    figure = ink.figure(8.6, 3.6)
+    shared, alone = figure.subplots(1, 2)
+    dress(shared, ink, title="Shared weights", x="epoch", y="training loss")
+    shared.plot(*_curve([found.losses.get(SUPERNET, {})]), color=ink.front, linewidth=2)
+    dress(alone, ink, title="Trained alone", x="epoch, all stages", y="")
+    for name in _retrained(found):
+        stages = [found.losses[phase] for phase in sorted(found.losses) if phase.startswith(f"{name}-")]
+        best = name == f"{RETRAIN}/{found.best_id}"
+        alone.plot(
+            *_curve(stages), color=ink.star if best else ink.quiet, linewidth=2 if best else 1.2, zorder=3 if best else 2,
+            label="best when trained alone" if best else None,
+        )  # fmt: skip
+    for axes in (shared, alone):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if alone.get_legend_handles_labels()[0]:
+        legend(figure, ink, *alone.get_legend_handles_labels())
+    return figure
+
+
 def draw_layers(layers: Iterable[PlannedLayer], ink: Ink) -> Figure:
     """Return which share of MACs, ops and bytes each part of a network has, by precision."""
     parts = [(name, list(group)) for name, group in groupby(layers, key=part_of)]
@@ -92,6 +114,17 @@ _COUNTED: dict[str, Callable[[PlannedLayer], float]] = {
     f"ops = FLOPs + BOPs / {BOPS_PER_OP}": lambda layer: cost([layer]).ops,
     "bytes": lambda layer: layer.bytes,
 }
+
+
+def _retrained(found: Findings) -> list[str]:
+    """Return the names under which networks were trained alone: the phases without their stage."""
+    return sorted({phase.rpartition("-")[0] for phase in found.losses if phase.startswith(f"{RETRAIN}/")})
+
+
+def _curve(stages: Iterable[dict[int, float]]) -> tuple[list[int], list[float]]:
+    """Return epochs and losses of stages that follow each other, the epochs counted through."""
+    losses = [loss for stage in stages for _, loss in sorted(stage.items())]
+    return list(range(1, len(losses) + 1)), losses
 
 
 def _scatter(axes: Axes, found: Findings, name: str, ink: Ink) -> None:

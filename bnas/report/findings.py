@@ -45,6 +45,7 @@ class Findings:
     manifest: dict[str, Any] | None  # of the best network
     environment: dict[str, Any]
     work: Work | None
+    losses: dict[str, dict[int, float]]  # training loss of each epoch, by phase of training
 
     @property
     def best_id(self) -> str | None:
@@ -77,6 +78,7 @@ def read_findings(run: Run) -> Findings:
         manifest=manifest,
         environment=_environment(events, manifest),
         work=work_of(events),
+        losses=losses_of(events),
     )
 
 
@@ -122,6 +124,15 @@ def _environment(events: list[dict[str, Any]], manifest: dict[str, Any] | None) 
     driven = [event["environment"] for event in events if "environment" in event]
     made = (manifest or {}).get("versions")
     return made or (driven[-1] if driven else {})
+
+
+def losses_of(events: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
+    """Return the training loss of each epoch by phase; of an epoch trained again after a stop, the last."""
+    losses: dict[str, dict[int, float]] = {}
+    for event in events:
+        if event.get("event") == "epoch":
+            losses.setdefault(event["phase"], {})[event["epoch"]] = event["loss"]
+    return losses
 
 
 def work_of(events: list[dict[str, Any]]) -> Work | None:

@@ -12,7 +12,7 @@ from bnas.arch import Architecture
 from bnas.cost import cost, show
 from bnas.plan import plan
 from bnas.report import words
-from bnas.report.figures import draw_layers, draw_pareto, draw_search
+from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
 from bnas.report.findings import Findings, paid, read_findings
 from bnas.report.ink import DPI, INKS, Ink
 from bnas.report.tables import (
@@ -72,6 +72,8 @@ def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
     drawings: dict[str, Callable[[Ink], Figure]] = {}
     if len(paid(found.candidates)):
         drawings |= {"pareto": lambda ink: draw_pareto(found, ink), "search": lambda ink: draw_search(found, ink)}
+    if found.losses:
+        drawings["losses"] = lambda ink: draw_losses(found, ink)
     if found.subject:
         layers = plan(found.subject)
         drawings |= {

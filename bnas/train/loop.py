@@ -36,13 +36,16 @@ class Checkpoint(Protocol):
 
 
 class Store(Protocol):
-    """Where training keeps its state; a run folder is one."""
+    """Where training keeps its state and writes how it goes; a run folder is one."""
 
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Keep tensors and plain values under a name, in place of what was there."""
 
     def load_checkpoint(self, name: str) -> Checkpoint | None:
         """Return what is kept under a name."""
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Write one event."""
 
 
 def fit(
@@ -104,6 +107,7 @@ def fit(
             optimizer.step()
             total += value
             progress(name, step + 1, stage.epochs * steps, f"loss {value:.3f}")
+        store.log("epoch", phase=name, epoch=epoch + 1, epochs=stage.epochs, loss=total / steps)
         if epoch + 1 == end or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             save(model, optimizer, store, name, epoch=epoch + 1, loss=total / steps)
             saved = time.monotonic()
