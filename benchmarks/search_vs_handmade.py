@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from bnas.recipe import Recipe
 from bnas.runs import Checkpoint, Run
 from bnas.space import SearchSpace
 from bnas.spec import parse, parse_yaml
-from bnas.train import evaluate, train_alone
+from bnas.train import build_for, evaluate, train_staged
 
 BLOCKS = 2  # in each stage
 
@@ -80,7 +81,9 @@ def main() -> None:
     errors: dict[str, list[float]] = {}
     for seed in range(options.seeds):
         for name, arch in (("found", winner), ("hand-made", handmade(winner))):
-            network = train_alone(arch, recipe, data, name=name, seed=seed, store=NoStore(), device=device)
+            network = train_staged(
+                partial(build_for, arch), recipe, data, name=name, seed=seed, store=NoStore(), device=device
+            )
             accuracy, _ = evaluate(network, data.test.batches(500, device=device))
             errors.setdefault(name, []).append(1 - accuracy)
             price = cost(plan(arch))

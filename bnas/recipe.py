@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from bnas.spec import Spec
+from bnas.spec import Flag, Spec
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -23,17 +23,33 @@ class Distillation(Spec):
     temperature: PositiveFloat = 1.0
 
 
+class Bop(Spec):
+    """How `optimizer: bop` flips binary weights: when the average gradient against their sign is beyond a threshold.
+
+    Source: Helwegen et al., Latent Weights Do Not Exist, 2019 (arXiv:1906.02107), algorithm 1.
+    """
+
+    adaptivity: Annotated[float, Field(gt=0, le=1)] = 1e-3  # weight of the newest gradient in the average
+    threshold: NonNegative = 1e-6
+
+
 class Stage(Spec):
     """One stage of training: which parts are binary, for how long, at which rate."""
 
     epochs: PositiveInt
-    weights: Literal["real", "binary"] = "binary"  # binary activations stay binary in both
+    inputs: Literal["real", "binary"] = "binary"  # of binary layers; real ones for a first stage that teaches the next
+    weights: Literal["real", "binary"] = "binary"
     experts: Literal["first", "all"] = "all"
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "bop"] = "adamw"  # bop: for binary weights; adamw for the others
     rate: PositiveFloat = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
+    bop: Bop = Bop()
     warmup: Share = 0.02  # share of the stage's steps over which the rate rises
-    weight_decay: NonNegative = 0.0  # on real weights; latent weights behind binary ones get none
+    weight_decay: NonNegative = 0.0  # none on latent weights with straight-through gradients once weights are binary
+    clip_latent: Flag = False  # keep latent weights in [-1, 1], where their straight-through gradient is not zero
     label_smoothing: Share = 0.0
+    mixup: NonNegative = 0.0  # a of the Beta(a, a) that images and labels are mixed by; 0 mixes nothing
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the forward pass, by autocast
     distill: Distillation | None = None
 
 
@@ -51,6 +67,22 @@ class Recipe(Spec):
                 f"experts of the stages must go from first to all and end with all, but are {', '.join(kinds)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _ends_binary(self) -> "Recipe":
+        last = self.stages[-1]
+        if "real" in (last.weights, last.inputs):
+            raise ValueError(
+                f"the last stage must train what is shipped, weights: binary and inputs: binary, but has "
+                f"weights: {last.weights} and inputs: {last.inputs}; add a stage"
+            )
+        return self
+
+    def lasting(self, epochs: int) -> "Recipe":
+        """Return the recipe with about so many epochs in all, shared out as before, at least one a stage."""
+        share = epochs / self.epochs
+        stages = [s.model_copy(update={"epochs": max(1, round(share * s.epochs))}) for s in self.stages]
+        return self.model_copy(update={"stages": tuple(stages)})
 
     @property
     def epochs(self) -> int:

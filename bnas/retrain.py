@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from bnas.data import DataSet
 from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent
 from bnas.recipe import Retraining
-from bnas.train import Store, evaluate, train_alone
+from bnas.train import BinaryWatch, Store, build_for, evaluate, train_staged
 
 BATCH = 500  # images of one evaluation step
 
@@ -62,9 +63,9 @@ def retrain(
     rungs = _Rungs(store)
 
     def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
-        return train_alone(
-            arch, recipe, data, name=f"retrain/{arch.id}", seed=seed, store=store, device=device, until=cut,
-            progress=watch,
+        return train_staged(
+            partial(build_for, arch), recipe, data, name=f"retrain/{arch.id}", seed=seed, store=store, device=device,
+            until=cut, measure=BinaryWatch, progress=watch,
         )  # fmt: skip
 
     alive, reached = list(chosen), {arch.id: 0 for arch in chosen}
@@ -78,9 +79,7 @@ def retrain(
             reached[arch.id] = cut
         alive.sort(key=lambda arch: rungs[arch.id, cut].quality, reverse=True)
         alive = alive[: -(-len(alive) // 2)] if cut != last else alive
-    ranked = sorted(
-        chosen, key=lambda arch: (reached[arch.id], rungs[arch.id, reached[arch.id]].quality), reverse=True
-    )
+    ranked = sorted(chosen, key=lambda arch: (reached[arch.id], rungs[arch.id, reached[arch.id]].quality), reverse=True)
     results = []
     for arch in ranked:
         network = reach(arch, reached[arch.id], silent)  # only read back: it is trained this far

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -16,15 +17,17 @@ from bnas.network import build
 from bnas.recipe import Distillation, Recipe, Stage, SupernetRecipe
 from bnas.spec import parse
 from bnas.supernet import Supernet
-from bnas.train import evaluate, fit, recalibrate, train_alone, train_supernet
+from bnas.train import build_for, evaluate, fit, recalibrate, train_staged, train_supernet
 from bnas.train import loop as training
-from bnas.train.alone import attention, distance, start_stage
-from bnas.train.loop import latent_weights, make_optimizer, schedule
+from bnas.train.objective import attention, distance
+from bnas.train.optimizers import latent_weights, make_optimizers, schedule
+from bnas.train.staged import start_stage
 from tests.tiny import MemoryStore, tiny_space
 
 CPU = torch.device("cpu")
 SPACE = tiny_space()
 EXPERTS = SPACE.architecture(SPACE.genes(SPACE.largest()))
+MAKE = partial(build_for, EXPERTS)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +65,12 @@ def test_training_resumed_after_every_epoch_ends_in_the_same_bits(digits, optimi
 
 def test_going_on_leaves_what_the_store_holds_as_it_is(digits) -> None:
     recipe, store = Recipe(batch=128, stages=(Stage(epochs=2, rate=1e-2),)), MemoryStore()
-    train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=store, device=CPU, until=1)
+    train_staged(MAKE, recipe, digits, name="a", seed=0, store=store, device=CPU, until=1)
     held = {key: value.clone() for key, value in store.kept["a-0"].tensors.items()}
     dying = MemoryStore(saves=0)
     dying.kept = store.kept
     with pytest.raises(KeyboardInterrupt):
-        train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=dying, device=CPU)
+        train_staged(MAKE, recipe, digits, name="a", seed=0, store=dying, device=CPU)
     assert all(torch.equal(store.kept["a-0"].tensors[key], value) for key, value in held.items())
 
 
@@ -138,19 +141,19 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
 
 def test_latent_weights_behind_binary_ones_do_not_decay() -> None:
     network = build(EXPERTS)
-    latent = latent_weights(network)
+    latent = {id(weight) for weight in latent_weights(network)}
     convs = [m for m in network.modules() if isinstance(m, BinaryConv | ExpertConv)]
     assert latent == {id(conv.weight) for conv in convs if conv.precision != "real"}
-    decayed = make_optimizer(network, Stage(epochs=1, weight_decay=0.1)).param_groups[0]
+    decayed = make_optimizers(network, Stage(epochs=1, weight_decay=0.1))[0].param_groups[0]
     assert decayed["weight_decay"] == 0.1
     assert not latent & {id(p) for p in decayed["params"]}
-    real = make_optimizer(network, Stage(epochs=1, weight_decay=0.1, weights="real")).param_groups[0]
+    real = make_optimizers(network, Stage(epochs=1, weight_decay=0.1, weights="real"))[0].param_groups[0]
     assert latent <= {id(p) for p in real["params"]}
 
 
 def test_one_expert_becomes_all_of_them() -> None:
-    first = start_stage(EXPERTS, Stage(epochs=1, weights="real", experts="first"), None, seed=0)
-    second = start_stage(EXPERTS, Stage(epochs=1), first, seed=1)
+    first = start_stage(MAKE, Stage(epochs=1, weights="real", experts="first"), None, seed=0)
+    second = start_stage(MAKE, Stage(epochs=1), first, seed=1)
     one, bank = first.state_dict(), second.state_dict()
     grown = [name for name in one if one[name].shape != bank[name].shape]
     assert grown
@@ -183,10 +186,10 @@ def test_attention_maps_have_length_one() -> None:
 def test_trained_alone_it_learns_and_stops_where_it_is_told(digits) -> None:
     recipe = Recipe(batch=32, stages=(Stage(epochs=8, rate=1e-2),))
     store = MemoryStore()
-    half = train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=store, device=CPU, until=2)
+    half = train_staged(MAKE, recipe, digits, name="a", seed=0, store=store, device=CPU, until=2)
     assert store.kept["a-0"].state["epoch"] == 2
-    whole = train_alone(EXPERTS, recipe, digits, name="a", seed=0, store=store, device=CPU)
-    again = train_alone(EXPERTS, recipe, digits, name="b", seed=0, store=MemoryStore(), device=CPU)
+    whole = train_staged(MAKE, recipe, digits, name="a", seed=0, store=store, device=CPU)
+    again = train_staged(MAKE, recipe, digits, name="b", seed=0, store=MemoryStore(), device=CPU)
     assert not equal(half, whole)
     assert equal(whole, again)
     assert evaluate(whole, digits.validation.batches(100))[0] > 0.3  # chance is 0.1

@@ -28,7 +28,8 @@ class BinaryConv(nn.Module):
         weight: latent weights [out, in / groups, kernel, kernel].
         alpha: output scales [out], in the unit of weight; None when precision is `real`.
         real_weights: compute with the latent weights, at the magnitude of their binary form;
-            for the first stage of training, where only activations are binary.
+            for a stage of training where only activations are binary.
+        real_inputs: compute with the input as it is, for a stage of training where nothing is binary yet.
         hardness: for an annealed weight binarizer, how close to binary it is in training mode; see `set_hardness`.
             Evaluation mode always computes with binary weights.
 
@@ -66,14 +67,14 @@ class BinaryConv(nn.Module):
         self.pad_value = pad_value
         self.binarize_weight = weight_binarizer(weights)
         self.binarize_input = activation_binarizer(activations)
-        self.real_weights = False
+        self.real_weights = self.real_inputs = False
         self.weight = nn.Parameter(fresh_latent(out_channels, in_channels // groups, kernel, kernel))
         self.alpha = None if precision == "real" else nn.Parameter(fresh_alpha(self.weight, self.binarize_weight))
         self.register_buffer("hardness", fresh_hardness(self.binarize_weight), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, in, height, width] -> [batch, out, ceil(height / stride), ceil(width / stride)]."""
-        if self.precision == "binary":
+        if self.precision == "binary" and not self.real_inputs:
             x = self.binarize_input(x)
         # alpha on the weights, not on the output: the same product, on far fewer numbers.
         binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight

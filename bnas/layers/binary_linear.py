@@ -17,7 +17,7 @@ from bnas.layers.binary_conv import (
 class BinaryLinear(nn.Module):
     """y = alpha * (binarize(x) @ binarize(weight)^T) + bias, with a learned alpha for each output.
 
-    Precision, alpha, real_weights and hardness are those of `BinaryConv`.
+    Precision, alpha, real_weights, real_inputs and hardness are those of `BinaryConv`.
 
     Attributes:
         weight: latent weights [out, in].
@@ -43,7 +43,7 @@ class BinaryLinear(nn.Module):
         self.precision, self.weights, self.activations = precision, weights, activations
         self.binarize_weight = weight_binarizer(weights)
         self.binarize_input = activation_binarizer(activations)
-        self.real_weights = False
+        self.real_weights = self.real_inputs = False
         self.weight = nn.Parameter(fresh_latent(out_features, in_features, 1, 1).flatten(1))
         self.alpha = None if precision == "real" else nn.Parameter(fresh_alpha(self._filters(), self.binarize_weight))
         self.bias = nn.Parameter(self.weight.new_zeros(out_features)) if bias else None
@@ -51,7 +51,7 @@ class BinaryLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        if self.precision == "binary":
+        if self.precision == "binary" and not self.real_inputs:
             x = self.binarize_input(x)
         binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
         weight = effective_weight(self._filters(), self.alpha, binarize, real_weights=self.real_weights)

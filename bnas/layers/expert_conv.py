@@ -34,7 +34,7 @@ class ExpertConv(nn.Module):
         alpha: output scales [out], one for all experts; None when precision is `real`.
         gate: linear layer, in -> experts.
         usage: share of images that each expert won in about the last 50 training batches [experts].
-        real_weights, hardness: as in `BinaryConv`.
+        real_weights, real_inputs, hardness: as in `BinaryConv`.
 
     Args, Raises: as `BinaryConv`; SpecError also when experts is below 1.
     Source: Bulat, Martinez, Tzimiropoulos, High-Capacity Expert Binary Networks, 2021 (arXiv:2010.03558), section 4.1.
@@ -67,7 +67,7 @@ class ExpertConv(nn.Module):
         self.pad_value, self.experts = pad_value, experts
         self.binarize_weight = weight_binarizer(weights)
         self.binarize_input = activation_binarizer(activations)
-        self.real_weights = False
+        self.real_weights = self.real_inputs = False
         self.weight = nn.Parameter(fresh_latent(experts, out_channels, in_channels // groups, kernel, kernel))
         self.alpha = None if precision == "real" else nn.Parameter(fresh_alpha(self.weight, self.binarize_weight))
         self.gate = nn.Linear(in_channels, experts)
@@ -80,7 +80,7 @@ class ExpertConv(nn.Module):
         winner = share.argmax(1)
         if self.training and len(x):
             self._count(winner)
-        if self.precision == "binary":
+        if self.precision == "binary" and not self.real_inputs:
             x = self.binarize_input(x)
         if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
             return self._learned(x, share, winner)

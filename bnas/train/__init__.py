@@ -1,8 +1,21 @@
-"""The one training loop, staged training of one network, and evaluation."""
+"""The one training loop, staged training of one network, supernet training, and evaluation."""
 
-from bnas.train.alone import train_alone
 from bnas.train.evaluate import evaluate, recalibrate
-from bnas.train.loop import Checkpoint, Objective, Store, fit
+from bnas.train.loop import Objective, fit
 from bnas.train.oneshot import train_supernet
+from bnas.train.staged import build_for, train_staged
+from bnas.train.state import Checkpoint, Store
+from bnas.train.watch import BinaryWatch
 
-__all__ = ["Checkpoint", "Objective", "Store", "evaluate", "fit", "recalibrate", "train_alone", "train_supernet"]
+__all__ = [
+    "BinaryWatch",
+    "Checkpoint",
+    "Objective",
+    "Store",
+    "build_for",
+    "evaluate",
+    "fit",
+    "recalibrate",
+    "train_staged",
+    "train_supernet",
+]

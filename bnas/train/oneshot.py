@@ -12,7 +12,8 @@ from bnas.progress import Progress, silent
 from bnas.recipe import Stage, SupernetRecipe
 from bnas.space import SearchSpace
 from bnas.supernet import Supernet
-from bnas.train.loop import Store, fit
+from bnas.train.loop import fit
+from bnas.train.state import Store
 
 NAME = "supernet"
 DRAWN_IN_A_SANDWICH = 2

@@ -1,0 +1,82 @@
+"""A model and a stage -> its optimizers, and the rate at each step."""
+
+import math
+from collections.abc import Iterable
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.expert_conv import ExpertConv
+from bnas.recipe import Stage
+from bnas.supernet import SharedUnit
+from bnas.train.bop import Bop
+
+
+def make_optimizers(model: nn.Module, stage: Stage) -> list[Optimizer]:
+    """Return the stage's optimizers, which share the model's parameters out among them.
+
+    Only weights of two or more dimensions decay, and of those behind binary ones only those with exact gradients.
+    """
+    latent = latent_weights(model) if stage.weights == "binary" else []
+    if stage.optimizer == "bop":
+        flipped = {id(parameter) for parameter in latent}
+        others = [p for p in model.parameters() if id(p) not in flipped]
+        own = [Bop(latent, adaptivity=stage.bop.adaptivity, threshold=stage.bop.threshold)] if latent else []
+        return [*own, AdamW(_groups(others, stage, free=()), lr=stage.rate, fused=True)]
+    groups = _groups(model.parameters(), stage, free=straight_through_weights(model) if latent else ())
+    if stage.optimizer == "sgd":
+        nesterov = stage.momentum > 0
+        return [SGD(groups, lr=stage.rate, momentum=stage.momentum, nesterov=nesterov, fused=True)]
+    return [AdamW(groups, lr=stage.rate, fused=True)]
+
+
+def latent_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters behind binary weights."""
+    return [weight for weight, _ in _binary_layers(model)]
+
+
+def straight_through_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Return the latent weights whose gradient is not exact: where these decay, bits flip for no reason."""
+    return [weight for weight, module in _binary_layers(model) if getattr(module, "hardness", None) is None]
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the rate at a step: a linear rise over the warm-up, then half a cosine down to nothing."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
+    """Give every parameter group that has a rate this one."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            if "lr" in group:
+                group["lr"] = rate
+
+
+def _binary_layers(model: nn.Module) -> list[tuple[nn.Parameter, nn.Module]]:
+    found = []
+    for module in model.modules():
+        is_binary = isinstance(module, BinaryConv | BinaryLinear | ExpertConv) and module.precision != "real"
+        if is_binary or isinstance(module, SharedUnit):
+            found.append((dict(module.named_parameters(recurse=False))["weight"], module))
+    return found
+
+
+def _groups(
+    parameters: Iterable[nn.Parameter], stage: Stage, *, free: Iterable[nn.Parameter]
+) -> list[dict[str, object]]:
+    """Return parameter groups: those that decay, and those that do not, `free` ones among them."""
+    spared = {id(parameter) for parameter in free}
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for parameter in parameters:
+        (decayed if parameter.ndim > 1 and id(parameter) not in spared else kept).append(parameter)
+    groups: list[dict[str, object]] = [
+        {"params": decayed, "weight_decay": stage.weight_decay}, {"params": kept, "weight_decay": 0.0}
+    ]  # fmt: skip
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,107 @@
+"""A recipe -> a network, trained in stages: each starts from the weights of the one before, which may teach it."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from bnas.arch import Architecture
+from bnas.data import DataSet
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.blocks import Network
+from bnas.layers.expert_conv import ExpertConv
+from bnas.network import build
+from bnas.progress import Progress, silent
+from bnas.recipe import Recipe, Stage
+from bnas.train.loop import fit
+from bnas.train.objective import answering, stage_loss
+from bnas.train.state import Store
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def train_staged(
+    make: Callable[[Stage], N],
+    recipe: Recipe,
+    data: DataSet,
+    *,
+    name: str,
+    seed: int,
+    store: Store,
+    device: torch.device,
+    teacher: nn.Module | None = None,
+    until: int | None = None,
+    compiled: bool = False,
+    measure: Callable[[N], Callable[[], Mapping[str, Any]]] | None = None,
+    progress: Progress = silent,
+) -> N:
+    """Return a network trained by a recipe, from where the store has it or from the start.
+
+    Args:
+        make: gives a fresh network for a stage; all of them have the same parameters, but for the number of experts.
+        name: of the checkpoints, one a stage: `NAME-0`, `NAME-1`, ...
+        teacher: teaches the first stage, where that has `distill`; the others are taught by the stage before.
+        until: stop after this epoch of the last stage; None trains to the end.
+        compiled: compile the forward and backward pass with `torch.compile`; needs a C++ compiler or a GPU.
+        measure: given the network of a stage, returns what `fit` calls after each epoch.
+    Raises:
+        TrainingError: a loss is not finite, or a stage that needs a teacher's maps has none.
+    Source of the stages: Bulat et al., arXiv:2010.03558, section 4 (binary activations with real weights; one expert
+    copied to all; binary weights; each stage taught by the one before).
+    """
+    before: nn.Module | None = teacher.to(device).eval() if teacher is not None else None
+    network: N | None = None
+    for index, stage in enumerate(recipe.stages):
+        last = index == len(recipe.stages) - 1
+        network = start_stage(make, stage, network, seed=seed + index).to(device)
+        answer = answering(network)
+        fit(
+            network,
+            partial(
+                stage_loss, torch.compile(answer) if compiled else answer, before and answering(before), stage,
+                seed + index,
+            ),
+            data.train,
+            stage=stage,
+            batch=recipe.batch,
+            name=f"{name}-{index}",
+            seed=seed + index,
+            store=store,
+            device=device,
+            until=until if last else None,
+            measure=measure(network) if measure else None,
+            progress=progress,
+        )  # fmt: skip
+        before = network.eval()
+    assert network is not None
+    return network
+
+
+def build_for(arch: Architecture, stage: Stage) -> Network:
+    """Return a fresh network of an architecture, with as many experts as the stage trains."""
+    return build(arch.with_one_expert() if stage.experts == "first" else arch)
+
+
+def start_stage(make: Callable[[Stage], N], stage: Stage, before: nn.Module | None, *, seed: int) -> N:
+    """Return the network of a stage with the weights of the stage before; one expert becomes all of them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make(stage)
+    if before is not None:
+        inherit(network, before)
+    for module in network.modules():
+        if isinstance(module, BinaryConv | BinaryLinear | ExpertConv):
+            module.real_weights = stage.weights == "real"
+            module.real_inputs = stage.inputs == "real"
+    return network
+
+
+@torch.no_grad()
+def inherit(network: nn.Module, before: nn.Module) -> None:
+    """Copy weights by name; one filter bank goes to every expert; gates that were not there stay as they are."""
+    own = network.state_dict()
+    for name, tensor in before.state_dict().items():
+        own[name].copy_(tensor)  # broadcasts [out, ...] over [experts, out, ...]

@@ -1,0 +1,80 @@
+"""A network in training -> what its binary layers do: bits that flip, values of a filter, experts that win."""
+
+import logging
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.expert_conv import ExpertConv
+
+COLLAPSED = 0.1  # of the largest entropy that N experts can have: one of four has won some 98 % of the images
+
+BinaryLayer = BinaryConv | BinaryLinear | ExpertConv
+
+_logger = logging.getLogger(__name__)
+
+
+class BinaryWatch:
+    """Measures the binary layers of a network each time it is called, best after each epoch.
+
+    Args:
+        network: what is trained; layers with real weights are left out.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = {
+            name: module
+            for name, module in network.named_modules()
+            if isinstance(module, BinaryLayer) and module.precision != "real"
+        }
+        self._signs = self._binarized_signs()
+        self._warned: set[str] = set()
+
+    def __call__(self) -> dict[str, Any]:
+        """Return, of binary layers where there are any:
+
+        flips: share of their weights whose sign is not what it was at the call before.
+        filters: by layer, the larger and the smaller value of its first filter, learned output scale not included.
+        usage: by layer with experts, the entropy of their wins over the largest possible; 0 is a collapsed gate.
+        """
+        if not self._layers:
+            return {}
+        usage = {n: _usage(m) for n, m in self._layers.items() if isinstance(m, ExpertConv) and m.experts > 1}
+        self._warn(usage)
+        found: dict[str, Any] = {"flips": self._flips(), "filters": {n: _values(m) for n, m in self._layers.items()}}
+        return found | ({"usage": usage} if usage else {})
+
+    def _flips(self) -> float:
+        before, self._signs = self._signs, self._binarized_signs()
+        flipped = sum(int((before[name] != signs).sum()) for name, signs in self._signs.items())
+        return flipped / sum(signs.numel() for signs in self._signs.values())
+
+    @torch.no_grad()
+    def _binarized_signs(self) -> dict[str, Tensor]:
+        return {name: module.binarize_weight(module.weight).sign > 0 for name, module in self._layers.items()}
+
+    def _warn(self, usage: dict[str, float]) -> None:
+        for name, share in usage.items():
+            if share < COLLAPSED and name not in self._warned:
+                self._warned.add(name)
+                _logger.warning(
+                    "%s: the gate has collapsed: its experts' usage has %.0f %% of the entropy it could have; fewer "
+                    "experts would do as well, or train longer with one expert before the others are copied from it",
+                    name, 100 * share,
+                )  # fmt: skip
+
+
+def _usage(layer: ExpertConv) -> float:
+    return round(float(layer.usage_entropy()) / math.log2(layer.experts), 4)
+
+
+@torch.no_grad()
+def _values(layer: BinaryLayer) -> list[float]:
+    """Return alpha and beta of the first filter: its weights are one or the other."""
+    binary = layer.binarize_weight(layer.weight)
+    scale, offset = binary.scale.flatten()[0], binary.offset.flatten()[0]
+    return [float(f"{value:.5g}") for value in (offset + scale, offset - scale)]
