@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bnas.binarize import BinaryWeight
+from bnas.selection import Problem
 
 
 def naive_sign(value: Tensor) -> Tensor:
@@ -80,3 +81,26 @@ def least_error_of_all_cuts(filters: Tensor) -> Tensor:
 
 def _within(values: Tensor) -> Tensor:
     return (values - values.mean(-1, keepdim=True)).square().sum(-1)
+
+
+def least_spread_clusters(values: list[int], clusters: int) -> list[list[list[int]]]:
+    """Return every way of cutting sorted values into so many clusters whose squared error is least."""
+    ways = []
+    for cuts in itertools.combinations(range(1, len(values)), clusters - 1):
+        ends = [0, *cuts, len(values)]
+        parts = [values[start:end] for start, end in itertools.pairwise(ends)]
+        # Exact: squared errors times the least common multiple of all sizes up to nine.
+        spread = sum(2520 * sum(v * v for v in part) - 2520 * sum(part) ** 2 // len(part) for part in parts)
+        ways.append((spread, parts))
+    least = min(spread for spread, _ in ways)
+    return [parts for spread, parts in ways if spread == least]
+
+
+def best_subset(problem: Problem) -> float | None:
+    """Return the highest value of a subset that keeps the limits, by trying them all; None if none does."""
+    worths = []
+    for bits in itertools.product((False, True), repeat=len(problem.choices)):
+        chosen = [choice for choice, bit in zip(problem.choices, bits, strict=True) if bit]
+        if problem.admits({choice.name for choice in chosen}):
+            worths.append(sum(choice.score.value for choice in chosen))
+    return max(worths, default=None)

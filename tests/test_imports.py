@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-TORCH_FREE = ["errors", "lookup", "spec", "arch", "recipe", "space", "plan", "cost", "feasible"]
+TORCH_FREE = ["errors", "lookup", "spec", "arch", "recipe", "space", "plan", "cost", "feasible", "selection"]
 HEAVY = ["torch", "optuna", "matplotlib", "pandas", "numpy", "sklearn", "datasets"]
 
 

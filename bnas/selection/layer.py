@@ -1,0 +1,45 @@
+"""What is known of one layer before its precision is decided: its cost at each precision, and what binarizing loses."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bnas.arch import Precision
+from bnas.cost import Cost
+from bnas.plan import PlannedLayer
+
+
+class LayerErrors(NamedTuple):
+    """What binarizing one layer loses, measured on some images.
+
+    x is the layer's input as it stands before the sign, W its weights.
+    """
+
+    plain: float  # ||x - sign(x)||^2 / n, over n values
+    scale_invariant: float  # ||x - s sign(x)||^2 / ||x||^2 at the best s
+    weights: Mapping[str, float]  # by weight binarizer: ||W - W~||^2 / ||W||^2, at the best scale for each filter
+    loss_change: float | None = None  # of the whole network, when this layer alone is binary; None: not measured
+
+
+class LayerFacts(NamedTuple):
+    """One layer of a model, by its module path.
+
+    `costs` holds one entry for each precision that the layer can have. With an `obstacle` there is only one.
+    """
+
+    planned: PlannedLayer  # as the model has it now; the first call, where there are several
+    costs: Mapping[Precision, Cost]  # of all its calls, with the batch norm that a binary input may need
+    obstacle: str = ""  # why its precision cannot be changed
+    needs_norm: bool = True  # a binary input must be normalised first, as the model does not
+    sees_input: bool = False  # its input is the model's own
+    gives_output: bool = False  # its output is the model's own
+    errors: LayerErrors | None = None
+
+    @property
+    def name(self) -> str:
+        """The module path."""
+        return self.planned.name
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image, the same at every precision."""
+        return next(iter(self.costs.values())).macs

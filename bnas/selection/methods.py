@@ -1,0 +1,80 @@
+"""Scores, costs and limits -> the layers whose inputs stay real, by each method."""
+
+from collections.abc import Callable
+
+from bnas.cost import QUANTITIES
+from bnas.errors import BudgetError
+from bnas.selection.partition import partition
+from bnas.selection.problem import Problem
+
+Method = Callable[[Problem], frozenset[str]]
+
+
+def greedy(problem: Problem) -> frozenset[str]:
+    """Go through the layers from the highest metric down, and keep an input real where that fits the limits.
+
+    A limit that real inputs help to keep, as one on BOPs, is met on the way: a layer that brings the network nearer
+    to it is taken whatever its value.
+
+    Raises:
+        BudgetError: the limits are not met in the end.
+    """
+    kept: frozenset[str] = frozenset()
+    outside = problem.excess(kept)
+    for choice in sorted(problem.choices, key=lambda choice: -choice.score.metric):
+        wider = kept | {choice.name}
+        excess = problem.excess(wider)
+        if excess < outside or (excess == outside and choice.score.value > 0):
+            kept, outside = wider, excess
+    if outside:
+        raise BudgetError(f"budget {problem.budget}: greedy finds no choice that keeps it; choose the method knapsack")
+    return kept
+
+
+def knapsack(problem: Problem) -> frozenset[str]:
+    """Keep the inputs real that together have the highest value within the limits: an exact 0-1 knapsack.
+
+    Raises:
+        BudgetError: no choice keeps all limits together.
+    """
+    if not problem.choices:
+        return frozenset()
+    import numpy as np
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    values = np.array([choice.score.value for choice in problem.choices])
+    largest = np.abs(values).max() or 1.0
+    rows, limits = _rows(problem)
+    while True:
+        found = milp(
+            -values / largest,
+            integrality=np.ones(len(values)),
+            bounds=Bounds(0, 1),
+            constraints=LinearConstraint(np.array(rows), -np.inf, limits),
+            options={"mip_rel_gap": 0.0},
+        )
+        if found.x is None:
+            raise BudgetError(f"budget {problem.budget}: no choice of layers keeps all limits together; raise one")
+        taken = found.x > 0.5
+        kept = frozenset(choice.name for choice, take in zip(problem.choices, taken, strict=True) if take)
+        if problem.admits(kept):
+            return kept
+        # The solver allows a rounding error over a limit, we do not: forbid this one choice and solve again.
+        rows.append(np.where(taken, 1.0, -1.0).tolist())
+        limits.append(taken.sum() - 1.0)
+
+
+def _rows(problem: Problem) -> tuple[list[list[float]], list[float]]:
+    """Return the limits as `row . x <= limit`, x being 1 for a layer that keeps its real input."""
+    rows, limits = [[1.0] * len(problem.choices)], [float(problem.most)]
+    none = problem.cost(())
+    for name, limit in problem.budget.limits:
+        assert name in QUANTITIES
+        more = [getattr(choice.kept, name) - getattr(choice.binary, name) for choice in problem.choices]
+        unit = max(map(abs, more)) or 1
+        rows.append([float(part / unit) for part in more])
+        limits.append((limit.at_most - getattr(none, name)) / unit)
+    return rows, limits
+
+
+METHODS: dict[str, Method] = {"knapsack": knapsack, "greedy": greedy, "partition": partition}
