@@ -26,6 +26,7 @@ from bnas.trace import trace
 
 SHORTCUTS = ("repeat", "conv", "bottleneck")
 SAMPLES = 500  # architectures of the shipped spaces, together
+WEIGHT = nn.Parameter(torch.eye(3), requires_grad=False)
 
 
 def small_space(*, stem: str = "conv", shortcut: str = "conv", **changes: Any) -> SearchSpace:
@@ -104,8 +105,9 @@ class TestBuiltNetworks:
                 arch = space.architecture(space.sample(random))
                 assert cost(trace(build(arch), arch.input).layers) == cost(plan(arch)), arch
 
-    def test_macs_of_the_float_twin_are_torchs_own(self) -> None:
-        space, random = small_space(squeeze_excite=True), Random(1)
+    @pytest.mark.parametrize("space", [small_space(squeeze_excite=True), *shipped_spaces()])
+    def test_macs_of_the_float_twin_are_torchs_own(self, space: SearchSpace) -> None:
+        random = Random(1)
         for _ in range(10):
             twin = float_twin(space.architecture(space.sample(random)))
             assert cost(plan(twin)).flops == torch_macs(build(twin), twin.input)
@@ -154,6 +156,24 @@ class TestLayers:
         conv, gate = trace(ExpertConv(4, 8, experts=3, weights="sign"), (4, 5, 5)).layers
         assert (conv.experts, conv.bops, conv.weights) == (3, 8 * 4 * 9 * 5 * 5, 3 * 8 * 4 * 9)
         assert (gate.role, gate.flops, gate.real_values) == ("gate", 4 * 3, 3)
+
+    @pytest.mark.parametrize(
+        ("layer", "shape", "bops"),
+        [
+            (BinaryConv(3, 4), (3, 5, 7), 4 * 27 * 5 * 7),
+            (ExpertConv(3, 4, experts=2), (3, 5, 7), 4 * 27 * 5 * 7),
+            (BinaryLinear(3, 4), (3,), 4 * 3),
+        ],
+    )
+    def test_binary_layers_count_every_window_of_an_image(
+        self, layer: nn.Module, shape: tuple[int, ...], bops: int
+    ) -> None:
+        windows = module(lambda m, x: m.layer(torch.cat([x, x, x])), layer=layer)
+        assert cost(trace(windows, shape).layers).bops == 3 * bops
+
+    def test_a_binary_convolution_of_an_image_without_a_batch(self) -> None:
+        layer = one(module(lambda m, x: m.conv(x[0]), conv=BinaryConv(3, 4, stride=2)), (3, 5, 7))
+        assert (layer.in_size, layer.out_size, layer.bops) == ((5, 7), (3, 4), 4 * 27 * 3 * 4)
 
     def test_norms_fold_and_slopes_stay(self) -> None:
         model = nn.Sequential(nn.BatchNorm2d(4), nn.PReLU(4), nn.BatchNorm2d(4, affine=False), nn.LayerNorm(6))
@@ -227,6 +247,16 @@ class TestFunctions:
         assert layer.macs == macs == torch_macs(model, shape)
         assert layer.weights == model.w.numel()  # type: ignore[union-attr, operator]
 
+    def test_inference_mode_hides_nothing(self) -> None:
+        def forward(m: Any, x: Tensor) -> Tensor:
+            with torch.inference_mode():
+                y = m.conv(x).flatten(2).transpose(1, 2)
+                return F.scaled_dot_product_attention(y, y, y) @ m.w
+
+        traced = trace(module(forward, conv=nn.Conv2d(3, 4, 1), w=nn.Parameter(torch.randn(4, 5))), (3, 6, 6))
+        assert [layer.macs for layer in traced.layers] == [4 * 3 * 36, 36 * 4 * 36, 36 * 36 * 4, 36 * 4 * 5]
+        assert not traced.uncounted
+
     def test_two_activations_have_no_weight(self) -> None:
         layer = one(module(lambda m, x: x @ x.transpose(1, 2)), (7, 5))
         assert (layer.kind, layer.macs, layer.weights) == ("matmul", 7 * 5 * 7, 0)
@@ -281,6 +311,13 @@ class TestUncounted:
         ("model", "shapes", "path", "operator"),
         [
             (nn.Sequential(nn.Conv3d(2, 3, 3)), [(2, 5, 5, 5)], "0", "convolution"),
+            (module(lambda m, x: torch.sparse.mm(x[0].to_sparse_csr(), m.w), w=WEIGHT), [(5, 3)], "", "_to_sparse_csr"),
+            (module(lambda m, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))), [(3,)], "", "cond"),
+            (module(lambda m, x: (x[:, None] * m.w).sum(-1), w=WEIGHT), [(3,)], "", "sum"),
+            (module(lambda m, x: (x[:, None] * m.w).mean(-1), w=WEIGHT), [(3,)], "", "mean"),
+            (module(lambda m, x: F.cosine_similarity(x, x.flip(1))), [(3,)], "", "sum"),
+            (module(lambda m, x: torch.tensor(x.tolist())), [(3,)], "", "output"),
+            (module(lambda m, x: torch.from_numpy(x.numpy() @ m.w.numpy()), w=nn.Buffer(WEIGHT)), [(3,)], "", "output"),
             (nn.Sequential(nn.LSTM(4, 5, batch_first=True)), [(7, 4)], "0", "mkldnn_rnn_layer"),
             (nn.Bilinear(3, 4, 5), [(3,), (4,)], "", "_trilinear"),
             (module(lambda m, x: torch.fft.rfft(x).real), [(8,)], "", "_fft_r2c"),
@@ -295,6 +332,24 @@ class TestUncounted:
         with pytest.warns(UserWarning, match="not counted: .*" + operator):
             traced = trace(model, shapes)
         assert (traced.uncounted[0].path, traced.uncounted[0].operator) == (path, operator)
+
+    def test_a_buffer_of_sparse_weights_is_listed(self) -> None:
+        model = module(lambda m, x: torch.sparse.mm(m.w, x[0]), w=nn.Buffer(torch.eye(4).to_sparse()))
+        with pytest.warns(UserWarning, match="not counted: the model itself: _sparse_addmm"):
+            assert trace(model, (4, 5)).layers == ()
+
+    @pytest.mark.parametrize(
+        "forward",
+        [
+            lambda m, x: (x * x.mean((2, 3), keepdim=True).sigmoid()).mean((2, 3)),  # squeeze-excite, then a pooling
+            lambda m, x: (x * torch.ones(4, 1, 1)).sum((-2, -1)),
+            lambda m, x: (x * x).sum() + (2 * x).mean(),
+            lambda m, x: x / (x * x).mean(1, keepdim=True).sqrt(),
+        ],
+    )
+    @pytest.mark.filterwarnings("error:not counted")
+    def test_scaled_sums_and_norms_are_no_sums_of_products(self, forward: Callable[..., Tensor]) -> None:
+        assert trace(module(forward), (4, 5, 5)).uncounted == ()
 
     def test_an_operator_of_the_users_own_is_listed(self) -> None:
         @torch.library.custom_op("bnas_test::twice", mutates_args=())
@@ -382,6 +437,15 @@ class TestBadInput:
             (nn.Conv2d(3, 4, 1), (0, 8, 8), "input shape: sides must be positive whole numbers, as in (3, 224, 224)"),
             (nn.Conv2d(3, 4, 1), (), "input shape: sides must be positive whole numbers, as in (3, 224, 224)"),
             (nn.Conv2d(3, 4, 1), (3, 8.5, 8), "input shape: sides must be positive whole numbers"),
+            (nn.Conv2d(3, 4, 1), "3x8x8", "input shape: sides must be positive whole numbers"),
+            (nn.Conv2d(3, 4, 1), 8, "input shape: sides must be positive whole numbers"),
+            (nn.Conv2d(3, 4, 1), (3, 10**6, 10**6), "trace: no memory for an input of 3x1000000x1000000; give a small"),
+            (nn.Conv2d(3, 4, 1), (3, 10**30, 8), "trace: no memory for an input of 3x1000000000000000000000000000000"),
+            (
+                module(lambda m, x, y: x + y),
+                (3, 8, 8),
+                "trace: the model fails on an input of 3x8x8: TestBadInput.<lambda>() missing 1 required",
+            ),
             (nn.LazyConv2d(4, 1), (3, 8, 8), "trace: the model has lazy layers without a size yet"),
             (module(lambda m, x: m.conv(x)), (3, 8, 8), "trace: the model fails on an input of 3x8x8: 'Made' object"),
         ],

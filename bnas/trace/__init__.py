@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn.parameter import is_lazy
 
 from bnas.errors import ShapeError
 from bnas.plan import PlannedLayer
+from bnas.spec import shown
 from bnas.trace.assemble import BINARY, Assembly
 from bnas.trace.watch import Uncounted, Watch
 
@@ -31,7 +33,8 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
 
     Convolutions, linear layers and matrix products count wherever they happen, in a module or a function. A module
     called several times gives a layer each time, whose weights are in the first. What depends on parameters only, such
-    as a normalised weight, is taken as computed beforehand. Elementwise products that are summed later are not seen.
+    as a normalised weight, is taken as computed beforehand. The layers of `bnas.layers` say their precision; all others
+    are real. Every operator that is neither counted nor left out by convention is listed, with the module that ran it.
 
     Args:
         model: stays as it is: mode, parameters, buffers, hooks, and torch's random numbers.
@@ -39,7 +42,7 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
     Returns:
         layers, and what was not counted; a warning says the latter too.
     Raises:
-        ShapeError: the model fails on such an input, or cannot be copied.
+        ShapeError: the model fails on such an input or cannot be copied, or memory cannot hold the input.
     """
     shapes = _shapes(input_shape)
     run = _copied(model)
@@ -47,7 +50,7 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
     first = next((p for p in run.parameters() if p.is_floating_point()), torch.zeros((), device="cpu"))
     generator = torch.Generator().manual_seed(0)
     with _undisturbed(first.device):
-        images = [torch.randn(1, *shape, generator=generator, device="cpu").to(first) for shape in shapes]
+        images = [_image(shape, generator).to(first) for shape in shapes]
         watch.given(images)
         _run(run, images, watch, shapes)
     assembly = Assembly(watch, run)
@@ -58,12 +61,24 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
 
 
 def _shapes(given: Any) -> list[tuple[int, ...]]:
-    several = len(given) > 0 and all(isinstance(shape, Sequence) for shape in given)
-    shapes = list(given) if several else [given]
+    shapes = given if _is_full(given) and all(map(_is_full, given)) else [given]
     for shape in shapes:
-        if not shape or not all(isinstance(side, int) and side > 0 for side in shape):
-            raise ShapeError(f"input shape: sides must be positive whole numbers, as in (3, 224, 224), but got {given}")
-    return [tuple(shape) for shape in shapes]
+        if not _is_full(shape) or not all(isinstance(side, Integral) and int(side) > 0 for side in shape):
+            raise ShapeError(
+                f"input shape: sides must be positive whole numbers, as in (3, 224, 224), but got {shown(given)}"
+            )
+    return [tuple(map(int, shape)) for shape in shapes]
+
+
+def _is_full(given: Any) -> bool:
+    return isinstance(given, Sequence) and len(given) > 0
+
+
+def _image(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    try:
+        return torch.randn(1, *shape, generator=generator, device="cpu")
+    except (RuntimeError, TypeError) as problem:  # more values than memory, or than 64 bits, can hold
+        raise ShapeError(f"trace: no memory for an input of {_written(shape)}; give a smaller one") from problem
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -94,10 +109,10 @@ def _run(run: nn.Module, images: list[Tensor], watch: Watch, shapes: list[tuple[
             watch.returned(run(*images))
     except Exception as problem:
         where = watch.running[-1].path
-        shown = " and ".join("x".join(map(str, shape)) for shape in shapes)
+        given = " and ".join(map(_written, shapes))
         raise ShapeError(
-            f"trace: the model fails on an input of {shown}{f', in {where}' if where else ''}: {_line(problem)}; "
-            "give the shape that it is made for"
+            f"trace: the model fails on an input of {given}{f', in {where}' if where else ''}: {_line(problem)}; "
+            f"give the shape of each input that it takes, of {str(images[0].dtype)[6:]} values on {images[0].device}"
         ) from problem
 
 
@@ -115,10 +130,14 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
         yield
 
 
+def _written(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
 def _line(problem: Exception) -> str:
-    """Return the first line of what went wrong."""
-    lines = str(problem).strip().splitlines() or [type(problem).__name__]
-    return lines[0][:200]
+    """Return what went wrong in one line, without torch's own stack."""
+    text = str(problem).partition("\nException raised from")[0]
+    return " ".join(text.split())[:200] or type(problem).__name__
 
 
 __all__ = ["Traced", "Uncounted", "trace"]

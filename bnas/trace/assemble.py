@@ -8,13 +8,15 @@ from typing import Literal, cast
 from torch import nn
 
 from bnas.arch import Precision
+from bnas.layers.binarized import Binarized
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
 from bnas.plan import PlannedLayer, Size, scale_values
+from bnas.trace.memory import Memory
 from bnas.trace.operators import Product
 from bnas.trace.roles import role_of
-from bnas.trace.watch import Call, Done, Memory, Operand, Uncounted, Watch
+from bnas.trace.watch import Call, Done, Operand, Uncounted, Watch
 
 BINARY = (BinaryConv, BinaryLinear, ExpertConv)
 FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -67,7 +69,8 @@ class Assembly:
         name = _owner(weight.memory.name) if weight.memory.name in self._parameters else done.call.path
         layer = PlannedLayer(name, role_of(name, self.model), **product._asdict(), held_values=held)
         own = 0 if weight.memory.from_input else self._own(weight)
-        return layer if own == layer.weights else replace(layer, own_weights=own)
+        layer = layer if own == layer.weights else replace(layer, own_weights=own)
+        return _binarized(layer, done.call.module) if isinstance(done.call.module, Binarized) else layer
 
     def _binary(self, call: Call, module: BinaryConv | BinaryLinear | ExpertConv) -> PlannedLayer:
         """Return the layer of a module that knows its own precision, weights and scales."""
@@ -84,12 +87,14 @@ class Assembly:
     def _shaped(self, call: Call, module: BinaryConv | BinaryLinear | ExpertConv) -> PlannedLayer:
         role = role_of(call.path, self.model)
         if isinstance(module, BinaryLinear):
-            size = (1, math.prod(call.shape[1:-1]))
+            size = (1, math.prod(call.shape[:-1]))
             return PlannedLayer(call.path, role, "linear", module.in_features, module.out_features, size, size)
         experts = module.experts if isinstance(module, ExpertConv) else 1
+        batched = len(call.shape) > 3
+        before, after = (shape if batched else (1, *shape) for shape in (call.shape, call.out_shape))
         return PlannedLayer(
-            call.path, role, "conv", module.in_channels, module.out_channels, _spatial(call.shape),
-            _spatial(call.out_shape), (module.kernel,) * 2, (module.stride,) * 2, module.groups, experts,
+            call.path, role, "conv", module.in_channels, module.out_channels, _spatial(before), _spatial(after),
+            (module.kernel,) * 2, (module.stride,) * 2, module.groups, experts,
         )  # fmt: skip
 
     def _beside(self, call: Call, kind: Literal["norm", "activation"]) -> PlannedLayer:
@@ -132,7 +137,7 @@ class Assembly:
         """Return how many values were there before a step, are needed after another, and are no input of the layer."""
         return sum(
             memory.values
-            for memory in self.watch.memories
+            for memory in self.watch.memories.made
             if memory.from_input and memory.made <= start and memory.used > end and memory not in but
         )
 
@@ -166,12 +171,19 @@ def _linear(product: Product, weights: int) -> Product:
     return Product("linear", batches * ins, batches * outs, (1, rows), (1, rows), groups=batches)
 
 
+def _binarized(layer: PlannedLayer, module: Binarized) -> PlannedLayer:
+    """Return the layer of a product whose weights, or weights and input, were binarized right before."""
+    precision = cast(Precision, module.precision)
+    scales = scale_values(precision, module.weights, experts=1, out_channels=layer.out_channels) if layer.weights else 0
+    return replace(layer, precision=precision, real_values=scales)
+
+
 def _owner(name: str) -> str:
     """Return the module path of a parameter."""
     return name.rpartition(".")[0]
 
 
 def _spatial(shape: tuple[int, ...]) -> Size:
-    """Return (height, width) of [batch, channels, ...]; what has no channels or one side counts as 1 there."""
-    sides = (1, 1, *shape[2:])
+    """Return (height, width) of [batch, channels, ...], the batch put into the height; a missing side is 1."""
+    sides = (*shape[:1], 1, *shape[2:])
     return math.prod(sides[:-1]), sides[-1]

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C import DispatchKey
+from torch._ops import OpOverload
 
 from bnas.plan import Kind, Size
 
@@ -129,8 +131,16 @@ var var_mean view_copy vstack zero zeros zeros_like
 FREE = frozenset(_FREE_NAMES.split())
 
 
+def product_of(name: str, args: tuple[Any, ...], out: Tensor) -> Sides | None:
+    """Return what the product of this name multiplies; None if it is sparse, or a convolution over a volume."""
+    dense = all(arg.layout is torch.strided for arg in args if isinstance(arg, Tensor))
+    return PRODUCTS[name](args, out) if dense else None
+
+
 def name_of(operator: Any) -> str:
     """Return an operator's name without its overload and the mark of an in-place one: `add` of `aten::add_.Tensor`."""
+    if not isinstance(operator, OpOverload):
+        return str(operator)  # of higher order, such as `cond`
     space, _, name = str(operator._schema.name).partition("::")
     bare = name.rstrip("_")
     return bare if space in ("aten", "prim", "prims") else f"{space}::{bare}"
@@ -140,8 +150,18 @@ def name_of(operator: Any) -> str:
 def is_free(operator: Any) -> bool:
     """Say whether the literature's convention leaves an operator out: it is known, and no sum of products."""
     name = name_of(operator)
+    if not isinstance(operator, OpOverload):
+        return False
     if name in FREE or operator._schema.name.startswith("prim::"):
         return True
     plain = getattr(torch.ops.aten, name, None) if "::" not in name else None
     overloads = [operator] + ([getattr(plain, overload) for overload in plain.overloads()] if plain else [])
     return any(overload.is_view or torch.Tag.pointwise in overload.tags for overload in overloads)
+
+
+@lru_cache(maxsize=4096)
+def is_composite(operator: Any) -> bool:
+    """Say whether an operator is to be followed into those that it is made of: inference mode lets it through whole."""
+    if not isinstance(operator, OpOverload) or name_of(operator) in PRODUCTS or is_free(operator):
+        return False
+    return operator.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)

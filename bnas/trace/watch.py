@@ -7,21 +7,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
 
-from bnas.trace.operators import PRODUCTS, Product, is_free, name_of
-
-
-@dataclass(eq=False)
-class Memory:
-    """The values behind one or several tensors that share them."""
-
-    values: int
-    made: int  # the step that made it; -1 for what was there before the model ran
-    used: int = -1  # the last step that read it
-    from_input: bool = False  # depends on the model's input; else it can be computed beforehand
-    sources: frozenset[str] = frozenset()  # parameters and buffers that it was computed from
-    name: str | None = None  # set if it is itself a parameter or buffer
+from bnas.trace.memory import Memories, Memory
+from bnas.trace.operators import PRODUCTS, Product, is_composite, is_free, name_of, product_of
+from bnas.trace.sums import SumsOfProducts
 
 
 class Uncounted(NamedTuple):
@@ -74,6 +63,8 @@ class Watch(TorchDispatchMode):
         wholes: modules that are counted as a whole; products right inside them are left out of `done`.
     """
 
+    supports_higher_order_operators = True  # torch.cond and its kin come here too, to be listed
+
     def __init__(self, model: nn.Module, wholes: tuple[type[nn.Module], ...]) -> None:
         super().__init__()
         self.wholes = wholes
@@ -82,11 +73,8 @@ class Watch(TorchDispatchMode):
         self.calls: list[Call] = []
         self.done: list[Done] = []
         self.uncounted: dict[Uncounted, None] = {}  # in the order of their first occurrence
-        self.memories: list[Memory] = []
-        self._known = WeakIdKeyDictionary()
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            memory = Memory(tensor.numel(), -1, sources=frozenset({name}), name=name)
-            self._known.setdefault(tensor.untyped_storage(), memory)
+        self.memories = Memories([*model.named_parameters(), *model.named_buffers()])
+        self._sums = SumsOfProducts()
         for path, module in model.named_modules():
             self._follow(path, module)
 
@@ -99,18 +87,15 @@ class Watch(TorchDispatchMode):
     def returned(self, result: Any) -> None:
         """Note what the model returned: it is needed to the end."""
         self.step += 1
-        for tensor in _tensors(result):
-            self.memory(tensor).used = self.step
+        memories = [self.memory(tensor) for tensor in _tensors(result)]
+        for memory in memories:
+            memory.used = self.step
+        if memories and not any(memory.from_input for memory in memories):
+            self._leave_out(self.running[-1], "output", "no operator of torch leads to it from the input")
 
     def memory(self, tensor: Tensor) -> Memory:
         """Return the memory behind a tensor; one never met before was made by the last step."""
-        storage = tensor.untyped_storage()
-        known: Memory | None = self._known.get(storage)
-        if known is None:
-            known = Memory(storage.nbytes() // tensor.element_size(), self.step)
-            self._known[storage] = known
-            self.memories.append(known)
-        return known
+        return self.memories.of(tensor, step=self.step)
 
     def _follow(self, path: str, module: nn.Module) -> None:
         """Let a module tell when it starts and ends."""
@@ -130,7 +115,11 @@ class Watch(TorchDispatchMode):
         module.register_forward_hook(end, with_kwargs=True)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if is_composite(func):
+            with self:
+                return func.decompose(*args, **kwargs)
+        out = func(*args, **kwargs)
         self.step += 1
         read = [self.memory(tensor) for tensor in _tensors((args, kwargs))]
         from_input = any(memory.from_input for memory in read)
@@ -141,20 +130,24 @@ class Watch(TorchDispatchMode):
             made = self.memory(tensor)
             made.from_input |= from_input
             made.sources |= sources
-        self._count(func, args, out, from_input)
+        name = name_of(func)
+        if name in PRODUCTS:
+            self._count(name, args, out, from_input)
+        elif from_input and not is_free(func):
+            self._leave_out(self.running[-1], name, "this operator is not known to the count")
+        elif self._sums.sees(name, args, kwargs, out) and from_input and not self._in_a_whole():
+            self._leave_out(self.running[-1], name, "it adds up products of single values, which are not counted")
         return out
 
-    def _count(self, func: Any, args: Any, out: Any, from_input: bool) -> None:
-        name, call = name_of(func), self.running[-1]
-        if name not in PRODUCTS:
-            if from_input and not is_free(func):
-                self._leave_out(call, name, "this operator is not known to the count")
+    def _in_a_whole(self) -> bool:
+        return isinstance(self.running[-1].module, self.wholes)
+
+    def _count(self, name: str, args: Any, out: Any, from_input: bool) -> None:
+        if self._in_a_whole():
             return
-        if isinstance(call.module, self.wholes):
-            return
-        sides = PRODUCTS[name](args, out)
+        call, sides = self.running[-1], product_of(name, args, out)
         if sides is None:
-            self._leave_out(call, name, "only convolutions over one or two dimensions are counted")
+            self._leave_out(call, name, "only dense products, and convolutions of one or two dimensions, are counted")
         elif not from_input:
             self._leave_out(call, name, "does not depend on the input, so it is taken as computed beforehand")
         else:
