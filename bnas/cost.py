@@ -96,15 +96,20 @@ class Convention(NamedTuple):
     formula: str
     figure: Callable[[Cost], float]
 
+    def saving(self, cost: Cost) -> float:
+        """Return how many times less it is than with real inputs and weights everywhere."""
+        figure = self.figure(cost)
+        return self.figure(Cost(0, cost.macs, 0, 0)) / figure if figure else 1.0
+
 
 def convention(name: str, *, divisor: int = BOPS_PER_OP) -> Convention:
     """Return a way to count, by name.
 
     Args:
         name: `literature`, `larq` or `qonnx`.
-        divisor: BOPs that are taken for one op in `literature`.
+        divisor: BOPs that are taken for one op in `literature`; the others divide nothing.
     Raises:
-        SpecError: no such name, or a divisor below 1.
+        SpecError: no such name, a divisor below 1, or one where nothing is divided.
     """
     if divisor < 1:
         raise SpecError(f"divisor: must be at least 1, but got {divisor}; the literature's is {BOPS_PER_OP}")
@@ -117,6 +122,8 @@ def convention(name: str, *, divisor: int = BOPS_PER_OP) -> Convention:
     }
     if name not in known:
         raise SpecError(f"convention: {name!r} is not known; choose from {', '.join(known)}")
+    if divisor != BOPS_PER_OP and name != "literature":
+        raise SpecError(f"divisor: {name} divides nothing, but got {divisor}; choose literature, or leave it out")
     return known[name]
 
 

@@ -18,6 +18,8 @@ from bnas.spec import dump, read
 
 EXPERT_NET = Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml"
 SMALL_MODEL = """
+import sys
+
 from torch import nn
 
 model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
@@ -34,6 +36,37 @@ def needs(width):
 
 def rnn():
     return nn.LSTM(4, 5)
+
+
+def two():
+    return nn.Bilinear(3, 4, 5)
+
+
+def lazy():
+    return nn.LazyConv2d(4, 3)
+
+
+def words():
+    return nn.Embedding(10, 4)
+
+
+def leaves():
+    sys.exit(3)
+
+
+class Talks(nn.Conv2d):
+    def forward(self, x):
+        print("a word from forward")
+        return super().forward(x)
+
+
+def talks():
+    return Talks(3, 4, (1, 3), stride=(1, 2))
+
+
+class OnAnotherDevice(nn.Module):
+    def forward(self, x):
+        return x.to("cuda:99")
 """
 
 
@@ -55,6 +88,8 @@ def bnas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 def model_file(tmp_path: Path) -> Path:
     path = tmp_path / "mine.py"
     path.write_text(SMALL_MODEL)
+    for name, text in (("raises", "raise RuntimeError('no\\nway')"), ("leaves", "exit(4)"), ("syntax", "def f(:")):
+        path.with_name(f"{name}.py").write_text(text)
     return path
 
 
@@ -96,10 +131,19 @@ class TestArchitectureFiles:
     def test_other_conventions(self, bnas: Any, name: str, unit: str) -> None:
         made = json.loads(bnas("cost", EXPERT_NET, "--convention", name, "--json")[1])
         assert (made["convention"]["name"], made["convention"]["unit"]) == (name, unit)
+        assert made["total"][unit] == made["total"]["counted"] == sum(row[unit] for row in made["layers"])
+        out = bnas("cost", EXPERT_NET, "--convention", name)[1]
+        assert out.count(f"share of {unit}") == 2
+        assert f"\n{unit} {made['total'][unit]:,} (" in out
+        assert f"\nconvention {name}: batch norm, " in out
 
     def test_another_divisor(self, bnas: Any) -> None:
-        made = json.loads(bnas("cost", EXPERT_NET, "--divisor", "32", "--json")[1])
-        assert made["total"]["counted"] == made["total"]["flops"] + made["total"]["bops"] / 32
+        made = json.loads(bnas("cost", EXPERT_NET, "--divisor", "32", "--json")[1])["total"]
+        assert made["counted"] == made["ops"] == made["flops"] + made["bops"] / 32
+        assert made["saving"]["counted"] == made["macs"] / made["ops"]
+        out = bnas("cost", EXPERT_NET, "--divisor", "32")[1]
+        assert f"OPs = FLOPs + BOPs / 32; BOPs {made['bops']:,}" in out
+        assert f"so {made['macs'] / made['ops']:.2f}x fewer ops" in out
 
     def test_torch_is_not_imported(self) -> None:
         code = (
@@ -132,6 +176,22 @@ class TestModels:
         second = 4 * 4 * 36 if attribute == "build" else 0
         assert json.loads(out)["total"]["macs"] == 4 * 27 * 36 + second
 
+    def test_what_the_model_prints_is_kept_off_the_figures(self, bnas: Any, model_file: Path) -> None:
+        _, out, err = bnas("cost", f"{model_file}:talks", "--input", "3x8x8", "--json")
+        assert json.loads(out)["total"]["macs"] == 4 * 9 * 8 * 3
+        assert err == "a word from forward\n"
+
+    def test_a_stride_of_two_sides_is_written_as_two(self, bnas: Any, model_file: Path) -> None:
+        assert "1x3 s1x2" in bnas("cost", f"{model_file}:talks", "--input", "3x8x8")[1]
+
+    @pytest.mark.parametrize(("option", "expected"), [("--csv", ""), ("--input", "ops 0: OPs = FLOPs")])
+    def test_a_model_without_layers(self, bnas: Any, option: str, expected: str) -> None:
+        options = [option] if option == "--csv" else []
+        code, out, _ = bnas("cost", "torch.nn:Identity", "--input", "4", *options)
+        assert code == 0
+        assert expected in out
+        assert "0.00x" not in out
+
     def test_what_is_not_counted_is_said(self, bnas: Any, model_file: Path) -> None:
         code, out, err = bnas("cost", f"{model_file}:rnn", "--input", "7x4", "--json")
         assert code == 0
@@ -148,11 +208,30 @@ class TestBadInput:
             ("lenet5", ["--input", "3x"], "--input: '3x' is not a shape; write channels x height x width"),
             ("lenet5", ["--input", "axb"], "--input: 'axb' is not a shape"),
             ("lenet5", ["--input", "0x8x8"], "--input: '0x8x8' is not a shape"),
+            ("lenet5", ["--input", ""], "--input: '' is not a shape"),
+            ("lenet5", ["--input", "3*8*8"], "--input: '3*8*8' is not a shape"),
+            ("lenet5", ["--input", "٣x8x8"], "--input: '٣x8x8' is not a shape"),
+            ("lenet5", ["--input", "9" * 5000], "--input: '999"),
+            ("lenet5", ["--input", "x" * 5000], "--input: 'xxx"),
+            ("lenet5", ["--input", "1x999999999x999999999"], "trace: no memory for an input of 1x999999999x999999999"),
             ("lenet5", ["--input", "3x28x28"], "trace: the model fails on an input of 3x28x28, in conv1.conv: "),
+            ("lenet5", ["--input", "1x28"], "trace: the model fails on an input of 1x28, in conv1.conv: "),
             ("lenet6", [], "model 'lenet6' is not known; did you mean 'lenet5'?"),
             ("lenet5", ["--precision", "binary"], "lenet5: it has no preset 'binary'; choose from real, weight"),
             ("lenet5", ["--convention", "x"], "convention: 'x' is not known; choose from literature, larq, qonnx"),
+            ("lenet5", ["--divisor", "0"], "divisor: must be at least 1, but got 0"),
+            ("lenet5", ["--divisor", "8", "--convention", "larq"], "divisor: larq divides nothing, but got 8"),
+            ("{mine}", [], "{mine}: say which model in it, as in {mine}:build"),
+            ("{mine}:", [], "model '{mine}:': a reference is pkg.mod:attr or file.py:attr, with both parts"),
             ("{mine}:build", [], "{mine}:build: a model's cost depends on its input; add --input"),
+            ("{mine}:two", ["--input", "3"], "trace: the model fails on an input of 3: "),
+            ("{mine}:lazy", ["--input", "3x8x8"], "trace: the model has lazy layers without a size yet; run it once"),
+            ("{mine}:words", ["--input", "7"], "trace: the model fails on an input of 7: "),
+            ("{mine}:OnAnotherDevice", ["--input", "7"], "trace: the model fails on an input of 7: "),
+            ("{mine}:leaves", ["--input", "3x8x8"], "{mine}:leaves: its code ends Python, with sys.exit(3); take that"),
+            ("{folder}/raises.py:build", ["--input", "3x8x8"], "model: {folder}/raises.py fails to import: RuntimeErr"),
+            ("{folder}/leaves.py:build", ["--input", "3x8x8"], "{folder}/leaves.py:build: its code ends Python, with"),
+            ("{folder}/syntax.py:build", ["--input", "3x8x8"], "model: {folder}/syntax.py fails to import: SyntaxErr"),
             ("{mine}:biuld", ["--input", "3x8x8"], "model '{mine}:biuld': {mine} has no 'biuld'; it has build"),
             ("{mine}:table", ["--input", "3x8x8"], "model '{mine}:table': must be an nn.Module, or make one when"),
             ("{mine}:needs", ["--input", "3x8x8"], "model '{mine}:needs': calling it without arguments fails"),
@@ -163,6 +242,7 @@ class TestBadInput:
                 ["--input", "3x64"],
                 "--input: channels, height and width are needed, as in 3x224x224, but got (3, 64)",
             ),
+            ("{arch}", ["--input", "3x9999999x64"], "--input: input[1]: "),
             ("{arch}", ["--input", "3x6x6", "--input", "3"], "--input: an architecture takes one image, but 2 shapes"),
             ("{space}", [], "{space}: holds a space; give one architecture"),
         ],

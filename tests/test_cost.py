@@ -267,6 +267,19 @@ class TestConventions:
         made = convention(name, divisor=divisor)
         assert (made.name, made.unit, made.figure(self.made)) == (name, unit, figure)
 
+    @pytest.mark.parametrize(
+        ("name", "divisor", "saving"),
+        [
+            ("literature", 64, 6450 / (50 + 6400 / 64)),
+            ("literature", 32, 6450 / (50 + 6400 / 32)),
+            ("larq", 64, 1),
+            ("qonnx", 64, 6450 * 32 * 32 / (6400 + 20 * 32 + 30 * 32 * 32)),
+        ],
+    )
+    def test_the_saving_is_against_real_inputs_and_weights(self, name: str, divisor: int, saving: float) -> None:
+        assert convention(name, divisor=divisor).saving(self.made) == saving
+        assert convention(name, divisor=divisor).saving(Cost(0, 0, 0, 0)) == 1
+
     def test_the_literature_names_its_divisor(self) -> None:
         assert convention("literature", divisor=32).formula == "OPs = FLOPs + BOPs / 32"
 
@@ -275,6 +288,7 @@ class TestConventions:
         [
             ("flops", 64, "convention: 'flops' is not known; choose from literature, larq, qonnx"),
             ("literature", 0, "divisor: must be at least 1, but got 0; the literature's is 64"),
+            ("larq", 32, "divisor: larq divides nothing, but got 32; choose literature, or leave it out"),
         ],
     )
     def test_others_are_refused(self, name: str, divisor: int, expected: str) -> None:
