@@ -1,15 +1,17 @@
 """Errors, costs and a budget -> which layers of a model keep real inputs. Decides, and measures nothing."""
 
 from bnas.selection.decide import decide
-from bnas.selection.decisions import Decision, Decisions
+from bnas.selection.decisions import DEFAULT_BINARIZERS, Decision, Decisions
 from bnas.selection.layer import LayerErrors, LayerFacts
 from bnas.selection.methods import METHODS
 from bnas.selection.metrics import GAMMA, METRICS, Evidence, Score
 from bnas.selection.problem import Choice, Problem, budget_of
-from bnas.selection.rules import Rules
+from bnas.selection.rules import DEFAULT_RULES, Rules
 from bnas.selection.selection import Selection
 
 __all__ = [
+    "DEFAULT_BINARIZERS",
+    "DEFAULT_RULES",
     "GAMMA",
     "METHODS",
     "METRICS",

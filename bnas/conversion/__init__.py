@@ -1,0 +1,7 @@
+"""A model -> its layers, what each would cost in one bit; and the model with the chosen ones replaced."""
+
+from bnas.conversion.observe import at_rest
+from bnas.conversion.replace import convert
+from bnas.conversion.survey import Survey, survey
+
+__all__ = ["Survey", "at_rest", "convert", "survey"]

@@ -1,0 +1,84 @@
+"""A model and an image -> what surrounds each of its layers: how often it runs, and what its input comes from."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from bnas.trace.assemble import NORMS
+
+
+@dataclass
+class Seen:
+    """What surrounds a layer."""
+
+    calls: int = 0
+    normed: bool = True  # its input is what a norm gave, in every call
+    sees_input: bool = False  # its input is the model's own
+    gives_output: bool = False  # its output is the model's own
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[ExitStack]:
+    """Put a model into eval mode without gradients; afterwards its modes are as before, and hooks in the stack gone."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad(), ExitStack() as stack:
+            yield stack
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def observe(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str, nn.Module]) -> dict[str, Seen]:
+    """Return what surrounds some of a model's modules, seen while it runs on the inputs.
+
+    Args:
+        inputs: one tensor [batch, ...] for each argument of the model's forward.
+        layers: the modules, by path.
+    """
+    seen = {path: Seen() for path in layers}
+    given, normed, made = _Values(inputs), _Values(), {path: _Values() for path in layers}
+
+    def starts(path: str, x: Tensor) -> None:
+        seen[path].calls += 1
+        seen[path].normed &= x in normed
+        seen[path].sees_input |= x in given
+
+    with at_rest(model) as stack:
+        for module in model.modules():
+            if isinstance(module, NORMS):
+                hook = module.register_forward_hook(lambda _m, _a, out: normed.add(out))
+                stack.callback(hook.remove)
+        for path, layer in layers.items():
+            before = layer.register_forward_pre_hook(lambda _m, args, path=path: starts(path, args[0]))
+            after = layer.register_forward_hook(lambda _m, _a, out, path=path: made[path].add(out))
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+        results = [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+    for path, values in made.items():
+        seen[path].gives_output = any(result in values for result in results)
+    return seen
+
+
+class _Values:
+    """Tensors that are recognised again, also through a view, unless they were changed meanwhile."""
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        self._known: dict[int, tuple[Tensor, int]] = {}
+        for tensor in tensors:
+            self.add(tensor)
+
+    def add(self, tensor: Any) -> None:
+        if isinstance(tensor, Tensor):
+            # The tensor is kept, so that no other can take its place in memory.
+            self._known[tensor.untyped_storage().data_ptr()] = (tensor, tensor._version)
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        known = self._known.get(tensor.untyped_storage().data_ptr())
+        return known is not None and known[1] == tensor._version

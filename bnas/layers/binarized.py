@@ -1,0 +1,206 @@
+"""A convolution or linear layer of torch, trained perhaps -> the same layer with binary weights, or input and weights.
+
+Whatever the layer has (bias, padding, dilation, hooks, a shared place) stays, and its parameters keep their names, so
+that the state dict of the real layer loads into the binary one.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from bnas.binarize import activation_binarizer, weight_binarizer
+from bnas.errors import SpecError
+from bnas.layers.binary_conv import at_hardness, effective_weight, fresh_alpha, fresh_hardness
+
+BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}  # by the dimensions of an image
+
+
+class Binarized(nn.Module):
+    """What a layer of torch is besides, once `binarize_` has been at it; not made on its own.
+
+    y = layer(sign(norm(x)), alpha * binarize(weight)) + bias for precision `binary`; of x as it is for `weight`.
+
+    Attributes:
+        weight: latent weights, those of the real layer.
+        alpha: output scales [out], in the unit of weight.
+        norm: batch norm before the sign, or None.
+        precision, weights, activations, pad_value, real_weights, real_inputs, hardness: as in `BinaryConv`.
+    """
+
+    weight: Tensor
+    hardness: Tensor | None
+
+    def become(self, *, precision: str, norm: bool, weights: str, activations: str, pad_value: int) -> None:
+        """Take on what a binary layer has and a real one has not."""
+        self.precision, self.weights, self.activations = precision, weights, activations
+        self.pad_value = pad_value if precision == "binary" else 0
+        self.binarize_weight = weight_binarizer(weights)
+        self.binarize_input = activation_binarizer(activations)
+        self.real_weights = self.real_inputs = False
+        self.norm = self.fresh_norm() if norm and precision == "binary" else None
+        self.alpha = nn.Parameter(fresh_alpha(self.to_filters(self.weight), self.binarize_weight))
+        self.register_buffer("hardness", fresh_hardness(self.binarize_weight), persistent=False)
+        self.to(self.weight)
+
+    def fresh_norm(self) -> nn.Module:
+        """Return a batch norm for the layer's input."""
+        raise NotImplementedError
+
+    def to_filters(self, weight: Tensor) -> Tensor:
+        """Return weights as torch has them for this layer as [out, in / groups, height, width]."""
+        return weight.view(*weight.shape[:2], -1, 1)  # how a filter's pixels lie does not matter to a binarizer
+
+    def from_filters(self, filters: Tensor) -> Tensor:
+        """Return [out, in / groups, height, width] as torch has the weights of this layer."""
+        return filters.view_as(self.weight)
+
+    def normed(self, x: Tensor) -> Tensor:
+        """Return the layer's input as it stands before the sign."""
+        return x if self.norm is None else cast(Tensor, self.norm(x))
+
+    def operand(self, x: Tensor) -> Tensor:
+        """Return what the layer multiplies its weights with."""
+        if self.precision != "binary":
+            return x
+        x = self.normed(x)
+        return x if self.real_inputs else self.binarize_input(x)
+
+    def binary_weight(self) -> Tensor:
+        """Return the weights that the layer computes with, alpha included."""
+        binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
+        latent = self.to_filters(self.weight)
+        return self.from_filters(effective_weight(latent, self.alpha, binarize, real_weights=self.real_weights))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, precision={self.precision!r}, weights={self.weights!r}"
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load the state of a binary layer; or of a real one, where alpha and norm become what they are at first."""
+        weight = state_dict.get(f"{prefix}weight")
+        if weight is not None and f"{prefix}alpha" not in state_dict:
+            state_dict[f"{prefix}alpha"] = fresh_alpha(self.to_filters(weight), self.binarize_weight)
+            if self.norm is not None:
+                fresh = self.fresh_norm().state_dict()
+                state_dict.update({f"{prefix}norm.{name}": value for name, value in fresh.items()})
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class BinarizedConv(Binarized, _ConvNd):
+    """[batch, in, ...] -> [batch, out, ...]; the input is padded after its sign."""
+
+    convolve: ClassVar[Callable[..., Tensor]]
+
+    def fresh_norm(self) -> nn.Module:
+        return BATCH_NORMS[len(self.kernel_size)](self.in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight = self.operand(x), self.binary_weight()
+        padding: Any = self.padding
+        if self.padding_mode != "zeros" or self.pad_value:
+            mode, value = (self.padding_mode, None) if self.padding_mode != "zeros" else ("constant", self.pad_value)
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=mode, value=value), 0
+        return self.convolve(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class BinarizedConv1d(BinarizedConv, nn.Conv1d):
+    """[batch, in, width] -> [batch, out, width']."""
+
+    convolve = staticmethod(F.conv1d)
+
+
+class BinarizedConv2d(BinarizedConv, nn.Conv2d):
+    """[batch, in, height, width] -> [batch, out, height', width']."""
+
+    convolve = staticmethod(F.conv2d)
+
+
+class BinarizedTransposed(Binarized, _ConvTransposeNd):
+    """[batch, in, ...] -> [batch, out, ...]; torch has the weights input first, [in, out / groups, ...]."""
+
+    convolve: ClassVar[Callable[..., Tensor]]
+
+    def fresh_norm(self) -> nn.Module:
+        return BATCH_NORMS[len(self.kernel_size)](self.in_channels)
+
+    def to_filters(self, weight: Tensor) -> Tensor:
+        grouped = weight.flatten(2).unflatten(0, (self.groups, -1))  # [groups, in / groups, out / groups, pixels]
+        return grouped.transpose(1, 2).flatten(0, 1).unsqueeze(-1)
+
+    def from_filters(self, filters: Tensor) -> Tensor:
+        return filters.unflatten(0, (self.groups, -1)).transpose(1, 2).reshape(self.weight.shape)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        sizes: Any = (self.stride, self.padding, self.kernel_size, len(self.kernel_size), self.dilation)
+        more = self._output_padding(x, output_size, *sizes)
+        x, weight = self.operand(x), self.binary_weight()
+        return self.convolve(x, weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation)
+
+
+class BinarizedConvTranspose1d(BinarizedTransposed, nn.ConvTranspose1d):
+    """[batch, in, width] -> [batch, out, width']."""
+
+    convolve = staticmethod(F.conv_transpose1d)
+
+
+class BinarizedConvTranspose2d(BinarizedTransposed, nn.ConvTranspose2d):
+    """[batch, in, height, width] -> [batch, out, height', width']."""
+
+    convolve = staticmethod(F.conv_transpose2d)
+
+
+class BinarizedLinear(Binarized, nn.Linear):
+    """[..., in] -> [..., out]."""
+
+    def fresh_norm(self) -> nn.Module:
+        return nn.BatchNorm1d(self.in_features)
+
+    def normed(self, x: Tensor) -> Tensor:
+        return super().normed(x.reshape(-1, self.in_features)).view(x.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.operand(x), self.binary_weight(), self.bias)
+
+
+BINARIZED: dict[type[nn.Module], type[Binarized]] = {
+    nn.Conv1d: BinarizedConv1d,
+    nn.Conv2d: BinarizedConv2d,
+    nn.Linear: BinarizedLinear,
+    nn.ConvTranspose1d: BinarizedConvTranspose1d,
+    nn.ConvTranspose2d: BinarizedConvTranspose2d,
+}
+
+
+def binarize_(
+    layer: nn.Module,
+    *,
+    precision: str,
+    norm: bool = True,
+    weights: str = "xnor",
+    activations: str = "sign",
+    pad_value: int = 0,
+) -> Binarized:
+    """Turn a layer of torch into a binary one, in place, and return it.
+
+    The object stays the same one, as in torch's own parametrizations: whatever refers to it goes on doing so.
+
+    Args:
+        layer: of a kind in `BINARIZED`, and no subclass, which may compute something else.
+        precision: `weight` or `binary`.
+        norm: whether a batch norm stands before the sign of a binary input.
+        weights, activations: names of binarizers, or `pkg.mod:attr`.
+        pad_value: what surrounds a binary input that is padded with zeros: -1, 0 or +1.
+    Raises:
+        SpecError: another kind of layer or precision.
+        LookupFailed: a binarizer has no such name.
+    """
+    if type(layer) not in BINARIZED or precision not in ("weight", "binary"):
+        kinds = ", ".join(kind.__name__ for kind in BINARIZED)
+        raise SpecError(f"binarize: {kinds} can become weight or binary, but not {type(layer).__name__} {precision!r}")
+    weight_binarizer(weights), activation_binarizer(activations)  # an error now leaves the layer as it was
+    layer.__class__ = BINARIZED[type(layer)]
+    binary = cast(Binarized, layer)
+    binary.become(precision=precision, norm=norm, weights=weights, activations=activations, pad_value=pad_value)
+    return binary

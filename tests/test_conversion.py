@@ -1,0 +1,272 @@
+"""Models of every build with their layers in one bit: that they run, learn, cost what was promised, and load."""
+
+import copy
+import inspect
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from spaces import line_of
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from users_models import MODELS, Model
+
+from bnas.arch import PRECISIONS, Binarizers
+from bnas.conversion import Survey, convert, survey
+from bnas.cost import cost
+from bnas.errors import BnasError
+from bnas.layers.binarized import BINARIZED, Binarized
+from bnas.layers.binary_conv import BinaryConv
+from bnas.selection import Decision, Decisions, Rules, Selection, decide
+from bnas.spec import dump
+from bnas.trace import trace
+
+
+FREE = Rules(first="free", last="free", downsample="free")
+
+
+def images(model: Model, *, batch: int = 4) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(batch, *shape, generator=generator) for shape in model.inputs]
+
+
+@cache
+def known(name: str) -> tuple[nn.Module, Survey]:
+    """Return a model and what is known of it; neither is changed by a test."""
+    network = MODELS[name].make()
+    return network, survey(network, images(MODELS[name]))
+
+
+def any_precisions(found: Survey, *, seed: int, binarizers: Binarizers | None = None) -> Selection:
+    """Return a selection of each layer's precision by chance."""
+    random = Random(seed)
+    drawn = decide(found.layers, found.rest, keep=(), rules=FREE, binarizers=binarizers or Binarizers())
+    free = sorted(drawn.free)
+    return drawn.with_precisions({name: random.choice(PRECISIONS) for name in free}, why="drawn")
+
+
+def answer(network: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(network(*inputs)) if isinstance(leaf, Tensor)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+class TestEveryBuild:
+    """What holds for any model."""
+
+    def test_what_can_be_binarized_is_known(self, name: str) -> None:
+        _, found = known(name)
+        assert {layer.name for layer in found.layers if layer.obstacle} == MODELS[name].real
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_the_traced_cost_is_the_promised_one(self, name: str, seed: int) -> None:
+        network, found = known(name)
+        binarizers = Binarizers(weight=("xnor", "sign", "alpha_beta")[seed], pad_value=(0, 1, -1)[seed])
+        if seed:
+            found = survey(network, images(MODELS[name]), binarizers=binarizers)
+        made = any_precisions(found, seed=seed, binarizers=binarizers)
+        assert cost(trace(convert(network, made), MODELS[name].inputs).layers) == made.cost
+
+    def test_the_real_cost_is_that_of_the_model(self, name: str) -> None:
+        network, found = known(name)
+        assert decide(found.layers, found.rest, keep=()).real_cost == cost(trace(network, MODELS[name].inputs).layers)
+
+    def test_one_step_trains_every_parameter(self, name: str) -> None:
+        network, found = known(name)
+        binary = convert(network, decide(found.layers, found.rest, keep=(), rules=FREE)).train()
+        before = {path: parameter.detach().clone() for path, parameter in binary.named_parameters()}
+        sum(result.square().mean() for result in answer(binary, images(MODELS[name], batch=16))).backward()
+        torch.optim.Adam(binary.parameters(), lr=1e-2).step()
+        still = {path for path, parameter in binary.named_parameters() if torch.equal(parameter, before[path])}
+        # A bias that a batch norm takes away again gets no gradient.
+        assert all(path.endswith("bias") for path in still)
+
+    def test_the_state_of_the_original_loads(self, name: str) -> None:
+        network, found = known(name)
+        fresh = convert(network, any_precisions(found, seed=0))
+        binary = copy.deepcopy(fresh)
+        with torch.no_grad():
+            for tensor in (*binary.parameters(), *binary.buffers()):
+                tensor.add_(1)
+        binary.load_state_dict(network.state_dict())
+        for path, tensor in fresh.state_dict().items():
+            torch.testing.assert_close(binary.state_dict()[path], tensor, msg=path)
+
+    def test_its_own_state_loads(self, name: str) -> None:
+        network, found = known(name)
+        made, inputs = any_precisions(found, seed=1), images(MODELS[name])
+        trained, other = convert(network, made), convert(MODELS[name].make(), made)
+        answer(trained.train(), inputs)
+        other.load_state_dict(trained.state_dict())
+        for ours, theirs in zip(answer(trained.eval(), inputs), answer(other.eval(), inputs), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+    def test_the_model_stays_as_it_was(self, name: str) -> None:
+        network = MODELS[name].make().train()
+        next(iter(network.children())).eval()
+        modes = [module.training for module in network.modules()]
+        before = copy.deepcopy(network.state_dict())
+        convert(network, any_precisions(survey(network, images(MODELS[name])), seed=2))
+        assert [module.training for module in network.modules()] == modes
+        assert all(torch.equal(tensor, before[path]) for path, tensor in network.state_dict().items())
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+        assert not any(isinstance(module, Binarized) for module in network.modules())
+
+    def test_the_forward_takes_the_same(self, name: str) -> None:
+        network, found = known(name)
+        binary = convert(network, any_precisions(found, seed=2))
+        assert type(binary) is type(network)
+        assert inspect.signature(binary.forward) == inspect.signature(network.forward)
+
+
+class TestSurvey:
+    """What is seen round a layer."""
+
+    def facts(self, name: str) -> dict[str, Any]:
+        return {layer.name: layer for layer in known(name)[1].layers}
+
+    def test_a_sign_after_a_batch_norm_needs_no_other(self) -> None:
+        layers = self.facts("pre-activation")
+        assert not layers["conv"].needs_norm
+        assert layers["fc"].needs_norm
+
+    @pytest.mark.parametrize(("name", "layer"), [("plain", "2.0"), ("plain", "8"), ("dense", "layers.1.2")])
+    def test_a_sign_after_a_relu_needs_one(self, name: str, layer: str) -> None:
+        assert self.facts(name)[layer].needs_norm
+
+    def test_an_inplace_relu_after_the_norm_is_noticed(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1))
+        assert survey(model, [torch.zeros(1, 3, 4, 4)]).layers[1].needs_norm
+
+    def test_a_layer_norm_is_a_norm(self) -> None:
+        layers = self.facts("transformer")
+        assert not layers["qkv"].needs_norm
+        assert layers["out"].needs_norm
+
+    def test_ends_of_a_model_with_several(self) -> None:
+        layers = self.facts("two inputs")
+        assert [name for name, layer in layers.items() if layer.sees_input] == ["conv.0", "left"]
+        assert [name for name, layer in layers.items() if layer.gives_output] == ["one", "two"]
+
+    @pytest.mark.parametrize(
+        ("model", "layer", "reason"),
+        [
+            ("functional", "", "is computed inside Functional, not by a layer of its own"),
+            ("einsum", "", "is computed inside Einsum, not by a layer of its own"),
+            ("transformer", "block.self_attn.out_proj", "is a NonDynamicallyQuantizableLinear, which may compute"),
+            ("shared", "up", "shares its weight with down"),
+            ("two inputs", "join", "its weight is used outside of its own call"),
+            ("sound", "5", "is a ParametrizedConv1d, which may compute something else than a layer of torch"),
+        ],
+    )
+    def test_reasons_are_given(self, model: str, layer: str, reason: str) -> None:
+        assert self.facts(model)[layer].obstacle.startswith(reason)
+
+    def test_what_is_binary_already_keeps_its_precision(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 1), BinaryConv(4, 4), nn.Conv2d(4, 4, 1))
+        found = survey(model, [torch.zeros(1, 3, 4, 4)])
+        made = decide(found.layers, found.rest, keep=(), rules=FREE)
+        assert made.precision("1") == "binary"
+        assert found.layers[1].obstacle == "is a BinaryConv already"
+        assert cost(trace(convert(model, made), (3, 4, 4)).layers) == made.cost
+
+    def test_a_shared_module_is_one_layer(self) -> None:
+        layers = self.facts("shared")
+        assert "again" not in layers
+        assert layers["conv"].macs == 2 * 8 * 8 * 9 * 12 * 12
+
+    def test_a_model_that_is_one_layer(self) -> None:
+        found = survey(nn.Linear(6, 4), [torch.zeros(2, 6)])
+        made = decide(found.layers, found.rest, keep=(), rules=FREE)
+        binary = convert(nn.Linear(6, 4), made)
+        assert isinstance(binary, Binarized)
+        assert cost(trace(binary, (6,)).layers) == made.cost
+
+    @pytest.mark.parametrize(
+        ("model", "shape", "expected"),
+        [
+            (
+                nn.Sequential(nn.BatchNorm2d(3), nn.Flatten()),
+                (3, 4, 4),
+                "model Sequential: has no convolution or linear",
+            ),
+            (nn.Conv2d(3, 4, 3), (4, 8, 8), "trace: the model fails on an input of 4x8x8: "),
+        ],
+    )
+    def test_bad_models_are_one_line(self, model: nn.Module, shape: tuple[int, ...], expected: str) -> None:
+        with pytest.raises(BnasError) as caught:
+            survey(model, [torch.zeros(1, *shape)])
+        assert line_of(caught).startswith(expected)
+
+
+class TestConvert:
+    """The conversion itself."""
+
+    def decisions(self, **layers: str) -> Decisions:
+        return Decisions(layers={name.replace("_", "."): Decision(precision=p) for name, p in layers.items()})  # type: ignore[arg-type]
+
+    def test_every_way_of_giving_a_selection(self, tmp_path: Path) -> None:
+        network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+        found = survey(network, [torch.zeros(1, 3, 4, 4)])
+        made = decide(found.layers, found.rest, keep=(), rules=FREE)
+        path = tmp_path / "selection.yaml"
+        path.write_text(dump(made.decisions))
+        texts = {repr(convert(network, way)) for way in (made, made.decisions, path, str(path))}
+        assert len(texts) == 1
+
+    def test_references_from_outside_of_the_tree_see_the_binary_layer(self) -> None:
+        class Listed(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+                self.order = [self.two, self.one]  # no ModuleList
+
+            def forward(self, x: Tensor) -> Tensor:
+                for layer in self.order:
+                    x = layer(x)
+                return x
+
+        binary = convert(Listed(), self.decisions(one="binary"))
+        assert binary.order[1] is binary.one  # type: ignore[index]
+        assert isinstance(binary.one, Binarized)
+
+    def test_hooks_stay(self) -> None:
+        network = nn.Sequential(nn.Linear(4, 4))
+        calls: list[str] = []
+        network[0].register_forward_hook(lambda *_: calls.append("called"))
+        convert(network, self.decisions(**{"0": "binary"}))(torch.zeros(2, 4))
+        assert calls == ["called"]
+
+    def test_dtype_and_mode_follow_the_layer(self) -> None:
+        network = nn.Sequential(nn.Linear(4, 4)).to(torch.float64).eval()
+        binary = convert(network, self.decisions(**{"0": "binary"}))
+        assert {p.dtype for p in binary.parameters()} == {torch.float64}
+        assert binary(torch.zeros(2, 4, dtype=torch.float64)).dtype == torch.float64
+
+    @pytest.mark.parametrize(
+        ("layers", "expected"),
+        [
+            ({"stem_1": "binary"}, "layer 'stem.1': cannot be made binary: is computed inside BatchNorm2d"),
+            (
+                {"stem_9": "binary"},
+                "layer 'stem.9' is not known; did you mean 'stem.0'? choose from conv.0, fc, stem.0",
+            ),
+        ],
+    )
+    def test_bad_layers_are_one_line(self, layers: dict[str, str], expected: str) -> None:
+        with pytest.raises(BnasError) as caught:
+            convert(MODELS["functional"].make(), self.decisions(**layers))
+        assert line_of(caught).startswith(expected)
+
+    def test_a_model_that_cannot_be_copied_is_one_line(self) -> None:
+        network = nn.Sequential(nn.Linear(4, 4))
+        network.lock = (i for i in ())  # type: ignore[assignment]
+        with pytest.raises(BnasError, match=r"^convert: the model cannot be copied \(cannot pickle"):
+            convert(network, self.decisions(**{"0": "binary"}))
+
+
+def test_every_kind_of_layer_is_covered() -> None:
+    made = {type(module) for model in MODELS.values() for module in model.make().modules()}
+    assert set(BINARIZED) <= made
