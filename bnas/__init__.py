@@ -3,12 +3,19 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnas.api import SearchResult, search
+    from bnas.api import SearchResult, TrainResult, search, train_model
     from bnas.exporters import export, load
 
-__all__ = ["SearchResult", "export", "load", "search"]
+_HOMES = {
+    "SearchResult": "bnas.api",
+    "TrainResult": "bnas.api",
+    "export": "bnas.exporters",
+    "load": "bnas.exporters",
+    "search": "bnas.api",
+    "train_model": "bnas.api",
+}
 
-_HOMES = {"search": "bnas.api", "SearchResult": "bnas.api", "export": "bnas.exporters", "load": "bnas.exporters"}
+__all__ = ["SearchResult", "TrainResult", "export", "load", "search", "train_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,14 @@
 """How to train: stages, rates, distillation, and the settings of a whole search. Frozen, torch-free."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from bnas.spec import Flag, Spec
+from bnas.errors import LookupFailed
+from bnas.spec import Flag, Spec, read
+
+RECIPES = {file.stem: file for file in sorted(Path(__file__).parent.glob("recipes/*.yaml"))}
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -88,6 +92,20 @@ class Recipe(Spec):
     def epochs(self) -> int:
         """Epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """Return one of our recipes by name, or the one that a YAML file holds.
+
+    Raises:
+        LookupFailed: it is neither.
+        SpecError: the file is not well formed.
+    """
+    if str(name) in RECIPES:
+        return read(Recipe, RECIPES[str(name)])
+    if not Path(name).exists():
+        raise LookupFailed(f"recipe {str(name)!r}: give {', '.join(RECIPES)}, or the path of a YAML file")
+    return read(Recipe, name)
 
 
 class SupernetRecipe(Spec):

@@ -22,12 +22,14 @@ from bnas.cost import cost
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.exporters import EXPORTERS, Best, count_again, export, load, prove_reload
 from bnas.exporters.model_file import model_file
+from bnas.exporters.train_file import Preparation, train_file
 from bnas.layers.blocks import Network
 from bnas.network import build
 from bnas.plan import plan
 from bnas.recipe import Distillation, Recipe, Stage
 from bnas.runs import Run
 from bnas.spec import dump
+from bnas.train.loop import HARD_FROM
 
 FILES = {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"}
 ARCH = make_arch(
@@ -368,13 +370,38 @@ def test_finetuning_goes_on_from_the_weights_with_the_last_stage(
 
 def test_train_script_has_the_recipe(script: types.ModuleType) -> None:
     for written, stage in zip(script.STAGES, RECIPE.stages, strict=True):
-        assert {**vars(written), "distill": None} == {**stage.model_dump(), "distill": None}
+        asked = stage.model_dump(exclude={"bop"})  # an optimizer that the script does not have
+        assert {**vars(written), "distill": None} == {**asked, "distill": None}
         assert (written.distill and vars(written.distill)) == (stage.distill and stage.distill.model_dump())
     text = (script.HERE / "train.py").read_text()
     assert "type: ignore" not in text
     assert max(map(len, text.splitlines())) <= 120
     assert (script.BATCH, script.INPUT, script.CLASSES) == (32, (1, 8, 8), 10)
     assert (script.MEAN, script.STD, script.AUGMENTATION) == ((0.3,), (0.37,), ("flip", "shift"))
+
+
+def test_train_script_has_every_setting_of_a_stage(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unusual = Stage(
+        epochs=1, inputs="real", weights="real", optimizer="sgd", momentum=0.5, warmup=0.5, weight_decay=1e-3,
+        clip_latent=True, label_smoothing=0.1, mixup=0.4, dtype="bfloat16",
+    )  # fmt: skip
+    recipe = Recipe(stages=(unusual, unusual.model_copy(update={"inputs": "binary", "weights": "binary"})))
+    (copied / "train.py").write_text(train_file(ARCH, recipe, Preparation((0.3,), (0.37,), ())))
+    script = imported(copied / "train.py", monkeypatch)
+    assert [vars(stage) for stage in script.STAGES] == [stage.model_dump(exclude={"bop"}) for stage in recipe.stages]
+    model, data = script.build(), (torch.rand(32, 1, 8, 8), torch.arange(32) % 10)
+    script.train(model, script.STAGES, data, batch=16, device=torch.device("cpu"))
+    assert all(bool((conv.weight.abs() <= 1).all()) for conv in script.binary_convs(model))
+
+
+def test_an_optimizer_that_the_script_does_not_have_is_refused() -> None:
+    recipe = Recipe(stages=(Stage(epochs=1, optimizer="bop"),))
+    with pytest.raises(ExportError, match="has no optimizer bop"):
+        train_file(ARCH, recipe, Preparation((0.3,), (0.37,), ()))
+
+
+def test_train_script_hardens_as_our_own_loop_does(script: types.ModuleType) -> None:
+    assert script.HARD_AT == HARD_FROM
 
 
 def test_first_stage_trains_a_network_of_one_expert(script: types.ModuleType, network: Network) -> None:

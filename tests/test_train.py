@@ -4,22 +4,33 @@ import itertools
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bnas.arch import Binarizers
 from bnas.data import load_data
 from bnas.errors import SpecError, TrainingError
-from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_conv import BinaryConv, set_hardness
 from bnas.layers.expert_conv import ExpertConv
 from bnas.network import build
 from bnas.recipe import Distillation, Recipe, Stage, SupernetRecipe
 from bnas.spec import parse
 from bnas.supernet import Supernet
-from bnas.train import build_for, evaluate, fit, recalibrate, train_staged, train_supernet
+from bnas.train import (
+    BinaryWatch,
+    build_for,
+    evaluate,
+    evaluate_soft,
+    fit,
+    recalibrate,
+    train_staged,
+    train_supernet,
+)
 from bnas.train import loop as training
-from bnas.train.objective import attention, distance
+from bnas.train.objective import answering, attention, distance, stage_loss
 from bnas.train.optimizers import latent_weights, make_optimizers, schedule
 from bnas.train.staged import start_stage
 from tests.tiny import MemoryStore, tiny_space
@@ -43,7 +54,7 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(weights_of(one), weights_of(other), strict=True))
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "bop"])
 def test_training_resumed_after_every_epoch_ends_in_the_same_bits(digits, optimizer, monkeypatch) -> None:
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     stage = Stage(epochs=3, optimizer=optimizer, rate=1e-3, weight_decay=1e-2)
@@ -212,3 +223,116 @@ def test_evaluate_counts_right_answers() -> None:
 
     logits = torch.eye(4)
     assert evaluate(Echo(), [(logits, torch.tensor([0, 1, 2, 0]))])[0] == 3 / 4
+
+
+def fitted(stage: Stage, data, *, network: nn.Module | None = None, objective=None) -> tuple[nn.Module, MemoryStore]:
+    """Train a small network for a stage; return it and what its store holds."""
+    torch.manual_seed(0)
+    network, store = network or build(EXPERTS), MemoryStore()
+    fit(
+        network, objective or (lambda x, y, _: F.cross_entropy(network(x), y)), data.train, stage=stage, batch=256,
+        name="t", seed=0, store=store, device=CPU, measure=BinaryWatch(network),
+    )  # fmt: skip
+    return network, store
+
+
+def test_latent_weights_are_clipped_where_the_stage_says_so(digits) -> None:
+    def largest(clip: bool) -> float:
+        network, _ = fitted(Stage(epochs=2, rate=0.5, clip_latent=clip), digits)
+        return max(float(weight.detach().abs().max()) for weight in latent_weights(network))
+
+    assert largest(False) > 1
+    assert largest(True) <= 1
+
+
+def test_bop_moves_signs_only_and_the_rest_by_adamw(digits) -> None:
+    torch.manual_seed(0)
+    before = [weight.detach().clone() for weight in latent_weights(build(EXPERTS))]
+    stage = Stage(epochs=2, rate=1e-2, optimizer="bop", bop={"adaptivity": 0.1, "threshold": 1e-8})
+    network, store = fitted(stage, digits)
+    after = latent_weights(network)
+    assert all(torch.equal(old.abs(), new.abs()) for old, new in zip(before, after, strict=True))
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert store.events[0]["flips"] > 0
+
+
+def test_bfloat16_trains_in_the_stage_that_asks_for_it(digits) -> None:
+    seen = []
+    network = build(EXPERTS.with_one_expert())
+
+    def objective(images, labels, step):
+        logits = network(images)
+        seen.append(logits.dtype)
+        return F.cross_entropy(logits.float(), labels)
+
+    fitted(Stage(epochs=1, dtype="bfloat16"), digits, network=network, objective=objective)
+    assert set(seen) == {torch.bfloat16}
+    assert all(weight.dtype == torch.float32 for weight in network.parameters())
+
+
+def test_mixup_is_the_loss_of_mixed_images_for_both_labels() -> None:
+    images, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    mix = torch.nn.Linear(4, 3)
+    stage = Stage(epochs=1, mixup=0.4)
+    loss = stage_loss(answering(mix), None, stage, 7, images, labels, 3)
+    share = float(np.random.default_rng((7, 3)).beta(0.4, 0.4))
+    logits = mix(share * images + (1 - share) * images.flip(0))
+    expected = share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, labels.flip(0))
+    assert torch.equal(loss, expected)
+    assert torch.equal(loss, stage_loss(answering(mix), None, stage, 7, images, labels, 3))  # a step mixes alike again
+
+
+def test_attention_needs_maps_on_both_sides() -> None:
+    linear = torch.nn.Linear(4, 3)
+    stage = Stage(epochs=1, distill=Distillation(attention=1.0))
+    with pytest.raises(TrainingError, match=r"gives 0 maps .* set attention: 0"):
+        stage_loss(answering(linear), answering(linear), stage, 0, torch.randn(2, 4), torch.tensor([0, 1]), 0)
+
+
+def test_weights_with_exact_gradients_decay_and_others_behind_binary_ones_do_not() -> None:
+    exact = EXPERTS.model_copy(update={"binarizers": Binarizers(weight="group")})
+    for arch, decays in ((EXPERTS, 0.0), (exact, 0.1)):
+        network = build(arch)
+        (optimizer,) = make_optimizers(network, Stage(epochs=1, weight_decay=0.1))
+        found = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+        assert {found[id(weight)] for weight in latent_weights(network)} == {decays}
+
+
+def test_flips_count_the_signs_that_changed_since_the_last_look() -> None:
+    conv = BinaryConv(4, 8, weights="sign")
+    watch = BinaryWatch(nn.Sequential(conv))
+    assert watch()["flips"] == 0
+    with torch.no_grad():
+        conv.weight[0].neg_()
+    assert watch()["flips"] == 1 / 8
+    assert watch()["flips"] == 0
+
+
+def test_the_values_of_a_filter_are_those_of_its_binary_weights() -> None:
+    conv = BinaryConv(4, 8, weights="alpha_beta")
+    larger, smaller = BinaryWatch(nn.Sequential(conv))()["filters"]["0"]
+    weights = conv.binarize_weight(conv.weight).dense()[0]
+    assert (float(weights.max()), float(weights.min())) == (pytest.approx(larger, 1e-4), pytest.approx(smaller, 1e-4))
+
+
+def test_a_collapsed_gate_is_warned_about_once(caplog) -> None:
+    conv = ExpertConv(4, 8, experts=4)
+    conv.usage.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    watch = BinaryWatch(nn.Sequential(conv))
+    assert watch()["usage"] == watch()["usage"] == {"0": 0.0}
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["0"]
+    assert "collapsed" in caplog.text
+
+
+def test_real_layers_have_nothing_to_watch() -> None:
+    assert BinaryWatch(nn.Sequential(BinaryConv(4, 8, precision="real"), nn.Linear(8, 2)))() == {}
+
+
+def test_soft_weights_are_scored_as_training_left_them() -> None:
+    conv = BinaryConv(1, 2, kernel=1, weights="group", precision="weight")
+    network = nn.Sequential(conv, nn.Flatten())
+    set_hardness(network, 0.0)
+    batch = [(torch.randn(64, 1, 1, 1), torch.zeros(64, dtype=torch.int64))]
+    soft, hard = evaluate_soft(network, batch), evaluate(network, batch)
+    assert soft[1] != hard[1]
+    assert not any(module.training for module in network.modules())

@@ -1,5 +1,6 @@
 """The jobs, as one Python call each."""
 
 from bnas.api.drive import SearchResult, search
+from bnas.api.training import TrainResult, train_model
 
-__all__ = ["SearchResult", "search"]
+__all__ = ["SearchResult", "TrainResult", "search", "train_model"]

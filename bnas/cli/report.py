@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 
-def report_command(run: Annotated[Path, typer.Argument(help="Run folder of a search, finished or not.")]) -> None:
-    """Write a run's figures and its one-page report anew.
+def report_command(run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")]) -> None:
+    """Write the figures and the one-page report of a search or a training anew.
 
     Example: bnas report runs/digits
     """
-    from bnas.report import write_report
+    from bnas.report import write_report, write_training_report
     from bnas.runs import Run
 
-    print(write_report(Run.read(run)))
+    found = Run.read(run)
+    print(write_training_report(found) if found.is_training else write_report(found))

@@ -1,7 +1,19 @@
 """The best network of a run -> a folder that others can use, proved to give the same network."""
 
+from bnas.exporters.description import Description, parse_description, rebuild
 from bnas.exporters.folder import EXPORTERS, Exporter, export, load
 from bnas.exporters.proof import count_again, prove_reload
 from bnas.exporters.training import Best
 
-__all__ = ["EXPORTERS", "Best", "Exporter", "count_again", "export", "load", "prove_reload"]
+__all__ = [
+    "EXPORTERS",
+    "Best",
+    "Description",
+    "Exporter",
+    "count_again",
+    "export",
+    "load",
+    "parse_description",
+    "prove_reload",
+    "rebuild",
+]

@@ -12,12 +12,14 @@ from torch import nn
 
 from bnas.arch import Architecture
 from bnas.errors import ExportError
+from bnas.exporters.description import parse_description
 from bnas.exporters.proof import reload
 from bnas.exporters.training import ARCHITECTURE, MANIFEST, WEIGHTS, Best, export_training, sha256
 from bnas.lookup import find
+from bnas.models.spec import ModelSpec
 from bnas.runs import Run, environment
 from bnas.runs.files import replacing_folder
-from bnas.spec import parse, parse_yaml, read
+from bnas.spec import parse_yaml, read_yaml
 
 Exporter = Callable[[Best, Path], dict[str, Any]]  # writes into an empty folder, returns entries for the manifest
 
@@ -68,13 +70,19 @@ def load(folder: str | Path) -> nn.Module:
         tensors = load_tensors(content)
     except (OSError, SafetensorError) as problem:
         raise ExportError(f"{weights}: cannot be read: {problem}; export the run again") from problem
-    return reload(read(Architecture, folder / ARCHITECTURE), tensors, source=str(weights))
+    description = folder / ARCHITECTURE
+    return reload(parse_description(read_yaml(description), source=str(description)), tensors, source=str(weights))
 
 
 def _best(run: Path) -> Best:
     text, tensors, manifest = Run.read(run).read_best()
     source = str(run / "best" / ARCHITECTURE)
-    arch = parse(Architecture, parse_yaml(text, source=source), source=source)
+    arch = parse_description(parse_yaml(text, source=source), source=source)
+    if isinstance(arch, ModelSpec):
+        raise ExportError(
+            f"{source}: is the model {arch.model!r}, and model.py is written for searched architectures only; "
+            f"bnas.load({str(run / 'best')!r}) gives the trained network"
+        )
     if manifest.get("architecture_id") != arch.id:
         raise ExportError(
             f"{source}: is architecture {arch.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "

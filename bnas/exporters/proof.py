@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from bnas.arch import Architecture
 from bnas.cost import Cost, cost
 from bnas.errors import ExportError
-from bnas.layers.blocks import Network
-from bnas.network import build
+from bnas.exporters.description import Description, rebuild
 from bnas.plan import plan
 from bnas.trace import trace
 
@@ -41,7 +40,7 @@ with torch.no_grad():
 """
 
 
-def reload(arch: Architecture, tensors: Mapping[str, Tensor], *, source: str) -> Network:
+def reload(described: Description, tensors: Mapping[str, Tensor], *, source: str) -> nn.Module:
     """Return a newly built network with these weights, ready to evaluate.
 
     Args:
@@ -49,33 +48,33 @@ def reload(arch: Architecture, tensors: Mapping[str, Tensor], *, source: str) ->
     Raises:
         ExportError: names or shapes differ from those of the network.
     """
-    network = build(arch)
+    network = rebuild(described)
     try:
         network.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as problem:
         reason = str(problem).splitlines()[1].strip()[:200]
-        raise ExportError(f"{source}: the weights are not those of architecture {arch.id}: {reason}") from problem
+        raise ExportError(f"{source}: the weights are not those of {_named(described)}: {reason}") from problem
     return network.eval()
 
 
-def prove_reload(arch: Architecture, tensors: Mapping[str, Tensor], *, network: nn.Module) -> dict[str, Any]:
+def prove_reload(described: Description, tensors: Mapping[str, Tensor], *, network: nn.Module) -> dict[str, Any]:
     """Return how a newly built network with these weights agrees with the one they were taken from.
 
     Args:
-        arch: what `network` was built from.
+        described: what `network` was built from.
         tensors: its parameters and buffers by name.
         network: the network itself, on any device; it is left as it is.
     Raises:
         ExportError: the logits differ, or a batch norm has statistics that cannot be right.
     """
-    where = f"architecture {arch.id}"
-    rebuilt = reload(arch, {name: tensor.cpu() for name, tensor in tensors.items()}, source=where)
-    images = seeded_images(arch)
+    where = _named(described)
+    rebuilt = reload(described, {name: tensor.cpu() for name, tensor in tensors.items()}, source=where)
+    images = seeded_images(described)
     found, expected = _logits(rebuilt, images), _logits(copy.deepcopy(network).cpu(), images)
     return _agreement(found, expected, where=where) | {"batch_norm": check_norms(rebuilt)}
 
 
-def prove_model_file(folder: Path, network: Network, arch: Architecture, *, weights: str) -> dict[str, Any]:
+def prove_model_file(folder: Path, network: nn.Module, arch: Architecture, *, weights: str) -> dict[str, Any]:
     """Return how model.py with the weights beside it agrees with `network`; it runs in a process that has no bnas.
 
     Args:
@@ -103,18 +102,19 @@ def prove_model_file(folder: Path, network: Network, arch: Architecture, *, weig
     return agreement | {"without_bnas": True, "batch_norm": check_norms(network)}
 
 
-def count_again(network: nn.Module, arch: Architecture) -> Cost:
+def count_again(network: nn.Module, described: Description) -> Cost:
     """Return what the built module costs, counted while it runs.
 
     Raises:
-        ExportError: it is not what was planned.
+        ExportError: it is an architecture, and the costs are not what was planned.
     """
-    planned, counted = cost(plan(arch)), cost(trace(network, arch.input).layers)
+    counted = cost(trace(network, described.input).layers)
+    planned = cost(plan(described)) if isinstance(described, Architecture) else counted
     if counted != planned:
         pairs = zip(planned._fields, planned, counted, strict=True)
         apart = ", ".join(f"{name} {now} instead of {before}" for name, before, now in pairs if before != now)
         raise ExportError(
-            f"architecture {arch.id}: the built network costs {apart}; please report this with its architecture.yaml"
+            f"{_named(described)}: the built network costs {apart}; please report this with its architecture.yaml"
         )
     return counted
 
@@ -125,7 +125,9 @@ def check_norms(network: nn.Module) -> dict[str, Any]:
     Raises:
         ExportError: one has statistics that are not finite, a negative variance, or has never seen a batch.
     """
-    norms = {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    norms = {
+        name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+    }
     for name, norm in norms.items():
         mean, variance, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
         if mean is None or variance is None or batches is None or int(batches) == 0:
@@ -134,12 +136,16 @@ def check_norms(network: nn.Module) -> dict[str, Any]:
             raise ExportError(f"{name}: the statistics of this batch norm are not finite; train with a lower rate")
     seen = [int(norm.num_batches_tracked or 0) for norm in norms.values()]
     variances = [float(norm.running_var.min()) for norm in norms.values() if norm.running_var is not None]
-    return {"layers": len(norms), "fewest_batches": min(seen), "smallest_variance": min(variances)}
+    return {
+        "layers": len(norms),
+        "fewest_batches": min(seen, default=0),
+        "smallest_variance": min(variances, default=0.0),
+    }
 
 
-def seeded_images(arch: Architecture) -> Tensor:
-    """Return the images that networks of an architecture are compared on."""
-    return torch.randn(IMAGES, *arch.input, generator=torch.Generator().manual_seed(SEED))
+def seeded_images(described: Description) -> Tensor:
+    """Return the images that networks of a description are compared on."""
+    return torch.randn(IMAGES, *described.input, generator=torch.Generator().manual_seed(SEED))
 
 
 @torch.no_grad()
@@ -156,3 +162,7 @@ def _agreement(found: Tensor, expected: Tensor, *, where: str) -> dict[str, Any]
             f"where at most {TOLERANCE:g} of it is allowed; please report this with its architecture.yaml"
         )
     return {"images": IMAGES, "seed": SEED, "identical": torch.equal(found, expected), "max_difference": difference}
+
+
+def _named(described: Description) -> str:
+    return f"architecture {described.id}" if isinstance(described, Architecture) else f"model {described.model}"

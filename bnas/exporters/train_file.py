@@ -2,15 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bnas.arch import Architecture
+from bnas.errors import ExportError
 from bnas.exporters.model_file import literal
 from bnas.recipe import Recipe, Stage
 
 _TEMPLATE = Path(__file__).parent / "template" / "train.py"
 _START, _END = "# SETTINGS\n", "# END OF SETTINGS\n"
 _ONLY_FOR_TYPES = "  # type: ignore[import-not-found]"  # model.py is not beside the template
+
+
+# What the script's `Stage` takes where nothing is said.
+_DEFAULTS: dict[str, Any] = {
+    "inputs": "binary", "momentum": 0.9, "warmup": 0.0, "weight_decay": 0.0, "clip_latent": False,
+    "label_smoothing": 0.0, "mixup": 0.0, "dtype": "float32",
+}  # fmt: skip
 
 
 class Preparation(NamedTuple):
@@ -22,7 +30,13 @@ class Preparation(NamedTuple):
 
 
 def train_file(arch: Architecture, recipe: Recipe, preparation: Preparation) -> str:
-    """Return the source of train.py."""
+    """Return the source of train.py.
+
+    Raises:
+        ExportError: a stage asks for an optimizer that the script does not have.
+    """
+    if any(stage.optimizer == "bop" for stage in recipe.stages):
+        raise ExportError("train.py: has no optimizer bop; train by a recipe with adamw or sgd to hand it over")
     before, _, rest = _TEMPLATE.read_text(encoding="utf-8").replace(_ONLY_FOR_TYPES, "").partition(_START)
     _, _, after = rest.partition(_END)
     stages = "".join(map(_stage_lines, recipe.stages))
@@ -47,9 +61,11 @@ def _texts(names: Sequence[str]) -> str:
 def _stage_lines(stage: Stage) -> str:
     """Return a stage as the script's `Stage` takes it; what is off is left out."""
     always = ("epochs", "weights", "experts", "optimizer", "rate")
-    values = {name: getattr(stage, name) for name in (*always, "warmup", "weight_decay", "label_smoothing")}
-    arguments = [f"{name}={literal(value)}" for name, value in values.items() if name in always or value]
-    if not stage.distill:
-        return f"    Stage({', '.join(arguments)}),\n"
-    weights = ", ".join(f"{name}={value!r}" for name, value in stage.distill.model_dump().items())
-    return f"    Stage(\n        {', '.join(arguments)},\n        distill=Distill({weights}),\n    ),\n"
+    values = {name: getattr(stage, name) for name in (*always, *_DEFAULTS)}
+    arguments = [
+        f"{name}={literal(value)}" for name, value in values.items() if name in always or value != _DEFAULTS[name]
+    ]
+    if stage.distill:
+        weights = ", ".join(f"{name}={value!r}" for name, value in stage.distill.model_dump().items())
+        arguments.append(f"distill=Distill({weights})")
+    return "    Stage(\n" + "".join(f"        {argument},\n" for argument in arguments) + "    ),\n"

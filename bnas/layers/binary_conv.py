@@ -22,7 +22,7 @@ class BinaryConv(nn.Module):
     """y = alpha * conv(binarize(x), binarize(weight)), with a learned alpha for each output channel.
 
     Precision `real` is a plain convolution without alpha, `weight` binarizes the weights only,
-    `binary` the weights and the input. The input is padded by kernel // 2 after it is binarized.
+    `binary` the weights and the input. The input is padded after it is binarized.
 
     Attributes:
         weight: latent weights [out, in / groups, kernel, kernel].
@@ -38,6 +38,7 @@ class BinaryConv(nn.Module):
         precision: `real`, `weight` or `binary`.
         weights: name of a weight binarizer, or `pkg.mod:attr`.
         activations: name of an activation binarizer, or `pkg.mod:attr`.
+        padding: pixels on each side; None for kernel // 2.
         pad_value: what surrounds a binary input: -1, 0 or +1; other precisions pad with 0.
     Raises:
         SpecError: the kernel is even, groups do not divide the channels, or a pad_value or precision is not allowed.
@@ -53,6 +54,7 @@ class BinaryConv(nn.Module):
         *,
         kernel: int = 3,
         stride: int = 1,
+        padding: int | None = None,
         groups: int = 1,
         precision: str = "binary",
         weights: str = "xnor",
@@ -61,6 +63,7 @@ class BinaryConv(nn.Module):
     ) -> None:
         super().__init__()
         check_conv(in_channels, out_channels, kernel, stride, groups, precision, pad_value)
+        self.padding = kernel // 2 if padding is None else padding
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel, self.stride, self.groups = kernel, stride, groups
         self.precision, self.weights, self.activations = precision, weights, activations
@@ -73,13 +76,15 @@ class BinaryConv(nn.Module):
         self.register_buffer("hardness", fresh_hardness(self.binarize_weight), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, in, height, width] -> [batch, out, ceil(height / stride), ceil(width / stride)]."""
+        """[batch, in, height, width] -> [batch, out, (height + 2 padding - kernel) // stride + 1, width likewise]."""
         if self.precision == "binary" and not self.real_inputs:
             x = self.binarize_input(x)
         # alpha on the weights, not on the output: the same product, on far fewer numbers.
         binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
         weight = effective_weight(self.weight, self.alpha, binarize, real_weights=self.real_weights)
-        return padded_conv(x, weight, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
+        return padded_conv(
+            x, weight, stride=self.stride, padding=self.padding, groups=self.groups, pad_value=self.pad_value
+        )
 
     def extra_repr(self) -> str:
         return describe_conv(self)
@@ -170,12 +175,14 @@ def effective_weight(latent: Tensor, alpha: Tensor | None, binarize: WeightBinar
     return binary._replace(scale=binary.scale * alpha, offset=binary.offset * alpha).dense()
 
 
-def padded_conv(x: Tensor, weight: Tensor, *, stride: int, groups: int, pad_value: int) -> Tensor:
-    """Convolve after surrounding the images with half a kernel of pad_value."""
-    half = weight.shape[-1] // 2
-    if pad_value and half:
-        x, half = F.pad(x, (half,) * 4, value=float(pad_value)), 0
-    return F.conv2d(x, weight, stride=stride, padding=half, groups=groups)
+def padded_conv(
+    x: Tensor, weight: Tensor, *, stride: int, groups: int, pad_value: int, padding: int | None = None
+) -> Tensor:
+    """Convolve after surrounding the images with pad_value; half a kernel of it unless told otherwise."""
+    width = weight.shape[-1] // 2 if padding is None else padding
+    if pad_value and width:
+        x, width = F.pad(x, (width,) * 4, value=float(pad_value)), 0
+    return F.conv2d(x, weight, stride=stride, padding=width, groups=groups)
 
 
 def describe_conv(conv: nn.Module) -> str:

@@ -60,6 +60,7 @@ def build_model(
     name: str,
     *,
     precision: str = "real",
+    first: str = "real",
     last: str = "real",
     weights: str = "xnor",
     classes: int | None = None,
@@ -70,6 +71,7 @@ def build_model(
         name: an entry of `MODELS`.
         precision: `real`; `weight` (binary weights in all but the first and last layer); `binary` (inputs too); where
             a paper has it `hybrid` (inputs too, but for a few late layers) and `hybrid-last` (but for the very last).
+        first: precision of the first layer, `real` or `weight`: an image is no binary input.
         last: precision of the classifier. The papers' op counts take it as binary even where it is not.
         weights: name of a weight binarizer, or `pkg.mod:attr`.
         classes: outputs; as many as in the paper unless given.
@@ -83,7 +85,9 @@ def build_model(
         raise LookupFailed(f"{name}: it has no preset {precision!r}; choose from {', '.join(reference.presets)}")
     if last not in PRECISIONS:
         raise LookupFailed(f"{name}: last: {last!r} is no precision; choose from {', '.join(PRECISIONS)}")
-    preset = Preset(precision, last, weights, reference.presets[precision])
+    if first not in ("real", "weight"):
+        raise LookupFailed(f"{name}: first: {first!r} is no precision of a first layer; choose from real, weight")
+    preset = Preset(precision, last, weights, reference.presets[precision], "weight" if first == "weight" else "real")
     return reference.build(preset, classes or reference.classes)
 
 

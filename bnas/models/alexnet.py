@@ -14,7 +14,7 @@ class AlexNet(nn.Module):
 
     def __init__(self, preset: Preset, classes: int) -> None:
         super().__init__()
-        self.conv1 = conv(3, 96, 11, stride=4, padding=2)
+        self.conv1 = conv(3, 96, 11, stride=4, padding=2, precision=preset.first, weights=preset.weights)
         self.conv2 = conv(96, 256, 5, precision=preset.precision("conv2"), weights=preset.weights)
         self.conv3 = conv(256, 384, 3, precision=preset.precision("conv3"), weights=preset.weights)
         self.conv4 = conv(384, 384, 3, precision=preset.precision("conv4"), weights=preset.weights)

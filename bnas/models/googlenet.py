@@ -47,7 +47,7 @@ class GoogLeNet(nn.Module):
 
     def __init__(self, preset: Preset, classes: int) -> None:
         super().__init__()
-        self.conv1 = conv(3, 64, 7, stride=2)
+        self.conv1 = conv(3, 64, 7, stride=2, precision=preset.first, weights=preset.weights)
         self.conv2_reduce = conv(64, 64, 1, precision=preset.precision("conv2_reduce"), weights=preset.weights)
         self.conv2 = conv(64, 192, 3, precision=preset.precision("conv2"), weights=preset.weights)
         width = 192

@@ -13,7 +13,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, preset: Preset, classes: int) -> None:
         super().__init__()
-        self.conv1 = conv(1, 32, 5, padding=0)
+        self.conv1 = conv(1, 32, 5, padding=0, precision=preset.first, weights=preset.weights)
         self.conv2 = conv(32, 64, 5, padding=0, precision=preset.precision("conv2"), weights=preset.weights)
         self.fc3 = linear(64 * 4 * 4, 512, precision=preset.precision("fc3"), weights=preset.weights)
         self.fc4 = classifier(512, classes, preset)

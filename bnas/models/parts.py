@@ -4,11 +4,10 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import NamedTuple
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from bnas.arch import Precision
-from bnas.layers.binary_conv import BinaryConv, at_hardness, effective_weight
+from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_linear import BinaryLinear
 
 
@@ -16,30 +15,21 @@ class Preset(NamedTuple):
     """Which layers of a network are binarized, and how far.
 
     real: none. weight: the weights of all but the first and last. binary: their inputs too. hybrid: the inputs too, but
-    for the layers in `real_inputs`. `last` is the precision of the classifier, whatever the preset.
+    for the layers in `real_inputs`. `first` and `last` are the precisions of the first layer and of the classifier,
+    whatever the preset.
     """
 
     name: str
     last: Precision
     weights: str  # weight binarizer
     real_inputs: Collection[str] = ()
+    first: Precision = "real"
 
     def precision(self, layer: str) -> Precision:
         """Return the precision of a layer between the first and the last."""
         if self.name in ("real", "weight"):
             return "real" if self.name == "real" else "weight"
         return "weight" if layer in self.real_inputs else "binary"
-
-
-class ValidConv(BinaryConv):
-    """A binary convolution without padding: [batch, in, h, w] -> [batch, out, h - kernel + 1, w - kernel + 1]."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.precision == "binary":
-            x = self.binarize_input(x)
-        binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
-        weight = effective_weight(self.weight, self.alpha, binarize, real_weights=self.real_weights)
-        return F.conv2d(x, weight, stride=self.stride, groups=self.groups)
 
 
 def plain_conv(
@@ -56,8 +46,9 @@ def plain_conv(
     if precision == "real":
         pad = kernel // 2 if padding is None else padding
         return nn.Conv2d(in_channels, out_channels, kernel, stride, pad, bias=False)
-    kind = BinaryConv if padding is None else ValidConv
-    return kind(in_channels, out_channels, kernel=kernel, stride=stride, precision=precision, weights=weights)
+    return BinaryConv(
+        in_channels, out_channels, kernel=kernel, stride=stride, padding=padding, precision=precision, weights=weights
+    )
 
 
 def conv(
@@ -74,7 +65,7 @@ def conv(
     """Return convolution, batch norm and ReLU; with a binary input the batch norm stands before the sign.
 
     Args:
-        padding: None for half the kernel; else 0, or for a real convolution any number of pixels.
+        padding: pixels on each side; None for half the kernel.
     """
     layer = plain_conv(
         in_channels, out_channels, kernel, stride=stride, padding=padding, precision=precision, weights=weights

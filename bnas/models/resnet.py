@@ -39,7 +39,8 @@ class ResNet(nn.Module):
 
     def __init__(self, preset: Preset, classes: int, *, depths: tuple[int, int, int, int], small: bool = False) -> None:
         super().__init__()
-        self.conv1 = conv(3, 64, 3) if small else conv(3, 64, 7, stride=2)
+        first = partial(conv, 3, 64, precision=preset.first, weights=preset.weights)
+        self.conv1 = first(3) if small else first(7, stride=2)
         self.pool = nn.Identity() if small else nn.MaxPool2d(3, 2, padding=1)
         width = 64
         for stage, depth in enumerate(depths, 1):

@@ -36,7 +36,7 @@ class SqueezeNet(nn.Module):
 
     def __init__(self, preset: Preset, classes: int) -> None:
         super().__init__()
-        self.conv1 = conv(3, 96, 7, stride=2, padding=0)
+        self.conv1 = conv(3, 96, 7, stride=2, padding=0, precision=preset.first, weights=preset.weights)
         width = 96
         for index, (squeeze, expand) in enumerate(FIRES, 2):
             self.add_module(f"fire{index}", Fire(f"fire{index}", width, squeeze, expand, preset))

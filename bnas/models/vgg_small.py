@@ -13,7 +13,7 @@ class VGGSmall(nn.Module):
 
     def __init__(self, preset: Preset, classes: int) -> None:
         super().__init__()
-        self.conv1 = conv(3, 128, 3)
+        self.conv1 = conv(3, 128, 3, precision=preset.first, weights=preset.weights)
         self.conv2 = conv(128, 128, 3, precision=preset.precision("conv2"), weights=preset.weights)
         self.conv3 = conv(128, 256, 3, precision=preset.precision("conv3"), weights=preset.weights)
         self.conv4 = conv(256, 256, 3, precision=preset.precision("conv4"), weights=preset.weights)

@@ -34,7 +34,7 @@ class WideResNet(nn.Module):
 
     def __init__(self, preset: Preset, classes: int, *, depth: int = 28, widening: int = 10) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.conv1 = plain_conv(3, 16, 3, precision=preset.first, weights=preset.weights)
         width = 16
         for group, out in enumerate((16 * widening, 32 * widening, 64 * widening), 1):
             blocks = []

@@ -2,5 +2,6 @@
 
 from bnas.report.page import write_report
 from bnas.report.tables import Table, front_table, ledger_table, retrained_table
+from bnas.report.training import write_training_report
 
-__all__ = ["Table", "front_table", "ledger_table", "retrained_table", "write_report"]
+__all__ = ["Table", "front_table", "ledger_table", "retrained_table", "write_report", "write_training_report"]

@@ -76,10 +76,9 @@ def draw_losses(found: Findings, ink: Ink) -> Figure:
     for name in _retrained(found):
         stages = [found.losses[phase] for phase in sorted(found.losses) if phase.startswith(f"{name}-")]
         best = name == f"{RETRAIN}/{found.best_id}"
-        alone.plot(
-            *_curve(stages), color=ink.star if best else ink.quiet, linewidth=2 if best else 1.2, zorder=3 if best else 2,
-            label="best when trained alone" if best else None,
-        )  # fmt: skip
+        colour, width, order = (ink.star, 2.0, 3) if best else (ink.quiet, 1.2, 2)
+        label = "best when trained alone" if best else None
+        alone.plot(*_curve(stages), color=colour, linewidth=width, zorder=order, label=label)
     for axes in (shared, alone):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if alone.get_legend_handles_labels()[0]:

@@ -47,7 +47,7 @@ def write_report(run: Run) -> Path:
         RunError, SpecError: a file of the run is damaged, or the report cannot be written.
     """
     found = read_findings(run)
-    images = _write_figures(run, _drawings(found))
+    images = write_figures(run, _drawings(found))
     with replacing(run.report) as temporary:
         temporary.write_text(render(found, images), encoding="utf-8")
     return run.report
@@ -60,11 +60,16 @@ def render(found: Findings, images: dict[str, Picture]) -> str:
         found: what the run has found.
         images: by name of the figure, dark ones by name with `-dark` after it.
     """
+    return rendered("page.html.j2", images=images, **_context(found))
+
+
+def rendered(template: str, **context: Any) -> str:
+    """Return a page of ours as HTML."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    return environment.get_template("page.html.j2").render(images=images, **_context(found))
+    return environment.get_template(template).render(**context)
 
 
 def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
@@ -83,7 +88,7 @@ def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
     return drawings
 
 
-def _write_figures(run: Run, drawings: dict[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
+def write_figures(run: Run, drawings: dict[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
     """Write each figure on light and on dark paper; return what the page holds of them."""
     images = {}
     for name, draw in drawings.items():

@@ -41,13 +41,15 @@ class Run:
         self._lease: SoftFileLease | None = None
 
     @classmethod
-    def open(cls, path: str | Path, *, config: dict[str, Any], space_yaml: str, mutable: Collection[str] = ()) -> Self:
+    def open(
+        cls, path: str | Path, *, config: dict[str, Any], space_yaml: str = "", mutable: Collection[str] = ()
+    ) -> Self:
         """Create the run folder, or resume the run in it.
 
         Args:
             path: the folder.
             config: what was asked, resolved; JSON-able, without timings. Passwords in it are not written.
-            space_yaml: the text of the space.
+            space_yaml: the text of the space; nothing for a run that searches none.
             mutable: keys of config, nested ones as in `train.workers`, that a resumed run may change.
         Raises:
             RunError: the folder holds another run or something else, or cannot be written.
@@ -79,8 +81,13 @@ class Run:
 
     @property
     def space_yaml(self) -> str:
-        """The text of the space."""
+        """The text of the space; empty where a given model is trained."""
         return self._asked.space_yaml
+
+    @property
+    def is_training(self) -> bool:
+        """Whether one given network is trained in this run; else a space is searched."""
+        return _trains(self.config)
 
     @property
     def storage_url(self) -> str:
@@ -224,7 +231,8 @@ class Run:
             raise cannot_write(self.path, problem) from problem
         with self._driving():
             if not self._holds_a_run():
-                documents.write_text(self._target(_SPACE), text=self.space_yaml)
+                if self.space_yaml:
+                    documents.write_text(self._target(_SPACE), text=self.space_yaml)
                 documents.write_text(self._target(_ENVIRONMENT), text=documents.json_text(environment()))
                 self._write_config()  # last, for it makes the folder a run
                 return
@@ -280,7 +288,12 @@ class Run:
 
 
 def _stored(path: Path) -> Asked:
-    return Asked(documents.read_yaml(path / _CONFIG, hint=_RESTORE), read_text(path / _SPACE, hint=_RESTORE))
+    config = documents.read_yaml(path / _CONFIG, hint=_RESTORE)
+    return Asked(config, "" if _trains(config) else read_text(path / _SPACE, hint=_RESTORE))
+
+
+def _trains(config: dict[str, Any]) -> bool:
+    return "model" in config
 
 
 def _place(name: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The one training loop, staged training of one network, supernet training, and evaluation."""
 
-from bnas.train.evaluate import evaluate, recalibrate
+from bnas.train.evaluate import evaluate, evaluate_soft, recalibrate
 from bnas.train.loop import Objective, fit
 from bnas.train.oneshot import train_supernet
 from bnas.train.staged import build_for, train_staged
@@ -14,6 +14,7 @@ __all__ = [
     "Store",
     "build_for",
     "evaluate",
+    "evaluate_soft",
     "fit",
     "recalibrate",
     "train_staged",

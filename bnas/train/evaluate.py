@@ -27,7 +27,22 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 @torch.no_grad()
 def evaluate(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     """Return (accuracy, mean cross-entropy) of a network over batches of (images, labels)."""
+    return _scored(network.eval(), batches)
+
+
+@torch.no_grad()
+def evaluate_soft(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Return what `evaluate` does, with weights that become binary gradually as soft as training left them."""
     network.eval()
+    annealed = [module for module in network.modules() if getattr(module, "hardness", None) is not None]
+    for module in annealed:
+        module.train()
+    found = _scored(network, batches)
+    network.eval()
+    return found
+
+
+def _scored(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     right, loss, count = 0, 0.0, 0
     for images, labels in batches:
         logits = network(images)

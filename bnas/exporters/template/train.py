@@ -41,9 +41,14 @@ class Stage:
     experts: str  # "first": only the first expert learns; "all": it is copied to all, and gates choose
     optimizer: str  # "adamw" or "sgd"
     rate: float
+    inputs: str = "binary"  # "real": of the binary convolutions too
+    momentum: float = 0.9  # of sgd
     warmup: float = 0.0  # share of the steps over which the rate rises; a cosine takes it down to 0
-    weight_decay: float = 0.0  # on real weights of two or more dimensions
+    weight_decay: float = 0.0  # on weights of two or more dimensions, but for those behind binary ones
+    clip_latent: bool = False  # keep the weights behind binary ones in [-1, 1]
     label_smoothing: float = 0.0
+    mixup: float = 0.0  # a of the Beta(a, a) that images and labels are mixed by
+    dtype: str = "float32"  # or "bfloat16", by autocast
     distill: Distill | None = None
 
 
@@ -189,9 +194,20 @@ def harden(model: Network, hardness: float) -> None:
             conv.hardness.fill_(min(1.0, hardness))
 
 
+@torch.no_grad()
+def clip(model: Network) -> None:
+    """Keep the weights behind binary ones where their gradient is not zero."""
+    for conv in binary_convs(model):
+        conv.weight.clamp_(-1, 1)
+
+
 def make_optimizer(model: Network, stage: Stage) -> torch.optim.Optimizer:
-    """Return the stage's optimizer; weights behind binary ones do not decay, for that would flip bits for no reason."""
-    latent = {id(conv.weight) for conv in binary_convs(model)} if stage.weights == "binary" else set()
+    """Return the stage's optimizer; weights behind binary ones do not decay, for that would flip bits for no reason.
+
+    Those of a method that goes to binary in steps do: their gradients are exact.
+    """
+    convs = binary_convs(model) if stage.weights == "binary" else []
+    latent = {id(conv.weight) for conv in convs if getattr(conv, "hardness", None) is None}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in model.parameters():
@@ -199,7 +215,7 @@ def make_optimizer(model: Network, stage: Stage) -> torch.optim.Optimizer:
             (decayed if parameter.ndim > 1 and id(parameter) not in latent else free).append(parameter)
     groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": free, "weight_decay": 0.0}]
     if stage.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=stage.rate, momentum=0.9, nesterov=True)
+        return torch.optim.SGD(groups, lr=stage.rate, momentum=stage.momentum, nesterov=stage.momentum > 0)
     return torch.optim.AdamW(groups, lr=stage.rate)
 
 
@@ -213,8 +229,14 @@ def schedule(step: int, steps: int, warmup: float) -> float:
 
 def stage_loss(model: Network, teacher: Network | None, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
     """Return cross-entropy, and where the stage is taught, the distance from the teacher."""
+    share = 1.0
+    if stage.mixup:
+        share = torch.distributions.Beta(stage.mixup, stage.mixup).sample().item()
+        images = share * images + (1 - share) * images.flip(0)
     logits, maps = model.with_maps(images)
-    loss = F.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
+    loss = share * F.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
+    if stage.mixup:
+        loss = loss + (1 - share) * F.cross_entropy(logits, labels.flip(0), label_smoothing=stage.label_smoothing)
     if teacher is None or stage.distill is None:
         return loss
     with torch.no_grad():
@@ -239,7 +261,8 @@ def train_stage(
 ) -> None:
     """Train the model by one stage, in place."""
     for conv in binary_convs(model):
-        conv.real_weights = stage.weights == "real"
+        conv.real_weights, conv.real_inputs = stage.weights == "real", stage.inputs == "real"
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
     optimizer = make_optimizer(model, stage)
     steps, step = max(1, len(data[0]) // batch) * stage.epochs, 0
     for epoch in range(stage.epochs):
@@ -250,11 +273,14 @@ def train_stage(
             for group in optimizer.param_groups:
                 group["lr"] = stage.rate * schedule(step, steps, stage.warmup)
             optimizer.zero_grad()
-            loss = stage_loss(model, teacher, stage, images, labels)
+            with autocast:
+                loss = stage_loss(model, teacher, stage, images, labels)
             if not math.isfinite(loss.item()):
                 raise SystemExit(f"the loss is {loss.item()} in epoch {epoch + 1}: lower the rate ({stage.rate:g})")
             loss.backward()
             optimizer.step()
+            if stage.clip_latent:
+                clip(model)
             total, count, step = total + loss.item(), count + 1, step + 1
         print(f"  epoch {epoch + 1}/{stage.epochs}: loss {total / count:.4f}", flush=True)
 
@@ -271,7 +297,7 @@ def train(model: Network, stages: list[Stage], data: Images, *, batch: int, devi
         train_stage(model, teacher, stage, data, batch=batch, device=device)
         teacher = copy.deepcopy(model).eval()
     for conv in binary_convs(model):
-        conv.real_weights = False
+        conv.real_weights = conv.real_inputs = False
 
 
 def shortened(stages: list[Stage], epochs: int) -> list[Stage]:

@@ -1,0 +1,219 @@
+"""A model or an architecture, images and a recipe -> the network, trained, proved, and kept in a run folder."""
+
+import math
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bnas.api.request import pick_device
+from bnas.arch import Architecture
+from bnas.binarize import is_annealed, weight_binarizer
+from bnas.data import DataSet, load_data
+from bnas.errors import DataError, SpecError, TrainingError
+from bnas.exporters import Description, count_again, load, prove_reload, rebuild
+from bnas.models import MODELS
+from bnas.models.spec import ModelSpec
+from bnas.progress import Progress, silent
+from bnas.recipe import Recipe, Stage, read_recipe
+from bnas.report import write_training_report
+from bnas.runs import Run, environment
+from bnas.spec import dump, parse, read
+from bnas.train import BinaryWatch, build_for, evaluate, evaluate_soft, train_staged
+
+NAME = "train"  # of the checkpoints
+BATCH = 500  # images of one evaluation step
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained network; everything is read from the run folder."""
+
+    run: Run
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Accuracies, cost, recipe, versions and the proof that the weights reload."""
+        return self.run.read_best()[2]
+
+    def load(self) -> nn.Module:
+        """Return the network with its trained weights, checked against the manifest."""
+        return load(self.run.path / "best")
+
+
+def train_model(
+    model: str | Path | Description,
+    *,
+    data: str = "digits",
+    recipe: str | Path | Recipe | None = None,
+    precision: str | None = None,
+    weights: str | None = None,
+    teacher: str | Path | None = None,
+    epochs: int | None = None,
+    validation: float = 0.1,
+    seed: int = 0,
+    out: str | Path = "runs/train",
+    device: str | None = None,
+    compiled: bool = False,
+    progress: Progress = silent,
+) -> TrainResult:
+    """Train one network by a recipe and write the run folder. Called again, it goes on.
+
+    Args:
+        model: a reference network by name, `file.py:attr` or `pkg.mod:attr` of a module, the YAML file of an
+            architecture, or a description.
+        data: a data set's name, a path, or `file.py:attr`.
+        recipe: one of ours by name, a YAML file or a `Recipe`; None takes the one that suits the binarizer.
+        precision: of a reference network, one of its presets. None: real; with `weights`, all weights are binary,
+            those of the first and last layer too.
+        weights: the weight binarizer of a reference network.
+        teacher: a folder that `bnas.load` takes; its network teaches the first stage, where that has `distill`.
+        epochs: of all stages together, shared out as in the recipe.
+        validation: share of the training images held out.
+        compiled: compile the passes with `torch.compile`; needs a C++ compiler or a GPU.
+    Raises:
+        BnasError: one line that says where, which rule, which values, what to do.
+    """
+    images = load_data(data, validation=validation, seed=seed)
+    described = describe(model, images, precision=precision, weights=weights)
+    check_fits(described, images)
+    chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    chosen = chosen if epochs is None else chosen.lasting(epochs)
+    config = {
+        "model": described.model_dump(mode="json"), "data": data, "validation": validation, "seed": seed,
+        "recipe": chosen.model_dump(mode="json"), "teacher": str(teacher) if teacher else None,
+    }  # fmt: skip
+    run = Run.open(out, config=config)
+    with run.lock():
+        if not run.has_best():
+            _drive(run, described, chosen, images, pick_device(device), teacher, compiled, progress)
+        write_training_report(run)
+    return TrainResult(run)
+
+
+def describe(
+    model: str | Path | Description, data: DataSet, *, precision: str | None, weights: str | None
+) -> Description:
+    """Return the description of what is to be trained on these images.
+
+    Raises:
+        SpecError, LookupFailed: it is not known, or what was asked does not go with it.
+    """
+    if isinstance(model, Architecture | ModelSpec) or Path(model).suffix in (".yaml", ".yml"):
+        if precision or weights:
+            raise SpecError(f"{model}: says itself what is binary in it; leave --precision and --weights out")
+        return model if isinstance(model, Architecture | ModelSpec) else read(Architecture, model)
+    everything = "weight" if weights and not precision else "real"
+    asked = {
+        "model": str(model), "input": data.input_shape, "classes": data.classes, "precision": precision or everything,
+        "first": everything, "last": everything, "weights": weights or "xnor",
+    }  # fmt: skip
+    return parse(ModelSpec, asked, source=f"model {model}")
+
+
+def recipe_for(described: Description) -> Recipe:
+    """Return our recipe for a network: by its binarizer, its experts, and whether its inputs are binary."""
+    if isinstance(described, Architecture):
+        return read_recipe("expert" if any(stage.experts > 1 for stage in described.stages) else "two_stages")
+    if described.precision in ("real", "weight"):
+        return read_recipe("group" if is_annealed(weight_binarizer(described.weights)) else "straight_through")
+    return read_recipe("two_stages")
+
+
+def check_fits(described: Description, data: DataSet) -> None:
+    """Raise unless the network takes these images and tells that many classes apart.
+
+    Raises:
+        DataError: it does not; says both sides.
+    """
+    shape = "x".join(map(str, data.input_shape))
+    network = rebuild(described).eval()
+    images = torch.zeros(2, *data.input_shape)
+    try:
+        with torch.no_grad():
+            logits = network(images)
+    except Exception as problem:
+        raise DataError(
+            f"data {data.name}: the network fails on images of {shape}: {type(problem).__name__}: "
+            f"{str(problem).splitlines()[0]}; give data of the size that it was made for"
+        ) from problem
+    if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2 or logits.shape[1] < data.classes:
+        got = f"logits {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise DataError(
+            f"data {data.name}: {data.classes} classes need logits [batch, {data.classes}], but the network gives "
+            f"{got} for a batch of 2; change its last layer"
+        )
+
+
+def _drive(
+    run: Run,
+    described: Description,
+    recipe: Recipe,
+    data: DataSet,
+    device: torch.device,
+    teacher: str | Path | None,
+    compiled: bool,
+    progress: Progress,
+) -> None:
+    """Train, evaluate once on the test images, write what was made of it."""
+    network = train_staged(
+        maker(described), recipe, data, name=NAME, seed=run.config["seed"], store=run, device=device,
+        teacher=load(teacher) if teacher else None, compiled=compiled, measure=partial(_measures, data, device),
+        progress=progress,
+    )  # fmt: skip
+    accuracy = {
+        "validation": evaluate(network, data.validation.batches(BATCH, device=device))[0],
+        "validation_soft": evaluate_soft(network, data.validation.batches(BATCH, device=device))[0],
+        "test": evaluate(network, data.test.batches(BATCH, device=device))[0],
+    }
+    if not all(map(math.isfinite, accuracy.values())):
+        raise TrainingError(f"{run.path}: the trained network gives values that are not finite; lower the rate")
+    network = network.cpu()
+    tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    price = count_again(network, described)
+    run.write_best(
+        dump(described),
+        tensors,
+        {
+            "architecture_id": described.id,
+            "accuracy": accuracy,
+            "cost": price.as_dict(),
+            "counted_again": price.as_dict(),
+            "data": data.name,
+            "input": list(described.input),
+            "classes": described.classes,
+            "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+            "augmentation": list(data.augmentation),
+            "recipe": recipe.model_dump(mode="json"),
+            "epochs": recipe.epochs,
+            "seed": run.config["seed"],
+            "reload": prove_reload(described, tensors, network=network),
+            "versions": environment(),
+        },
+    )
+    run.log("trained", **accuracy)
+
+
+def maker(described: Description) -> Callable[[Stage], nn.Module]:
+    """Return what gives a fresh network for each stage."""
+    if isinstance(described, Architecture):
+        return partial(build_for, described)
+    if described.model in MODELS:
+        return lambda stage: described.build()
+    own = described.build()  # a module that is given ready may hold trained weights: every stage begins with a copy
+    return lambda stage: deepcopy(own)
+
+
+def _measures(data: DataSet, device: torch.device, network: nn.Module) -> Callable[[], Mapping[str, Any]]:
+    watch = BinaryWatch(network)
+
+    def measure() -> Mapping[str, Any]:
+        accuracy, _ = evaluate(network, data.validation.batches(BATCH, device=device))
+        return {"validation_accuracy": accuracy} | watch()
+
+    return measure

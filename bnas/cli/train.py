@@ -1,0 +1,76 @@
+"""`bnas train`: a model or an architecture, data and a recipe -> the trained network, proved and kept."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bnas.cost import NOT_COUNTED, show
+
+EXAMPLE = """
+Example: bnas train lenet5 --weights group --data mnist --out runs/lenet
+
+The same command goes on where an interrupted one stopped.
+"""
+
+
+def train_command(
+    model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr, or an architecture's YAML.")],
+    data: Annotated[
+        str, typer.Option(help="digits, mnist, cifar10, an image folder, Parquet, a hub name, or file.py:attr.")
+    ] = "digits",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="straight_through, group, two_stages, expert, bop, or a YAML file.  [default: what suits]"),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weight binarizer; without --precision every layer's weights are binary.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Preset of a reference network: real, weight, binary, ...")
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="RUN/best or an export, to teach the first stage.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of all stages together.  [default: the recipe's]")] = None,
+    validation: Annotated[float, typer.Option(help="Share of the training images held out.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile with torch.compile; needs a C++ compiler.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Train one network by a recipe, stage by stage, and keep it with a proof that it reloads."""
+    from bnas.api import train_model  # torch is imported only when there is work for it
+    from bnas.cli.watch import Watch
+
+    name = Path(model.partition(":")[0]).stem
+    with Watch() as watch:
+        result = train_model(
+            model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
+            validation=validation, seed=seed, out=out or Path("runs") / name, device=device, compiled=compiled,
+            progress=watch,
+        )  # fmt: skip
+    print(json.dumps(_summary(result)) if as_json else _said(result))
+
+
+def _summary(result: Any) -> dict[str, Any]:
+    manifest = result.manifest
+    return {"run": str(result.run.path)} | {key: manifest[key] for key in ("accuracy", "cost", "epochs", "seed")}
+
+
+def _said(result: Any) -> str:
+    """Return the result as lines a person reads."""
+    manifest = result.manifest
+    accuracy, price = manifest["accuracy"], manifest["cost"]
+    gap = 100 * (accuracy["validation_soft"] - accuracy["validation"])
+    return (
+        f"test accuracy {accuracy['test']:.2%}, validation accuracy {accuracy['validation']:.2%} "
+        f"(soft weights, before they are made binary: {gap:+.2f} points)\n"
+        f"{show(price['ops'])} ops, {show(price['bytes'])} bytes of weights when packed; {NOT_COUNTED}\n"
+        f"report: {result.run.report}\nload:   bnas.load({str(result.run.path / 'best')!r})"
+    )
+
+
+train_command.__doc__ = f"{train_command.__doc__}\n{EXAMPLE}"

@@ -1,0 +1,188 @@
+"""`bnas.train_model` from end to end: any kind of model, resumable, proved, reported; and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import bnas
+import bnas.errors
+from bnas.data import load_data
+from bnas.errors import DataError, LookupFailed, RunError, SpecError
+from bnas.models.spec import ModelSpec
+from bnas.recipe import RECIPES, Recipe, Stage, read_recipe
+from bnas.report.training import epochs_of
+from bnas.report.training_figures import spread
+from bnas.runs import Run
+from bnas.spec import dump
+from bnas.train import loop as training
+from tests.tiny import tiny_space
+
+SPACE = tiny_space()
+ARCH = SPACE.architecture(SPACE.genes(SPACE.largest()))
+SHORT = Recipe(
+    batch=256,
+    stages=(Stage(epochs=1, weights="real", inputs="real", experts="first"), Stage(epochs=2, rate=4e-3)),
+)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    return bnas.train_model(ARCH, data="digits", recipe=SHORT, out=tmp_path_factory.mktemp("run") / "run")
+
+
+def test_the_run_folder_has_all_its_parts(result) -> None:
+    names = {path.name for path in result.run.path.iterdir()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "log.jsonl",
+        "train-0",
+        "train-1",
+        "best",
+        "figures",
+        "report.html",
+    } <= names
+    assert "space.yaml" not in names
+    figures = {path.name for path in result.run.figures.iterdir()}
+    assert {"course.png", "filters.png", "usage.png"} <= figures
+
+
+def test_the_trained_network_loads_and_has_the_accuracy_that_was_written(result) -> None:
+    network, data = result.load(), load_data("digits")
+    images, labels = next(iter(data.test.batches(len(data.test))))
+    with torch.no_grad():
+        right = (network(images).argmax(1) == labels).float().mean().item()
+    assert right == pytest.approx(result.manifest["accuracy"]["test"])
+    assert result.manifest["reload"]["identical"]
+
+
+def test_each_epoch_is_logged_with_what_the_bits_did(result) -> None:
+    epochs = epochs_of(result.run.events())
+    assert [(e["phase"], e["epoch"]) for e in epochs] == [("train-0", 1), ("train-1", 1), ("train-1", 2)]
+    for epoch in epochs:
+        assert 0 <= epoch["flips"] <= 1
+        assert 0 <= epoch["validation_accuracy"] <= 1
+        assert all(alpha > beta for alpha, beta in epoch["filters"].values())
+    assert set(epochs[-1]["usage"]) <= set(epochs[-1]["filters"])
+
+
+def test_it_is_exported_as_a_searched_network_is(result, tmp_path) -> None:
+    folder = bnas.export(result.run.path, out=tmp_path / "out")
+    assert json.loads((folder / "manifest.json").read_text())["reload"]["without_bnas"]
+
+
+def test_stopped_after_any_checkpoint_it_ends_in_the_same_weights(result, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    write, saves = Run.save_checkpoint, []
+
+    def dying(self, name, tensors, state):
+        write(self, name, tensors, state)
+        saves.append(name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "save_checkpoint", dying)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            bnas.train_model(ARCH, data="digits", recipe=SHORT, out=tmp_path / "run")
+    assert saves == ["train-0", "train-1", "train-1"]
+    again = bnas.train_model(ARCH, data="digits", recipe=SHORT, out=tmp_path / "run")
+    assert again.manifest["weights_sha256"] == result.manifest["weights_sha256"]
+    assert again.manifest["accuracy"] == result.manifest["accuracy"]
+
+
+def test_an_architecture_comes_from_a_file_too(tmp_path) -> None:
+    file = tmp_path / "arch.yaml"
+    file.write_text(dump(ARCH))
+    one = Recipe(batch=512, stages=(Stage(epochs=1),))
+    assert (
+        bnas.train_model(file, data="digits", recipe=one, out=tmp_path / "run").manifest["architecture_id"] == ARCH.id
+    )
+    with pytest.raises(SpecError, match="says itself what is binary"):
+        bnas.train_model(file, data="digits", recipe=one, weights="sign", out=tmp_path / "other")
+
+
+OWN = """
+from torch import nn
+from bnas.layers.binary_conv import BinaryConv
+
+def make():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), BinaryConv(4, 8), nn.Flatten(), nn.Linear(8 * 36, 10))
+
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = make()
+    def forward(self, x):
+        return self.net(x), 1
+"""
+
+
+def test_a_module_of_the_users_own_trains_as_it_is(tmp_path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    result = bnas.train_model(f"{file}:make", data="digits", epochs=1, out=tmp_path / "run")
+    assert isinstance(result.load(), nn.Module)
+    assert result.manifest["cost"]["bops"] == 4 * 8 * 9 * 36
+    with pytest.raises(bnas.errors.ExportError, match=r"own.py:make.*bnas.load"):
+        bnas.export(result.run.path, out=tmp_path / "out")
+    with pytest.raises(SpecError, match="is a module of its own"):
+        bnas.train_model(f"{file}:make", data="digits", precision="binary", out=tmp_path / "other")
+    with pytest.raises(DataError, match=r"need logits \[batch, 10\], but the network gives a tuple"):
+        bnas.train_model(f"{file}:Deep", data="digits", out=tmp_path / "other")
+
+
+def test_a_teacher_of_another_run_teaches_the_first_stage(result, tmp_path) -> None:
+    recipe = Recipe(batch=512, stages=(Stage(epochs=1, distill={"logits": 1.0, "attention": 1.0}),))
+    taught = bnas.train_model(
+        ARCH, data="digits", recipe=recipe, teacher=result.run.path / "best", out=tmp_path / "a"
+    )  # fmt: skip
+    alone = bnas.train_model(ARCH, data="digits", recipe=recipe, out=tmp_path / "b")
+    assert taught.manifest["weights_sha256"] != alone.manifest["weights_sha256"]
+
+
+def test_all_weights_are_binary_where_only_a_binarizer_is_named() -> None:
+    binary = {"precision": "weight", "first": "weight", "last": "weight", "weights": "group"}
+    network = ModelSpec(model="lenet5", input=(1, 28, 28), classes=10, **binary).build()
+    layers = [m for m in network.modules() if hasattr(m, "weight") and m.weight.ndim > 1]
+    assert len(layers) == 4
+    assert all(layer.precision == "weight" for layer in layers)
+
+
+def test_what_does_not_go_together_is_refused(tmp_path) -> None:
+    with pytest.raises(LookupFailed, match="model 'lenett5'"):
+        bnas.train_model("lenett5", data="digits", out=tmp_path / "a")
+    with pytest.raises(DataError, match="the network fails on images of 1x8x8"):
+        bnas.train_model("lenet5", data="digits", out=tmp_path / "a")
+    with pytest.raises(LookupFailed, match="recipe 'nope': give"):
+        bnas.train_model(ARCH, data="digits", recipe="nope", out=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_holds_another_training_is_kept(result) -> None:
+    with pytest.raises(RunError, match="holds another run"):
+        bnas.train_model(ARCH, data="digits", recipe=SHORT, seed=1, out=result.run.path)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_our_recipes_are_well_formed(name) -> None:
+    assert read_recipe(name).epochs >= 30
+
+
+def test_a_recipe_is_shortened_in_proportion() -> None:
+    assert [stage.epochs for stage in read_recipe("two_stages").lasting(6).stages] == [2, 4]
+    assert [stage.epochs for stage in read_recipe("two_stages").lasting(1).stages] == [1, 1]
+
+
+def test_a_recipe_must_end_in_what_is_shipped(tmp_path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("stages:\n  - {epochs: 1, weights: real}\n")
+    with pytest.raises(SpecError, match="last stage must train what is shipped"):
+        read_recipe(file)
+
+
+def test_layers_are_spread_from_first_to_last() -> None:
+    names = [str(number) for number in range(11)]
+    assert spread(names, 3) == ["0", "5", "10"]
+    assert spread(names[:2], 3) == ["0", "1"]
