@@ -24,7 +24,6 @@ from bnas.selection import Decision, Decisions, Rules, Selection, decide
 from bnas.spec import dump
 from bnas.trace import trace
 
-
 FREE = Rules(first="free", last="free", downsample="free")
 
 

@@ -32,8 +32,8 @@ class InputError(NamedTuple):
 
 def input_error(x: Tensor) -> InputError:
     """Return what the sign of x loses; x [...] stands right before its sign."""
-    magnitude = x.abs().sum(dtype=torch.float64)
-    energy = torch.linalg.vector_norm(x, dtype=torch.float64).square()
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    magnitude, energy = x.abs().sum(), x.square().sum()
     return InputError(float(x.numel()), float(magnitude), float(energy))
 
 

@@ -41,21 +41,13 @@ class Binarized(nn.Module):
         self.binarize_input = activation_binarizer(activations)
         self.real_weights = self.real_inputs = False
         self.norm = self.fresh_norm() if norm and precision == "binary" else None
-        self.alpha = nn.Parameter(fresh_alpha(self.to_filters(self.weight), self.binarize_weight))
+        self.alpha = nn.Parameter(fresh_alpha(to_filters(self, self.weight), self.binarize_weight))
         self.register_buffer("hardness", fresh_hardness(self.binarize_weight), persistent=False)
         self.to(self.weight)
 
     def fresh_norm(self) -> nn.Module:
         """Return a batch norm for the layer's input."""
         raise NotImplementedError
-
-    def to_filters(self, weight: Tensor) -> Tensor:
-        """Return weights as torch has them for this layer as [out, in / groups, height, width]."""
-        return weight.view(*weight.shape[:2], -1, 1)  # how a filter's pixels lie does not matter to a binarizer
-
-    def from_filters(self, filters: Tensor) -> Tensor:
-        """Return [out, in / groups, height, width] as torch has the weights of this layer."""
-        return filters.view_as(self.weight)
 
     def normed(self, x: Tensor) -> Tensor:
         """Return the layer's input as it stands before the sign."""
@@ -71,8 +63,8 @@ class Binarized(nn.Module):
     def binary_weight(self) -> Tensor:
         """Return the weights that the layer computes with, alpha included."""
         binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
-        latent = self.to_filters(self.weight)
-        return self.from_filters(effective_weight(latent, self.alpha, binarize, real_weights=self.real_weights))
+        filters = effective_weight(to_filters(self, self.weight), self.alpha, binarize, real_weights=self.real_weights)
+        return from_filters(self, filters)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, precision={self.precision!r}, weights={self.weights!r}"
@@ -81,7 +73,7 @@ class Binarized(nn.Module):
         """Load the state of a binary layer; or of a real one, where alpha and norm become what they are at first."""
         weight = state_dict.get(f"{prefix}weight")
         if weight is not None and f"{prefix}alpha" not in state_dict:
-            state_dict[f"{prefix}alpha"] = fresh_alpha(self.to_filters(weight), self.binarize_weight)
+            state_dict[f"{prefix}alpha"] = fresh_alpha(to_filters(self, weight), self.binarize_weight)
             if self.norm is not None:
                 fresh = self.fresh_norm().state_dict()
                 state_dict.update({f"{prefix}norm.{name}": value for name, value in fresh.items()})
@@ -118,19 +110,12 @@ class BinarizedConv2d(BinarizedConv, nn.Conv2d):
 
 
 class BinarizedTransposed(Binarized, _ConvTransposeNd):
-    """[batch, in, ...] -> [batch, out, ...]; torch has the weights input first, [in, out / groups, ...]."""
+    """[batch, in, ...] -> [batch, out, ...]."""
 
     convolve: ClassVar[Callable[..., Tensor]]
 
     def fresh_norm(self) -> nn.Module:
         return BATCH_NORMS[len(self.kernel_size)](self.in_channels)
-
-    def to_filters(self, weight: Tensor) -> Tensor:
-        grouped = weight.flatten(2).unflatten(0, (self.groups, -1))  # [groups, in / groups, out / groups, pixels]
-        return grouped.transpose(1, 2).flatten(0, 1).unsqueeze(-1)
-
-    def from_filters(self, filters: Tensor) -> Tensor:
-        return filters.unflatten(0, (self.groups, -1)).transpose(1, 2).reshape(self.weight.shape)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         sizes: Any = (self.stride, self.padding, self.kernel_size, len(self.kernel_size), self.dilation)
@@ -171,6 +156,25 @@ BINARIZED: dict[type[nn.Module], type[Binarized]] = {
     nn.ConvTranspose1d: BinarizedConvTranspose1d,
     nn.ConvTranspose2d: BinarizedConvTranspose2d,
 }
+
+
+def to_filters(layer: nn.Module, weight: Tensor) -> Tensor:
+    """Return the weight of a layer of torch as [out, in / groups, pixels, 1]: how pixels lie is no matter to a filter.
+
+    Torch has the weight of a transposed convolution input first, [in, out / groups, ...].
+    """
+    if not isinstance(layer, _ConvTransposeNd):
+        return weight.view(*weight.shape[:2], -1, 1)
+    grouped = weight.flatten(2).unflatten(0, (layer.groups, -1))  # [groups, in / groups, out / groups, pixels]
+    return grouped.transpose(1, 2).flatten(0, 1).unsqueeze(-1)
+
+
+def from_filters(layer: nn.Module, filters: Tensor) -> Tensor:
+    """Return filters [out, in / groups, pixels, 1] as torch has the weight of a layer."""
+    shape = layer.get_parameter("weight").shape
+    if not isinstance(layer, _ConvTransposeNd):
+        return filters.view(shape)
+    return filters.unflatten(0, (layer.groups, -1)).transpose(1, 2).reshape(shape)
 
 
 def binarize_(

@@ -1,0 +1,50 @@
+"""What people have batches as -> inputs of a model, and labels where there are any."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bnas.errors import DataError
+
+Batches = Iterable[Any]
+"""Of each batch: a tensor [batch, ...]; or (inputs, labels), inputs being a tensor or one for each argument."""
+
+
+class Example(NamedTuple):
+    """One batch."""
+
+    inputs: tuple[Tensor, ...]
+    labels: Any = None
+
+
+def examples(batches: Batches, model: nn.Module) -> list[Example]:
+    """Return batches as examples, where the model's parameters are.
+
+    Raises:
+        DataError: there are none, or one is of another form.
+    """
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    found = [_example(batch, device) for batch in batches]
+    if not found:
+        raise DataError("calibration: there are no batches; give at least one of a few dozen images")
+    return found
+
+
+def _example(batch: Any, device: torch.device) -> Example:
+    inputs, labels = (batch, None) if isinstance(batch, Tensor) else _pair(batch)
+    tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    if not tensors or not all(isinstance(tensor, Tensor) and tensor.ndim for tensor in tensors):
+        raise DataError(f"calibration: {_FORM}, but one holds {type(inputs).__name__}")
+    moved = tuple(tensor.to(device) for tensor in tensors)
+    return Example(moved, labels.to(device) if isinstance(labels, Tensor) else labels)
+
+
+_FORM = "a batch must be a tensor, or (inputs, labels) with a tensor, or a tuple of tensors, as inputs"
+
+
+def _pair(batch: Any) -> Iterator[Any]:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise DataError(f"calibration: {_FORM}, but one is a {type(batch).__name__}")
+    return iter(batch)

@@ -1,0 +1,92 @@
+"""A model and calibration images -> what a binary input and binary weights would lose in each layer, in one pass."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bnas.binarize import WEIGHT_BINARIZERS
+from bnas.binarize.error import InputError, input_error, summed, weight_error
+from bnas.calibrate.batches import Example
+from bnas.conversion import at_rest
+from bnas.errors import DataError
+from bnas.layers.binarized import Binarized, to_filters
+from bnas.progress import Progress, silent
+from bnas.selection import LayerErrors, LayerFacts
+
+
+def measure_errors(
+    model: nn.Module, batches: Sequence[Example], layers: Sequence[LayerFacts], *, progress: Progress = silent
+) -> dict[str, LayerErrors]:
+    """Return the errors of the layers that can be binarized, by name.
+
+    An input is measured as it will stand before the sign: normalised over each batch, channel by channel, where a batch
+    norm will be put there; as it is where the model has one. In a model that was converted it is what its own batch
+    norm gives, which is how the paper measures: on the trained binary network.
+
+    Args:
+        model: what is measured; its modules have the names of the layers. It stays as it is.
+        batches: the calibration images.
+        layers: what is known of the model before its conversion.
+    Raises:
+        DataError: an input or a weight is not finite, or a batch has one image only; says the layer.
+    """
+    modules = {layer.name: model.get_submodule(layer.name) for layer in layers if not layer.obstacle}
+    weights = {name: _weight_errors(name, module) for name, module in modules.items()}
+    inputs: dict[str, list[InputError]] = {name: [] for name in modules}
+
+    def note(layer: LayerFacts) -> Any:
+        def starts(module: nn.Module, args: tuple[Any, ...]) -> None:
+            inputs[layer.name].append(_checked(layer.name, input_error(_before_sign(module, args[0], layer))))
+
+        return starts
+
+    with at_rest(model) as stack:
+        for layer in layers:
+            if layer.name in modules:
+                stack.callback(modules[layer.name].register_forward_pre_hook(note(layer)).remove)
+        for done, batch in enumerate(batches, 1):
+            model(*batch.inputs)
+            progress("measuring errors", done, len(batches))
+    totals = {name: summed(parts) for name, parts in inputs.items()}
+    return {name: LayerErrors(e.plain, e.scale_invariant, weights[name]) for name, e in totals.items()}
+
+
+def standardized(x: Tensor, channels: int) -> Tensor:
+    """Return values with each channel's mean taken away and divided by its deviation, over the batch.
+
+    Args:
+        channels: the dimension of the channels: 1 for images, -1 for the features of a linear layer.
+    """
+    values = x.reshape(-1, x.shape[-1]) if channels == -1 else x
+    return F.batch_norm(values, None, None, training=True).view(x.shape)
+
+
+def _before_sign(module: nn.Module, x: Tensor, layer: LayerFacts) -> Tensor:
+    if isinstance(module, Binarized) and module.precision == "binary":
+        return module.normed(x)
+    if not layer.needs_norm:
+        return x
+    channels = -1 if layer.planned.kind == "linear" else 1
+    if x.numel() <= x.shape[channels]:
+        raise DataError(f"calibration: layer {layer.name!r} sees one value a channel; give batches of several images")
+    return standardized(x, channels)
+
+
+def _checked(name: str, error: InputError) -> InputError:
+    if not math.isfinite(error.energy):
+        raise DataError(
+            f"calibration: the input of layer {name!r} is not finite (NaN or infinity); look at the images, and at the "
+            "layers before it"
+        )
+    return error
+
+
+def _weight_errors(name: str, module: nn.Module) -> Mapping[str, float]:
+    weight = to_filters(module, module.get_parameter("weight").detach())
+    if not torch.isfinite(weight).all():
+        raise DataError(f"calibration: the weight of layer {name!r} is not finite (NaN or infinity); train it again")
+    return {kind: weight_error(weight, binarize) for kind, binarize in WEIGHT_BINARIZERS.items()}
