@@ -16,7 +16,7 @@ Way = tuple[float, Stem, tuple[StageSpec, ...]]  # price so far and the choices 
 Ways = dict[tuple[int, Size], Way]  # the cheapest way to each (channels, size)
 
 _DRAWS = 50  # evenly drawn genotypes tried before one is repaired
-_REPAIRS = 20  # draws that the repair starts from, before it starts from the ends of the space
+_REPAIRS = 20  # draws that are repaired, before the ends of the space are
 _STEPS = 200  # moves of one repair
 
 
@@ -37,15 +37,13 @@ def sample_within(space: SearchSpace, budget: Budget, random: Random) -> Genes:
     """Return a genotype inside the budget: drawn evenly, or the last draw moved inside where few draws fit.
 
     Raises:
-        BudgetError: nothing that fits was found; says what the smallest network needs of each quantity.
+        BudgetError: nothing that fits was found; says which limits fail, and what the nearest network found costs.
     """
     for _ in range(_DRAWS):
         genes = space.sample(random)
         if budget.admits(cost_of(space, genes)):
             return genes
-    draws = (space.sample(random) for _ in range(_REPAIRS))
-    ends = (space.genes(arch) for arch in _ends(space, budget))
-    for start in itertools.chain([genes], draws, ends):
+    for start in itertools.chain([genes], _starts(space, budget, random)):
         repaired = repair(space, start, budget, random)
         if repaired is not None:
             return repaired
@@ -91,16 +89,22 @@ def impossible(space: SearchSpace, budget: Budget) -> str:
     costs = ", ".join(f"{name} {_exactly(getattr(near, name))}" for name, _ in budget.limits)
     found = "fits" if proved else "was found to fit"
     return (
-        f"budget: no network of the space {found}; {'; '.join(needs)}; the nearest network costs {costs}; "
+        f"budget: no network of the space {found}; {'; '.join(needs)}; the nearest network found costs {costs}; "
         "widen the budget or offer other choices"
     )
 
 
 def _nearest(space: SearchSpace, budget: Budget) -> Genes:
-    """Return the genotype of least excess that single changes lead to from the ends of the space."""
+    """Return the genotype of least excess that single changes lead to."""
     random = Random(0)
-    reached = [_approach(space, space.genes(end), budget, random) for end in _ends(space, budget)]
+    reached = [_approach(space, start, budget, random) for start in _starts(space, budget, random)]
     return min(reached, key=lambda genes: budget.excess(cost_of(space, genes)))
+
+
+def _starts(space: SearchSpace, budget: Budget, random: Random) -> Iterator[Genes]:
+    """Yield genotypes to repair: some draws, then the ends of the space."""
+    yield from (space.sample(random) for _ in range(_REPAIRS))
+    yield from (space.genes(arch) for arch in _ends(space, budget))
 
 
 def _ends(space: SearchSpace, budget: Budget) -> Iterator[Architecture]:

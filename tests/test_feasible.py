@@ -10,7 +10,7 @@ from spaces import every_genotype, line_of, make_space, rich_space
 
 from bnas.cost import QUANTITIES, Budget, Limit, cost, show
 from bnas.errors import BudgetError
-from bnas.feasible import cheapest, cost_of, dearest, impossible, repair, sample_within
+from bnas.feasible import _nearest, cheapest, cost_of, dearest, impossible, repair, sample_within
 from bnas.plan import plan
 
 STEM = {"width": [8, 16], "kernel": [1, 3], "stride": [1, 2]}
@@ -127,7 +127,7 @@ class TestImpossible:
         assert self.refusal(Budget(((quantity, limit),))) == (
             f"budget: no network of the space fits; {quantity} {limit} cannot be kept: "
             f"the smallest network needs {show(least)} ({least:.10g}); "
-            f"the nearest network costs {quantity} {show(least)} ({least:.10g}); "
+            f"the nearest network found costs {quantity} {show(least)} ({least:.10g}); "
             "widen the budget or offer other choices"
         )
 
@@ -135,7 +135,7 @@ class TestImpossible:
         most = cost(plan(dearest(rich_space(), "bops"))).bops
         line = self.refusal(Budget((("bops", Limit(most + 1, math.inf)),)))
         assert f"cannot be kept: the largest network has {show(most)} ({most})" in line
-        assert f"the nearest network costs bops {show(most)} ({most})" in line
+        assert f"the nearest network found costs bops {show(most)} ({most})" in line
 
     def test_the_nearest_network_is_one_of_the_space(self) -> None:
         space = SMALL_SPACES["precisions and experts"]()
@@ -143,7 +143,17 @@ class TestImpossible:
         budget = Budget.parse({"ops": min(c.ops for c in costs) / 2, "bytes": min(c.bytes for c in costs) / 2})
         nearest = min(costs, key=budget.excess)
         ops, size = (f"{show(value)} ({value:.10g})" for value in (nearest.ops, nearest.bytes))
-        assert f"the nearest network costs ops {ops}, bytes {size};" in impossible(space, budget)
+        assert f"the nearest network found costs ops {ops}, bytes {size};" in impossible(space, budget)
+
+    @pytest.mark.parametrize("name", SMALL_SPACES)
+    def test_the_nearest_network_is_nearest_of_all(self, name: str, shared: dict[str, Any]) -> None:
+        space, random = SMALL_SPACES[name](**shared), Random(name)
+        costs = [cost_of(space, genes) for genes in every_genotype(space)]
+        for _ in range(3):
+            ops, size = (getattr(random.choice(costs), quantity) for quantity in ("ops", "bytes"))
+            budget = Budget.parse({"ops": f"{1.5 * ops}..", "bytes": max(1, 0.5 * size)})
+            least = min(map(budget.excess, costs))
+            assert budget.excess(cost_of(space, _nearest(space, budget))) == pytest.approx(least)
 
     def test_each_quantity_has_its_own_smallest_network(self) -> None:
         line = self.refusal(Budget.parse(["ops=1", "bytes=1G"]))
