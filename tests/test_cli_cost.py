@@ -164,10 +164,17 @@ class TestModels:
         assert made["total"]["binary_weights"] == conv2 + fc3
         assert made["inputs"] == [[1, 28, 28]]
 
-    def test_published_counts_of_the_hybrid(self, bnas: Any) -> None:
-        _, out, _ = bnas("cost", "alexnet", "--precision", "hybrid", "--last", "binary")
-        assert "ops 175,180,448 (175M): OPs = FLOPs + BOPs / 64" in out
-        assert "weights alone 31.46x" in out
+    @pytest.mark.parametrize(
+        ("command", "ops", "weights"),
+        [
+            ("alexnet --precision hybrid --last binary", "ops 175,180,448 (175M): OPs = FLOPs + BOPs / 64", "31.46x"),
+            ("resnet18 --precision binary", "BOPs 1,676,279,808 (1.68G)", "13.42x"),
+        ],
+    )
+    def test_published_counts(self, bnas: Any, command: str, ops: str, weights: str) -> None:
+        _, out, _ = bnas("cost", *command.split())
+        assert ops in out
+        assert f"weights alone {weights}" in out
 
     @pytest.mark.parametrize("attribute", ["build", "model"])
     def test_a_model_of_the_users_own(self, bnas: Any, model_file: Path, attribute: str) -> None:

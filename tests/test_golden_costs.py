@@ -89,6 +89,25 @@ class TestResNet:
         assert made.ops == self.conv1 + self.three_by_three(depths) + self.shortcuts + self.fc
         assert float(f"{made.ops:.3g}") == published
 
+    @pytest.mark.parametrize(
+        ("name", "depths", "published"),
+        [
+            ("resnet18", (2, 2, 2, 2), 11_689_512),
+            ("resnet34", (3, 4, 6, 3), 21_797_672),
+            ("resnet18_cifar", (2, 2, 2, 2), 11_173_962),
+        ],
+    )
+    def test_parameters(self, name: str, depths: tuple[int, ...], published: int) -> None:
+        # as the model zoos print them: weights, the classifier's biases, and two values a channel of batch norm
+        stem, classes = (3 * 64 * 3 * 3, 10) if name == "resnet18_cifar" else (3 * 64 * 7 * 7, 1000)
+        total = stem + 2 * 64 + 513 * classes
+        for before, width, depth in zip((64, 64, 128, 256), (64, 128, 256, 512), depths, strict=True):
+            total += 9 * before * width + (2 * depth - 1) * 9 * width**2 + 2 * depth * 2 * width
+            total += before * width + 2 * width if before != width else 0
+        made = cost_of(name)
+        assert made.parameters == total == published
+        assert made.float32_bytes == made.bytes == 4 * total
+
     def test_real_resnet18_in_millions(self) -> None:
         assert round(cost_of("resnet18").ops / 1e6) == 1814
 
@@ -141,7 +160,7 @@ class TestExpertNetwork:
 
 
 class TestGoogLeNet:
-    """Szegedy et al. (arXiv:1409.4842), table 1, in millions; its conv1 and 5a do not follow from its own sizes."""
+    """Szegedy et al. (arXiv:1409.4842), table 1, in millions; conv1, 4a and 5a there do not follow from its sizes."""
 
     published = {  # noqa: RUF012 (read only)
         "inception3a": 128, "inception3b": 304, "inception4b": 88, "inception4c": 100, "inception4d": 119,
@@ -176,6 +195,9 @@ class TestOthers:
         )  # fmt: skip
         norms = 2 * (16 + 160) + 2 * 6 * 160 + 2 * (160 + 320) + 2 * 6 * 320 + 2 * (320 + 640) + 2 * 6 * 640 + 2 * 640
         assert made.weights == convs + 640 * 10
+        groups = ((16, 160, 32), (160, 320, 16), (320, 640, 8))
+        macs = sum((9 * a * b + 7 * 9 * b * b + a * b) * side**2 for a, b, side in groups)
+        assert made.ops == 27 * 16 * 32**2 + macs + 640 * 10 == 5_243_328_768
         assert made.parameters == convs + norms + 641 * 10 == 36_479_194
         assert round(made.parameters / 1e6, 1) == 36.5
 
@@ -185,11 +207,17 @@ class TestOthers:
         assert cost_of("sketch_a_net").weights == convs + 256 * 7**2 * 512 + 512 * 512 + 512 * 250
         assert round(cost_of("sketch_a_net").weights / 1e6, 1) == 8.5
 
-    def test_squeezenet_has_its_1_248_424_parameters(self) -> None:
+    def test_squeezenet_has_the_parameters_of_its_table_part_by_part(self) -> None:
         # Iandola et al., table 1, with a bias for each filter where ours has batch norm
-        fires = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
-        biases = 96 + sum(squeeze + 2 * expand for squeeze, expand in fires) + 1000
-        assert cost_of("squeezenet").weights + biases == 1_248_424
+        with torch.device("meta"):
+            parts = by_stage(trace(build_model("squeezenet"), MODELS["squeezenet"].input).layers)
+        fires = [squeeze + 2 * (4 * squeeze) for squeeze in (16, 16, 32, 32, 48, 48, 64, 64)]
+        published = [14_208, 11_920, 12_432, 45_344, 49_440, 104_880, 111_024, 188_992, 197_184, 513_000]
+        assert list(parts) == ["conv1", *(f"fire{index}" for index in range(2, 10)), "conv10"]
+        assert [
+            part.weights + biases for part, biases in zip(parts.values(), (96, *fires, 1000), strict=True)
+        ] == published
+        assert sum(published) == 1_248_424
 
     def test_lenet(self) -> None:
         conv1, conv2, fc3, fc4 = 25 * 32, 25 * 32 * 64, 64 * 4 * 4 * 512, 512 * 10
