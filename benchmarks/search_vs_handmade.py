@@ -14,37 +14,22 @@ import statistics
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from claim import Claim
-from torch import Tensor
+from nowhere import NoStore
 
 from bnas.arch import Architecture, StageSpec
 from bnas.cost import cost
 from bnas.data import load_data
 from bnas.plan import plan
 from bnas.recipe import Recipe
-from bnas.runs import Checkpoint, Run
+from bnas.runs import Run
 from bnas.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import build_for, evaluate, train_staged
 
 BLOCKS = 2  # in each stage
-
-
-class NoStore:
-    """Keeps nothing: each network is trained in one go."""
-
-    def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Forget it."""
-
-    def load_checkpoint(self, name: str) -> Checkpoint | None:
-        """Have nothing."""
-        return None
-
-    def log(self, event: str, **fields: Any) -> None:
-        """Forget it."""
 
 
 def handmade(winner: Architecture) -> Architecture:

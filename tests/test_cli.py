@@ -19,7 +19,7 @@ from bnas.spec import parse_yaml
 from tests.tiny import TINY, tiny_file
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
-COMMANDS = ("search", "cost", "export", "report")
+COMMANDS = ("search", "train", "cost", "export", "report")
 
 
 class Done(NamedTuple):
@@ -157,3 +157,23 @@ def test_as_a_program_it_fails_without_a_traceback(tmp_path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr == f"bnas: {tmp_path}/none.yaml: no such file; give the path of a YAML file\n"
+
+
+def test_what_was_found_is_trained_again_and_reported(run: tuple[Path, Done], tmp_path: Path) -> None:
+    best, out = run[0] / "best" / "architecture.yaml", tmp_path / "again"
+    done = bnas("train", best, "--data", "digits", "--epochs", 2, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["epochs"] >= 2
+    assert 0 <= said["accuracy"]["test"] <= 1
+    assert bnas("report", out).stdout.strip() == str(out / "report.html")
+    again = bnas("train", best, "--data", "digits", "--epochs", 2, "--out", out)
+    assert "bnas.load(" in again.stdout
+    assert "soft weights" in again.stdout
+
+
+def test_a_model_that_is_not_known_is_one_line(tmp_path: Path) -> None:
+    done = bnas("train", "lenet6", "--data", "digits", "--out", tmp_path / "x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("bnas: model 'lenet6'")
+    assert len(done.stderr.splitlines()) == 1

@@ -28,7 +28,7 @@ def test_commands_run_as_they_are_written(tmp_path, monkeypatch) -> None:
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 0, command
-    assert len(ran) == 2
+    assert len(ran) == 3
     assert (tmp_path / "runs" / "demo" / "report.html").exists()
     assert (tmp_path / "handover" / "model.py").exists()
     for language, text in BLOCKS:

@@ -67,7 +67,7 @@ class Stream(Dataset[Tensor]):
             self,
             batch_size=batch_size,
             sampler=order.tolist(),
-            num_workers=min(_MOST_WORKERS, os.cpu_count() or 1) if workers < 0 else workers,
+            num_workers=min(_MOST_WORKERS, _cores()) if workers < 0 else workers,
             collate_fn=_as_it_is,
             pin_memory=pinned,
         )
@@ -92,6 +92,13 @@ class Stream(Dataset[Tensor]):
         for part, batch in zip(parts, loaded, strict=True):
             part.copy_(batch)
         return images
+
+
+def _cores() -> int:
+    """Return how many cores this process may use; a pinned one may not use all that there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _as_it_is(batch: Any) -> Any:
