@@ -159,9 +159,13 @@ class TestModels:
     """Traced."""
 
     def test_a_known_model_at_a_precision(self, bnas: Any) -> None:
+        conv1, conv2, fc3, fc4 = 25 * 32, 25 * 32 * 64, 64 * 4 * 4 * 512, 512 * 10
         made = json.loads(bnas("cost", "lenet5", "--precision", "weight", "--json")[1])
-        conv2, fc3 = 25 * 32 * 64, 64 * 4 * 4 * 512
         assert made["total"]["binary_weights"] == conv2 + fc3
+        every = json.loads(
+            bnas("cost", "lenet5", "--precision", "weight", "--first", "weight", "--last", "weight", "--json")[1]
+        )
+        assert every["total"]["binary_weights"] == conv1 + conv2 + fc3 + fc4
         assert made["inputs"] == [[1, 28, 28]]
 
     @pytest.mark.parametrize(
@@ -262,7 +266,9 @@ class TestBadInput:
         assert err.startswith("bnas: " + expected.format(**places))
         assert err.count("\n") == 1
 
-    @pytest.mark.parametrize("options", [["--json", "--csv"], ["--precision", "binary"], ["--last", "real"]])
+    @pytest.mark.parametrize(
+        "options", [["--json", "--csv"], ["--precision", "binary"], ["--first", "weight"], ["--last", "real"]]
+    )
     def test_options_that_do_not_go_together(self, bnas: Any, options: list[str]) -> None:
         assert bnas("cost", EXPERT_NET, *options)[0] == 2
 

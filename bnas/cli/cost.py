@@ -35,6 +35,7 @@ def cost_command(
     precision: Annotated[
         str | None, typer.Option(help="Of a known model: real, weight, binary, hybrid.", show_default="real")
     ] = None,
+    first: Annotated[str | None, typer.Option(help="Of its first layer: real, weight.", show_default="real")] = None,
     last: Annotated[
         str | None, typer.Option(help="Of its classifier: real, weight, binary.", show_default="real")
     ] = None,
@@ -48,7 +49,8 @@ def cost_command(
         raise typer.BadParameter("choose --json or --csv, not both", param_hint="--json")
     count = convention(counting, divisor=divisor)
     shapes = tuple(parse_shape(text) for text in shape or ())
-    preset = {key: value for key, value in (("precision", precision), ("last", last)) if value is not None}
+    asked = {"precision": precision, "first": first, "last": last}
+    preset = {key: value for key, value in asked.items() if value is not None}
     planned = source.endswith((".yaml", ".yml"))
     if preset and (planned or ":" in source):
         raise typer.BadParameter(

@@ -104,29 +104,30 @@ PRODUCTS: dict[str, Callable[[tuple[Any, ...], Tensor], Sides | None]] = {
 _FREE_NAMES = """
 __and __iand __ilshift __ior __irshift __ixor __lshift __or __rshift __xor _adaptive_avg_pool2d _adaptive_avg_pool3d
 _assert_async _assert_scalar _batch_norm_impl_index _batch_norm_no_update _batch_norm_with_update _efficientzerotensor
-_embedding_bag _embedding_bag_forward_only _fused_dropout _fused_rms_norm _local_scalar_dense _log_softmax
-_native_batch_norm_legit _native_batch_norm_legit_no_training _pack_padded_sequence _pad_packed_sequence _prelu_kernel
-_reshape_alias _reshape_copy _resize_output _safe_softmax _softmax _thnn_fused_gru_cell _thnn_fused_lstm_cell _to_copy
-_unique2 _unsafe_index _unsafe_index_put _unsafe_view _upsample_bicubic2d_aa _upsample_bilinear2d_aa
-_upsample_nearest_exact1d _upsample_nearest_exact2d _weight_norm_interface adaptive_avg_pool1d adaptive_max_pool2d
-adaptive_max_pool3d all amax amin aminmax any arange argmax argmin argsort as_strided avg_pool1d avg_pool2d avg_pool3d
-bernoulli bincount bucketize cat channel_shuffle clone col2im constant_pad_nd contiguous copy count_nonzero cummax
-cummin cumprod cumsum diag_embed embedding empty empty_like empty_permuted empty_strided equal exponential eye
-fake_quantize_per_channel_affine_cachemask fake_quantize_per_tensor_affine_cachemask fill fill_diagonal flip
-fractional_max_pool2d full full_like gather glu grid_sampler_2d hardswish histc im2col index index_add index_copy
-index_fill index_put index_reduce index_select instance_norm is_nonzero is_same_size isin item kthvalue lift
-lift_fresh lift_fresh_copy linalg_cross linalg_vector_norm linspace log_sigmoid_forward log_softmax logcumsumexp
-logspace logsumexp masked_fill masked_scatter masked_select max max_pool2d_with_indices max_pool3d_with_indices
-max_unpool2d mean median min mode multinomial nan_to_num nanmean nanmedian nansum native_batch_norm
-native_channel_shuffle native_dropout native_group_norm native_layer_norm new_empty new_empty_strided new_full
-new_ones new_zeros nonzero nonzero_static norm normal one_hot ones ones_like pixel_shuffle pixel_unshuffle polar prelu
-prod rand rand_like randint randint_like randn randn_like random randperm range reflection_pad1d reflection_pad2d
-reflection_pad3d repeat repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape resize
-resize_as rms_norm roll rot90 rrelu_with_noise scalar_tensor scatter scatter_add scatter_reduce searchsorted
-select_scatter set slice_scatter softmax sort stack std std_mean sum sym_numel sym_size take to topk trace tril
-tril_indices triu triu_indices unfold_copy uniform unique_consecutive unique_dim unsafe_chunk unsafe_split
-unsafe_split_with_sizes upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
-var var_mean view_copy vstack zero zeros zeros_like
+_embedding_bag _embedding_bag_forward_only _fused_dropout _fused_rms_norm _linalg_check_errors _local_scalar_dense
+_log_softmax _native_batch_norm_legit _native_batch_norm_legit_no_training _pack_padded_sequence _pad_packed_sequence
+_prelu_kernel _reshape_alias _reshape_copy _resize_output _safe_softmax _softmax _thnn_fused_gru_cell
+_thnn_fused_lstm_cell _to_copy _unique2 _unsafe_index _unsafe_index_put _unsafe_view _upsample_bicubic2d_aa
+_upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d _weight_norm_interface adaptive_avg_pool1d
+adaptive_max_pool2d adaptive_max_pool3d all amax amin aminmax any arange argmax argmin argsort as_strided avg_pool1d
+avg_pool2d avg_pool3d bernoulli bincount bucketize cat channel_shuffle clone col2im complex constant_pad_nd contiguous
+copy count_nonzero cudnn_batch_norm cudnn_grid_sampler cummax cummin cumprod cumsum diag_embed embedding empty
+empty_like empty_permuted empty_strided equal exponential eye fake_quantize_per_channel_affine_cachemask
+fake_quantize_per_tensor_affine_cachemask fill fill_diagonal flip fractional_max_pool2d full full_like gather glu
+grid_sampler_2d hardswish histc im2col index index_add index_copy index_fill index_put index_reduce index_select
+instance_norm is_nonzero is_same_size isin item kthvalue lift lift_fresh lift_fresh_copy linalg_cross
+linalg_vector_norm linspace log_sigmoid_forward log_softmax logcumsumexp logspace logsumexp masked_fill masked_scatter
+masked_select max max_pool2d_with_indices max_pool3d_with_indices max_unpool2d mean median min miopen_batch_norm mode
+multinomial nan_to_num nanmean nanmedian nansum native_batch_norm native_channel_shuffle native_dropout
+native_group_norm native_layer_norm new_empty new_empty_strided new_full new_ones new_zeros nonzero nonzero_static
+norm normal one_hot ones ones_like pixel_shuffle pixel_unshuffle polar prelu prod rand rand_like randint randint_like
+randn randn_like random randperm range reflection_pad1d reflection_pad2d reflection_pad3d renorm repeat
+repeat_interleave replication_pad1d replication_pad2d replication_pad3d reshape resize resize_as rms_norm roll rot90
+rrelu_with_noise scalar_tensor scatter scatter_add scatter_reduce searchsorted select_scatter set slice_scatter
+softmax sort stack std std_mean sum sym_numel sym_size take to topk trace tril tril_indices triu triu_indices
+unfold_copy uniform unique_consecutive unique_dim unsafe_chunk unsafe_split unsafe_split_with_sizes upsample_bicubic2d
+upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d var var_mean view_copy vstack zero zeros
+zeros_like
 """
 FREE = frozenset(_FREE_NAMES.split())
 
