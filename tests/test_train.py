@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 from functools import partial
 
 import numpy as np
@@ -336,3 +337,23 @@ def test_soft_weights_are_scored_as_training_left_them() -> None:
     soft, hard = evaluate_soft(network, batch), evaluate(network, batch)
     assert soft[1] != hard[1]
     assert not any(module.training for module in network.modules())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler for a CPU")
+def test_a_compiled_network_trains_to_the_same_loss(digits) -> None:
+    def loss(compiled: bool) -> float:
+        store = MemoryStore()
+        recipe = Recipe(batch=256, stages=(Stage(epochs=1),))
+        make = partial(build_for, EXPERTS.with_one_expert())
+        train_staged(make, recipe, digits, name="c", seed=0, store=store, device=CPU, compiled=compiled)
+        return store.events[-1]["loss"]
+
+    assert loss(True) == pytest.approx(loss(False), rel=1e-3)  # sums are taken in another order
+
+
+def test_without_a_compiler_compiling_is_refused_at_once(digits, monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    recipe = Recipe(stages=(Stage(epochs=1),))
+    with pytest.raises(TrainingError, match="needs a C\\+\\+ compiler"):
+        train_staged(MAKE, recipe, digits, name="c", seed=0, store=MemoryStore(), device=CPU, compiled=True)

@@ -1,5 +1,7 @@
 """A recipe -> a network, trained in stages: each starts from the weights of the one before, which may teach it."""
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -9,6 +11,7 @@ from torch import nn
 
 from bnas.arch import Architecture
 from bnas.data import DataSet
+from bnas.errors import TrainingError
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.blocks import Network
@@ -48,10 +51,12 @@ def train_staged(
         compiled: compile the forward and backward pass with `torch.compile`; needs a C++ compiler or a GPU.
         measure: given the network of a stage, returns what `fit` calls after each epoch.
     Raises:
-        TrainingError: a loss is not finite, or a stage that needs a teacher's maps has none.
+        TrainingError: a loss is not finite, a stage that needs a teacher's maps has none, or nothing can compile.
     Source of the stages: Bulat et al., arXiv:2010.03558, section 4 (binary activations with real weights; one expert
     copied to all; binary weights; each stage taught by the one before).
     """
+    if compiled:
+        check_compiler(device)
     before: nn.Module | None = teacher.to(device).eval() if teacher is not None else None
     network: N | None = None
     for index, stage in enumerate(recipe.stages):
@@ -78,6 +83,19 @@ def train_staged(
         before = network.eval()
     assert network is not None
     return network
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise unless `torch.compile` finds what it needs on this machine.
+
+    Raises:
+        TrainingError: the device is a CPU, and there is no C++ compiler.
+    """
+    names = [os.environ.get("CXX", ""), "g++", "clang++", "c++"]
+    if device.type == "cpu" and not any(name and shutil.which(name) for name in names):
+        raise TrainingError(
+            "torch.compile: needs a C++ compiler for a CPU, and there is none; install g++, or do without"
+        )
 
 
 def build_for(arch: Architecture, stage: Stage) -> Network:
