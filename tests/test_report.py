@@ -269,7 +269,7 @@ def test_front_table_marks_best_and_trained() -> None:
     pareto = pd.DataFrame([{"id": f"{n}", "proxy_accuracy": 0.9, "ops": 2950e3 + n} | costs for n in range(3)])
     table = front_table(pareto, best="1", retrained=["0", "1"])
     assert [row[1] for row in table.rows] == ["trained alone", "best", ""]
-    assert table.rows[0][2:5] == ("90.00 %", "2.95M", "17.3k")
+    assert table.rows[0][2:5] == ("90.00\u00a0%", "2.95M", "17.3k")
     assert {len(row) for row in table.rows} == {len(table.header)}
 
 
@@ -394,8 +394,9 @@ def test_work_does_not_count_the_time_between_two_starts() -> None:
 
 
 def test_durations_and_shares_read_well() -> None:
-    assert [duration(seconds) for seconds in (48.2, 134, 3900)] == ["48 s", "2 min 14 s", "1 h 05 min"]
-    assert percent(0.98612) == "98.61 %"
+    said = [duration(seconds).replace("\u00a0", " ") for seconds in (48.2, 134, 3900)]
+    assert said == ["48 s", "2 min 14 s", "1 h 05 min"]
+    assert percent(0.98612) == "98.61\u00a0%"
     assert percent(float("nan")) == "\u2013"
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from bnas.cli.tables import drawn, stdout
 from bnas.cost import NOT_COUNTED
 from bnas.space import SearchSpace
 
@@ -35,6 +35,16 @@ def search_command(
         str | None, typer.Option(help="Optuna storage URL.  [default: SQLite in the run folder]")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    engine: Annotated[
+        str, typer.Option(help="Where candidates are scored: in-process, processes, ray.")
+    ] = "in-process",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many score at once.  [default: one a GPU, or one a core]")
+    ] = None,
+    lease: Annotated[float, typer.Option(help="Seconds after which a silent worker is replaced.")] = 600.0,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster.  [default: one on this machine, for it alone]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a space, for editors.")] = False,
 ) -> None:
@@ -50,12 +60,13 @@ def search_command(
     with Watch() as watch:
         result = search(
             space, data=data, budget=budget, trials=trials, sampler=sampler, top=retrain, seed=seed,
-            out=out or Path("runs") / space.stem, storage=storage, device=device, progress=watch,
+            out=out or Path("runs") / space.stem, storage=storage, device=device, engine=engine, workers=workers,
+            lease_seconds=lease, ray_address=ray_address, progress=watch,
         )  # fmt: skip
     if as_json:
         print(json.dumps(summary(result)))
     else:
-        show_result(result, Console())
+        show_result(result, stdout())
 
 
 def summary(result: Any) -> dict[str, Any]:
@@ -86,16 +97,6 @@ def show_result(result: Any, console: Console) -> None:
         f"report: {result.run.report}\nnext:   bnas export {result.run.path} --to training -o DIR",
         soft_wrap=True,
     )
-
-
-def drawn(table: Any, title: str) -> Table:
-    """Return a table of the report as rich draws it."""
-    picture = Table(title=title)
-    for index, column in enumerate(table.header):
-        picture.add_column(column, justify="right" if index >= table.numbers_from else "left")
-    for row in table.rows:
-        picture.add_row(*row)
-    return picture
 
 
 search_command.__doc__ = f"{search_command.__doc__}\n{EXAMPLE}"

@@ -9,8 +9,9 @@ from bnas.arch import Architecture, StageSpec
 from bnas.cost import Cost, cost, show
 from bnas.plan import PlannedLayer
 
-NOTHING = "\u2013"
+NOUNBROKENG = "\u2013"
 TIMES = "\u00d7"
+UNBROKEN = "\u00a0"  # a number and its unit stay on one line
 FATES = ("proposed", "paid", "over_budget", "repeated", "failed")
 SAID = {"ops": "ops", "bytes": "bytes", "bops": "BOPs", "flops": "FLOPs", "parameters": "parameters"}
 _COSTS = tuple(SAID)
@@ -27,16 +28,17 @@ class Table(NamedTuple):
 
 def percent(share: float) -> str:
     """Return a share as people read it: 98.61 %."""
-    return NOTHING if pd.isna(share) else f"{100 * share:.2f} %"
+    return NOUNBROKENG if pd.isna(share) else f"{100 * share:.2f}{UNBROKEN}%"
 
 
 def duration(seconds: float) -> str:
     """Return seconds as people read them: 48 s, 2 min 14 s, 1 h 05 min."""
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return f"{whole}{UNBROKEN}s"
     minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    parts = (minutes, "min", f"{rest:02d}", "s") if minutes < 60 else (minutes // 60, "h", f"{minutes % 60:02d}", "min")
+    return UNBROKEN.join(map(str, parts))
 
 
 def by(size: Iterable[int]) -> str:
@@ -92,8 +94,8 @@ def ledger_table(candidates: pd.DataFrame, twin: pd.DataFrame) -> Table:
 def stage_table(arch: Architecture) -> Table:
     """Return a network stage by stage."""
     stem = arch.stem
-    kernel = NOTHING if stem.kind == "branched" else by((stem.kernel, stem.kernel))
-    first = (f"stem ({stem.kind})", "real", "1", str(stem.width), NOTHING, NOTHING, kernel, str(stem.stride))
+    kernel = NOUNBROKENG if stem.kind == "branched" else by((stem.kernel, stem.kernel))
+    first = (f"stem ({stem.kind})", "real", "1", str(stem.width), NOUNBROKENG, NOUNBROKENG, kernel, str(stem.stride))
     rows = [(f"stage {index}", *_stage(stage)) for index, stage in enumerate(arch.stages, start=1)]
     header = ("part", "precision of its blocks", "blocks", "width", "groups", "experts", "kernel", "stride")
     return Table(header, (first, *rows), 2)
@@ -161,7 +163,7 @@ def _exact(value: float) -> str:
 
 
 def _times(more: float, less: float) -> str:
-    return f"{more / less:.1f}{TIMES}" if less and more else NOTHING
+    return f"{more / less:.1f}{TIMES}" if less and more else NOUNBROKENG
 
 
 def _said(value: Any) -> str:

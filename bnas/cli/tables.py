@@ -1,0 +1,27 @@
+"""A table of the report -> lines on a terminal."""
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDE = 140  # columns, where stdout is a file or a pipe
+
+
+def stdout() -> Console:
+    """Return what prints results: as wide as the terminal, or as wide as tables need."""
+    return Console(width=None if sys.stdout.isatty() else WIDE)
+
+
+def drawn(table: Any, title: str) -> Table:
+    """Return a table of the report as rich draws it; no word is cut."""
+    picture = Table(title=title)
+    for index, name in enumerate(table.header):
+        words = [word for cell in (name, *(row[index] for row in table.rows)) for word in cell.split(" ")]
+        picture.add_column(
+            name, justify="right" if index >= table.numbers_from else "left", min_width=max(map(len, words))
+        )
+    for row in table.rows:
+        picture.add_row(*row)
+    return picture
