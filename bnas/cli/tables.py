@@ -16,7 +16,7 @@ def stdout() -> Console:
 
 def drawn(table: Any, title: str) -> Table:
     """Return a table of the report as rich draws it; no word is cut."""
-    picture = Table(title=title)
+    picture = Table(title=title, box=None, collapse_padding=True, pad_edge=False, title_justify="left")
     for index, name in enumerate(table.header):
         words = [word for cell in (name, *(row[index] for row in table.rows)) for word in cell.split(" ")]
         picture.add_column(
