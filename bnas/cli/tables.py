@@ -6,12 +6,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-WIDE = 140  # columns, where stdout is a file or a pipe
+WIDE, NARROW = 140, 90  # columns where stdout is a file or a pipe; what tables need at least
 
 
 def stdout() -> Console:
-    """Return what prints results: as wide as the terminal, or as wide as tables need."""
-    return Console(width=None if sys.stdout.isatty() else WIDE)
+    """Return what prints results: as wide as the terminal, but never so narrow that a table would lose a column."""
+    return Console(width=max(Console().width, NARROW) if sys.stdout.isatty() else WIDE)
 
 
 def drawn(table: Any, title: str) -> Table:
