@@ -29,6 +29,10 @@ class TrainingError(BnasError):
     """Training cannot go on (a loss that is not finite, for example)."""
 
 
+class Stopped(BnasError):
+    """The work was put down on request, saved; the same command goes on."""
+
+
 class RunError(BnasError):
     """The run folder cannot be used: it holds another run, is locked, is damaged, or cannot be written."""
 

@@ -7,7 +7,7 @@ from bnas.cost import Budget, Cost, cost
 from bnas.errors import BudgetError, RunError, TrainingError
 from bnas.plan import plan
 from bnas.progress import silent
-from bnas.searcher import SAMPLERS, Candidate, Score, Search, front, ledger, paid
+from bnas.searcher import SAMPLERS, Candidate, InProcess, Journal, Score, Search, StoredStudy, front, ledger, paid
 from tests.tiny import tiny_space
 
 SPACE = tiny_space()
@@ -21,18 +21,13 @@ def quality_of(arch: Architecture) -> Score:
 
 
 def search(
-    folder=None, *, sampler="evolution", trials=30, seed=0, score=quality_of, budget=BUDGET, space=SPACE, known=None
+    folder=None, *, sampler="evolution", trials=30, seed=0, score=quality_of, budget=BUDGET, space=SPACE, journal=None
 ):
+    stored = StoredStudy(f"sqlite:///{folder}/study.db" if folder else None, "search")
     study = Search(
-        space,
-        budget,
-        sampler=SAMPLERS[sampler],
-        seed=seed,
-        storage=f"sqlite:///{folder}/study.db" if folder else None,
-        name="search",
-        known={} if known is None else known,
-    )
-    return study.run(trials, score, progress=silent, note=lambda candidate: None)
+        space, budget, sampler=SAMPLERS[sampler], seed=seed, name="search", stored=stored, journal=journal or Journal()
+    )  # fmt: skip
+    return study.run(trials, InProcess(score).submit, progress=silent, note=lambda candidate: None)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -101,13 +96,13 @@ def test_a_candidate_that_cannot_be_scored_is_counted_as_failed() -> None:
 
 
 def test_scores_known_from_another_study_are_not_paid_for_again() -> None:
-    known: dict[str, Score | None] = {}
-    search(known=known)
+    journal = Journal()
+    search(journal=journal)
 
     def never(arch: Architecture) -> Score:
         raise AssertionError("paid twice")
 
-    search(score=never, known=known)
+    search(score=never, journal=journal)
 
 
 def test_a_budget_nothing_fits_names_what_the_smallest_network_needs() -> None:

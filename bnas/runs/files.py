@@ -1,6 +1,7 @@
 """Content -> a file or folder that is there whole or not at all: temporary beside it, fsync, rename, fsync."""
 
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -122,6 +123,23 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as problem:
         raise cannot_write(path, problem) from problem
+
+
+def set_aside(path: Path, *, companions: Sequence[str]) -> Path:
+    """Rename a damaged file to a name that is free, and files of its name and an ending with it; return the name.
+
+    Raises:
+        RunError: it cannot be renamed.
+    """
+    aside = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.damaged-{n}")).exists())
+    try:
+        for ending in companions:
+            with suppress(FileNotFoundError):
+                os.replace(f"{path}{ending}", f"{aside}{ending}")
+        os.replace(path, aside)
+    except OSError as problem:
+        raise cannot_write(aside, problem) from problem
+    return aside
 
 
 def sweep(folder: Path, *, spare: Sequence[Path]) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from bnas.runs import best, checkpoint, documents, events, tables
 from bnas.runs.asked import Asked, is_free, spelled
 from bnas.runs.checkpoint import Checkpoint
 from bnas.runs.environment import environment
-from bnas.runs.files import cannot_write, previous_of, read_text, remove, sweep
+from bnas.runs.files import cannot_write, previous_of, read_text, remove, set_aside, sweep
 from bnas.runs.lock import check_held, driving
 from bnas.runs.masking import without_secrets
 from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, inside, table_file
@@ -26,6 +27,7 @@ from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, in
 _CONFIG, _SPACE, _ENVIRONMENT = "config.yaml", "space.yaml", "environment.json"
 _LOG, _LOCK, _STUDY, _LEDGER = "log.jsonl", "driver.lock", "study.db", "ledger.json"
 _BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.safetensors"
+_ID = "run_id"  # key of environment.json
 _RESTORE = "put it back, or give another --out"
 _SEARCH_AGAIN = "run the search again in this run folder, so that it ends"
 _logger = logging.getLogger(__name__)
@@ -93,6 +95,25 @@ class Run:
     def storage_url(self) -> str:
         """The URL of the run's own Optuna storage."""
         return f"sqlite:///{self._inside(_STUDY).absolute()}"
+
+    @property
+    def label(self) -> str:
+        """A name for the run where many share one database: of its folder, and an id that no other run has.
+
+        Raises:
+            RunError: environment.json, which holds the id, is missing or damaged.
+        """
+        known = documents.read_json(self._inside(_ENVIRONMENT), hint=_RESTORE)
+        return f"{self.path.absolute().name}-{known.get(_ID, '0')}"
+
+    def set_study_aside(self) -> Path:
+        """Give the run's own storage, which is damaged, another name, and return it.
+
+        Raises:
+            RunError: it cannot be renamed.
+        """
+        # A journal left beside a fresh file would be played into it, so it goes along.
+        return set_aside(self._target(_STUDY), companions=("-journal", "-wal", "-shm"))
 
     @property
     def figures(self) -> Path:
@@ -233,7 +254,8 @@ class Run:
             if not self._holds_a_run():
                 if self.space_yaml:
                     documents.write_text(self._target(_SPACE), text=self.space_yaml)
-                documents.write_text(self._target(_ENVIRONMENT), text=documents.json_text(environment()))
+                here = environment() | {_ID: secrets.token_hex(4)}
+                documents.write_text(self._target(_ENVIRONMENT), text=documents.json_text(here))
                 self._write_config()  # last, for it makes the folder a run
                 return
         self._resume(mutable)  # another driver was faster

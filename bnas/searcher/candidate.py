@@ -17,6 +17,9 @@ class Score(NamedTuple):
     proxy_loss: float
 
 
+Outcome = Score | str  # of what was paid for; text says why it failed
+
+
 class Candidate(NamedTuple):
     """A proposed architecture with its fate; only a paid one has a score."""
 

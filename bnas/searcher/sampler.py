@@ -83,7 +83,8 @@ class Evolution(FeasibleSampler):
 
     def _propose(self, study: Study, random: Random) -> Genes:
         space, trials = self._space, study.get_trials(deepcopy=False)
-        seen = {to_genes(space, trial.params) for trial in trials if trial.state != TrialState.RUNNING}
+        in_hand = [trial for trial in trials if trial.state != TrialState.RUNNING or trial.params]  # but for this one
+        seen = {to_genes(space, trial.params) for trial in in_hand}
         scored = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         for _ in range(_TRIES if len(scored) >= POPULATION else 0):
             child = self._child(scored[-POPULATION:], random)

@@ -2,29 +2,33 @@
 
 import itertools
 import math
+from collections.abc import Mapping
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from bnas.arch import Architecture
 from bnas.data import DataSet
 from bnas.errors import TrainingError
 from bnas.recipe import Scoring
 from bnas.searcher.candidate import Score
+from bnas.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate
 
 
 class Scorer:
-    """Scores architectures of one trained supernet; a score depends on the architecture alone."""
+    """Scores architectures of one trained supernet; a score depends on the architecture alone, for nothing is drawn."""
 
     def __init__(self, supernet: Supernet, data: DataSet, scoring: Scoring, *, seed: int, device: torch.device) -> None:
-        self._supernet = supernet
         images = data.train.batches(
             min(scoring.batch, len(data.train)), seed=seed, epoch=0, augment=False, drop_last=True, device=device
         )
         batches = max(1, round(scoring.recalibration_images / scoring.batch))
-        self._recalibration = [batch for batch, _ in itertools.islice(images, batches)]
         held_out = data.validation.batches(scoring.batch, augment=False, drop_last=False, device=device)
+        self._supernet = supernet.to(device)
+        self._recalibration = [batch for batch, _ in itertools.islice(images, batches)]
         self._held_out = list(itertools.islice(held_out, max(1, math.ceil(scoring.validation_images / scoring.batch))))
 
     def __call__(self, arch: Architecture) -> Score:
@@ -39,3 +43,29 @@ class Scorer:
         if not math.isfinite(loss):
             raise TrainingError(f"candidate {arch.id}: the proxy loss is {loss}; its batch norm may not be calibrated")
         return Score(accuracy, loss)
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space whose architectures it scores."""
+        return self._supernet.space
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that a twin in another process needs beside the space: weights and images, by name."""
+        images, labels = zip(*self._held_out, strict=True)
+        lists = {"recalibration": self._recalibration, "images": images, "labels": labels}
+        numbered = {f"{name}/{index}": batch for name, some in lists.items() for index, batch in enumerate(some)}
+        return {f"weights/{name}": tensor for name, tensor in self._supernet.state_dict().items()} | numbered
+
+    @classmethod
+    def from_tensors(cls, space: SearchSpace, tensors: Mapping[str, Tensor], device: torch.device) -> Self:
+        """Return the twin of a scorer, which computes with these very tensors where they are on the device."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            parts.setdefault(part, {})[rest] = tensor.to(device)
+        twin = cls.__new__(cls)
+        twin._supernet = Supernet(space).to(device)
+        twin._supernet.load_state_dict(parts["weights"], assign=True)
+        twin._recalibration = list(parts["recalibration"].values())
+        twin._held_out = list(zip(parts["images"].values(), parts["labels"].values(), strict=True))
+        return twin

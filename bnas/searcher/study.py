@@ -1,40 +1,54 @@
-"""Propose and score until enough is paid for; what was paid for is kept in an Optuna study the moment it is known.
+"""Propose and score until enough is paid for; what was paid for is kept the moment it is known.
 
 Samplers work on a study in memory. A search that goes on after a kill proposes the same candidates again from the
-first, and takes their scores from the stored study instead of paying: so it ends as if nothing had happened.
+first, and takes what it has paid for from the journal: so it ends as if nothing had happened.
+
+With several workers some candidates are in flight: proposal n knows the outcomes of all before it but the last few,
+however fast each worker is. So proposals depend on how many are in flight, and on nothing else that happens at the
+time. Where that number changes between two starts, it changes for the proposals that come after those paid for.
 """
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from random import Random
-from typing import Any
+from typing import NamedTuple
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.study import Study, StudyDirection
-from optuna.trial import TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
 
 from bnas.arch import Architecture
-from bnas.cost import Budget, Cost, cost
-from bnas.errors import BudgetError, RunError, TrainingError
+from bnas.cost import Budget, cost
+from bnas.errors import BudgetError, Stopped, TrainingError
 from bnas.plan import plan
-from bnas.progress import Progress
-from bnas.runs import mask_secrets
-from bnas.searcher.candidate import Candidate, Score, Status
+from bnas.progress import Progress, silent
+from bnas.searcher.candidate import Candidate, Outcome, Score, Status
+from bnas.searcher.journal import Journal
 from bnas.searcher.sampler import MakeSampler, distributions, to_genes, to_params
+from bnas.searcher.storage import DIRECTIONS, StoredStudy
 from bnas.space import Genes, SearchSpace
 
-ScoreOf = Callable[[Architecture], Score]
+Submit = Callable[[Architecture], "Future[Score]"]
+Note = Callable[[Candidate], None]
 
-DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-METRICS = ["proxy accuracy", "ops"]
 FREE_IN_A_ROW = 2000  # free proposals after which a sampler has nothing new
 
 
+class _Bought(NamedTuple):
+    """A candidate that is being paid for, or that the journal knows already."""
+
+    trial: Trial
+    candidate: Candidate
+    future: "Future[Score] | None"
+
+    @property
+    def is_known(self) -> bool:
+        return self.future is None or self.future.done()
+
+
 class Search:
-    """One search in one study: `run` pays for `trials` scores and returns every candidate with its fate."""
+    """One search: `run` pays for `trials` scores and returns every candidate with its fate."""
 
     def __init__(
         self,
@@ -43,60 +57,80 @@ class Search:
         *,
         sampler: MakeSampler,
         seed: int,
-        storage: str | None,
         name: str,
-        known: dict[str, Score | None],
+        stored: StoredStudy,
+        journal: Journal,
+        in_flight: int = 1,
     ) -> None:
-        """Open the study `name` in an Optuna storage, or make it.
+        """Take up a search where it was left.
 
         Args:
             sampler: makes the Optuna sampler for one proposal.
-            storage: the URL of an Optuna storage; None keeps the study in memory alone.
-            known: scores by architecture id, shared between searches with the same supernet; what is stored is added.
+            name: tells searches with one journal apart.
+            stored: where people look at the search; it is filled from the journal.
+            journal: what was paid for, in this search and in others with the same supernet.
+            in_flight: how many candidates may be waited for at once; with one, each proposal knows all before it.
         """
         self._space, self._budget, self._make, self._seed = space, budget, sampler, seed
+        self._name, self._stored, self._journal = name, stored, journal
         self._distributions = distributions(space)
-        with _naming(storage):
-            self._stored = optuna.create_study(
-                storage=storage, study_name=name, directions=DIRECTIONS, load_if_exists=True
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)  # names that optuna-dashboard shows
-                self._stored.set_metric_names(METRICS)
-            trials = self._stored.get_trials(deepcopy=False)
-        stored = {trial.user_attrs["id"]: _score_of(trial) for trial in trials}
-        self._known, self._is_stored, self._storage = known, set(stored), storage
-        known |= stored
+        journal.learn(stored.outcomes)
+        self._unclaimed = set(stored.outcomes)
+        self._asked_in_flight = in_flight
         self._memory: Study = optuna.create_study(directions=DIRECTIONS)
-        self._seen: dict[Genes, Candidate] = {}
+        self._candidates: list[Candidate] = []
+        self._window: deque[_Bought] = deque()
+        self._seen: set[Genes] = set()
 
-    def run(
-        self, trials: int, score_of: ScoreOf, *, progress: Progress, note: Callable[[Candidate], None]
-    ) -> list[Candidate]:
+    def run(self, trials: int, submit: Submit, *, progress: Progress, note: Note) -> list[Candidate]:
         """Propose until `trials` are paid for, or nothing new is to be had.
 
         Args:
-            score_of: the score of an architecture; paid for.
+            submit: asks for the score of an architecture, which is paid for.
+            progress: where it raises `Stopped`, what the workers have in hand is finished and kept first.
             note: called with each candidate as its fate is known.
         Raises:
             BudgetError: nothing fits the budget.
         """
-        candidates: list[Candidate] = []
-        free, paid, best = 0, 0, 0.0
-        while paid < trials and free < FREE_IN_A_ROW:
-            candidate = self._try_one(len(candidates), score_of)
-            candidates.append(candidate)
-            note(candidate)
-            is_paid = candidate.status in ("paid", "failed")
-            paid, free = paid + is_paid, 0 if is_paid else free + 1
-            best = max(best, candidate.score.proxy_accuracy if candidate.score else 0.0)
-            progress(self._stored.study_name, paid, trials, f"best proxy accuracy {best:.3f}")
-        if not paid:
-            raise BudgetError(f"search: none of {len(candidates)} proposals fits the budget {self._budget}")
-        return candidates
 
-    def _try_one(self, number: int, score_of: ScoreOf) -> Candidate:
-        drawn = Random(f"{self._seed}/{self._stored.study_name}/{number}").getrandbits(31)
+        def tell(candidate: Candidate) -> None:
+            note(candidate)
+            best = max((c.score.proxy_accuracy for c in self._candidates if c.score), default=0.0)
+            progress(self._name, bought - len(self._window), trials, f"best proxy accuracy {best:.3f}")
+
+        bought = free = 0
+        try:
+            while bought < trials and free < FREE_IN_A_ROW:
+                while len(self._window) >= self._in_flight():
+                    tell(self._settle(progress))
+                candidate = self._propose(submit)
+                is_bought = candidate.status == "paid"
+                bought, free = bought + is_bought, 0 if is_bought else free + 1
+                if not is_bought:
+                    tell(candidate)
+            while self._window:
+                tell(self._settle(progress))
+        except Stopped:
+            self._put_down()
+            raise
+        if not bought:
+            raise BudgetError(f"search: none of {len(self._candidates)} proposals fits the budget {self._budget}")
+        return self._candidates
+
+    def _in_flight(self) -> int:
+        """Return how many candidates the next proposal does not wait for."""
+        number = len(self._candidates)
+        windows = reversed(self._journal.windows(self._name))
+        now = next((in_flight for begin, in_flight in windows if begin <= number), None)
+        if now is None or (now != self._asked_in_flight and not self._unclaimed):
+            now = self._asked_in_flight
+            self._journal.widen(self._name, number, now)
+        return now
+
+    def _propose(self, submit: Submit) -> Candidate:
+        """Return the next candidate; one to be paid for is in the window, its score not yet in it."""
+        number = len(self._candidates)
+        drawn = Random(f"{self._seed}/{self._name}/{number}").getrandbits(31)
         self._memory.sampler = self._make(self._space, self._budget, drawn)
         trial = self._memory.ask(self._distributions)
         genes = to_genes(self._space, trial.params)
@@ -104,66 +138,55 @@ class Search:
         price = cost(plan(arch))
         for quantity, limit in self._budget.limits:
             trial.set_constraint(quantity, limit.excess(getattr(price, quantity)))
-        status: Status = "paid"
-        score = None
-        if not self._budget.admits(price):
-            status = "over_budget"
-        elif genes in self._seen:
-            status, score = "repeated", self._seen[genes].score
+        fits = self._budget.admits(price)
+        status: Status = "repeated" if fits and genes in self._seen else "paid" if fits else "over_budget"
+        candidate = Candidate(number, arch.id, status, genes, price)
+        self._candidates.append(candidate)
+        self._seen.add(genes)
+        if status == "paid":
+            self._unclaimed.discard(arch.id)
+            self._window.append(_Bought(trial, candidate, None if arch.id in self._journal else submit(arch)))
         else:
-            score = self._pay(arch, genes, price, score_of)
-            status = "paid" if score else "failed"
-        if score and status == "paid":
-            self._memory.tell(trial, [score.proxy_accuracy, price.ops])
-        else:
-            self._memory.tell(trial, state=TrialState.PRUNED if status != "failed" else TrialState.FAIL)
-        candidate = Candidate(number, arch.id, status, genes, price, score if status == "paid" else None)
-        self._seen.setdefault(genes, candidate)
+            self._memory.tell(trial, state=TrialState.PRUNED)
         return candidate
 
-    def _pay(self, arch: Architecture, genes: Genes, price: Cost, score_of: ScoreOf) -> Score | None:
-        """Return the known score, or score the architecture; store it before anything else happens."""
-        if arch.id not in self._known:
-            try:
-                self._known[arch.id] = score_of(arch)
-            except TrainingError:
-                self._known[arch.id] = None
-        score = self._known[arch.id]
-        if arch.id not in self._is_stored:
-            self._store(arch, genes, price, score)
-        return score
+    def _settle(self, progress: Progress) -> Candidate:
+        """Return the oldest candidate in the window with its fate; keep every outcome that comes in meanwhile."""
+        oldest = self._window[0]
+        while not oldest.is_known:
+            wait([b.future for b in self._window if b.future and not b.is_known], return_when=FIRST_COMPLETED)
+            self._keep_known(progress)
+        self._keep_known(progress)
+        trial, candidate, _ = self._window.popleft()
+        outcome = self._journal[candidate.id]
+        if isinstance(outcome, Score):
+            self._memory.tell(trial, [outcome.proxy_accuracy, candidate.cost.ops])
+            candidate = candidate._replace(score=outcome)
+        else:
+            self._memory.tell(trial, state=TrialState.FAIL)
+            candidate = candidate._replace(status="failed")
+        self._candidates[candidate.number] = candidate
+        return candidate
 
-    def _store(self, arch: Architecture, genes: Genes, price: Cost, score: Score | None) -> None:
-        # Few attributes: the storage takes a query or two for each.
-        attributes: dict[str, Any] = {"id": arch.id, "cost": price.as_dict()}
-        if score:
-            attributes["proxy_loss"] = score.proxy_loss
-        trial = create_trial(
-            state=TrialState.COMPLETE if score else TrialState.FAIL,
-            params=to_params(self._space, genes),
-            distributions=self._distributions,
-            values=[score.proxy_accuracy, price.ops] if score else None,
-            user_attrs=attributes,
-        )
-        with _naming(self._storage):
-            self._stored.add_trial(trial)
-        self._is_stored.add(arch.id)
+    def _keep_known(self, progress: Progress = silent) -> None:
+        for _, candidate, future in [bought for bought in self._window if bought.is_known]:
+            if future is not None:
+                self._journal.add(candidate.id, _outcome(future))
+            params = to_params(self._space, candidate.genes)
+            self._stored.add(
+                candidate, self._journal[candidate.id], params=params, distributions=self._distributions,
+                progress=progress,
+            )  # fmt: skip
+
+    def _put_down(self) -> None:
+        """Wait for what workers have in hand, and keep it; what they have not begun is not begun."""
+        self._window = deque(b for b in self._window if b.future is None or not b.future.cancel())
+        wait([b.future for b in self._window if b.future])
+        self._keep_known()
 
 
-def _score_of(trial: optuna.trial.FrozenTrial) -> Score | None:
-    if trial.state != TrialState.COMPLETE:
-        return None
-    return Score(trial.values[0], trial.user_attrs["proxy_loss"])
-
-
-@contextmanager
-def _naming(storage: str | None) -> Iterator[None]:
-    """Turn what a database says into one line that names the storage, without its password."""
+def _outcome(future: "Future[Score]") -> Outcome:
     try:
-        yield
-    except (StorageInternalError, SQLAlchemyError, OSError) as problem:
-        where = mask_secrets(storage or "the study in memory")
-        reason = str(problem.__cause__ or problem).splitlines()[0]
-        raise RunError(
-            f"{where}: cannot be used: {reason}; what was scored before is kept: mend it and run the same command"
-        ) from problem
+        return future.result()
+    except TrainingError as problem:
+        return str(problem)

@@ -1,0 +1,106 @@
+"""A trained supernet -> every candidate of the search and of its random twin, each scored once, and written down."""
+
+import time
+from typing import Any, NamedTuple
+
+import torch
+
+from bnas.api.request import SearchRequest
+from bnas.data import DataSet
+from bnas.progress import Progress
+from bnas.runs import Run
+from bnas.searcher import (
+    Candidate,
+    DamagedStorage,
+    Engine,
+    Journal,
+    MakeSampler,
+    Scorer,
+    Search,
+    StoredStudy,
+    front,
+    ledger,
+)  # fmt: skip
+from bnas.searcher.sampler import RandomWithin
+from bnas.supernet import Supernet
+
+SECONDS_BETWEEN_TABLES = 5.0
+
+
+class Studies(NamedTuple):
+    """Where people look at the candidates of the search and of its twin."""
+
+    search: StoredStudy
+    twin: StoredStudy
+
+
+def open_studies(run: Run, storage: str | None) -> Studies:
+    """Return the run's two studies; a damaged storage of its own is set aside, for the log holds what it held.
+
+    Args:
+        storage: an Optuna storage URL, which other runs may share; None keeps the studies in the run folder.
+    Raises:
+        RunError: the storage cannot be used.
+    """
+    prefix = f"{run.label}-" if storage else ""
+    try:
+        return Studies(*(StoredStudy(storage or run.storage_url, f"{prefix}{name}") for name in Studies._fields))
+    except DamagedStorage as problem:
+        if storage:
+            raise
+        aside = run.set_study_aside()
+        run.log("warning", message=f"{problem}; it was set aside as {aside.name} and filled again from the log")
+    return open_studies(run, storage)
+
+
+def explore(
+    run: Run,
+    request: SearchRequest,
+    supernet: Supernet,
+    data: DataSet,
+    *,
+    studies: Studies,
+    engine: Engine,
+    progress: Progress,
+) -> list[Candidate]:
+    """Search, then let random search pay for as many; return the candidates of the search.
+
+    Raises:
+        BudgetError: nothing fits the budget.
+        RunError: a storage or all workers are lost.
+    """
+    samplers: dict[str, MakeSampler] = {"search": request.make_sampler, "twin": RandomWithin}
+    tables = {"search": "candidates", "twin": "twin"}
+    journal = Journal(run)
+    found: dict[str, list[Candidate]] = {}
+
+    def scorer_on(device: torch.device) -> Scorer:
+        return Scorer(supernet, data, request.settings.scoring, seed=request.seed, device=device)
+
+    with engine.executor(scorer_on, request.device, run.log) as executor:
+        for name, stored in studies._asdict().items():
+            search = Search(
+                request.space, request.budget, sampler=samplers[name], seed=request.seed, name=name, stored=stored,
+                journal=journal, in_flight=engine.in_flight(request.device),
+            )  # fmt: skip
+            found[name] = search.run(
+                request.settings.trials, executor.submit, progress=progress, note=_Table(run, tables[name])
+            )
+            run.write_table(tables[name], [c.row() for c in found[name]])
+            run.log("searched", study=name, **ledger(found[name]))
+    run.write_ledger({name: ledger(candidates) for name, candidates in found.items()})
+    run.write_table("pareto", [c.facts() for c in front(found["search"])])
+    return found["search"]
+
+
+class _Table:
+    """Writes a table of candidates now and then, so that a person can look at a search that is under way."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run, self._name, self._rows, self._written = run, name, list[dict[str, Any]](), time.monotonic()
+
+    def __call__(self, candidate: Candidate) -> None:
+        self._rows.append(candidate.row())
+        if time.monotonic() - self._written > SECONDS_BETWEEN_TABLES:
+            self._run.write_table(self._name, sorted(self._rows, key=lambda row: row["number"]))
+            self._written = time.monotonic()

@@ -1,0 +1,163 @@
+"""Workers that may die -> scores: an architecture is in the hands of one worker at a time, of another if that is lost.
+
+One thread a worker waits for it, so that a worker that hangs or dies holds up nobody else.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+from bnas.arch import Architecture
+from bnas.errors import BnasError, RunError, TrainingError
+from bnas.searcher.candidate import Score
+
+RETRIES = 2  # after a worker was lost with an architecture in hand
+STARTS = 3  # tries to start a worker
+
+
+class Lost(Exception):
+    """A worker died, gave no answer in time, or has no memory left: another may do better."""
+
+
+class Worker(Protocol):
+    """Scores one architecture at a time, somewhere else."""
+
+    def ready(self) -> None:
+        """Wait until it can work; raises `Lost`."""
+
+    def score(self, arch: Architecture) -> Score:
+        """Return the score; raises `Lost`, or what the scorer raised."""
+
+    def stop(self) -> None:
+        """End it at once, whatever it does; called from another thread than the others."""
+
+
+Make = Callable[[int], Worker]  # place -> a worker that starts
+Report = Callable[..., None]  # (event, **fields)
+
+
+@dataclass
+class _Task:
+    arch: Architecture
+    future: "Future[Score]" = field(default_factory=Future)
+    losses: list[str] = field(default_factory=list)
+
+
+class Pool:
+    """Executes on workers, which start when the first architecture is submitted."""
+
+    def __init__(self, make: Make, *, workers: int, report: Report) -> None:
+        """Keep as many places for workers that `make` makes; `report` is told of each that is lost."""
+        self._make, self._report = make, report
+        self._tasks: queue.Queue[_Task | None] = queue.Queue()
+        self._threads = [threading.Thread(target=self._serve, args=(place,), daemon=True) for place in range(workers)]
+        self._lock = threading.Lock()
+        self._workers: dict[int, Worker] = {}
+        self._served = workers  # places that are not given up
+        self._failure: BnasError | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._closed = True
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.stop()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def submit(self, arch: Architecture) -> "Future[Score]":
+        """Ask for the score of an architecture.
+
+        The future raises what the scorer raised; `TrainingError` where all of 1 + RETRIES workers were lost with it;
+        `RunError` where no worker can be started.
+        """
+        task = _Task(arch)
+        self._put(task)
+        for thread in self._threads:
+            if thread.ident is None:
+                thread.start()
+        return task.future
+
+    def _put(self, task: _Task) -> None:
+        with self._lock:
+            if self._failure:
+                task.future.set_exception(self._failure)
+            else:
+                self._tasks.put(task)
+
+    def _serve(self, place: int) -> None:
+        """Keep one place manned, and hand tasks to who is there."""
+        try:
+            while worker := self._manned(place):
+                self._hand_out(place, worker)
+        except Exception as problem:  # whatever it is, who waits for a score must hear of it
+            self._fail(problem if isinstance(problem, BnasError) else RunError(f"worker {place}: {problem!r}"))
+
+    def _manned(self, place: int) -> Worker | None:
+        """Return a worker that is ready; None where there is no more need of one, or none to be had."""
+        why = ""
+        for _ in range(STARTS):
+            with self._lock:
+                if self._closed:
+                    return None
+                worker = self._workers[place] = self._make(place)
+            try:
+                worker.ready()
+                return worker
+            except Lost as problem:
+                worker.stop()
+                why = str(problem)
+                self._note("worker not started", worker=place, why=why)
+        with self._lock:
+            self._served -= 1
+            is_last = not self._served
+        if is_last:
+            raise RunError(f"search: no worker can be started: {why}; what was scored before is kept")
+        return None
+
+    def _hand_out(self, place: int, worker: Worker) -> None:
+        """Hand tasks to a worker until it is lost or the pool is closed."""
+        while (task := self._tasks.get()) is not None:
+            if not task.losses and not task.future.set_running_or_notify_cancel():
+                continue
+            try:
+                task.future.set_result(worker.score(task.arch))
+            except Lost as problem:
+                worker.stop()
+                self._note("worker lost", worker=place, id=task.arch.id, why=str(problem))
+                self._again(task, str(problem))
+                return
+            except Exception as problem:
+                task.future.set_exception(problem)
+
+    def _again(self, task: _Task, why: str) -> None:
+        task.losses.append(why)
+        if len(task.losses) <= RETRIES:
+            self._put(task)
+        else:
+            said = "; ".join(dict.fromkeys(task.losses))
+            task.future.set_exception(
+                TrainingError(f"candidate {task.arch.id}: {len(task.losses)} workers were lost with it: {said}")
+            )
+
+    def _fail(self, problem: BnasError) -> None:
+        with self._lock:
+            self._failure = problem
+            while not self._tasks.empty():
+                task = self._tasks.get()
+                if task and (task.losses or task.future.set_running_or_notify_cancel()):
+                    task.future.set_exception(problem)
+
+    def _note(self, event: str, **fields: object) -> None:
+        if not self._closed:
+            self._report(event, **fields)
