@@ -104,3 +104,15 @@ def best_subset(problem: Problem) -> float | None:
         if problem.admits({choice.name for choice in chosen}):
             worths.append(sum(choice.score.value for choice in chosen))
     return max(worths, default=None)
+
+
+def naive_prelu(value: Tensor, slope: Tensor) -> Tensor:
+    """Return value where it is above 0, else slope * value; by plain autograd."""
+    return torch.where(value > 0, value, slope.view(-1, 1, 1) * value)
+
+
+def naive_norm(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    """Return batch norm by the statistics of the batch itself."""
+    mean = x.mean((0, 2, 3), keepdim=True)
+    variance = (x - mean).square().mean((0, 2, 3), keepdim=True)
+    return (x - mean) / (variance + 1e-5).sqrt() * factor.view(-1, 1, 1) + shift.view(-1, 1, 1)

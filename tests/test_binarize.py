@@ -153,6 +153,19 @@ def test_activations_keep_their_memory_format(name: str) -> None:
     assert ACTIVATION_BINARIZERS[name](x).is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ACTIVATION_BINARIZERS)
+def test_compiled_activations_are_those_of_eager(name: str, dtype: torch.dtype) -> None:
+    results = []
+    for way in (ACTIVATION_BINARIZERS[name], torch.compile(ACTIVATION_BINARIZERS[name], backend="aot_eager")):
+        x = torch.linspace(-2, 2, 41).to(dtype).requires_grad_()
+        signs = way(x)
+        results.append((signs, torch.autograd.grad(signs.sum(), x)[0]))
+    for compiled, eager in zip(*results, strict=True):
+        assert compiled.dtype == eager.dtype
+        assert torch.equal(compiled, eager)
+
+
 def swish(v: Tensor) -> Tensor:
     z = 5 * v
     return 2 * z.sigmoid() * (1 + z * (1 - z.sigmoid())) - 1

@@ -3,6 +3,7 @@ from typing import Any, TypeVar
 import pytest
 import torch
 import torch.nn.functional as F
+from reference import naive_norm, naive_prelu, naive_sign, per_image_conv
 from torch import Tensor, nn
 
 from bnas.layers.binary_conv import BinaryConv
@@ -22,6 +23,7 @@ from bnas.layers.blocks import (
     stem,
 )
 from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.prelu import PReLU
 
 M = TypeVar("M", bound=nn.Module)
 SIDES = [1, 2, 7, 8, 9]
@@ -128,6 +130,66 @@ UNIT: dict[str, Any] = {
 }  # fmt: skip
 
 
+def naive_unit(unit: ConvUnit, x: Tensor) -> Tensor:
+    """Return what a unit gives in training: batch norm, sign, convolution, PReLU, shortcut."""
+    conv, inner = unit.conv, naive_norm(x, unit.norm.weight, unit.norm.bias)
+    filters = conv.weight
+    if conv.precision == "binary":
+        scale = conv.weight.detach().abs().mean((1, 2, 3), keepdim=True)
+        inner, filters = naive_sign(inner), conv.alpha.view(-1, 1, 1, 1) * scale * naive_sign(conv.weight)
+    y = per_image_conv(
+        inner, filters.expand(len(x), *filters.shape), stride=1, groups=conv.groups, pad_value=conv.pad_value
+    )
+    return naive_prelu(y, unit.act.weight) + unit.shortcut(x)
+
+
+class TestPReLU:
+    """The PReLU whose backward pass is our own."""
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_equals_the_formula(self, layout: torch.memory_format) -> None:
+        x = images(5, 4, 3, 7).double().contiguous(memory_format=layout)
+        x[0, :, 0, 0] = 0
+        slope = torch.tensor([0.25, 0.9, 0.0, -1.5], dtype=torch.float64)
+        steps = []
+        for way in (PReLU(4).double(), naive_prelu):
+            value, slopes = x.clone().requires_grad_(), slope.clone().requires_grad_()
+            if isinstance(way, PReLU):
+                y = torch.func.functional_call(way, {"weight": slopes}, (value,))
+            else:
+                y = way(value, slopes)
+            steps.append([y, *torch.autograd.grad(y.sin().sum(), (value, slopes))])
+        for actual, expected in zip(*steps, strict=True):
+            assert torch.allclose(actual, expected, rtol=0, atol=1e-10)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    def test_gradients_are_those_of_torch(self, dtype: torch.dtype) -> None:
+        x, steps = images(5, 4, 3, 7).to(dtype), []
+        for layer in (PReLU(4), nn.PReLU(4)):
+            value = x.clone().requires_grad_()
+            layer.to(dtype)(value).backward(x)
+            steps.append((value.grad, layer.weight.grad))
+        for actual, expected in zip(*steps, strict=True):
+            assert actual.dtype == dtype
+            # One rounding of a number below 4, and of a sum of 105 numbers to a value below 64.
+            assert torch.allclose(actual, expected, rtol=4 * torch.finfo(dtype).eps)
+
+    def test_autocast_computes_in_bfloat16(self) -> None:
+        layer, x = PReLU(4), images(5, 4, 3, 7).bfloat16()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = layer(x)
+        y.sum().backward()
+        assert y.dtype == torch.bfloat16
+        assert layer.weight.grad.dtype == torch.float32
+
+    def test_compiled_equals_eager(self) -> None:
+        layer, x = PReLU(4), images(5, 4, 3, 7)
+        assert torch.equal(torch.compile(layer, backend="aot_eager")(x), layer(x))
+
+    def test_loads_what_torch_saved(self) -> None:
+        PReLU(4).load_state_dict(nn.PReLU(4).state_dict())
+
+
 class TestUnit:
     """Norm, convolution, excitation, PReLU, and the shortcut round them all."""
 
@@ -143,6 +205,21 @@ class TestUnit:
         slope = unit.act.weight.view(-1, 1, 1)
         expected = torch.where(y > 0, y, slope * y) + unit.shortcut(x)
         assert_close(unit(x), expected)
+
+    @pytest.mark.parametrize(
+        "settings", [{}, {"out_channels": 8}, {"pad_value": -1, "groups": 2}, {"precision": "real"}]
+    )
+    def test_a_training_step_equals_the_naive_one(self, settings: dict[str, Any]) -> None:
+        torch.manual_seed(0)
+        unit = ConvUnit(4, **(UNIT | {"out_channels": 4, "shortcut_kind": "repeat"} | settings)).double()
+        x = images(6, 4, 7, 5).double().requires_grad_()
+        leaves = [x, *unit.parameters()]
+        steps = []
+        for way in (unit, lambda x: naive_unit(unit, x)):
+            y = way(x)
+            steps.append([y, *torch.autograd.grad(y.sin().sum(), leaves)])
+        for actual, expected in zip(*steps, strict=True):
+            assert torch.allclose(actual, expected, rtol=0, atol=1e-10)
 
     def test_excitation_is_off_unless_asked_for(self) -> None:
         assert ConvUnit(4, 8, **UNIT).excite is None

@@ -28,7 +28,10 @@ class ClippedStraightThrough(torch.autograd.Function):
 def hard_sign(value: Tensor, cut: float | Tensor = 0.0) -> Tensor:
     """Return +1 where value >= cut and -1 elsewhere (NaN included), without a gradient, in value's dtype."""
     # torch.sign(0) is 0; a packed bit has no third value, so zero counts as +1.
-    # Written to a float tensor, the comparison and the change from 0 to -1 are one fast pass each.
+    if torch.compiler.is_compiling():
+        return torch.where(value.detach() >= cut, 1.0, -1.0).to(value.dtype)
+    # Written to a float tensor, the comparison and the change from 0 to -1 are one fast pass each, where a compiler
+    # would make one slow one of them.
     positive = torch.ge(value.detach(), cut, out=torch.empty_like(value, requires_grad=False))
     return torch.threshold_(positive, 0, -1)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.prelu import PReLU
 
 
 class ConvNorm(nn.Module):
@@ -97,8 +98,8 @@ class BottleneckShortcut(nn.Module):
         super().__init__()
         hidden = max(1, in_channels // reduction)
         self.pool = Pool(stride) if stride > 1 else nn.Identity()
-        self.reduce = ConvNorm(in_channels, hidden, act=nn.PReLU(hidden))
-        self.expand = ConvNorm(hidden, out_channels, act=nn.PReLU(out_channels))
+        self.reduce = ConvNorm(in_channels, hidden, act=PReLU(hidden))
+        self.expand = ConvNorm(hidden, out_channels, act=PReLU(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.expand(self.reduce(self.pool(x)))
@@ -165,7 +166,7 @@ class ConvUnit(nn.Module):
                 weights=weights, activations=activations, pad_value=pad_value, experts=experts,
             )  # fmt: skip
         self.excite = SqueezeExcite(in_channels, out_channels) if squeeze_excite else None
-        self.act = nn.PReLU(out_channels)
+        self.act = PReLU(out_channels)
         self.shortcut = shortcut(in_channels, out_channels, stride, kind=shortcut_kind, reduction=reduction)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,7 +174,8 @@ class ConvUnit(nn.Module):
         y = self.conv(normed)
         if self.excite is not None:
             y = y * self.excite(normed)
-        z: Tensor = self.act(y) + self.shortcut(x)
+        # In place: memory that is new to the process takes longer to get than the sum to write.
+        z: Tensor = self.act(y).add_(self.shortcut(x))
         return z
 
 

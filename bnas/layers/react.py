@@ -1,10 +1,10 @@
 """The activations of ReActNet: a sign with a learned threshold, and a PReLU that shifts what comes in and goes out."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.binarize import activation_binarizer
+from bnas.layers.prelu import prelu
 
 
 class RSign(nn.Module):
@@ -41,5 +41,5 @@ class RPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, channels, height, width] -> the same."""
-        shifted = F.prelu(x - self.before.view(-1, 1, 1), self.slope)
+        shifted = prelu(x - self.before.view(-1, 1, 1), self.slope)
         return shifted + self.after.view(-1, 1, 1)
