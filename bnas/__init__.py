@@ -4,18 +4,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnas.api import SearchResult, TrainResult, search, train_model
+    from bnas.api.select import select_layers
+    from bnas.conversion import convert
     from bnas.exporters import export, load
 
 _HOMES = {
     "SearchResult": "bnas.api",
     "TrainResult": "bnas.api",
+    "convert": "bnas.conversion",
     "export": "bnas.exporters",
     "load": "bnas.exporters",
     "search": "bnas.api",
+    "select_layers": "bnas.api.select",
     "train_model": "bnas.api",
 }
 
-__all__ = ["SearchResult", "TrainResult", "export", "load", "search", "train_model"]
+__all__ = ["SearchResult", "TrainResult", "convert", "export", "load", "search", "select_layers", "train_model"]
 
 
 def __getattr__(name: str) -> Any:

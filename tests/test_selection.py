@@ -138,14 +138,14 @@ class TestMetrics:
 
     seen = Evidence(LayerErrors(0.4, 0.3, {}, 0.05), ops_saved=200.0, share=0.1, gamma=0.02)
 
-    def test_product_is_the_error_for_each_op(self) -> None:
-        assert METRICS["product"](self.seen) == Score(0.4, 0.4 / 200)
+    def test_product_is_the_error_for_each_million_ops(self) -> None:
+        assert METRICS["product"](self.seen) == Score(0.4, 1e6 * 0.4 / 200)
 
     def test_hybrid_adds_gamma_over_the_share_of_macs(self) -> None:
         assert METRICS["hybrid"](self.seen) == Score(0.4 + 0.02 / 0.1, 0.4 + 0.02 / 0.1)
 
-    def test_sensitivity_is_the_change_of_the_loss_for_each_op(self) -> None:
-        assert METRICS["sensitivity"](self.seen) == Score(0.05, 0.05 / 200)
+    def test_sensitivity_is_the_change_of_the_loss_for_each_million_ops(self) -> None:
+        assert METRICS["sensitivity"](self.seen) == Score(0.05, 1e6 * 0.05 / 200)
 
     def test_an_unmeasured_loss_is_said(self) -> None:
         unmeasured = self.seen._replace(errors=self.seen.errors._replace(loss_change=None))

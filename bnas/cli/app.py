@@ -10,6 +10,7 @@ from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
 from bnas.cli.report import report_command
 from bnas.cli.search import search_command
+from bnas.cli.select import select_command
 from bnas.cli.train import train_command
 from bnas.errors import BnasError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("search")(search_command)
+app.command("select")(select_command)
 app.command("train")(train_command)
 app.command("cost")(cost_command)
 app.command("export")(export_command)

@@ -70,15 +70,15 @@ class _Values:
     """Tensors that are recognised again, also through a view, unless they were changed meanwhile."""
 
     def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
-        self._known: dict[int, tuple[Tensor, int]] = {}
+        self._known: dict[int, tuple[torch.UntypedStorage, int]] = {}
         for tensor in tensors:
             self.add(tensor)
 
     def add(self, tensor: Any) -> None:
         if isinstance(tensor, Tensor):
-            # The tensor is kept, so that no other can take its place in memory.
-            self._known[tensor.untyped_storage().data_ptr()] = (tensor, tensor._version)
+            storage = tensor.untyped_storage()
+            self._known[id(storage)] = (storage, tensor._version)  # kept, so that no other can take its place
 
     def __contains__(self, tensor: Tensor) -> bool:
-        known = self._known.get(tensor.untyped_storage().data_ptr())
+        known = self._known.get(id(tensor.untyped_storage()))
         return known is not None and known[1] == tensor._version

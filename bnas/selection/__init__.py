@@ -1,12 +1,12 @@
 """Errors, costs and a budget -> which layers of a model keep real inputs. Decides, and measures nothing."""
 
 from bnas.selection.decide import decide
-from bnas.selection.decisions import DEFAULT_BINARIZERS, Decision, Decisions
+from bnas.selection.decisions import DEFAULT_BINARIZERS, Decision, Decisions, Original
 from bnas.selection.layer import LayerErrors, LayerFacts
 from bnas.selection.methods import METHODS
 from bnas.selection.metrics import GAMMA, METRICS, Evidence, Score
 from bnas.selection.problem import Choice, Problem, budget_of
-from bnas.selection.rules import DEFAULT_RULES, Rules
+from bnas.selection.rules import DEFAULT_RULES, Rules, fixed_layers
 from bnas.selection.selection import Selection
 
 __all__ = [
@@ -21,10 +21,12 @@ __all__ = [
     "Evidence",
     "LayerErrors",
     "LayerFacts",
+    "Original",
     "Problem",
     "Rules",
     "Score",
     "Selection",
     "budget_of",
     "decide",
+    "fixed_layers",
 ]

@@ -12,7 +12,7 @@ from bnas.selection.layer import LayerFacts
 from bnas.selection.methods import METHODS, Method
 from bnas.selection.metrics import GAMMA, METRICS, Evidence, Metric, Score
 from bnas.selection.problem import Choice, Problem, budget_of
-from bnas.selection.rules import DEFAULT_RULES, Rules, fixed_layers, match
+from bnas.selection.rules import DEFAULT_RULES, Fixed, Rules, fixed_layers, match
 from bnas.selection.selection import Selection
 
 BudgetItems = Iterable[str] | Mapping[str, str | int | float]
@@ -48,28 +48,43 @@ def decide(
     """
     fixed = fixed_layers(layers, rules)
     free = [layer for layer in layers if layer.name not in fixed]
-    decided: dict[str, tuple[Precision, str]] = {**fixed}
     scores: dict[str, Score] = {}
-    if keep is not None:
-        decided |= _by_hand(free, keep, [layer.name for layer in layers])
-    elif budget or ratio is not None:
+    if keep is None or all(layer.errors for layer in free):
         scores = _scores(free, find(metric, METRICS, what="metric") if isinstance(metric, str) else metric, gamma)
-        real = total([rest, *(next(iter(layer.costs.values())) for layer in layers)])
-        problem = Problem(
-            [Choice(layer.name, scores[layer.name], layer.costs["weight"], layer.costs["binary"]) for layer in free],
-            total([rest, *(layer.costs[fixed[layer.name].precision] for layer in layers if layer.name in fixed)]),
-            budget=budget_of(budget or (), real),
-            most=_most(ratio, len(free)),
-        )
+    name = metric if isinstance(metric, str) else "metric"
+    if keep is not None:
+        decided = _by_hand(free, keep, [layer.name for layer in layers])
+    elif budget or ratio is not None:
+        problem = _problem(layers, rest, fixed, scores, budget, ratio)
         kept = (find(method, METHODS, what="method") if isinstance(method, str) else method)(problem)
-        decided |= _ranked(kept, scores, metric if isinstance(metric, str) else "metric")
+        decided = _ranked(kept, scores, name)
     else:
         raise SpecError("selection: needs a limit; give a budget as ops=25%, a ratio as 0.3, or the layers to keep")
-    chosen = {layer.name: _decision(layer, *decided[layer.name]) for layer in layers}
+    chosen = {layer.name: _decision(layer, *(fixed | decided)[layer.name]) for layer in layers}
     return Selection(
         tuple(layers), rest, Decisions(binarizers=binarizers, layers=chosen),
-        free=frozenset(layer.name for layer in free), scores=scores,
+        free=frozenset(layer.name for layer in free), scores=scores, metric=name,
     )  # fmt: skip
+
+
+def _problem(
+    layers: Sequence[LayerFacts],
+    rest: Cost,
+    fixed: Mapping[str, Fixed],
+    scores: Mapping[str, Score],
+    budget: BudgetItems | None,
+    ratio: float | None,
+) -> Problem:
+    """Return the question: the layers with a choice, what all else costs, and the limits."""
+    free = [layer for layer in layers if layer.name not in fixed]
+    real = total([rest, *(next(iter(layer.costs.values())) for layer in layers)])
+    others = [layer.costs[fixed[layer.name].precision] for layer in layers if layer.name in fixed]
+    return Problem(
+        [Choice(layer.name, scores[layer.name], layer.costs["weight"], layer.costs["binary"]) for layer in free],
+        total([rest, *others]),
+        budget=budget_of(budget or (), real),
+        most=_most(ratio, len(free)),
+    )
 
 
 def _scores(free: Sequence[LayerFacts], metric: Metric, gamma: float) -> dict[str, Score]:
@@ -99,21 +114,19 @@ def _most(ratio: float | None, count: int) -> int | None:
     return math.floor(ratio * count + 1e-9)  # 0.7 * 10 is a little less than 7
 
 
-def _by_hand(
-    free: Sequence[LayerFacts], keep: Collection[str], names: Collection[str]
-) -> dict[str, tuple[Precision, str]]:
+def _by_hand(free: Sequence[LayerFacts], keep: Collection[str], names: Collection[str]) -> dict[str, Fixed]:
     """Return real inputs for the layers that the patterns match, binary ones for the others."""
     matched = {name for pattern in keep for name in match(pattern, names)}
     return {
-        layer.name: ("weight", "real input as asked") if layer.name in matched else ("binary", "not kept")
+        layer.name: Fixed("weight", "kept by hand") if layer.name in matched else Fixed("binary", "not kept")
         for layer in free
     }
 
 
-def _ranked(kept: Collection[str], scores: Mapping[str, Score], metric: str) -> dict[str, tuple[Precision, str]]:
+def _ranked(kept: Collection[str], scores: Mapping[str, Score], metric: str) -> dict[str, Fixed]:
     ordered = sorted(scores, key=lambda name: -scores[name].metric)
     return {
-        name: ("weight" if name in kept else "binary", f"{metric}: rank {rank} of {len(ordered)}")
+        name: Fixed("weight" if name in kept else "binary", f"{metric}: rank {rank} of {len(ordered)}")
         for rank, name in enumerate(ordered, 1)
     }
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from bnas.errors import SpecError
 from bnas.selection.layer import LayerErrors
 
+MILLION = 10**6
 GAMMA = 0.02  # weight of small cost beside error in `hybrid`
 
 
@@ -37,12 +38,12 @@ def hybrid(seen: Evidence) -> Score:
 
 
 def product(seen: Evidence) -> Score:
-    """Return E for each op that a binary input saves; a knapsack adds up E."""
-    return Score(seen.errors.plain, seen.errors.plain / seen.ops_saved)
+    """Return E for each million ops that a binary input saves; a knapsack adds up E."""
+    return Score(seen.errors.plain, MILLION * seen.errors.plain / seen.ops_saved)
 
 
 def sensitivity(seen: Evidence) -> Score:
-    """Return the change of the loss for each op that a binary input saves; a knapsack adds up the changes.
+    """Return the change of the loss for each million ops that a binary input saves; a knapsack adds up the changes.
 
     Raises:
         SpecError: it was not measured.
@@ -50,7 +51,7 @@ def sensitivity(seen: Evidence) -> Score:
     change = seen.errors.loss_change
     if change is None:
         raise SpecError("metric sensitivity: the change of the loss was not measured; measure it, or choose product")
-    return Score(change, change / seen.ops_saved)
+    return Score(change, MILLION * change / seen.ops_saved)
 
 
 Metric = Callable[[Evidence], Score]

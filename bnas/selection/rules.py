@@ -10,7 +10,7 @@ from bnas.errors import LookupFailed, SpecError
 from bnas.selection.layer import LayerFacts
 from bnas.spec import Spec
 
-Place = Precision | Literal["free"]
+Place = Literal["real", "weight", "binary", "free"]
 """What a rule does to a layer: give it a precision, or leave it to the metric."""
 
 SHORTCUT_NAMES = frozenset({"downsample", "shortcut"})

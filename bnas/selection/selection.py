@@ -1,7 +1,7 @@
 """Decisions beside what they were taken from: what the network costs, and why each layer is what it is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bnas.arch import Precision
@@ -23,13 +23,15 @@ class Selection:
         decisions: of all the layers.
         free: the names of those that a metric decided on, the others following from rules.
         scores: by name, of those that were scored.
+        metric: the name of what scored them.
     """
 
     layers: tuple[LayerFacts, ...]
     rest: Cost
     decisions: Decisions
     free: frozenset[str] = frozenset()
-    scores: Mapping[str, Score] | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    metric: str = ""
 
     def __post_init__(self) -> None:
         names = {layer.name: layer for layer in self.layers}
@@ -82,7 +84,7 @@ class Selection:
 
     def _row(self, layer: LayerFacts, macs: int) -> dict[str, Any]:
         decision, errors = self.decisions.layers[layer.name], layer.errors
-        price, score = layer.costs[decision.precision], (self.scores or {}).get(layer.name)
+        price, score = layer.costs[decision.precision], self.scores.get(layer.name)
         measured = {} if errors is None else {"error": errors.plain, "error_scale_invariant": errors.scale_invariant}
         weights = {} if errors is None else {f"weight_error_{name}": e for name, e in errors.weights.items()}
         return {

@@ -1,0 +1,105 @@
+"""A float model, images and a limit -> which of its layers keep real inputs, and why."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+import torch.nn.functional as F
+from torch import nn
+
+from bnas.arch import Binarizers
+from bnas.calibrate import Batches, Loss, examples, measure_errors, measure_loss_changes
+from bnas.conversion import Survey, survey
+from bnas.progress import Progress, silent
+from bnas.selection import (
+    DEFAULT_BINARIZERS,
+    DEFAULT_RULES,
+    GAMMA,
+    Decision,
+    Decisions,
+    LayerErrors,
+    LayerFacts,
+    Rules,
+    Selection,
+    decide,
+)
+from bnas.selection.decide import BudgetItems
+from bnas.selection.methods import Method
+from bnas.selection.metrics import Metric
+
+
+def select_layers(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    budget: BudgetItems | None = None,
+    ratio: float | None = None,
+    keep: Collection[str] | None = None,
+    metric: str | Metric = "product",
+    method: str | Method = "knapsack",
+    gamma: float = GAMMA,
+    rules: Rules = DEFAULT_RULES,
+    binarizers: Binarizers = DEFAULT_BINARIZERS,
+    measured_on: nn.Module | None = None,
+    loss: Loss = F.cross_entropy,
+    progress: Progress = silent,
+) -> Selection:
+    """Choose the layers of a model that keep real inputs; the others get one bit for inputs and weights.
+
+    Args:
+        model: a float model, best a trained one; it stays as it is.
+        batches: of each, a tensor of images, or (inputs, labels) as a DataLoader gives; some hundred images do.
+        budget, ratio, keep: at least one of them; as in `decide`.
+        metric, method, gamma, rules: as in `decide`.
+        binarizers: how values become bits.
+        measured_on: the network that errors are measured on: a trained `convert`-ed one, as in the paper; else `model`.
+        loss: of what the model returns, for the metric `sensitivity`.
+    Returns: precisions, scores and the cost that the converted model keeps exactly; `convert` takes it.
+    Raises:
+        BnasError: one line that says where, which rule, which values, what to do.
+    """
+    found = examples(batches, model)
+    known = survey(model, found[0].inputs, binarizers=binarizers)
+    errors = measure_errors(measured_on or model, found, known.layers, progress=progress)
+    if metric == "sensitivity":
+        changes = measure_loss_changes(
+            model, found, known.layers, binarizers=binarizers, loss=loss, progress=progress
+        )  # fmt: skip
+        errors = {name: error._replace(loss_change=changes[name]) for name, error in errors.items()}
+    return decide(
+        _with_errors(known, errors), known.rest, budget=budget, ratio=ratio, keep=keep, metric=metric, method=method,
+        gamma=gamma, rules=rules, binarizers=binarizers,
+    )  # fmt: skip
+
+
+def review(
+    model: nn.Module,
+    batches: Batches,
+    decisions: Decisions,
+    *,
+    rules: Rules = DEFAULT_RULES,
+    progress: Progress = silent,
+) -> Selection:
+    """Return decisions that a person took, with errors measured and costs counted beside them.
+
+    Args:
+        decisions: a layer that is not named stays as it is.
+        rules: say which layers the networks to compare with have a choice in.
+    Raises:
+        BnasError: a layer that is decided on is not in the model, or cannot be what was decided.
+    """
+    found = examples(batches, model)
+    norms = {name: decision.norm for name, decision in decisions.layers.items()}
+    known = survey(model, found[0].inputs, binarizers=decisions.binarizers, norms=norms)
+    layers = _with_errors(known, measure_errors(model, found, known.layers, progress=progress))
+    base = decide(layers, known.rest, keep=(), rules=rules, binarizers=decisions.binarizers)
+    as_they_are = {
+        layer.name: Decision(precision=next(iter(layer.costs)), norm=layer.needs_norm, why="not named")
+        for layer in layers
+    }
+    whole = decisions.model_copy(update={"layers": as_they_are | decisions.layers})
+    chosen = replace(base, decisions=whole)
+    return replace(chosen, free=frozenset(name for name in base.free if chosen.precision(name) != "real"))
+
+
+def _with_errors(known: Survey, errors: Mapping[str, LayerErrors]) -> tuple[LayerFacts, ...]:
+    return tuple(layer._replace(errors=errors.get(layer.name)) for layer in known.layers)

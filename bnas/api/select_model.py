@@ -1,0 +1,117 @@
+"""A model by name, and data -> the layers to binarize, written to a folder that a person may edit and give back."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bnas.api.request import pick_device
+from bnas.calibrate import Batches
+from bnas.cost import Cost
+from bnas.data import DataSet, load_data
+from bnas.errors import RunError, SpecError
+from bnas.models.original import build_original
+from bnas.report.selection_figure import write_selection_figures
+from bnas.runs import documents, tables
+from bnas.selection import Decisions, Original, Selection
+from bnas.spec import dump, read
+
+BATCH = 64  # images of one calibration step
+DECISIONS, LAYERS, NETWORKS, FIGURES = "selection.yaml", "layers.csv", "networks.csv", "figures"
+
+_HEAD = (
+    "# Edit a precision (real, weight, binary), then give this file back: bnas select MODEL --selection FILE -o DIR\n"
+)
+
+Choose = Callable[[nn.Module, Batches], Selection]
+
+
+@dataclass(frozen=True)
+class SelectResult:
+    """What was chosen, and where it was written."""
+
+    folder: Path
+    selection: Selection
+
+    @property
+    def networks(self) -> list[dict[str, Any]]:
+        """What the selected network costs, beside those it stands between."""
+        return list(_networks(self.selection))
+
+
+def select_model(
+    model: str,
+    choose: Choose,
+    *,
+    data: str,
+    out: str | Path,
+    weights: str | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    images: int = 256,
+    seed: int = 0,
+    device: str | None = None,
+) -> SelectResult:
+    """Choose the layers of a named model on images of a data set, and write what was chosen.
+
+    Args:
+        model: a known name, `file.py:attr` or `pkg.mod:attr`.
+        choose: from the model and calibration batches to a selection: `select_layers` or `review` with their settings.
+        data: a data set's name, a path, or `file.py:attr`.
+        out: a folder; one that holds another selection is left as it is.
+        weights: a file of trained weights, safetensors or a state dict of `torch.save`.
+        input_shape: to resize the images to.
+        images: of the training images, for calibration.
+    Raises:
+        BnasError: one line that says where, which rule, which values, what to do.
+    """
+    if images < 2:
+        raise SpecError(f"images: at least 2 are needed to calibrate, but got {images}; 256 are enough for most models")
+    known = load_data(data, seed=seed, input_shape=input_shape)
+    original = Original(model=model, weights=weights, input=known.input_shape, classes=known.classes)
+    network = build_original(original).to(pick_device(device))
+    selection = choose(network, list(_calibration(known, images, seed)))
+    decisions = selection.decisions.model_copy(update={"original": original})
+    _write(Path(out), selection, decisions)
+    return SelectResult(Path(out), selection)
+
+
+def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:
+    """Return batches of training images as they are; none has one image only, which cannot be normalised."""
+    part = data.train.take(images, seed=seed)
+    batch = min(BATCH, len(part))
+    return part.batches(batch, drop_last=len(part) % batch == 1)
+
+
+def _write(folder: Path, selection: Selection, decisions: Decisions) -> None:
+    """Write the decisions, the layers, the networks to compare with, and the picture.
+
+    Raises:
+        RunError: the folder holds another selection, or cannot be written.
+    """
+    path = folder / DECISIONS
+    if path.exists() and read(Decisions, path) != decisions:
+        raise RunError(
+            f"{folder}: holds another selection, perhaps an edited one; give another folder, or take that one with "
+            f"--selection {path}"
+        )
+    documents.write_text(path, text=_HEAD + dump(decisions))
+    tables.write(folder / LAYERS, rows=selection.rows())
+    tables.write(folder / NETWORKS, rows=list(_networks(selection)))
+    write_selection_figures(selection.rows(), folder / FIGURES, metric=selection.metric)
+
+
+def _networks(selection: Selection) -> Iterator[dict[str, Any]]:
+    real = selection.real_cost
+    kinds = {"real": "real", "all weights binary": "weight", "all binary": "binary"}
+    for name, precision in kinds.items():
+        yield {"network": name, **_figures(selection.at(precision).cost, real)}  # type: ignore[arg-type]
+    yield {"network": "selected", **_figures(selection.cost, real)}
+
+
+def _figures(cost: Cost, real: Cost) -> dict[str, float]:
+    return {
+        "ops": cost.ops, "ops_share": cost.ops / real.ops, "bops": cost.bops, "flops": cost.flops,
+        "bytes": cost.bytes, "bytes_share": cost.bytes / real.bytes, "weight_saving": cost.weight_saving,
+    }  # fmt: skip

@@ -1,0 +1,174 @@
+"""`bnas select`: a float model, data and a limit -> which layers may go to one bit, and what that saves."""
+
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bnas.arch import Binarizers
+from bnas.cli.columns import aligned
+from bnas.cli.cost import parse_shape
+from bnas.cost import NOT_COUNTED, show
+from bnas.errors import LookupFailed, ShapeError
+from bnas.selection import GAMMA, METHODS, METRICS, Decisions, Rules
+from bnas.spec import parse, read
+
+EXAMPLE = """
+Examples: bnas select my_model.py:build --weights trained.safetensors --data cifar10 --budget ops=25% -o picked;
+edit picked/selection.yaml; bnas select my_model.py:build --data cifar10 --selection picked/selection.yaml -o mine
+
+All weights get one bit; the metric decides whose inputs stay real. Three rules stand before it: the first layer stays
+real, the last keeps a real input, and so do 1x1 convolutions that downsample.
+"""
+
+
+def select_command(
+    model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr or pkg.mod:attr.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    data: Annotated[
+        str, typer.Option(help="digits, mnist, cifar10, an image folder, Parquet, a hub name, or file.py:attr.")
+    ] = "digits",
+    budget: Annotated[
+        list[str] | None, typer.Option(help="ops=25% of the real network, ops=3M, bytes=20k; repeatable.")
+    ] = None,
+    ratio: Annotated[float | None, typer.Option(help="Share of the layers that may keep real inputs.")] = None,
+    metric: Annotated[str, typer.Option(help=f"{', '.join(METRICS)}, or pkg.mod:attr.")] = "product",
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or pkg.mod:attr.")] = "knapsack",
+    gamma: Annotated[float, typer.Option(help="Of the metric hybrid: weight of small cost beside error.")] = GAMMA,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Layers that keep real inputs, in place of a metric; repeatable.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Published choice of a reference network: hybrid, hybrid-last, binary.")
+    ] = None,
+    selection: Annotated[Path | None, typer.Option(help="An edited selection.yaml, taken as it is.")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Layers that the rules do not hold for: a path or a pattern.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Layers that stay real: a path or a pattern.")] = None,
+    first: Annotated[str, typer.Option(help="First layer: real, weight, binary, or free.")] = "real",
+    last: Annotated[str, typer.Option(help="Last layer: real, weight, binary, or free.")] = "weight",
+    downsample: Annotated[str, typer.Option(help="1x1 downsampling: real, weight, binary, or free.")] = "weight",
+    weights: Annotated[Path | None, typer.Option(help="Trained weights: safetensors, or a torch state dict.")] = None,
+    binarizer: Annotated[str, typer.Option(help="Weight binarizer: xnor, alpha_beta, ...")] = "xnor",
+    pad_value: Annotated[int, typer.Option(help="Round binary inputs: -1, 0 or 1.")] = 0,
+    shape: Annotated[
+        str | None, typer.Option("--input", help="Resize images, as 3x224x224.  [default: as the data has them]")
+    ] = None,
+    images: Annotated[int, typer.Option(help="Training images to measure errors on.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the images.")] = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Choose which layers of a float model go to one bit, and say why; the result can be edited and given back."""
+    given = [name for name, value in (("keep", keep), ("preset", preset), ("selection", selection)) if value]
+    if len(given) > 1:
+        raise typer.BadParameter("choose one of --keep, --preset and --selection", param_hint=f"--{given[1]}")
+    if not (given or budget or ratio is not None):
+        raise typer.BadParameter("give a limit, as ops=25%, a --ratio, or what to --keep", param_hint="--budget")
+    places = {"first": first, "last": last, "downsample": downsample}
+    rules = parse(Rules, places | {"include": include or [], "exclude": exclude or []}, source="select")
+    binarizers = parse(Binarizers, {"weight": binarizer, "pad_value": pad_value}, source="select")
+    resized = _image_shape(shape)
+    from bnas.api.select import review, select_layers  # torch is imported only when there is work for it
+    from bnas.api.select_model import select_model
+    from bnas.cli.watch import Watch
+
+    kept = _published(model, preset) if preset else keep
+    with Watch() as watch, warnings.catch_warnings(record=True) as warned:
+        if selection:
+            choose = partial(review, decisions=read(Decisions, selection), rules=rules, progress=watch)
+        else:
+            choose = partial(
+                select_layers, budget=budget, ratio=ratio, keep=kept, metric=metric, method=method, gamma=gamma,
+                rules=rules, binarizers=binarizers, progress=watch,
+            )  # fmt: skip
+        result = select_model(
+            model, choose, data=data, out=out, weights=str(weights) if weights else None,
+            input_shape=resized, images=images, seed=seed, device=device,
+        )  # fmt: skip
+    for line in dict.fromkeys(str(warning.message) for warning in warned):
+        print(line, file=sys.stderr)
+    print(json.dumps(_summary(result)) if as_json else _said(result, model))
+
+
+select_command.__doc__ = f"{select_command.__doc__}\n{EXAMPLE}"
+
+
+def _image_shape(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    sides = parse_shape(text)
+    if len(sides) != 3:
+        raise ShapeError(f"--input: images have channels, height and width, as in 3x224x224, but got {text}")
+    return sides[0], sides[1], sides[2]
+
+
+def _published(model: str, preset: str) -> tuple[str, ...]:
+    """Return the layers that keep real inputs in a published choice."""
+    from bnas.models import MODELS
+
+    known = (
+        {name: kept for name, kept in MODELS[model].presets.items() if name not in ("real", "weight")}
+        if model in MODELS
+        else {}
+    )
+    if preset not in known:
+        has = f"choose from {', '.join(known)}" if known else "it has none; name the layers with --keep"
+        raise LookupFailed(f"preset {preset!r}: {model} has no such choice; {has}")
+    return tuple(known[preset])
+
+
+def _summary(result: Any) -> dict[str, Any]:
+    """Return the selection for machines."""
+    chosen = result.selection
+    return {
+        "folder": str(result.folder), "metric": chosen.metric, "kept": list(chosen.kept), "cost": chosen.cost.as_dict(),
+        "layers": chosen.rows(), "networks": result.networks,
+    }  # fmt: skip
+
+
+def _said(result: Any, model: str) -> str:
+    """Return the layers, the networks to compare with, and where all lies."""
+    chosen, folder = result.selection, result.folder
+    return "\n".join([
+        *aligned(_layer_rows(chosen.rows(), chosen.metric), to_the_left=(0, 4, 5)),
+        "",
+        *aligned(_network_rows(result.networks), to_the_left=1),
+        "",
+        f"{len(chosen.kept)} of {len(chosen.free)} layers with a choice keep real inputs; {NOT_COUNTED}",
+        f"to edit:    {folder / 'selection.yaml'}, then give it back with --selection",
+        f"to look at: {folder / 'layers.csv'}, {folder / 'networks.csv'}, {folder / 'figures' / 'metric.png'}",
+        f"to train:   bnas.convert(model, {str(folder / 'selection.yaml')!r})",
+    ])  # fmt: skip
+
+
+def _layer_rows(rows: list[dict[str, Any]], metric: str) -> list[Sequence[str]]:
+    heads: Sequence[str] = ("layer", "share of MACs", "error", metric or "metric", "decision", "why")
+    said = {"real": "real", "weight": "binary weights, real input", "binary": "binary"}
+    return [heads] + [
+        (
+            row["layer"] or "(itself)", f"{row['share']:.1%}", _number(row.get("error")), _number(row["metric"]),
+            said[row["precision"]], row["why"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _network_rows(networks: list[dict[str, Any]]) -> list[Sequence[str]]:
+    return [("network", "ops", "of real", "BOPs", "FLOPs", "bytes", "of real", "weights")] + [
+        (
+            row["network"], show(row["ops"]), f"{row['ops_share']:.1%}", show(row["bops"]), show(row["flops"]),
+            show(row["bytes"]), f"{row['bytes_share']:.1%}", f"{row['weight_saving']:.1f}x smaller",
+        )
+        for row in networks
+    ]  # fmt: skip
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

@@ -1,0 +1,376 @@
+"""From a float model and images to a selection: by call, and by command."""
+
+import csv
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from spaces import line_of
+from test_cli import bnas
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from users_models import MODELS as BUILDS
+
+import bnas as package
+from bnas.api.select import review, select_layers
+from bnas.arch import Binarizers
+from bnas.conversion import Survey, convert, survey
+from bnas.cost import cost
+from bnas.errors import BnasError
+from bnas.models import MODELS, build_model
+from bnas.models.original import load_weights
+from bnas.selection import Decisions, Rules, decide
+from bnas.spec import parse, read
+from bnas.trace import trace
+
+USERS_FILE = """
+import torch
+from torch import nn
+
+
+def build():
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 16), nn.ReLU(), nn.Linear(16, 10),
+    )
+
+
+def norms():
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64))
+
+
+def broken():
+    model = build()
+    model[5].weight.data[0] = float("nan")
+    return model
+
+
+def spare():
+    model = build()
+    model[0].spare = nn.Linear(3, 3)
+    return model
+"""
+SIDES = 8 * 8 * 9 * 64, 8 * 8 * 9 * 36, 8 * 36 * 16  # MACs of the three layers with a choice: 3, 5 and 8
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A user's file with models for the digits."""
+    path = tmp_path_factory.mktemp("mine") / "mine.py"
+    path.write_text(USERS_FILE)
+    return f"{path}:build"
+
+
+@pytest.fixture(scope="module")
+def picked(mine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a selection."""
+    folder = tmp_path_factory.mktemp("picked") / "picked"
+    done = bnas("select", mine, "--data", "digits", "--budget", "ops=50%", "-o", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def loader() -> "DataLoader[tuple[Tensor, ...]]":
+    images = torch.randn(48, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    return DataLoader(TensorDataset(images, torch.arange(48) % 5), batch_size=16)
+
+
+class TestCall:
+    """`bnas.select_layers` and `bnas.convert`."""
+
+    def test_a_model_and_a_loader_are_enough(self) -> None:
+        model = BUILDS["residual"].make()
+        made = package.select_layers(model, loader(), budget=["ops=50%"])
+        network = package.convert(model, made)
+        assert cost(trace(network, (3, 12, 12)).layers) == made.cost
+        assert made.cost.ops <= 0.5 * made.real_cost.ops
+        assert made.precision("downsample") == made.precision("fc") == "weight"
+
+    @pytest.mark.parametrize("metric", ["product", "hybrid", "sensitivity"])
+    @pytest.mark.parametrize("method", ["knapsack", "greedy", "partition"])
+    def test_every_metric_with_every_method(self, metric: str, method: str) -> None:
+        made = select_layers(BUILDS["dense"].make(), loader(), ratio=0.7, metric=metric, method=method)
+        assert len(made.kept) <= 2
+        assert made.metric == metric
+        assert all(f"{metric}: rank" in made.decisions.layers[name].why for name in made.free)
+
+    def test_layers_kept_by_hand(self) -> None:
+        made = select_layers(BUILDS["dense"].make(), loader(), keep=["layers.2"])
+        assert made.kept == ("layers.2.2",)
+        assert made.scores.keys() == made.free
+
+    def test_errors_of_a_trained_binary_network(self) -> None:
+        torch.manual_seed(0)
+        model = BUILDS["dense"].make()
+        binary = convert(model, select_layers(model, loader(), keep=())).train()
+        for _ in range(3):
+            binary(torch.randn(16, 3, 12, 12))
+        ours, theirs = (select_layers(model, loader(), ratio=0.5, measured_on=net) for net in (model, binary))
+        assert ours.cost.macs == theirs.cost.macs
+        assert ours.scores != theirs.scores
+
+    def test_a_person_has_the_last_word(self) -> None:
+        model = BUILDS["dense"].make()
+        words = {"fc": {"precision": "real"}, "layers.1.2": {"precision": "weight", "norm": False}}
+        decisions = parse(Decisions, {"layers": words, "binarizers": {"pad_value": 1}}, source="")
+        made = review(model, loader(), decisions)
+        assert [made.precision(layer.name) for layer in made.layers] == ["real", "real", "weight", "real", "real"]
+        assert made.kept == ("layers.1.2",)
+        assert cost(trace(convert(model, made), (3, 12, 12)).layers) == made.cost
+
+    def test_a_norm_put_in_by_hand_is_counted(self) -> None:
+        model = BUILDS["pre-activation"].make()
+        decisions = parse(Decisions, {"layers": {"conv": {"precision": "binary", "norm": True}}}, source="")
+        made = review(model, loader(), decisions)
+        assert cost(trace(convert(model, made), (3, 12, 12)).layers) == made.cost
+
+
+@cache
+def surveyed(name: str) -> Survey:
+    """Return what is known of a reference network, without memory for its weights."""
+    with torch.device("meta"):
+        return survey(build_model(name), [torch.zeros(2, *MODELS[name].input)])
+
+
+class TestPublished:
+    """The partitions of the papers, and their counts."""
+
+    @pytest.mark.parametrize(
+        ("name", "preset", "last", "ops", "saving"),
+        [
+            ("alexnet", "real", "real", 1_135.26e6, 1),
+            ("alexnet", "binary", "real", 121.51e6 + 4096 * 1000 * 63 / 64, 10.48),
+            ("alexnet", "binary", "binary", 121.51e6, 31.46),
+            ("alexnet", "hybrid", "binary", 175.18e6, 31.46),
+            ("resnet18", "real", "real", 1_814.07e6, 1),
+            ("resnet18", "binary", "weight", 1_814.07e6 - 1_676_279_808 * 63 / 64, 31.22),
+        ],
+    )
+    def test_counts(self, name: str, preset: str, last: str, ops: float, saving: float) -> None:
+        found = surveyed(name)
+        made = decide(
+            found.layers, found.rest, keep=MODELS[name].presets[preset], rules=Rules(last=last)  # type: ignore[arg-type]
+        )  # fmt: skip
+        price = made.at("real").cost if preset == "real" else made.cost
+        assert price.ops == pytest.approx(ops, rel=1e-4)
+        assert price.weight_saving == pytest.approx(saving, abs=0.005)
+
+    @pytest.mark.parametrize("name", ["resnet18", "sketch_a_net", "squeezenet", "vgg_small"])
+    def test_presets_cost_what_the_networks_built_so_cost(self, name: str) -> None:
+        with torch.device("meta"):
+            built = {p: build_model(name, precision=p, last="weight") for p in MODELS[name].presets if p != "real"}
+        found = surveyed(name)
+        for preset, network in built.items():
+            keep = ("*",) if preset == "weight" else MODELS[name].presets[preset]
+            made = decide(found.layers, found.rest, keep=keep).cost
+            theirs = cost(trace(network, MODELS[name].input).layers)
+            assert (made.ops, made.bops, made.weight_saving) == (theirs.ops, theirs.bops, theirs.weight_saving), preset
+
+
+class TestWeights:
+    """Files of trained weights."""
+
+    model = nn.Linear(3, 2)
+
+    @pytest.mark.parametrize("key", [None, "state_dict", "model"])
+    def test_what_torch_saves(self, key: str | None, tmp_path: Path) -> None:
+        state = self.model.state_dict()
+        torch.save(state if key is None else {key: state, "epoch": 3}, tmp_path / "w.pt")
+        other = nn.Linear(3, 2)
+        load_weights(other, tmp_path / "w.pt")
+        assert torch.equal(other.weight, self.model.weight)
+
+    def test_safetensors(self, tmp_path: Path) -> None:
+        save_file(self.model.state_dict(), tmp_path / "w.safetensors")
+        other = nn.Linear(3, 2)
+        load_weights(other, tmp_path / "w.safetensors")
+        assert torch.equal(other.weight, self.model.weight)
+
+    def test_code_in_a_file_is_never_run(self, tmp_path: Path) -> None:
+        class Trap:
+            def __reduce__(self) -> Any:
+                return (Path.touch, (tmp_path / "sprung",))
+
+        torch.save({"weight": Trap()}, tmp_path / "w.pt")
+        with pytest.raises(BnasError, match=r"w\.pt: holds more than weights, or none \(UnpicklingError\)"):
+            load_weights(self.model, tmp_path / "w.pt")
+        assert not (tmp_path / "sprung").exists()
+
+    def test_a_whole_model_is_refused(self, tmp_path: Path) -> None:
+        torch.save(self.model, tmp_path / "w.pt")
+        with pytest.raises(BnasError, match=r"save model\.state_dict\(\) alone"):
+            load_weights(self.model, tmp_path / "w.pt")
+
+    @pytest.mark.parametrize(
+        ("name", "content", "expected"),
+        [
+            ("no.pt", None, "{path}: no such file; give the weights"),
+            ("w.pt", b"text", "{path}: holds more than weights, or none"),
+            ("w.safetensors", b"text", "{path}: cannot be read: "),
+        ],
+    )
+    def test_bad_files_are_one_line(self, name: str, content: bytes | None, expected: str, tmp_path: Path) -> None:
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(BnasError) as caught:
+            load_weights(self.model, path)
+        assert line_of(caught).startswith(expected.format(path=path))
+
+    def test_weights_of_another_model_are_one_line(self, tmp_path: Path) -> None:
+        torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "w.pt")
+        with pytest.raises(BnasError, match=r"w\.pt: the weights are not those of the model: size mismatch for weight"):
+            load_weights(self.model, tmp_path / "w.pt")
+
+
+class TestCommand:
+    """`bnas select`."""
+
+    def test_writes_what_a_person_needs(self, picked: Path) -> None:
+        assert {file.name for file in picked.iterdir()} == {"selection.yaml", "layers.csv", "networks.csv", "figures"}
+        assert {file.name for file in (picked / "figures").iterdir()} == {"metric.png", "metric-dark.png"}
+        decisions = read(Decisions, picked / "selection.yaml")
+        with (picked / "layers.csv").open() as file:
+            rows = {row["layer"]: row for row in csv.DictReader(file)}
+        assert list(rows) == ["0", "3", "5", "8", "10"] == list(decisions.layers)
+        assert [int(rows[name]["macs"]) for name in ("3", "5", "8")] == list(SIDES)
+        assert all(float(row["error"]) > 0 and row["precision"] for row in rows.values())
+        with (picked / "networks.csv").open() as file:
+            networks = {row["network"]: float(row["ops"]) for row in csv.DictReader(file)}
+        assert networks["all binary"] <= networks["selected"] <= 0.5 * networks["real"]
+        assert networks["all weights binary"] == networks["real"]
+
+    def test_prints_a_table_from_the_first_layer_to_the_last(self, mine: str, tmp_path: Path) -> None:
+        done = bnas("select", mine, "--data", "digits", "--ratio", 0.4, "-o", tmp_path / "d")
+        lines = done.stdout.splitlines()
+        assert re.split(r"  +", lines[0]) == ["layer", "share of MACs", "error", "product", "decision", "why"]
+        assert [line.split()[0] for line in lines[2:7]] == ["0", "3", "5", "8", "10"]
+        assert lines[2].endswith("first layer")
+        assert "binary weights, real input  product: rank 1 of 3" in done.stdout
+        assert [line.split("  ")[0] for line in lines[10:14]] == [
+            "real",
+            "all weights binary",
+            "all binary",
+            "selected",
+        ]
+        assert "1 of 3 layers with a choice keep real inputs" in done.stdout
+
+    def test_for_machines(self, mine: str, tmp_path: Path) -> None:
+        done = bnas("select", mine, "--data", "digits", "--budget", "ops=50%", "-o", tmp_path / "d", "--json")
+        made = json.loads(done.stdout)
+        assert made["kept"] == [row["layer"] for row in made["layers"] if row["why"].startswith("product")
+                                and row["precision"] == "weight"]  # fmt: skip
+        assert made["cost"]["ops"] == made["networks"][-1]["ops"]
+
+    def test_an_edited_selection_is_taken_back(self, picked: Path, mine: str, tmp_path: Path) -> None:
+        text = (picked / "selection.yaml").read_text()
+        edited = tmp_path / "edited.yaml"
+        edited.write_text(re.sub(r"'3': \{precision: \w+", "'3': {precision: real", text))
+        done = bnas("select", mine, "--data", "digits", "--selection", edited, "-o", tmp_path / "d", "--json")
+        made = json.loads(done.stdout)
+        assert [row["precision"] for row in made["layers"] if row["layer"] == "3"] == ["real"]
+        assert made["cost"]["flops"] >= SIDES[0]
+        assert read(Decisions, tmp_path / "d" / "selection.yaml").layers == read(Decisions, edited).layers
+
+    def test_the_file_converts_the_model(self, picked: Path) -> None:
+        decisions = read(Decisions, picked / "selection.yaml")
+        assert decisions.original is not None
+        from bnas.models.original import build_original
+
+        network = package.convert(build_original(decisions.original), picked / "selection.yaml")
+        with (picked / "networks.csv").open() as file:
+            promised = list(csv.DictReader(file))[-1]
+        assert cost(trace(network, decisions.original.input).layers).ops == float(promised["ops"])
+
+    def test_another_selection_is_not_overwritten(self, picked: Path, mine: str) -> None:
+        before = (picked / "selection.yaml").read_text()
+        done = bnas("select", mine, "--data", "digits", "--ratio", 0, "-o", picked)
+        assert done.returncode == 1
+        assert f"{picked}: holds another selection" in done.stderr
+        assert (picked / "selection.yaml").read_text() == before
+
+    def test_the_same_again_is_the_same(self, picked: Path, mine: str) -> None:
+        before = (picked / "selection.yaml").read_bytes()
+        assert bnas("select", mine, "--data", "digits", "--budget", "ops=50%", "-o", picked).returncode == 0
+        assert (picked / "selection.yaml").read_bytes() == before
+
+    def test_trained_weights_change_errors(self, mine: str, tmp_path: Path) -> None:
+        namespace: dict[str, Any] = {}
+        exec(USERS_FILE, namespace)
+        model = namespace["build"]()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(0.01)
+        save_file(model.state_dict(), tmp_path / "w.safetensors")
+        done = bnas(
+            "select", mine, "--data", "digits", "--keep", "8", "--weights", tmp_path / "w.safetensors",
+            "-o", tmp_path / "d", "--json",
+        )  # fmt: skip
+        rows = {row["layer"]: row for row in json.loads(done.stdout)["layers"]}
+        assert rows["3"]["weight_error_xnor"] == pytest.approx(0, abs=1e-6)  # all weights of a filter are equal
+
+    def test_rules_and_binarizers(self, mine: str, tmp_path: Path) -> None:
+        done = bnas(
+            "select", mine, "--data", "digits", "--ratio", 0, "--first", "weight", "--include", "10", "--exclude", "5",
+            "--binarizer", "alpha_beta", "--pad-value", "-1", "-o", tmp_path / "d", "--json",
+        )  # fmt: skip
+        precisions = [row["precision"] for row in json.loads(done.stdout)["layers"]]
+        assert precisions == ["weight", "binary", "real", "binary", "binary"]
+        decisions = read(Decisions, tmp_path / "d" / "selection.yaml")
+        assert decisions.binarizers == Binarizers(weight="alpha_beta", pad_value=-1)
+
+    def test_a_published_choice_at_another_size(self, tmp_path: Path) -> None:
+        done = bnas(
+            "select", "vgg_small", "--data", "digits", "--preset", "binary", "--input", "3x32x32", "-o", tmp_path / "d"
+        )  # fmt: skip
+        assert done.returncode == 1  # digits are grey
+        assert "channels" in done.stderr
+
+    def test_what_is_not_counted_is_said(self, mine: str, tmp_path: Path) -> None:
+        spare = mine.replace(":build", ":spare")
+        done = bnas("select", spare, "--data", "digits", "--keep", "3", "-o", tmp_path / "d")
+        assert "not counted: 0.spare: parameters: 12 values are not used on this input" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("name", "options", "expected"),
+        [
+            (":norms", ["--ratio", 0.5], "model Sequential: has no convolution or linear layer that can be binarized"),
+            (":broken", ["--ratio", 0.5], "calibration: the weight of layer '5' is not finite (NaN or infinity)"),
+            (":build", ["--budget", "ops=1%"], "budget ops <= 670: cannot be kept, as even with every input binary"),
+            (":build", ["--ratio", 0.5, "--exclude", "11"], "pattern '11' matches no layer; the nearest names are 1"),
+            (":build", ["--ratio", 0.5, "--input", "1x9x9"], "trace: the model fails on an input of 1x9x9, in 8: "),
+            (":build", ["--ratio", 0.5, "--input", "9"], "--input: images have channels, height and width"),
+            (":build", ["--ratio", 0.5, "--images", 1], "images: at least 2 are needed to calibrate, but got 1"),
+            (":build", ["--ratio", 0.5, "--metric", "eror"], "metric 'eror' is not known"),
+            (":build", ["--ratio", 0.5, "--last", "bnary"], "select: last: "),
+            (":build", ["--preset", "hybrid"], "preset 'hybrid': {mine} has no such choice; it has none; name the"),
+            (":build", ["--selection", "no.yaml"], "no.yaml: no such file"),
+        ],
+    )
+    def test_what_is_wrong_is_one_line(
+        self, mine: str, name: str, options: list[Any], expected: str, tmp_path: Path
+    ) -> None:
+        done = bnas("select", mine.replace(":build", name), "--data", "digits", *options, "-o", tmp_path / "d")
+        assert done.returncode == 1, done.stderr
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith("bnas: " + expected.format(mine=mine)), last
+        assert not (tmp_path / "d").exists()
+
+    @pytest.mark.parametrize("options", [[], ["--keep", "3", "--preset", "binary"]])
+    def test_wrong_usage(self, mine: str, options: list[str], tmp_path: Path) -> None:
+        assert bnas("select", mine, "--data", "digits", *options, "-o", tmp_path / "d").returncode == 2
+
+
+def test_the_picture_marks_what_was_decided(picked: Path) -> None:
+    from matplotlib import image
+
+    drawn = image.imread(picked / "figures" / "metric.png")
+    colours = {tuple(np.round(255 * colour[:3]).astype(int)) for colour in drawn[::7, ::7].reshape(-1, drawn.shape[-1])}
+    for precision in ("#0072b2", "#56b4e9", "#e69f00"):
+        assert tuple(int(precision[i : i + 2], 16) for i in (1, 3, 5)) in colours
