@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from bnas.cli.tables import drawn, stdout
+from bnas.cli.columns import aligned
 from bnas.cost import NOT_COUNTED
 from bnas.space import SearchSpace
 
@@ -66,7 +65,7 @@ def search_command(
     if as_json:
         print(json.dumps(summary(result)))
     else:
-        show_result(result, stdout())
+        show_result(result)
 
 
 def summary(result: Any) -> dict[str, Any]:
@@ -80,23 +79,26 @@ def summary(result: Any) -> dict[str, Any]:
     }
 
 
-def show_result(result: Any, console: Console) -> None:
+def show_result(result: Any) -> None:
     """Print the front, the retrained networks, the twin's best and where everything lies."""
     from bnas.report import front_table, retrained_table
 
     best, retrained = result.best.architecture.id, result.retrained
     front = front_table(result.front, best=best, retrained=list(retrained["id"]))
-    console.print(drawn(front, "Pareto front (proxy accuracy: with shared weights, held-out training images)"))
-    console.print(drawn(retrained_table(retrained, best=best), "Trained alone (accuracy)"))
+    _print_table("Pareto front (proxy accuracy: with shared weights, on held-out training images)", front)
+    _print_table("Trained alone (accuracy)", retrained_table(retrained, best=best))
     own, twin = (frame["proxy_accuracy"].max() for frame in (result.candidates, result.twin))
     fates = result.ledger["search"]
-    console.print(
+    print(
         f"best proxy accuracy {own:.2%}; random twin at as many paid evaluations {twin:.2%}\n"
         f"proposed {fates['proposed']}: paid {fates['paid']}, over budget {fates['over_budget']} (free), "
         f"repeated {fates['repeated']} (free), failed {fates['failed']}\n{NOT_COUNTED}\n"
-        f"report: {result.run.report}\nnext:   bnas export {result.run.path} --to training -o DIR",
-        soft_wrap=True,
+        f"report: {result.run.report}\nnext:   bnas export {result.run.path} --to training -o DIR"
     )
+
+
+def _print_table(title: str, table: Any) -> None:
+    print(f"{title}\n\n" + "\n".join(aligned([table.header, *table.rows], to_the_left=table.numbers_from)) + "\n")
 
 
 search_command.__doc__ = f"{search_command.__doc__}\n{EXAMPLE}"
