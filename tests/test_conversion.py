@@ -20,9 +20,13 @@ from bnas.cost import cost
 from bnas.errors import BnasError
 from bnas.layers.binarized import BINARIZED, Binarized
 from bnas.layers.binary_conv import BinaryConv
+from bnas.recipe import Stage
 from bnas.selection import Decision, Decisions, Rules, Selection, decide
 from bnas.spec import dump
 from bnas.trace import trace
+from bnas.train import BinaryWatch
+from bnas.train.optimizers import latent_weights
+from bnas.train.staged import start_stage
 
 FREE = Rules(first="free", last="free", downsample="free")
 
@@ -269,3 +273,15 @@ class TestConvert:
 def test_every_kind_of_layer_is_covered() -> None:
     made = {type(module) for model in MODELS.values() for module in model.make().modules()}
     assert set(BINARIZED) <= made
+
+
+def test_training_knows_the_layers_as_binary() -> None:
+    network, found = known("residual")
+    binary = convert(network, decide(found.layers, found.rest, keep=["first"]))
+    assert {id(weight) for weight in latent_weights(binary)} == {
+        id(binary.get_parameter(f"{name}.weight")) for name in ("first", "second", "downsample", "fc")
+    }
+    first = Stage(epochs=1, weights="real", inputs="real")
+    begun = start_stage(lambda _: binary, first, None, seed=0)
+    assert all(layer.real_weights and layer.real_inputs for layer in begun.modules() if isinstance(layer, Binarized))
+    assert 0 <= BinaryWatch(binary)()["flips"] <= 1

@@ -73,4 +73,5 @@ def _bars(axes: Axes, rows: Rows, column: str, ink: Ink) -> None:
                     row["why"], (0.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=SMALL,
                     color=ink.quiet,
                 )  # fmt: skip
+    axes.margins(y=0.01)
     axes.grid(visible=False, axis="y")

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_linear import BinaryLinear
-from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.kinds import BinaryLayer
 from bnas.recipe import Stage
 from bnas.supernet import SharedUnit
 from bnas.train.bop import Bop
@@ -61,7 +59,7 @@ def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
 def _binary_layers(model: nn.Module) -> list[tuple[nn.Parameter, nn.Module]]:
     found = []
     for module in model.modules():
-        is_binary = isinstance(module, BinaryConv | BinaryLinear | ExpertConv) and module.precision != "real"
+        is_binary = isinstance(module, BinaryLayer) and module.precision != "real"
         if is_binary or isinstance(module, SharedUnit):
             found.append((dict(module.named_parameters(recurse=False))["weight"], module))
     return found

@@ -12,10 +12,8 @@ from torch import nn
 from bnas.arch import Architecture
 from bnas.data import DataSet
 from bnas.errors import TrainingError
-from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.blocks import Network
-from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.kinds import BinaryLayer
 from bnas.network import build
 from bnas.progress import Progress, silent
 from bnas.recipe import Recipe, Stage
@@ -111,7 +109,7 @@ def start_stage(make: Callable[[Stage], N], stage: Stage, before: nn.Module | No
     if before is not None:
         inherit(network, before)
     for module in network.modules():
-        if isinstance(module, BinaryConv | BinaryLinear | ExpertConv):
+        if isinstance(module, BinaryLayer):
             module.real_weights = stage.weights == "real"
             module.real_inputs = stage.inputs == "real"
     return network

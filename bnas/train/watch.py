@@ -7,13 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.kinds import BinaryLayer
 
 COLLAPSED = 0.1  # of the largest entropy that N experts can have: one of four has won some 98 % of the images
-
-BinaryLayer = BinaryConv | BinaryLinear | ExpertConv
 
 _logger = logging.getLogger(__name__)
 
