@@ -13,7 +13,7 @@ from torch import nn
 
 from bnas.arch import Binarizers
 from bnas.data import load_data
-from bnas.errors import SpecError, TrainingError
+from bnas.errors import SpecError, Stopped, TrainingError
 from bnas.layers.binary_conv import BinaryConv, set_hardness
 from bnas.layers.expert_conv import ExpertConv
 from bnas.network import build
@@ -75,6 +75,32 @@ def test_training_resumed_after_every_epoch_ends_in_the_same_bits(digits, optimi
     assert equal(run(parts, None), whole)
 
 
+def test_training_put_down_after_any_step_ends_in_the_same_bits_and_logs_the_same(digits) -> None:
+    stage, stops = Stage(epochs=2, rate=1e-3), iter((1, 3, 4))  # of 3 steps an epoch
+
+    def run(store: MemoryStore, stop: int | None) -> nn.Module:
+        def progress(phase: str, done: int, total: int, note: str = "") -> None:
+            if done == stop:
+                raise Stopped
+
+        torch.manual_seed(0)
+        network = build(EXPERTS)
+        fit(
+            network, lambda x, y, _: F.cross_entropy(network(x), y), digits.train, stage=stage, batch=128,
+            name="t", seed=1, store=store, device=CPU, progress=progress,
+        )  # fmt: skip
+        return network
+
+    whole_store, store = MemoryStore(), MemoryStore()
+    whole = run(whole_store, None)
+    assert digits.train.steps(128) == 3
+    for stop in stops:
+        with pytest.raises(Stopped):
+            run(store, stop)
+    assert equal(run(store, None), whole)
+    assert store.events == whole_store.events
+
+
 def test_going_on_leaves_what_the_store_holds_as_it_is(digits) -> None:
     recipe, store = Recipe(batch=128, stages=(Stage(epochs=2, rate=1e-2),)), MemoryStore()
     train_staged(MAKE, recipe, digits, name="a", seed=0, store=store, device=CPU, until=1)
@@ -86,7 +112,7 @@ def test_going_on_leaves_what_the_store_holds_as_it_is(digits) -> None:
     assert all(torch.equal(store.kept["a-0"].tensors[key], value) for key, value in held.items())
 
 
-def test_supernet_killed_at_any_save_ends_in_the_same_bits(digits, monkeypatch) -> None:
+def test_supernet_killed_after_any_step_ends_in_the_same_bits(digits, monkeypatch) -> None:
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     recipe = SupernetRecipe(epochs=4, batch=128, one_expert=0.5)
 
@@ -94,13 +120,13 @@ def test_supernet_killed_at_any_save_ends_in_the_same_bits(digits, monkeypatch) 
         return train_supernet(SPACE, recipe, digits, seed=0, store=store, device=CPU)
 
     whole = run(MemoryStore())
-    store = MemoryStore()
-    for _ in range(3):
+    store, steps = MemoryStore(), 4 * digits.train.steps(128)
+    for step in range(1, steps):
         dying = MemoryStore(saves=1)
         dying.kept = store.kept
         with pytest.raises(KeyboardInterrupt):
             run(dying)
-    assert store.kept["supernet"].state["epoch"] == 3
+        assert divmod(step, steps // 4) == tuple(store.kept["supernet"].state.values())[:2]
     assert equal(run(store), whole)
 
 

@@ -22,7 +22,7 @@ from bnas.arch import Architecture
 from bnas.cost import Budget, cost
 from bnas.errors import BudgetError, Stopped, TrainingError
 from bnas.plan import plan
-from bnas.progress import Progress, silent
+from bnas.progress import Progress
 from bnas.searcher.candidate import Candidate, Outcome, Score, Status
 from bnas.searcher.journal import Journal
 from bnas.searcher.sampler import MakeSampler, distributions, to_genes, to_params
@@ -41,10 +41,6 @@ class _Bought(NamedTuple):
     trial: Trial
     candidate: Candidate
     future: "Future[Score] | None"
-
-    @property
-    def is_known(self) -> bool:
-        return self.future is None or self.future.done()
 
 
 class Search:
@@ -152,11 +148,11 @@ class Search:
 
     def _settle(self, progress: Progress) -> Candidate:
         """Return the oldest candidate in the window with its fate; keep every outcome that comes in meanwhile."""
-        oldest = self._window[0]
-        while not oldest.is_known:
-            wait([b.future for b in self._window if b.future and not b.is_known], return_when=FIRST_COMPLETED)
-            self._keep_known(progress)
+        oldest = self._window[0].candidate.id
         self._keep_known(progress)
+        while oldest not in self._journal:
+            wait([b.future for b in self._unknown() if b.future], return_when=FIRST_COMPLETED)
+            self._keep_known(progress)
         trial, candidate, _ = self._window.popleft()
         outcome = self._journal[candidate.id]
         if isinstance(outcome, Score):
@@ -168,21 +164,28 @@ class Search:
         self._candidates[candidate.number] = candidate
         return candidate
 
-    def _keep_known(self, progress: Progress = silent) -> None:
-        for _, candidate, future in [bought for bought in self._window if bought.is_known]:
-            if future is not None:
-                self._journal.add(candidate.id, _outcome(future))
+    def _keep_known(self, progress: Progress) -> None:
+        self._write_down()
+        for _, candidate, _ in [bought for bought in self._window if bought.candidate.id in self._journal]:
             params = to_params(self._space, candidate.genes)
             self._stored.add(
                 candidate, self._journal[candidate.id], params=params, distributions=self._distributions,
                 progress=progress,
             )  # fmt: skip
 
+    def _write_down(self) -> None:
+        for _, candidate, future in self._unknown():
+            if future is not None and future.done():
+                self._journal.add(candidate.id, _outcome(future))
+
+    def _unknown(self) -> list[_Bought]:
+        return [bought for bought in self._window if bought.candidate.id not in self._journal]
+
     def _put_down(self) -> None:
         """Wait for what workers have in hand, and keep it; what they have not begun is not begun."""
         self._window = deque(b for b in self._window if b.future is None or not b.future.cancel())
         wait([b.future for b in self._window if b.future])
-        self._keep_known()
+        self._write_down()
 
 
 def _outcome(future: "Future[Score]") -> Outcome:

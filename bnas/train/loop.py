@@ -1,20 +1,22 @@
-"""The one training loop: an objective over batches, minimised for some epochs, resumable after any of them."""
+"""The one training loop: an objective over batches, minimised for some epochs, resumable after any step."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from bnas.data import Split
-from bnas.errors import TrainingError
+from bnas.errors import Stopped, TrainingError
 from bnas.layers.binary_conv import set_hardness
 from bnas.progress import Progress, silent
 from bnas.recipe import Stage
 from bnas.train.optimizers import latent_weights, make_optimizers, schedule, set_rate
-from bnas.train.state import Store, resume, save
+from bnas.train.state import Done, Store, resume, save
 
 Objective = Callable[[Tensor, Tensor, int], Tensor]  # (images, labels, step) -> loss to minimise
 
@@ -51,50 +53,90 @@ def fit(
         until: stop after this epoch of the stage's epochs; the rate follows the whole stage. None: train to the end.
         before_epoch: called with the number of each epoch that is about to start.
         measure: called after each epoch; what it returns is logged beside the loss.
+        progress: called after each step; where it raises `Stopped`, the step is kept first.
     Raises:
         TrainingError: the loss is not finite; the last good checkpoint stays.
     """
     end = stage.epochs if until is None else min(until, stage.epochs)
     optimizers = make_optimizers(model, stage)
-    clipped = latent_weights(model) if stage.clip_latent else []
-    mixed = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
     done = resume(model, optimizers, store, name)
     steps = data.steps(batch)
-    anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
+    take_step = _Step(model, optimizers, objective, stage, steps=steps, name=name, device=device)
     saved = time.monotonic()
-    for epoch in range(done, end):
-        if before_epoch:
+
+    def keep(*, now: bool) -> None:
+        nonlocal saved
+        if now or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            save(model, optimizers, store, name, done)
+            saved = time.monotonic()
+
+    for epoch in range(done.epoch, end):
+        if before_epoch and not done.step:
             before_epoch(epoch)
         model.train()
-        total = 0.0
         batches = data.batches(batch, seed=seed, epoch=epoch, augment=True, drop_last=True, device=device)
-        for index, (images, labels) in enumerate(batches):
-            step = epoch * steps + index
-            set_rate(optimizers, stage.rate * schedule(step, stage.epochs * steps, stage.warmup))
-            if anneals:
-                set_hardness(model, min(1.0, step / (HARD_FROM * stage.epochs * steps)))
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            with mixed:
-                loss = objective(images, labels, step)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"{name}: the loss is {value} at epoch {epoch + 1}, step {index + 1}, rate "
-                    f"{optimizers[-1].param_groups[0]['lr']:.3g}; the last good checkpoint is kept; lower the rate "
-                    f"({stage.rate:g}) or look at the data"
-                )
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            _clip(clipped)
-            total += value
-            progress(name, step + 1, stage.epochs * steps, f"loss {value:.3f}")
+        for images, labels in itertools.islice(batches, done.step, None):
+            value = take_step(images, labels, epoch * steps + done.step)
+            done = Done(epoch, done.step + 1, done.loss + value)
+            try:
+                progress(name, epoch * steps + done.step, stage.epochs * steps, f"loss {value:.3f}")
+            except Stopped:
+                keep(now=True)
+                raise
+            if done.step < steps:
+                keep(now=False)
         measured = measure() if measure else {}
-        store.log("epoch", phase=name, epoch=epoch + 1, epochs=stage.epochs, loss=total / steps, **measured)
-        if epoch + 1 == end or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-            save(model, optimizers, store, name, epoch=epoch + 1, loss=total / steps)
-            saved = time.monotonic()
+        store.log("epoch", phase=name, epoch=epoch + 1, epochs=stage.epochs, loss=done.loss / steps, **measured)
+        done = Done(epoch + 1)
+        keep(now=done.epoch == end)
+
+
+class _Step:
+    """One step of training: the rate and hardness of the moment, the loss, its gradient, the new weights."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        objective: Objective,
+        stage: Stage,
+        *,
+        steps: int,
+        name: str,
+        device: torch.device,
+    ) -> None:
+        self._model, self._optimizers, self._objective = model, optimizers, objective
+        self._stage, self._steps, self._name = stage, steps, name
+        self._clipped = latent_weights(model) if stage.clip_latent else []
+        self._anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
+        self._mixed = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
+
+    def __call__(self, images: Tensor, labels: Tensor, step: int) -> float:
+        """Change the weights, and return the loss before the change.
+
+        Raises:
+            TrainingError: the loss is not finite; the weights are as they were.
+        """
+        whole = self._stage.epochs * self._steps
+        set_rate(self._optimizers, self._stage.rate * schedule(step, whole, self._stage.warmup))
+        if self._anneals:
+            set_hardness(self._model, min(1.0, step / (HARD_FROM * whole)))
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        with self._mixed:
+            loss = self._objective(images, labels, step)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{self._name}: the loss is {value} at epoch {step // self._steps + 1}, step {step % self._steps + 1}, "
+                f"rate {self._optimizers[-1].param_groups[0]['lr']:.3g}; the last good checkpoint is kept; lower the "
+                f"rate ({self._stage.rate:g}) or look at the data"
+            )
+        loss.backward()
+        for optimizer in self._optimizers:
+            optimizer.step()
+        _clip(self._clipped)
+        return value
 
 
 @torch.no_grad()

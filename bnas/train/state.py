@@ -1,7 +1,7 @@
 """A model and its optimizers <-> a checkpoint."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +33,16 @@ class Store(Protocol):
         """Write one event."""
 
 
-def save(
-    model: nn.Module, optimizers: Sequence[Optimizer], store: Store, name: str, *, epoch: int, loss: float
-) -> None:
-    """Keep the model, the optimizers' tensors and the epochs done."""
+class Done(NamedTuple):
+    """How far training is: whole epochs, then steps of the next one, with the sum of their losses."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+
+
+def save(model: nn.Module, optimizers: Sequence[Optimizer], store: Store, name: str, done: Done) -> None:
+    """Keep the model, the optimizers' tensors and how far they are."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     for place, optimizer in enumerate(optimizers):
         for index, entry in optimizer.state_dict()["state"].items():
@@ -44,14 +50,14 @@ def save(
             tensors |= {f"{prefix}.{key}": value for key, value in entry.items() if torch.is_tensor(value)}
     # A copy each: slices of one storage cannot be written twice.
     kept = {key: value.detach().cpu().clone() for key, value in tensors.items()}
-    store.save_checkpoint(name, kept, {"epoch": epoch, "loss": loss})
+    store.save_checkpoint(name, kept, done._asdict())
 
 
-def resume(model: nn.Module, optimizers: Sequence[Optimizer], store: Store, name: str) -> int:
-    """Put back what the store has under a name, and return how many epochs it had done; 0 if it has nothing."""
+def resume(model: nn.Module, optimizers: Sequence[Optimizer], store: Store, name: str) -> Done:
+    """Put back what the store has under a name, and return how far it is; nowhere if the store has nothing."""
     checkpoint = store.load_checkpoint(name)
     if checkpoint is None:
-        return 0
+        return Done()
     weights: dict[str, Tensor] = {}
     entries: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in checkpoint.tensors.items():
@@ -65,4 +71,4 @@ def resume(model: nn.Module, optimizers: Sequence[Optimizer], store: Store, name
     model.load_state_dict(weights)
     for optimizer, entry in zip(optimizers, entries, strict=True):
         optimizer.load_state_dict({"state": entry, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(checkpoint.state["epoch"])
+    return Done(**checkpoint.state)
