@@ -149,6 +149,7 @@ class SearchSettings(Spec):
     sampler: str = "evolution"
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training images held out
     resize: bool = False  # bring images of another size to the space's input
+    limit: PositiveInt | None = None  # training images to use at most, those held out among them
     supernet: SupernetRecipe = SupernetRecipe()
     scoring: Scoring = Scoring()
     retrain: Retraining = Retraining()

@@ -1,7 +1,8 @@
 """Naive versions of clever code, written from the formulas, for tests to compare with."""
 
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -116,3 +117,14 @@ def naive_norm(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     mean = x.mean((0, 2, 3), keepdim=True)
     variance = (x - mean).square().mean((0, 2, 3), keepdim=True)
     return (x - mean) / (variance + 1e-5).sqrt() * factor.view(-1, 1, 1) + shift.view(-1, 1, 1)
+
+
+def naive_tau(score: Sequence[float], truth: Sequence[float]) -> float:
+    """Return Kendall's tau-b, pair by pair."""
+    agreeing = by_score = by_truth = 0
+    for (s, t), (other_s, other_t) in itertools.combinations(zip(score, truth, strict=True), 2):
+        sign_s, sign_t = (s > other_s) - (s < other_s), (t > other_t) - (t < other_t)
+        agreeing += sign_s * sign_t
+        by_score += sign_s != 0
+        by_truth += sign_t != 0
+    return agreeing / math.sqrt(by_score * by_truth)

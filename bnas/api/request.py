@@ -111,6 +111,7 @@ def load_matching(request: SearchRequest) -> DataSet:
         validation=request.settings.validation,
         seed=request.seed,
         input_shape=space.input if request.settings.resize else None,
+        limit=request.settings.limit,
     )
     if data.input_shape != space.input:
         raise DataError(
