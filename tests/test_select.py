@@ -19,13 +19,15 @@ from users_models import MODELS as BUILDS
 
 import bnas as package
 from bnas.api.select import review, select_layers
+from bnas.api.training import maker, teacher_of
 from bnas.arch import Binarizers
-from bnas.conversion import Survey, convert, survey
+from bnas.conversion import ConvertedModel, Survey, convert, survey
 from bnas.cost import cost
 from bnas.errors import BnasError
-from bnas.models import MODELS, build_model
+from bnas.models import MODELS, build_model, load_model
 from bnas.models.original import load_weights
-from bnas.selection import Decisions, Rules, decide
+from bnas.recipe import Stage
+from bnas.selection import Decision, Decisions, Original, Rules, decide
 from bnas.spec import parse, read
 from bnas.trace import trace
 
@@ -73,6 +75,16 @@ def picked(mine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("picked") / "picked"
     done = bnas("select", mine, "--data", "digits", "--budget", "ops=50%", "-o", folder)
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(mine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a selection whose networks were trained."""
+    folder = tmp_path_factory.mktemp("tuned") / "tuned"
+    done = bnas("select", mine, "--data", "digits", "--ratio", 0.4, "--finetune", 2, "-o", folder)
+    assert done.returncode == 0, done.stderr
+    assert "validation  fine-tuned  test, fine-tuned" in done.stdout
     return folder
 
 
@@ -229,6 +241,47 @@ class TestWeights:
             load_weights(self.model, tmp_path / "w.pt")
 
 
+class TestFinetuning:
+    """`--finetune`, and training what was selected."""
+
+    def test_every_network_is_compared(self, tuned: Path) -> None:
+        with (tuned / "networks.csv").open() as file:
+            rows = {row["network"]: row for row in csv.DictReader(file)}
+        assert list(rows) == ["real", "all weights binary", "all binary", "selected"]
+        assert all(0 <= float(row["accuracy"]) <= 1 for row in rows.values())
+        assert not rows["real"]["finetuned"]
+        for name in ("all weights binary", "all binary", "selected"):
+            assert 0 <= float(rows[name]["finetuned"]) <= 1
+            assert 0 <= float(rows[name]["finetuned_test"]) <= 1
+
+    def test_a_tuned_network_loads_and_costs_what_was_promised(self, tuned: Path) -> None:
+        with (tuned / "networks.csv").open() as file:
+            promised = list(csv.DictReader(file))[-1]
+        network = package.load(tuned / "finetuned" / "selected" / "best")
+        assert cost(trace(network, (1, 8, 8)).layers).ops == float(promised["ops"])
+
+    def test_the_selection_trains_like_any_model(self, tuned: Path, tmp_path: Path) -> None:
+        done = bnas(
+            "train", tuned / "selection.yaml", "--data", "digits", "--epochs", 1, "--out", tmp_path / "run", "--json"
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["cost"]["bops"] > 0
+
+    def test_trained_weights_teach_the_first_stage(self, mine: str, tmp_path: Path) -> None:
+        model = load_model(mine)
+        save_file(model.state_dict(), tmp_path / "w.safetensors")
+        original = Original(model=mine, weights=str(tmp_path / "w.safetensors"), input=(1, 8, 8), classes=10)
+        layers = {"3": Decision(precision="binary")}
+        described = ConvertedModel(original=original, layers=layers)
+        taught = teacher_of(described, None)
+        assert taught is not None
+        assert torch.equal(taught.get_parameter("3.weight"), model.get_parameter("3.weight"))
+        bare = described.model_copy(update={"original": original.model_copy(update={"weights": None})})
+        assert teacher_of(bare, None) is None
+        begun = maker(described)(Stage(epochs=1))
+        assert torch.equal(begun.get_parameter("3.weight"), model.get_parameter("3.weight"))
+
+
 class TestCommand:
     """`bnas select`."""
 
@@ -247,7 +300,7 @@ class TestCommand:
         assert networks["all weights binary"] == networks["real"]
 
     def test_prints_a_table_from_the_first_layer_to_the_last(self, mine: str, tmp_path: Path) -> None:
-        done = bnas("select", mine, "--data", "digits", "--ratio", 0.4, "-o", tmp_path / "d")
+        done = bnas("select", mine, "--data", "digits", "--ratio", 0.4, "--method", "greedy", "-o", tmp_path / "d")
         lines = done.stdout.splitlines()
         assert re.split(r"  +", lines[0]) == ["layer", "share of MACs", "error", "product", "decision", "why"]
         assert [line.split()[0] for line in lines[2:7]] == ["0", "3", "5", "8", "10"]

@@ -1,25 +1,27 @@
 """A model by name, and data -> the layers to binarize, written to a folder that a person may edit and give back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from bnas.api.finetune import Accuracies, accuracies, networks_between
 from bnas.api.request import pick_device
 from bnas.calibrate import Batches
-from bnas.cost import Cost
 from bnas.data import DataSet, load_data
 from bnas.errors import RunError, SpecError
 from bnas.models.original import build_original
+from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
 from bnas.runs import documents, tables
 from bnas.selection import Decisions, Original, Selection
 from bnas.spec import dump, read
 
 BATCH = 64  # images of one calibration step
-DECISIONS, LAYERS, NETWORKS, FIGURES = "selection.yaml", "layers.csv", "networks.csv", "figures"
+DECISIONS, LAYERS, NETWORKS = "selection.yaml", "layers.csv", "networks.csv"
+FIGURES, FINETUNED = "figures", "finetuned"
 
 _HEAD = (
     "# Edit a precision (real, weight, binary), then give this file back: bnas select MODEL --selection FILE -o DIR\n"
@@ -30,15 +32,11 @@ Choose = Callable[[nn.Module, Batches], Selection]
 
 @dataclass(frozen=True)
 class SelectResult:
-    """What was chosen, and where it was written."""
+    """What was chosen, what it costs and gets right beside the networks it stands between, and where it was written."""
 
     folder: Path
     selection: Selection
-
-    @property
-    def networks(self) -> list[dict[str, Any]]:
-        """What the selected network costs, beside those it stands between."""
-        return list(_networks(self.selection))
+    networks: list[dict[str, Any]]
 
 
 def select_model(
@@ -50,8 +48,10 @@ def select_model(
     weights: str | None = None,
     input_shape: tuple[int, int, int] | None = None,
     images: int = 256,
+    finetune: int | None = None,
     seed: int = 0,
     device: str | None = None,
+    progress: Progress = silent,
 ) -> SelectResult:
     """Choose the layers of a named model on images of a data set, and write what was chosen.
 
@@ -63,6 +63,7 @@ def select_model(
         weights: a file of trained weights, safetensors or a state dict of `torch.save`.
         input_shape: to resize the images to.
         images: of the training images, for calibration.
+        finetune: epochs to train the networks for, to compare their accuracy; 0 compares it before training only.
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
     """
@@ -73,8 +74,17 @@ def select_model(
     network = build_original(original).to(pick_device(device))
     selection = choose(network, list(_calibration(known, images, seed)))
     decisions = selection.decisions.model_copy(update={"original": original})
-    _write(Path(out), selection, decisions)
-    return SelectResult(Path(out), selection)
+    folder = Path(out)
+    _write(folder, selection, decisions)
+    found = {}
+    if finetune is not None:
+        found = accuracies(
+            selection, original, known, epochs=finetune, out=folder / FINETUNED, seed=seed, device=device,
+            progress=progress,
+        )  # fmt: skip
+    networks = list(_networks(selection, found))
+    tables.write(folder / NETWORKS, rows=networks)
+    return SelectResult(folder, selection, networks)
 
 
 def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:
@@ -85,7 +95,7 @@ def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:
 
 
 def _write(folder: Path, selection: Selection, decisions: Decisions) -> None:
-    """Write the decisions, the layers, the networks to compare with, and the picture.
+    """Write the decisions, the layers and the picture.
 
     Raises:
         RunError: the folder holds another selection, or cannot be written.
@@ -98,20 +108,14 @@ def _write(folder: Path, selection: Selection, decisions: Decisions) -> None:
         )
     documents.write_text(path, text=_HEAD + dump(decisions))
     tables.write(folder / LAYERS, rows=selection.rows())
-    tables.write(folder / NETWORKS, rows=list(_networks(selection)))
     write_selection_figures(selection.rows(), folder / FIGURES, metric=selection.metric)
 
 
-def _networks(selection: Selection) -> Iterator[dict[str, Any]]:
-    real = selection.real_cost
-    kinds = {"real": "real", "all weights binary": "weight", "all binary": "binary"}
-    for name, precision in kinds.items():
-        yield {"network": name, **_figures(selection.at(precision).cost, real)}  # type: ignore[arg-type]
-    yield {"network": "selected", **_figures(selection.cost, real)}
-
-
-def _figures(cost: Cost, real: Cost) -> dict[str, float]:
-    return {
-        "ops": cost.ops, "ops_share": cost.ops / real.ops, "bops": cost.bops, "flops": cost.flops,
-        "bytes": cost.bytes, "bytes_share": cost.bytes / real.bytes, "weight_saving": cost.weight_saving,
-    }  # fmt: skip
+def _networks(selection: Selection, found: Mapping[str, Accuracies]) -> Iterator[dict[str, Any]]:
+    for name, chosen in {"real": selection.at("real"), **networks_between(selection)}.items():
+        cost, real = chosen.cost, selection.real_cost
+        yield {
+            "network": name, "ops": cost.ops, "ops_share": cost.ops / real.ops, "bops": cost.bops, "flops": cost.flops,
+            "bytes": cost.bytes, "bytes_share": cost.bytes / real.bytes, "weight_saving": cost.weight_saving,
+            **found.get(name, {}),
+        }  # fmt: skip

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from bnas.api.request import pick_device
 from bnas.arch import Architecture
 from bnas.binarize import is_annealed, weight_binarizer
+from bnas.conversion import ConvertedModel, convert
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError, TrainingError
-from bnas.exporters import Description, count_again, load, prove_reload, rebuild
+from bnas.exporters import Description, count_again, load, parse_description, prove_reload, rebuild
 from bnas.models import MODELS
 from bnas.models.spec import ModelSpec
 from bnas.progress import Progress, silent
 from bnas.recipe import Recipe, Stage, read_recipe
 from bnas.report import write_training_report
 from bnas.runs import Run, environment
-from bnas.spec import dump, parse, read
+from bnas.spec import dump, parse, read_yaml
 from bnas.train import BinaryWatch, build_for, evaluate, evaluate_soft, train_staged
 
 NAME = "train"  # of the checkpoints
@@ -66,20 +67,23 @@ def train_model(
 
     Args:
         model: a reference network by name, `file.py:attr` or `pkg.mod:attr` of a module, the YAML file of an
-            architecture, or a description.
+            architecture or of a selection, or a description.
         data: a data set's name, a path, or `file.py:attr`.
         recipe: one of ours by name, a YAML file or a `Recipe`; None takes the one that suits the binarizer.
         precision: of a reference network, one of its presets. None: real; with `weights`, all weights are binary,
             those of the first and last layer too.
         weights: the weight binarizer of a reference network.
-        teacher: a folder that `bnas.load` takes; its network teaches the first stage, where that has `distill`.
+        teacher: a folder that `bnas.load` takes; its network teaches the first stage, where that has `distill`. None:
+            for a converted model with a file of trained weights, the float model they belong to.
         epochs: of all stages together, shared out as in the recipe.
         validation: share of the training images held out.
         compiled: compile the passes with `torch.compile`; needs a C++ compiler or a GPU.
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
     """
-    images = load_data(data, validation=validation, seed=seed)
+    model = given(model)
+    resized = model.input if isinstance(model, ConvertedModel) else None  # to what its layers were chosen at
+    images = load_data(data, validation=validation, seed=seed, input_shape=resized)
     described = describe(model, images, precision=precision, weights=weights)
     check_fits(described, images)
     chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
@@ -96,21 +100,30 @@ def train_model(
     return TrainResult(run)
 
 
-def describe(
-    model: str | Path | Description, data: DataSet, *, precision: str | None, weights: str | None
-) -> Description:
+def given(model: str | Path | Description) -> str | Description:
+    """Return the description that a YAML file holds; a name, or a description, as it is.
+
+    Raises:
+        SpecError: the file is missing or not well formed.
+    """
+    if isinstance(model, Description) or Path(model).suffix not in (".yaml", ".yml"):
+        return model if isinstance(model, Description) else str(model)
+    return parse_description(read_yaml(model), source=str(model))
+
+
+def describe(model: str | Description, data: DataSet, *, precision: str | None, weights: str | None) -> Description:
     """Return the description of what is to be trained on these images.
 
     Raises:
         SpecError, LookupFailed: it is not known, or what was asked does not go with it.
     """
-    if isinstance(model, Architecture | ModelSpec) or Path(model).suffix in (".yaml", ".yml"):
+    if isinstance(model, Description):
         if precision or weights:
-            raise SpecError(f"{model}: says itself what is binary in it; leave --precision and --weights out")
-        return model if isinstance(model, Architecture | ModelSpec) else read(Architecture, model)
+            raise SpecError("a description says itself what is binary in it; leave --precision and --weights out")
+        return model
     everything = "weight" if weights and not precision else "real"
     asked = {
-        "model": str(model), "input": data.input_shape, "classes": data.classes, "precision": precision or everything,
+        "model": model, "input": data.input_shape, "classes": data.classes, "precision": precision or everything,
         "first": everything, "last": everything, "weights": weights or "xnor",
     }  # fmt: skip
     return parse(ModelSpec, asked, source=f"model {model}")
@@ -120,6 +133,8 @@ def recipe_for(described: Description) -> Recipe:
     """Return our recipe for a network: by its binarizer, its experts, and whether its inputs are binary."""
     if isinstance(described, Architecture):
         return read_recipe("expert" if any(stage.experts > 1 for stage in described.stages) else "two_stages")
+    if isinstance(described, ConvertedModel):
+        return read_recipe("finetune")
     if described.precision in ("real", "weight"):
         return read_recipe("group" if is_annealed(weight_binarizer(described.weights)) else "straight_through")
     return read_recipe("two_stages")
@@ -163,7 +178,7 @@ def _drive(
     """Train, evaluate once on the test images, write what was made of it."""
     network = train_staged(
         maker(described), recipe, data, name=NAME, seed=run.config["seed"], store=run, device=device,
-        teacher=load(teacher) if teacher else None, compiled=compiled, measure=partial(_measures, data, device),
+        teacher=teacher_of(described, teacher), compiled=compiled, measure=partial(_measures, data, device),
         progress=progress,
     )  # fmt: skip
     accuracy = {
@@ -203,10 +218,21 @@ def maker(described: Description) -> Callable[[Stage], nn.Module]:
     """Return what gives a fresh network for each stage."""
     if isinstance(described, Architecture):
         return partial(build_for, described)
+    if isinstance(described, ConvertedModel):
+        return lambda stage: convert(described.build_original(), described)
     if described.model in MODELS:
         return lambda stage: described.build()
     own = described.build()  # a module that is given ready may hold trained weights: every stage begins with a copy
     return lambda stage: deepcopy(own)
+
+
+def teacher_of(described: Description, folder: str | Path | None) -> nn.Module | None:
+    """Return what teaches the first stage: the network of a folder, or a converted model's trained original."""
+    if folder:
+        return load(folder)
+    if isinstance(described, ConvertedModel) and described.original.weights:
+        return described.build_original()
+    return None
 
 
 def _measures(data: DataSet, device: torch.device, network: nn.Module) -> Callable[[], Mapping[str, Any]]:

@@ -61,7 +61,10 @@ def select_command(
         str | None, typer.Option("--input", help="Resize images, as 3x224x224.  [default: as the data has them]")
     ] = None,
     images: Annotated[int, typer.Option(help="Training images to measure errors on.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the images.")] = 0,
+    finetune: Annotated[
+        int | None, typer.Option(min=0, help="Epochs to train for, to compare accuracies; 0: before training only.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
@@ -77,24 +80,25 @@ def select_command(
     resized = _image_shape(shape)
     from bnas.api.select import review, select_layers  # torch is imported only when there is work for it
     from bnas.api.select_model import select_model
+    from bnas.cli.stop import Stop
     from bnas.cli.watch import Watch
 
     kept = _published(model, preset) if preset else keep
-    with Watch() as watch, warnings.catch_warnings(record=True) as warned:
+    with Watch() as watch, Stop(watch) as progress, warnings.catch_warnings(record=True) as warned:
         if selection:
-            choose = partial(review, decisions=read(Decisions, selection), rules=rules, progress=watch)
+            choose = partial(review, decisions=read(Decisions, selection), rules=rules, progress=progress)
         else:
             choose = partial(
                 select_layers, budget=budget, ratio=ratio, keep=kept, metric=metric, method=method, gamma=gamma,
-                rules=rules, binarizers=binarizers, progress=watch,
+                rules=rules, binarizers=binarizers, progress=progress,
             )  # fmt: skip
         result = select_model(
             model, choose, data=data, out=out, weights=str(weights) if weights else None,
-            input_shape=resized, images=images, seed=seed, device=device,
+            input_shape=resized, images=images, finetune=finetune, seed=seed, device=device, progress=progress,
         )  # fmt: skip
     for line in dict.fromkeys(str(warning.message) for warning in warned):
         print(line, file=sys.stderr)
-    print(json.dumps(_summary(result)) if as_json else _said(result, model))
+    print(json.dumps(_summary(result)) if as_json else _said(result))
 
 
 select_command.__doc__ = f"{select_command.__doc__}\n{EXAMPLE}"
@@ -133,18 +137,19 @@ def _summary(result: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _said(result: Any, model: str) -> str:
+def _said(result: Any) -> str:
     """Return the layers, the networks to compare with, and where all lies."""
     chosen, folder = result.selection, result.folder
+    file = folder / "selection.yaml"
     return "\n".join([
         *aligned(_layer_rows(chosen.rows(), chosen.metric), to_the_left=(0, 4, 5)),
         "",
         *aligned(_network_rows(result.networks), to_the_left=1),
         "",
         f"{len(chosen.kept)} of {len(chosen.free)} layers with a choice keep real inputs; {NOT_COUNTED}",
-        f"to edit:    {folder / 'selection.yaml'}, then give it back with --selection",
+        f"to edit:    {file}, then give it back with --selection",
         f"to look at: {folder / 'layers.csv'}, {folder / 'networks.csv'}, {folder / 'figures' / 'metric.png'}",
-        f"to train:   bnas.convert(model, {str(folder / 'selection.yaml')!r})",
+        f"to train:   bnas train {file} --data D, or in Python: bnas.convert(model, {str(file)!r})",
     ])  # fmt: skip
 
 
@@ -161,13 +166,18 @@ def _layer_rows(rows: list[dict[str, Any]], metric: str) -> list[Sequence[str]]:
 
 
 def _network_rows(networks: list[dict[str, Any]]) -> list[Sequence[str]]:
-    return [("network", "ops", "of real", "BOPs", "FLOPs", "bytes", "of real", "weights")] + [
-        (
+    """Return the networks with their costs, and with their accuracies where they were measured."""
+    heads = ["network", "ops", "of real", "BOPs", "FLOPs", "bytes", "of real", "weights"]
+    measured = {"accuracy": "validation", "finetuned": "fine-tuned", "finetuned_test": "test, fine-tuned"}
+    shown = [name for name in measured if any(name in row for row in networks)]
+    rows: list[Sequence[str]] = [[*heads, *(measured[name] for name in shown)]]
+    for row in networks:
+        rows.append([
             row["network"], show(row["ops"]), f"{row['ops_share']:.1%}", show(row["bops"]), show(row["flops"]),
             show(row["bytes"]), f"{row['bytes_share']:.1%}", f"{row['weight_saving']:.1f}x smaller",
-        )
-        for row in networks
-    ]  # fmt: skip
+            *(f"{row[name]:.2%}" if name in row else "" for name in shown),
+        ])  # fmt: skip
+    return rows
 
 
 def _number(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from bnas.conversion.observe import at_rest
 from bnas.conversion.replace import convert
+from bnas.conversion.spec import ConvertedModel
 from bnas.conversion.survey import Survey, survey
 
-__all__ = ["Survey", "at_rest", "convert", "survey"]
+__all__ = ["ConvertedModel", "Survey", "at_rest", "convert", "survey"]

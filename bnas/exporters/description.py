@@ -1,25 +1,30 @@
-"""What is written beside trained weights <-> the network they belong to: an architecture, or a model by name."""
+"""What is written beside trained weights <-> the network they belong to: an architecture, a model by name, or that
+model with its layers converted."""
 
 from collections.abc import Mapping
 
 from torch import nn
 
 from bnas.arch import Architecture
+from bnas.conversion import ConvertedModel
 from bnas.models.spec import ModelSpec
 from bnas.network import build
 from bnas.spec import parse
 
-Description = Architecture | ModelSpec
+Description = Architecture | ModelSpec | ConvertedModel
 
 
 def parse_description(data: object, *, source: str) -> Description:
-    """Return what was read from YAML as a description: a model by name where it says `model`, else an architecture.
+    """Return what was read from YAML as a description: a model by name where it says `model`, a converted one where it
+    says `layers`, else an architecture.
 
     Raises:
         SpecError: it is not well formed; names the source.
     """
-    named = isinstance(data, Mapping) and "model" in data
-    return parse(ModelSpec, data, source=source) if named else parse(Architecture, data, source=source)
+    keys = data if isinstance(data, Mapping) else {}
+    if "layers" in keys:
+        return parse(ConvertedModel, data, source=source)
+    return parse(ModelSpec, data, source=source) if "model" in keys else parse(Architecture, data, source=source)
 
 
 def rebuild(description: Description) -> nn.Module:

@@ -16,7 +16,6 @@ from bnas.exporters.description import parse_description
 from bnas.exporters.proof import reload
 from bnas.exporters.training import ARCHITECTURE, MANIFEST, WEIGHTS, Best, export_training, sha256
 from bnas.lookup import find
-from bnas.models.spec import ModelSpec
 from bnas.runs import Run, environment
 from bnas.runs.files import replacing_folder
 from bnas.spec import parse_yaml, read_yaml
@@ -78,7 +77,7 @@ def _best(run: Path) -> Best:
     text, tensors, manifest = Run.read(run).read_best()
     source = str(run / "best" / ARCHITECTURE)
     arch = parse_description(parse_yaml(text, source=source), source=source)
-    if isinstance(arch, ModelSpec):
+    if not isinstance(arch, Architecture):
         raise ExportError(
             f"{source}: is the model {arch.model!r}, and model.py is written for searched architectures only; "
             f"bnas.load({str(run / 'best')!r}) gives the trained network"

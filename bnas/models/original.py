@@ -17,14 +17,16 @@ NESTED_IN = ("state_dict", "model")  # keys under which people's checkpoints hol
 
 
 def build_original(original: Original) -> nn.Module:
-    """Return a float model with its weights.
+    """Return a float model with its weights; where it has none, they are drawn alike each time.
 
     Raises:
         LookupFailed: there is no such model.
         SpecError: the weights cannot be read, or are not those of the model.
     """
     is_known = original.model in MODELS or ":" not in original.model
-    model = build_model(original.model, classes=original.classes) if is_known else load_model(original.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(original.model, classes=original.classes) if is_known else load_model(original.model)
     if original.weights is not None:
         load_weights(model, original.weights)
     return model
