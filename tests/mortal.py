@@ -8,17 +8,23 @@ import itertools
 import multiprocessing
 import os
 import re
+import resource
 import signal
 import sys
 import threading
+import time
+from contextlib import suppress
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from bnas.api import drive
+from bnas.cli.app import main
 from bnas.cli.watch import Watch
-from bnas.runs import Run
+from bnas.runs import Run, events
 
 # A server that has imported everything forks a process in milliseconds; a fresh interpreter takes seconds.
 _SERVER = multiprocessing.get_context("forkserver")
@@ -35,51 +41,72 @@ class Ended(NamedTuple):
     done: list[str]  # what it did, in order, each with the phase in which it did it
 
 
-def bnas(
-    *command: object, folder: Path, at: int | str | None = None, number: int = signal.SIGKILL, report: bool = True
-) -> Ended:
-    """Run a command, which sends itself a signal at something it does.
+class Fate(NamedTuple):
+    """What becomes of a command.
 
     Args:
-        at: the number or the line of what it does, as in `done`; None lets it end by itself.
-        folder: where what it says and does is kept; not the run folder.
+        at: the number or the line of what it does, as in `done`, at which it sends itself the signal `number`.
         report: False leaves out the report, which takes half the time.
+        clock: seconds that its clock is ahead.
+        largest: bytes of the largest file that it may write.
     """
+
+    at: int | str | None = None
+    number: int = signal.SIGKILL
+    report: bool = True
+    clock: float = 0.0
+    largest: int = resource.RLIM_INFINITY
+
+
+def bnas(*command: object, folder: Path, **fate: Any) -> Ended:
+    """Run a command to the end that is its fate; what it says and does is kept in a folder, not that of the run."""
     said, log = folder / "stderr.txt", folder / "done.txt"
-    process = _SERVER.Process(target=_live, args=([str(part) for part in command], said, log, at, number, report))
+    process = _SERVER.Process(target=_live, args=([str(part) for part in command], said, log, Fate(**fate)))
     process.start()
     process.join()
     assert process.exitcode is not None
     return Ended(process.exitcode, said.read_text(), log.read_text().splitlines())
 
 
-def _live(command: list[str], said: Path, log: Path, at: int | str | None, number: int, report: bool) -> None:
+def _live(command: list[str], said: Path, log: Path, fate: Fate) -> None:
     for stream, path in ((1, os.devnull), (2, said)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    from bnas.api import drive
-    from bnas.cli.app import main
-
     phase, write = ["start"], drive.write_report
 
     def write_report(run: Run) -> None:
         phase[0] = "report"
-        if report:
+        if fate.report:
             write(run)
 
     drive.write_report = write_report
-    _watch(phase, log, at, number)
+    _shift_clocks(fate.clock)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (fate.largest, fate.largest))
+    _watch(phase, log, fate)
     sys.argv = ["bnas", *command]
     main()
 
 
-def _watch(phase: list[str], log: Path, at: int | str | None, number: int) -> None:
+def _shift_clocks(seconds: float) -> None:
+    now = time.time
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.fromtimestamp(time.time(), tz)
+
+    time.time = lambda: now() + seconds
+    events.datetime = Shifted  # type: ignore[misc]
+
+
+def _watch(phase: list[str], log: Path, fate: Fate) -> None:
     count, notes = itertools.count(), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def happens(what: str) -> None:
         line = f"{phase[0]}: {_TEMPORARY.sub('.', what)}"
-        os.write(notes, f"{line}\n".encode())
-        if at in (next(count), line):
-            os.kill(os.getpid(), number)
+        with suppress(OSError):  # these notes are not to be larger than the fate allows, either
+            os.write(notes, f"{line}\n".encode())
+        if fate.at in (next(count), line):
+            os.kill(os.getpid(), fate.number)
 
     def audit(name: str, arguments: tuple[Any, ...]) -> None:
         if threading.current_thread() is not threading.main_thread():

@@ -151,7 +151,7 @@ def test_a_storage_may_change_between_two_starts_and_nothing_is_paid_for_twice(s
     bnas("search", space, "--out", run, folder=tmp_path, at="search: 4 of 6", report=False)
     ended = bnas("search", space, "--out", run, "--storage", server.url, folder=tmp_path, report=False)
     assert ended.code == 0, ended.said
-    assert (run / "log.jsonl").read_text().count('"scored"') == len({*ids_of(run)})
+    assert (run / "log.jsonl").read_text().count('"scored"') == len(set(ids_of(run)))
     names = [n for n in optuna.get_all_study_names(server.url) if n.startswith("moved-")]
     assert [len(ids(server.url, name)) for name in sorted(names)] == [6, 6]
 
@@ -173,6 +173,6 @@ def test_a_server_that_is_not_there_or_does_not_know_us_is_an_error_at_once_with
 
 @pytest.mark.parametrize("url", ["nonsense", "postgresql+psycopg://me:pass@word@host/db", "oracle+nothing://h/d"])
 def test_what_is_no_clear_url_is_refused_without_showing_a_password(url) -> None:
-    with pytest.raises(RunError, match="must be the URL of a database|cannot be used") as caught:
+    with pytest.raises(RunError, match=r"must be the URL of a database|cannot be used") as caught:
         StoredStudy(url, "search")
     assert "word" not in str(caught.value).replace("password", "")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
@@ -38,6 +39,9 @@ def driving(
     )
     first = _mark(path)
     try:
+        # First a look whether the folder can be written: of the lock of a dead driver in one that cannot, filelock
+        # says only, and after a minute, that it did not get it.
+        TemporaryFile(dir=path.parent).close()
         lease.acquire(
             timeout=2 * lease_seconds, poll_interval=_POLL_SECONDS, cancel_check=lambda: _is_touched(path, first)
         )

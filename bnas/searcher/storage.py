@@ -163,9 +163,10 @@ def _named(url: str | None) -> Iterator[None]:
         ) from problem
     except (StorageInternalError, SQLAlchemyError, OSError) as problem:
         cause = (isinstance(problem, StorageInternalError) and problem.__cause__) or problem
+        said = getattr(cause, "orig", None) or cause  # what the database itself says, not what is wrapped around it
         kind = DamagedStorage if type(cause) is DatabaseError and _is_file(url) else RunError
         raise kind(
-            f"{shown}: cannot be used: {mask_secrets(str(cause).splitlines()[0])}; "
+            f"{shown}: cannot be used: {mask_secrets(str(said).splitlines()[0])}; "
             "what was scored before is kept: mend it and run the same command"
         ) from problem
 
