@@ -106,6 +106,14 @@ class TestEveryBuild:
         for ours, theirs in zip(answer(trained.eval(), inputs), answer(other.eval(), inputs), strict=True):
             torch.testing.assert_close(ours, theirs)
 
+    def test_it_computes_the_same_with_and_without_gradients(self, name: str) -> None:
+        network, found = known(name)
+        binary = convert(network, any_precisions(found, seed=0)).eval()
+        graphed = answer(binary, images(MODELS[name]))
+        with torch.no_grad():
+            for ours, theirs in zip(answer(binary, images(MODELS[name])), graphed, strict=True):
+                torch.testing.assert_close(ours, theirs)
+
     def test_the_model_stays_as_it_was(self, name: str) -> None:
         network = MODELS[name].make().train()
         next(iter(network.children())).eval()
@@ -158,7 +166,11 @@ class TestSurvey:
         [
             ("functional", "", "is computed inside Functional, not by a layer of its own"),
             ("einsum", "", "is computed inside Einsum, not by a layer of its own"),
-            ("transformer", "block.self_attn.out_proj", "is a NonDynamicallyQuantizableLinear, which may compute"),
+            (
+                "transformer",
+                "block.layers.0.self_attn.out_proj",
+                "is a NonDynamicallyQuantizableLinear, which may compute",
+            ),
             ("shared", "up", "shares its weight with down"),
             ("two inputs", "join", "its weight is used outside of its own call"),
             ("sound", "5", "is a ParametrizedConv1d, which may compute something else than a layer of torch"),

@@ -116,7 +116,7 @@ class Transformer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, 16, 4, stride=4)
-        self.block = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+        self.block = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 1)
         self.norm, self.qkv, self.out = nn.LayerNorm(16), nn.Linear(16, 48), nn.Linear(16, 16)
         self.place = nn.Parameter(torch.zeros(9, 16))
         self.fc = nn.Linear(16, 5)
@@ -215,7 +215,7 @@ MODELS: dict[str, Model] = {
     "dense": Model(Dense, IMAGE),
     "inception": Model(Inception, IMAGE),
     "transformer": Model(
-        Transformer, IMAGE, frozenset({"", "block.self_attn", "block.self_attn.out_proj"})
+        Transformer, IMAGE, frozenset({"", "block.layers.0.self_attn", "block.layers.0.self_attn.out_proj"})
     ),
     "functional": Model(Functional, IMAGE, frozenset({""})),
     "einsum": Model(Einsum, IMAGE, frozenset({""})),

@@ -30,6 +30,7 @@ class InputError(NamedTuple):
         return 1 - self.magnitude**2 / (self.values * self.energy) if self.energy else 0.0
 
 
+@torch.no_grad()
 def input_error(x: Tensor) -> InputError:
     """Return what the sign of x loses; x [...] stands right before its sign."""
     x = x.to(torch.promote_types(x.dtype, torch.float32))

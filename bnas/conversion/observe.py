@@ -26,11 +26,14 @@ class Seen:
 def at_rest(model: nn.Module) -> Iterator[ExitStack]:
     """Put a model into eval mode without gradients; afterwards its modes are as before, and hooks in the stack gone."""
     modes = {module: module.training for module in model.modules()}
+    fused = torch.backends.mha.get_fastpath_enabled()
     model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)  # it does not call the layers inside a transformer's
     try:
         with torch.no_grad(), ExitStack() as stack:
             yield stack
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         for module, training in modes.items():
             module.training = training
 

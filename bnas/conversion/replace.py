@@ -7,7 +7,7 @@ from torch import nn
 
 from bnas.conversion.obstacles import obstacle
 from bnas.errors import LookupFailed, SpecError
-from bnas.layers.binarized import BINARIZED, binarize_
+from bnas.layers.binarized import BINARIZED, Binarized, binarize_
 from bnas.lookup import unknown
 from bnas.selection import Decision, Decisions, Selection
 from bnas.spec import read
@@ -35,6 +35,7 @@ def convert(model: nn.Module, selection: Selection | Decisions | str | Path) -> 
         raise SpecError(f"convert: the model cannot be copied ({line}); make it work with copy.deepcopy") from problem
     for path, decision in decisions.layers.items():
         _apply(converted, path, decision, decisions)
+    _stop_fusing(converted)
     return converted
 
 
@@ -42,6 +43,19 @@ def _decisions(selection: Selection | Decisions | str | Path) -> Decisions:
     if isinstance(selection, Selection):
         return selection.decisions
     return selection if isinstance(selection, Decisions) else read(Decisions, selection)
+
+
+def _stop_fusing(model: nn.Module) -> None:
+    """Let torch's transformer layers call their linear layers.
+
+    In evaluation they would read the weights past the layers that hold them, and compute with the latent ones.
+    """
+    for module in model.modules():
+        if any(isinstance(part, Binarized) for part in module.modules()):
+            if isinstance(module, nn.TransformerEncoderLayer):
+                module.activation_relu_or_gelu = 0
+            if isinstance(module, nn.TransformerEncoder):
+                module.use_nested_tensor = False
 
 
 def _apply(model: nn.Module, path: str, decision: Decision, decisions: Decisions) -> None:
