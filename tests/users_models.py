@@ -152,7 +152,7 @@ class Einsum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.einsum("bchw,oc->bohw", self.stem(x), self.mix)
-        return self.fc(self.conv(x).mean((2, 3)))
+        return self.fc(input=self.conv(x).mean((2, 3)))
 
 
 class Shared(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.binarize.error import InputError, input_error, summed, weight_error
 from bnas.calibrate.batches import Example
-from bnas.conversion import at_rest
+from bnas.conversion import argument, at_rest
 from bnas.errors import DataError
 from bnas.layers.binarized import Binarized, to_filters
 from bnas.progress import Progress, silent
@@ -39,15 +39,16 @@ def measure_errors(
     inputs: dict[str, list[InputError]] = {name: [] for name in modules}
 
     def note(layer: LayerFacts) -> Any:
-        def starts(module: nn.Module, args: tuple[Any, ...]) -> None:
-            inputs[layer.name].append(_checked(layer.name, input_error(_before_sign(module, args[0], layer))))
+        def starts(module: nn.Module, args: Any, kwargs: Any) -> None:
+            x = _before_sign(module, argument(args, kwargs), layer)
+            inputs[layer.name].append(_checked(layer.name, input_error(x)))
 
         return starts
 
     with at_rest(model) as stack:
         for layer in layers:
             if layer.name in modules:
-                stack.callback(modules[layer.name].register_forward_pre_hook(note(layer)).remove)
+                stack.callback(modules[layer.name].register_forward_pre_hook(note(layer), with_kwargs=True).remove)
         for done, batch in enumerate(batches, 1):
             model(*batch.inputs)
             progress("measuring errors", done, len(batches))

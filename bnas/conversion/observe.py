@@ -59,7 +59,9 @@ def observe(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str, nn.
                 hook = module.register_forward_hook(lambda _m, _a, out: normed.add(out))
                 stack.callback(hook.remove)
         for path, layer in layers.items():
-            before = layer.register_forward_pre_hook(lambda _m, args, path=path: starts(path, args[0]))
+            before = layer.register_forward_pre_hook(
+                lambda _m, args, kwargs, path=path: starts(path, argument(args, kwargs)), with_kwargs=True
+            )
             after = layer.register_forward_hook(lambda _m, _a, out, path=path: made[path].add(out))
             stack.callback(before.remove)
             stack.callback(after.remove)
@@ -67,6 +69,12 @@ def observe(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str, nn.
     for path, values in made.items():
         seen[path].gives_output = any(result in values for result in results)
     return seen
+
+
+def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return the input that a layer of torch was called with."""
+    x: Tensor = args[0] if args else kwargs["input"]
+    return x
 
 
 class _Values:

@@ -83,7 +83,8 @@ def _calls(layers: Iterable[PlannedLayer]) -> Calls:
 def _examined(model: nn.Module, inputs: Sequence[Tensor], calls: Calls) -> tuple[dict[str, str], dict[str, Seen]]:
     """Return why layers cannot be binarized, and what surrounds those that may be."""
     obstacles = {name: obstacle(name, model) for name in calls}
-    seen = observe(model, inputs, {name: model.get_submodule(name) for name in calls if not obstacles[name]})
+    one = [x[:1] for x in inputs]  # what is seen is kept in memory meanwhile
+    seen = observe(model, one, {name: model.get_submodule(name) for name in calls if not obstacles[name]})
     for name, around in seen.items():
         if around.calls != len(calls[name]):
             obstacles[name] = "its weight is used outside of its own call"

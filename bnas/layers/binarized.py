@@ -88,8 +88,8 @@ class BinarizedConv(Binarized, _ConvNd):
     def fresh_norm(self) -> nn.Module:
         return BATCH_NORMS[len(self.kernel_size)](self.in_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, weight = self.operand(x), self.binary_weight()
+    def forward(self, input: Tensor) -> Tensor:
+        x, weight = self.operand(input), self.binary_weight()
         padding: Any = self.padding
         if self.padding_mode != "zeros" or self.pad_value:
             mode, value = (self.padding_mode, None) if self.padding_mode != "zeros" else ("constant", self.pad_value)
@@ -117,10 +117,10 @@ class BinarizedTransposed(Binarized, _ConvTransposeNd):
     def fresh_norm(self) -> nn.Module:
         return BATCH_NORMS[len(self.kernel_size)](self.in_channels)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         sizes: Any = (self.stride, self.padding, self.kernel_size, len(self.kernel_size), self.dilation)
-        more = self._output_padding(x, output_size, *sizes)
-        x, weight = self.operand(x), self.binary_weight()
+        more = self._output_padding(input, output_size, *sizes)
+        x, weight = self.operand(input), self.binary_weight()
         return self.convolve(x, weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation)
 
 
@@ -145,8 +145,8 @@ class BinarizedLinear(Binarized, nn.Linear):
     def normed(self, x: Tensor) -> Tensor:
         return super().normed(x.reshape(-1, self.in_features)).view(x.shape)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(self.operand(x), self.binary_weight(), self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(self.operand(input), self.binary_weight(), self.bias)
 
 
 BINARIZED: dict[type[nn.Module], type[Binarized]] = {
