@@ -34,7 +34,7 @@ from bnas.selection import METHODS, Choice, Problem, Score
 from bnas.train import evaluate, train_staged
 
 RESULTS = Path(__file__).parent / "results" / "selection.csv"
-COLUMNS = ("network", "seed", "epochs", "budget", "choice", "kept", "ops", "ops_share", "test_accuracy")
+COLUMNS = ("network", "seed", "epochs", "budget", "choice", "kept", "ops", "ops_share", "bytes", "test_accuracy")
 IMAGES, SIZE = 10_000, 16
 CLAIMED = {"plain": (10, 0.04), "resnet": (25, 0.02)}  # percent of ops at most, points of accuracy at least
 
@@ -61,20 +61,21 @@ def of_one_network(key: Row, known: list[Row]) -> Iterator[Row]:
     data = cifar(seed)
     torch.manual_seed(seed)
     real = setting.build()
-    accuracies = {row["kept"] + row["ops"]: row["test_accuracy"] for row in known}
+    accuracies = {(row["kept"], row["bytes"]): row["test_accuracy"] for row in known}  # by what tells networks apart
     real_accuracy = train(real, data, epochs=epochs, seed=seed)
     facts = measured(real, data, seed=seed)
     for choice, budget in choices(setting):
         if (choice, budget) not in found:
             made = chosen(facts, setting, choice, budget, seed=seed)
-            kept, ops = " ".join(made.kept), f"{made.cost.ops:.0f}"
+            same = " ".join(made.kept), str(made.cost.bytes)
             if choice == REAL:
-                accuracies[kept + ops] = f"{real_accuracy:.4f}"
-            elif kept + ops not in accuracies:
-                accuracies[kept + ops] = f"{train(convert(real, made), data, epochs=epochs, seed=seed):.4f}"
+                accuracies[same] = f"{real_accuracy:.4f}"
+            elif same not in accuracies:
+                accuracies[same] = f"{train(convert(real, made), data, epochs=epochs, seed=seed):.4f}"
             found[choice, budget] = key | {
-                "budget": str(budget), "choice": choice, "kept": kept, "ops": ops,
-                "ops_share": f"{made.cost.ops / made.real_cost.ops:.4f}", "test_accuracy": accuracies[kept + ops],
+                "budget": str(budget), "choice": choice, "kept": same[0], "ops": f"{made.cost.ops:.0f}",
+                "ops_share": f"{made.cost.ops / made.real_cost.ops:.4f}", "bytes": same[1],
+                "test_accuracy": accuracies[same],
             }  # fmt: skip
             append(found[choice, budget])
         yield found[choice, budget]

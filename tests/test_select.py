@@ -244,6 +244,7 @@ class TestWeights:
 class TestFinetuning:
     """`--finetune`, and training what was selected."""
 
+    @pytest.mark.slow
     def test_every_network_is_compared(self, tuned: Path) -> None:
         with (tuned / "networks.csv").open() as file:
             rows = {row["network"]: row for row in csv.DictReader(file)}
@@ -254,12 +255,14 @@ class TestFinetuning:
             assert 0 <= float(rows[name]["finetuned"]) <= 1
             assert 0 <= float(rows[name]["finetuned_test"]) <= 1
 
+    @pytest.mark.slow
     def test_a_tuned_network_loads_and_costs_what_was_promised(self, tuned: Path) -> None:
         with (tuned / "networks.csv").open() as file:
             promised = list(csv.DictReader(file))[-1]
         network = package.load(tuned / "finetuned" / "selected" / "best")
         assert cost(trace(network, (1, 8, 8)).layers).ops == float(promised["ops"])
 
+    @pytest.mark.slow
     def test_the_selection_trains_like_any_model(self, tuned: Path, tmp_path: Path) -> None:
         done = bnas(
             "train", tuned / "selection.yaml", "--data", "digits", "--epochs", 1, "--out", tmp_path / "run", "--json"

@@ -93,8 +93,7 @@ def review(
     layers = _with_errors(known, measure_errors(model, found, known.layers, progress=progress))
     base = decide(layers, known.rest, keep=(), rules=rules, binarizers=decisions.binarizers)
     as_they_are = {
-        layer.name: Decision(precision=next(iter(layer.costs)), norm=layer.needs_norm, why="not named")
-        for layer in layers
+        layer.name: Decision(precision=layer.precision, norm=layer.needs_norm, why="not named") for layer in layers
     }
     whole = decisions.model_copy(update={"layers": as_they_are | decisions.layers})
     chosen = replace(base, decisions=whole)

@@ -77,7 +77,7 @@ def _problem(
 ) -> Problem:
     """Return the question: the layers with a choice, what all else costs, and the limits."""
     free = [layer for layer in layers if layer.name not in fixed]
-    real = total([rest, *(next(iter(layer.costs.values())) for layer in layers)])
+    real = total([rest, *(layer.cost for layer in layers)])
     others = [layer.costs[fixed[layer.name].precision] for layer in layers if layer.name in fixed]
     return Problem(
         [Choice(layer.name, scores[layer.name], layer.costs["weight"], layer.costs["binary"]) for layer in free],

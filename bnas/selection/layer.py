@@ -23,7 +23,8 @@ class LayerErrors(NamedTuple):
 class LayerFacts(NamedTuple):
     """One layer of a model, by its module path.
 
-    `costs` holds one entry for each precision that the layer can have. With an `obstacle` there is only one.
+    `costs` holds one entry for each precision that the layer can have, the first for the one that it has now. With an
+    `obstacle` there is only that.
     """
 
     planned: PlannedLayer  # as the model has it now; the first call, where there are several
@@ -42,4 +43,14 @@ class LayerFacts(NamedTuple):
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one image, the same at every precision."""
-        return next(iter(self.costs.values())).macs
+        return self.cost.macs
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that it has now."""
+        return next(iter(self.costs))
+
+    @property
+    def cost(self) -> Cost:
+        """What it costs now."""
+        return self.costs[self.precision]

@@ -62,8 +62,7 @@ def fixed_layers(layers: Sequence[LayerFacts], rules: Rules) -> dict[str, Fixed]
         if layer.obstacle:
             if layer.name in rules.include:
                 raise SpecError(f"include: layer {layer.name!r} cannot be binarized: {layer.obstacle}; leave it out")
-            (precision,) = layer.costs
-            result[layer.name] = Fixed(precision, layer.obstacle)
+            result[layer.name] = Fixed(layer.precision, layer.obstacle)
         elif layer.name in excluded:
             result[layer.name] = Fixed("real", f"excluded by {excluded[layer.name]!r}")
         elif layer.name not in included:

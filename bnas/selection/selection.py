@@ -41,7 +41,7 @@ class Selection:
             if decision.precision not in names[name].costs:
                 raise SpecError(
                     f"layer {name!r}: cannot be {decision.precision}: {names[name].obstacle}; "
-                    f"write {next(iter(names[name].costs))}"
+                    f"write {names[name].precision}"
                 )
 
     def precision(self, name: str) -> Precision:
@@ -61,7 +61,7 @@ class Selection:
     @property
     def real_cost(self) -> Cost:
         """What the network costs as it is."""
-        return total([self.rest, *(next(iter(layer.costs.values())) for layer in self.layers)])
+        return total([self.rest, *(layer.cost for layer in self.layers)])
 
     def at(self, precision: Precision) -> "Selection":
         """Return the selection in which every layer with a choice has this precision; with `real`, every layer."""
