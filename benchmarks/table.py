@@ -18,7 +18,7 @@ from nowhere import NoStore
 from bnas.data import DataSet, load_data
 from bnas.feasible import cost_of
 from bnas.ranking import Table, dealt, every_network, train_alone
-from bnas.ranking.table import add
+from bnas.ranking.table import add, training
 from bnas.space import Genes, SearchSpace
 from bnas.spec import read
 
@@ -75,7 +75,7 @@ def main() -> None:
     for genes, seed in missing(space, wanted, options.out):
         arch = space.architecture(genes)
         reached = train_alone(arch, space.search.retrain.recipe, data, seed=seed, store=NoStore(), device=device)
-        add(options.out, arch, genes, seed, reached)
+        add(options.out, training(arch, genes, seed, reached))
         print(f"{arch.id} seed {seed}: {reached.test_accuracy:.4f}, {reached.seconds:.0f} s", flush=True)
 
 

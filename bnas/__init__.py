@@ -4,13 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnas.api import SearchResult, TrainResult, search, train_model
+    from bnas.api.rank_check import RankCheck, check_ranking
     from bnas.api.select import select_layers
     from bnas.conversion import convert
     from bnas.exporters import export, load
 
 _HOMES = {
+    "RankCheck": "bnas.api.rank_check",
     "SearchResult": "bnas.api",
     "TrainResult": "bnas.api",
+    "check_ranking": "bnas.api.rank_check",
     "convert": "bnas.conversion",
     "export": "bnas.exporters",
     "load": "bnas.exporters",
@@ -19,7 +22,10 @@ _HOMES = {
     "train_model": "bnas.api",
 }
 
-__all__ = ["SearchResult", "TrainResult", "convert", "export", "load", "search", "select_layers", "train_model"]
+__all__ = [
+    "RankCheck", "SearchResult", "TrainResult", "check_ranking", "convert", "export", "load", "search",
+    "select_layers", "train_model",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -209,6 +209,11 @@ class TestVerdict:
         truth, ops = truth_of(5)
         assert set(judge({"proxy": truth}, truth, ops, proxy="proxy")["proxy"].regrets) == {1}
 
+    def test_few_networks_are_cut_into_fewer_bands(self) -> None:
+        for networks, count in ((5, 1), (7, 2), (12, 4), (60, 4)):
+            truth, ops = truth_of(networks)
+            assert len(judge({"proxy": truth}, truth, ops, proxy="proxy")["proxy"].by_band) == count
+
     def test_the_same_networks_give_the_same_numbers(self) -> None:
         truth, ops = truth_of(20)
         assert judge({"p": truth**2}, truth, ops, proxy="p") == judge({"p": truth**2}, truth, ops, proxy="p")

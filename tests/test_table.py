@@ -13,7 +13,7 @@ from bnas.errors import LookupFailed
 from bnas.feasible import cheapest, cost_of, dearest
 from bnas.plan import plan, plan_stem
 from bnas.ranking import Alone, Table, every_network
-from bnas.ranking.table import COLUMNS, add
+from bnas.ranking.table import COLUMNS, add, training
 from bnas.space import SearchSpace
 from bnas.spec import read
 from tests.tiny import tiny_file, tiny_space
@@ -27,13 +27,8 @@ NETWORKS = every_network(SPACE)[:3]
 def write(path: Path, *, genes=NETWORKS, seeds=(0, 1)) -> Path:
     for place, each in enumerate(genes):
         for seed in seeds:
-            add(
-                path,
-                SPACE.architecture(each),
-                each,
-                seed,
-                Alone(0.5 + 0.1 * place, 0.4 + 0.1 * place - 0.01 * seed, 2.0),
-            )
+            reached = Alone(0.5 + 0.1 * place, 0.4 + 0.1 * place - 0.01 * seed, 2.0)
+            add(path, training(SPACE.architecture(each), each, seed, reached))
     return path
 
 

@@ -8,6 +8,7 @@ import typer
 
 from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
+from bnas.cli.rank_check import rank_check_command
 from bnas.cli.report import report_command
 from bnas.cli.search import search_command
 from bnas.cli.select import select_command
@@ -29,6 +30,7 @@ app.command("select")(select_command)
 app.command("train")(train_command)
 app.command("cost")(cost_command)
 app.command("export")(export_command)
+app.command("rank-check")(rank_check_command)
 app.command("report")(report_command)
 
 _debug = False

@@ -1,7 +1,5 @@
 """A CSV file of networks trained alone -> their accuracy at once, so that a search can be replayed."""
 
-import csv
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,8 +33,8 @@ class Draws(Protocol):
 class Table:
     """Networks trained alone, some from several seeds."""
 
-    path: Path
-    trainings: pd.DataFrame  # one a row
+    name: str  # in errors
+    trainings: pd.DataFrame  # one a row: the columns of COLUMNS
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -55,8 +53,13 @@ class Table:
         missing = [column for column in COLUMNS if column not in rows]
         if missing:
             raise LookupFailed(f"table {path}: has no column {missing[0]}; its columns must be {','.join(COLUMNS)}")
+        return cls.of(rows, name=str(path))
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, *, name: str) -> Self:
+        """Return the table of some trainings."""
         whole = rows.dropna().drop_duplicates(["id", "seed"]).astype({"seed": int})
-        return cls(path, whole.sort_values(["ops", "id", "seed"], ignore_index=True))
+        return cls(name, whole.sort_values(["ops", "id", "seed"], ignore_index=True))
 
     @cached_property
     def networks(self) -> pd.DataFrame:
@@ -76,7 +79,7 @@ class Table:
             LookupFailed: it is not in the table.
         """
         if arch_id not in self:
-            raise LookupFailed(f"table {self.path}: network {arch_id} is not among its {len(self)}")
+            raise LookupFailed(f"table {self.name}: network {arch_id} is not among its {len(self)}")
         return self._look_up(arch_id, "validation_accuracy")
 
     def repeated(self, column: str = "test_accuracy") -> tuple[np.ndarray, np.ndarray]:
@@ -102,8 +105,18 @@ class Table:
         return float(value)
 
 
-def add(path: Path, arch: Architecture, genes: Genes, seed: int, reached: Alone) -> None:
-    """Append one training to the table in a file; several processes may do so at once.
+def training(arch: Architecture, genes: Genes, seed: int, reached: Alone) -> dict[str, Any]:
+    """Return the row of one training."""
+    costs = {name: value for name, value in cost(plan(arch)).as_dict().items() if name in COSTS}
+    return {
+        "id": arch.id, "genes": "-".join(map(str, genes)), **costs, "seed": seed,
+        "validation_accuracy": round(reached.validation_accuracy, DIGITS),
+        "test_accuracy": round(reached.test_accuracy, DIGITS), "seconds": round(reached.seconds, 1),
+    }  # fmt: skip
+
+
+def add(path: Path, row: dict[str, Any]) -> None:
+    """Append the row of one training to the table in a file; several processes may do so at once.
 
     Raises:
         RunError: the file cannot be written; what it held is intact.
@@ -114,11 +127,4 @@ def add(path: Path, arch: Architecture, genes: Genes, seed: int, reached: Alone)
             file.write(",".join(COLUMNS) + "\n")
     except FileExistsError:
         pass
-    price = cost(plan(arch)).as_dict()
-    costs = [int(value) if float(value).is_integer() else value for value in (price[name] for name in COSTS)]
-    accuracies = [round(value, DIGITS) for value in (reached.validation_accuracy, reached.test_accuracy)]
-    line = io.StringIO()
-    csv.writer(line).writerow(
-        [arch.id, "-".join(map(str, genes)), *costs, seed, *accuracies, round(reached.seconds, 1)]
-    )
-    append_line(path, line.getvalue().strip())
+    append_line(path, ",".join(str(row[column]) for column in COLUMNS))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bnas.ranking.measure import (
+    BANDS,
     Array,
     bands,
     ceiling,
@@ -25,6 +26,7 @@ from bnas.ranking.measure import (
 )
 
 TOP = (1, 5, 10)
+IN_A_BAND = 3  # networks at least; where there are fewer, so are the bands
 CHOOSES, HALVES = 0.4, 0.2  # tau among networks of like cost from which a score picks, or drops the worse half
 OPS, CHANCE = "ops", "random"
 
@@ -98,14 +100,15 @@ def judge(
     Args:
         scores: by name, [networks]; higher is better. Ops and chance stand beside them.
         truth: accuracy of each network, trained alone.
-        ops: of each network; its quartiles are the bands.
+        ops: of each network; its quartiles are the bands, of few networks fewer parts.
         proxy: the name of the score that is judged.
         repeated: accuracies of two trainings of the same few networks.
         seed: draws the bootstrap's samples.
     """
     truth, ops = np.asarray(truth, dtype=float), np.asarray(ops, dtype=float)
     columns = {name: np.asarray(values, dtype=float) for name, values in (dict(scores) | {OPS: ops}).items()}
-    band, samples = bands(ops), resampled(len(truth), seed=seed)
+    band = bands(ops, max(1, min(BANDS, len(truth) // IN_A_BAND)))
+    samples = resampled(len(truth), seed=seed)
     taus = {name: tau_of_samples(values, truth, samples) for name, values in columns.items()}
     rows = [_measured(name, values, truth, band, interval(taus[name])) for name, values in columns.items()]
     lead = tau(columns[proxy], truth) - tau(ops, truth)

@@ -1,7 +1,16 @@
 """What a run has found, as tables, figures and one page."""
 
 from bnas.report.page import write_report
+from bnas.report.ranking_figure import write_ranking_figures
 from bnas.report.tables import Table, front_table, ledger_table, retrained_table
 from bnas.report.training import write_training_report
 
-__all__ = ["Table", "front_table", "ledger_table", "retrained_table", "write_report", "write_training_report"]
+__all__ = [
+    "Table",
+    "front_table",
+    "ledger_table",
+    "retrained_table",
+    "write_ranking_figures",
+    "write_report",
+    "write_training_report",
+]

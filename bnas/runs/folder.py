@@ -26,6 +26,7 @@ from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, in
 
 _CONFIG, _SPACE, _ENVIRONMENT = "config.yaml", "space.yaml", "environment.json"
 _LOG, _LOCK, _STUDY, _LEDGER = "log.jsonl", "driver.lock", "study.db", "ledger.json"
+_RANKING = "ranking.json"
 _BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.safetensors"
 _ID = "run_id"  # key of environment.json
 _RESTORE = "put it back, or give another --out"
@@ -215,6 +216,22 @@ class Run:
             RunError: it is missing or damaged.
         """
         return documents.read_json(self._inside(_LEDGER), hint=_SEARCH_AGAIN)
+
+    def write_ranking(self, ranking: dict[str, Any]) -> None:
+        """Write how far the proxy can be trusted.
+
+        Raises:
+            RunError: it cannot be written; what was there is intact.
+        """
+        documents.write_text(self._target(_RANKING), text=documents.json_text(ranking))
+
+    def read_ranking(self) -> dict[str, Any]:
+        """Return how far the proxy can be trusted.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        return documents.read_json(self._inside(_RANKING), hint="run bnas rank-check on this run folder")
 
     def write_best(self, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
         """Write the best network, its three files together or not at all.

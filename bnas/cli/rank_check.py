@@ -1,0 +1,91 @@
+"""`bnas rank-check`: a searched run -> can its proxy be trusted, and for what."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bnas.cli.columns import aligned
+
+EXAMPLE = """
+Example: bnas rank-check runs/digits --networks 24
+
+Trains each candidate of a sample alone and compares the order of their accuracy with that of each score. The same
+command goes on where an interrupted one stopped; with more networks it adds to those that are trained.
+"""
+
+
+def rank_check_command(
+    run: Annotated[Path, typer.Argument(help="Run folder of a search.")],
+    networks: Annotated[int, typer.Option(min=3, help="Candidates to train alone, spread evenly over ops.")] = 24,
+    repeated: Annotated[int, typer.Option(min=0, help="How many of them from a second seed, for the noise.")] = 8,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV of networks trained alone by the same recipe, to look them up.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Say whether a search's proxy accuracy ranks networks as their accuracy does, and better than counting ops."""
+    from bnas.api.rank_check import check_ranking  # torch is imported only when there is work for it
+    from bnas.cli.stop import Stop
+    from bnas.cli.watch import Watch
+
+    with Watch() as watch, Stop(watch) as progress:
+        found = check_ranking(
+            run, networks=networks, repeated=repeated, table=table, device=device, progress=progress
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps({"run": str(run)} | found.ranking.as_dict()))
+    else:
+        print(said(found.ranking, found.run))
+
+
+def said(ranking: Any, run: Any) -> str:
+    """Return the table of scores, the noise floor, the verdict, and where all lies."""
+    return "\n".join([
+        f"{ranking.networks} networks trained alone; tau-b of each score with their test accuracy, regret in points\n",
+        *aligned(_rows(ranking), to_the_left=1),
+        "",
+        _noise(ranking.seeds),
+        f"the proxy's tau less that of ops: {_interval(ranking.lead)}",
+        ranking.sentence,
+        f"to look at: {run.figures / 'ranking.png'}, {run.path / 'ranking.csv'}, {run.path / 'ranking.json'}",
+    ])  # fmt: skip
+
+
+def _rows(ranking: Any) -> list[Sequence[str]]:
+    first = ranking.measured[0]
+    bands = [f"Q{number + 1}" for number in range(len(first.by_band))]
+    tops = [f"top {k}" for k in first.regrets]
+    return [("score", "tau", "95 % interval", "like ops", *bands, *tops)] + [
+        (
+            row.score, _number(row.tau), f"{_number(row.low)} to {_number(row.high)}", _number(row.within),
+            *map(_number, row.by_band), *(f"{100 * lost:.1f}" for lost in row.regrets.values()),
+        )
+        for row in ranking.measured
+    ]  # fmt: skip
+
+
+def _noise(seeds: Any) -> str:
+    if seeds is None:
+        return "noise of the accuracy itself: not known; --repeated 8 trains some networks twice"
+    return (
+        f"noise of the accuracy itself: {seeds.networks} networks trained twice: tau {_number(seeds.tau)} between the "
+        f"two, deviation {100 * seeds.deviation:.1f} points; a score without error would have tau "
+        f"{_number(seeds.ceiling)}"
+    )
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    value, low, high = map(_number, values)
+    return f"{value} ({low} to {high})"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+rank_check_command.__doc__ = f"{rank_check_command.__doc__}\n{EXAMPLE}"
