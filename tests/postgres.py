@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 PASSWORD = "geh:eim/n@is"
 _NOBODY = 65534
-_SETTINGS = ("fsync=off", "shared_buffers=16MB", "max_connections=20", "listen_addresses=127.0.0.1")
+_SETTINGS = ("fsync=off", "shared_buffers=16MB", "max_connections=60", "listen_addresses=127.0.0.1")
 
 
 def programs() -> Path | None:

@@ -83,10 +83,11 @@ def test_stopped_after_any_checkpoint_it_ends_in_the_same_weights(result, tmp_pa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Run, "save_checkpoint", dying)
-    for _ in range(3):
+    steps = 3 * load_data("digits").train.steps(SHORT.batch)
+    for _ in range(steps):  # each start ends at its first checkpoint, after one step
         with pytest.raises(KeyboardInterrupt):
             bnas.train_model(ARCH, data="digits", recipe=SHORT, out=tmp_path / "run")
-    assert saves == ["train-0", "train-1", "train-1"]
+    assert saves == ["train-0"] * (steps // 3) + ["train-1"] * (2 * steps // 3)
     again = bnas.train_model(ARCH, data="digits", recipe=SHORT, out=tmp_path / "run")
     assert again.manifest["weights_sha256"] == result.manifest["weights_sha256"]
     assert again.manifest["accuracy"] == result.manifest["accuracy"]
