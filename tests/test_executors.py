@@ -3,13 +3,11 @@
 import itertools
 import os
 import random
-import resource
 import signal
 import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -378,10 +376,3 @@ class TestProcesses:
         assert scores(processes, ARCHS) == truth  # by the other one, which has started by now
         assert LOST[0]["why"] == "no answer for 0.5 s"
         assert not worker._process.is_alive()
-
-    def test_a_worker_out_of_memory_is_replaced(self, processes, truth) -> None:
-        pid = processes._workers[0]._process.pid
-        used = resource.getpagesize() * int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-        resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
-        assert scores(processes, ARCHS) == truth
-        assert LOST[0]["why"] == "out of memory"
