@@ -46,6 +46,11 @@ def medians(ways: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[s
     return {name: statistics.median(taken[2:]) for name, taken in times.items()}
 
 
+def positive(value: float) -> float:
+    """Return the value, or next to nothing where a ratio to it would change its sign or not exist."""
+    return value if value > 0 else 1e-9
+
+
 def geometric_mean(values: Iterable[float]) -> float:
     """Return the geometric mean of positive numbers."""
     return math.exp(statistics.fmean(map(math.log, values)))

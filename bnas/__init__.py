@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnas.api import SearchResult, TrainResult, search, train_model
+    from bnas.api import SearchResult, TrainResult, search, together, train_model
     from bnas.api.rank_check import RankCheck, check_ranking
     from bnas.api.select import select_layers
     from bnas.conversion import convert
@@ -19,12 +19,13 @@ _HOMES = {
     "load": "bnas.exporters",
     "search": "bnas.api",
     "select_layers": "bnas.api.select",
+    "together": "bnas.api",
     "train_model": "bnas.api",
 }
 
 __all__ = [
     "RankCheck", "SearchResult", "TrainResult", "check_ranking", "convert", "export", "load", "search",
-    "select_layers", "train_model",
+    "select_layers", "together", "train_model",
 ]  # fmt: skip
 
 

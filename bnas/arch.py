@@ -65,12 +65,18 @@ class Shortcut(Spec):
 class Binarizers(Spec):
     """How values become bits: names of weight and activation binarizers, and the value padded round binary inputs.
 
+    The activation `react` brings all of ReActNet's: its sign, and in place of every block's PReLU its RPReLU.
     A pad_value of 0 is the literature's training convention; a packed kernel has only -1 and +1.
     """
 
     weight: str = "xnor"
     activation: str = "sign"
     pad_value: Literal[-1, 0, 1] = 0
+
+    @property
+    def shifts(self) -> bool:
+        """Whether the blocks have RPReLU, which shifts what comes in and goes out, in place of PReLU."""
+        return self.activation == "react"
 
 
 class StageSpec(Spec):

@@ -23,11 +23,11 @@ _STEPS = 200  # moves of one repair
 def cost_of(space: SearchSpace, genes: Genes) -> Cost:
     """Return what the architecture of a genotype costs: `cost(plan(...))`, with the sum of each part remembered."""
     arch = space.architecture(genes)
-    part, size = _stem_cost(arch.stem, arch.input[0], arch.input[1:])
+    part, size = stem_cost(arch.stem, arch.input[0], arch.input[1:])
     parts = [part]
     for blocks in arch.blocks():
         for block in blocks:
-            part, size = _block_cost(block, size)
+            part, size = block_cost(block, size)
             parts.append(part)
     parts.append(_head_cost(arch.stages[-1].width, arch.classes, size))
     return total(parts)
@@ -104,7 +104,7 @@ def _nearest(space: SearchSpace, budget: Budget) -> Genes:
 def _starts(space: SearchSpace, budget: Budget, random: Random) -> Iterator[Genes]:
     """Yield genotypes to repair: some draws, then the ends of the space."""
     yield from (space.sample(random) for _ in range(_REPAIRS))
-    yield from (space.genes(arch) for arch in _ends(space, budget))
+    yield from (space.canonical(space.genes(arch)) for arch in _ends(space, budget))
 
 
 def _ends(space: SearchSpace, budget: Budget) -> Iterator[Architecture]:
@@ -139,7 +139,7 @@ def _least(space: SearchSpace, price: Price, depth: Callable[[Iterable[int]], in
     stem = space.stem
     for width, kernel, stride in itertools.product(stem.width, stem.kernel, stem.stride):
         choice = Stem(kind=stem.kind, width=width, kernel=kernel, stride=stride)
-        part, size = _stem_cost(choice, space.input[0], space.input[1:])
+        part, size = stem_cost(choice, space.input[0], space.input[1:])
         _keep(ways, (width, size), (price(part), choice, ()))
     for stage in space.stages:
         after: Ways = {}
@@ -179,7 +179,7 @@ def _stage_ways(
                     space.shortcut, space.squeeze_excite, space.binarizers,
                     groups == 1 or (index + 1) % space.mix_every == 0,
                 )  # fmt: skip
-                part, out = _block_cost(block, here)
+                part, out = block_cost(block, here)
                 prices[choice] = price(part)
             best = min(prices, key=lambda choice: prices[choice])
             precision.append(best)
@@ -192,13 +192,15 @@ def _stage_ways(
 
 
 @lru_cache(maxsize=4096)
-def _stem_cost(stem: Stem, channels: int, size: Size) -> tuple[Cost, Size]:
+def stem_cost(stem: Stem, channels: int, size: Size) -> tuple[Cost, Size]:
+    """Return what a stem costs on images of a size, and the size after it; remembered."""
     layers, out = plan_stem(stem, channels, size)
     return cost(layers), out
 
 
 @lru_cache(maxsize=65536)
-def _block_cost(block: BlockSpec, size: Size) -> tuple[Cost, Size]:
+def block_cost(block: BlockSpec, size: Size) -> tuple[Cost, Size]:
+    """Return what a block costs on maps of a size, and the size after it; remembered."""
     layers, out = plan_block("", block, size)
     return cost(layers), out
 

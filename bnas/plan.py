@@ -190,7 +190,7 @@ def _unit(name: str, role: Role, unit: BlockSpec, size: Size) -> tuple[tuple[Pla
         hidden, held = squeezed(outs), before + after
         layers.append(_linear(f"{name}.excite.squeeze", "squeeze_excite", ins, hidden, bias=False, held=held))
         layers.append(_linear(f"{name}.excite.expand", "squeeze_excite", hidden, outs, bias=False, held=held))
-    layers.append(_prelu(f"{name}.act", outs, out))
+    layers.append(_prelu(f"{name}.act", outs, out, shifts=unit.binarizers.shifts))
     return tuple(layers) + _shortcut(f"{name}.shortcut", unit, out), out
 
 
@@ -251,5 +251,6 @@ def _norm(name: str, channels: int, size: Size) -> PlannedLayer:
     return PlannedLayer(name, "norm", "norm", channels, channels, size, size, real_values=2 * channels)
 
 
-def _prelu(name: str, channels: int, size: Size) -> PlannedLayer:
-    return PlannedLayer(name, "activation", "activation", channels, channels, size, size, real_values=channels)
+def _prelu(name: str, channels: int, size: Size, *, shifts: bool = False) -> PlannedLayer:
+    values = 3 * channels if shifts else channels
+    return PlannedLayer(name, "activation", "activation", channels, channels, size, size, real_values=values)

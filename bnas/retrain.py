@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 
 from bnas.arch import Architecture
-from bnas.data import DataSet
+from bnas.data import DataSet, Split
 from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent
 from bnas.recipe import Retraining
-from bnas.train import BinaryWatch, Store, build_for, evaluate, train_staged
+from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
 
 BATCH = 500  # images of one evaluation step
 
@@ -49,11 +49,12 @@ def retrain(
     store: Store,
     device: torch.device,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> list[Retrained]:
     """Train architectures alone by successive halving; return all of them, the best on validation first.
 
     Only those that are trained to the end can come first. The test split is read here, once, after every choice
-    has been made.
+    has been made, by rank 0 where several train together.
 
     Raises:
         TrainingError: a loss is not finite.
@@ -65,7 +66,7 @@ def retrain(
     def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
         return train_staged(
             partial(build_for, arch), recipe, data, name=f"retrain/{arch.id}", seed=seed, store=store, device=device,
-            until=cut, measure=BinaryWatch, progress=watch,
+            until=cut, measure=BinaryWatch, progress=watch, ranks=ranks,
         )  # fmt: skip
 
     alive, reached = list(chosen), {arch.id: 0 for arch in chosen}
@@ -74,7 +75,7 @@ def retrain(
             if (arch.id, cut) not in rungs:
                 started = time.monotonic()
                 network = reach(arch, cut, _labelled(progress, f"retrain {place + 1} of {len(alive)}"))
-                accuracy, loss = evaluate(network, data.validation.batches(BATCH, device=device))
+                accuracy, loss = ranks.told(partial(_evaluated, network, data.validation, device))
                 rungs.add(arch.id, cut, _Rung(accuracy, loss, time.monotonic() - started))
             reached[arch.id] = cut
         alive.sort(key=lambda arch: rungs[arch.id, cut].quality, reverse=True)
@@ -83,10 +84,14 @@ def retrain(
     results = []
     for arch in ranked:
         network = reach(arch, reached[arch.id], silent)  # only read back: it is trained this far
-        accuracy, _ = evaluate(network, data.test.batches(BATCH, device=device))
+        accuracy, _ = ranks.told(partial(_evaluated, network, data.test, device))
         epochs, validation = recipe.epochs - last + reached[arch.id], rungs[arch.id, reached[arch.id]].accuracy
         results.append(Retrained(arch, network, epochs, validation, accuracy, rungs.seconds(arch.id)))
     return results
+
+
+def _evaluated(network: Network, split: Split, device: torch.device) -> tuple[float, float]:
+    return evaluate(network, split.batches(BATCH, device=device))
 
 
 class _Rung(NamedTuple):

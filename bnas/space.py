@@ -112,7 +112,21 @@ class SearchSpace(Spec):
     squeeze_excite: Flag = False
     mix_every: Depth = 1  # blocks from one 1x1 convolution that mixes groups to the next
     binarizers: Binarizers = Binarizers()
+    precision: Literal["free", "by_metric", "first_by_metric"] = "free"  # how a search chooses it; see `MetricSpace`
     search: SearchSettings = SearchSettings()
+
+    @model_validator(mode="after")
+    def _a_metric_has_two_precisions_to_choose_from(self) -> "SearchSpace":
+        offered = {index: stage.precision for index, stage in enumerate(self.stages) if len(stage.precision) > 1}
+        if self.precision != "free" and not offered:
+            raise ValueError(f"precision: {self.precision} has nothing to choose; offer [binary, weight] in a stage")
+        for index, precisions in offered.items() if self.precision != "free" else ():
+            if len(precisions) > 2 or "binary" not in precisions:
+                raise ValueError(
+                    f"stages[{index}].precision: {self.precision} chooses between binary and one other, but "
+                    f"{list(precisions)} is offered; give [binary, weight]"
+                )
+        return self
 
     @model_validator(mode="after")
     def _groups_divide_widths(self) -> "SearchSpace":
@@ -139,6 +153,16 @@ class SearchSpace(Spec):
             found += [
                 Dimension(f"stages[{index}].precision[{block}]", stage.precision) for block in range(max(stage.depth))
             ]
+        return tuple(found)
+
+    @cached_property
+    def precision_places(self) -> tuple[range, ...]:
+        """Where in a genotype the precisions of a stage's blocks stand, those that may not exist included."""
+        found, place = [], len(_STEM_KEYS)
+        for stage in self.stages:
+            first = place + len(_STAGE_KEYS)
+            place = first + max(stage.depth)
+            found.append(range(first, place))
         return tuple(found)
 
     def architecture(self, genes: Sequence[int]) -> Architecture:
@@ -185,11 +209,10 @@ class SearchSpace(Spec):
 
     def canonical(self, genes: Sequence[int]) -> Genes:
         """Return the genotype with the entries of blocks that do not exist set to 0."""
-        result, position = list(genes), len(_STEM_KEYS)
-        for stage in self.stages:
-            depth, first = stage.depth[genes[position]], position + len(_STAGE_KEYS)
-            position = first + max(stage.depth)
-            result[first + depth : position] = [0] * (position - first - depth)
+        result = list(genes)
+        for stage, places in zip(self.stages, self.precision_places, strict=True):
+            depth = stage.depth[genes[places.start - len(_STAGE_KEYS)]]
+            result[places.start + depth : places.stop] = [0] * (len(places) - depth)
         return tuple(result)
 
     def contains(self, arch: Architecture) -> bool:

@@ -27,8 +27,8 @@ from bnas.cli.watch import Watch
 from bnas.runs import Run, events
 
 # A server that has imported everything forks a process in milliseconds; a fresh interpreter takes seconds.
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["bnas.api", "bnas.cli.app", "bnas.cli.watch", "bnas.report", "sklearn.datasets"])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["bnas.api", "bnas.cli.app", "bnas.cli.watch", "bnas.report", "sklearn.datasets"])
 _TEMPORARY = re.compile(r"\.\d+\.tmp\.?")  # a process's number is another each time
 _FILE_EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
 
@@ -61,7 +61,7 @@ class Fate(NamedTuple):
 def bnas(*command: object, folder: Path, **fate: Any) -> Ended:
     """Run a command to the end that is its fate; what it says and does is kept in a folder, not that of the run."""
     said, log = folder / "stderr.txt", folder / "done.txt"
-    process = _SERVER.Process(target=_live, args=([str(part) for part in command], said, log, Fate(**fate)))
+    process = SERVER.Process(target=_live, args=([str(part) for part in command], said, log, Fate(**fate)))
     process.start()
     process.join()
     assert process.exitcode is not None

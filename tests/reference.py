@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bnas.binarize import BinaryWeight
 from bnas.selection import Problem
+from bnas.train import Objective
 
 
 def naive_sign(value: Tensor) -> Tensor:
@@ -128,3 +129,13 @@ def naive_tau(score: Sequence[float], truth: Sequence[float]) -> float:
         by_score += sign_s != 0
         by_truth += sign_t != 0
     return agreeing / math.sqrt(by_score * by_truth)
+
+
+def in_parts(objective: Objective, parts: list[Tensor]) -> Objective:
+    """Return the objective that takes the parts of a batch (places, int64) one by one, as processes do side by side."""
+
+    def whole(images: Tensor, labels: Tensor, step: int) -> Tensor:
+        losses = [len(part) * objective(images[part], labels[part], step) for part in parts]
+        return torch.stack(losses).sum() / len(labels)
+
+    return whole

@@ -176,6 +176,7 @@ CURVES = {  # what the gradient of each activation binarizer is the gradient of
     "polynomial": lambda v: torch.where(v < 0, 2 * v + v * v, 2 * v - v * v).where(v.abs() < 1, v.sign()),
     "swish": swish,
 }
+CURVES["react"] = CURVES["polynomial"]
 
 
 @pytest.mark.parametrize("name", ACTIVATION_BINARIZERS)

@@ -1,11 +1,14 @@
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from reference import naive_sign, per_image_conv
 from torch import Tensor, nn
 
-from bnas.binarize import WEIGHT_BINARIZERS, is_annealed
+from bnas.binarize import WEIGHT_BINARIZERS, is_annealed, weight_binarizer
 from bnas.errors import LookupFailed, SpecError
-from bnas.layers.binary_conv import BinaryConv, set_hardness
+from bnas.layers.binary_conv import BinaryConv, fresh_alpha, set_hardness
 from bnas.layers.expert_conv import ExpertConv
 from bnas.layers.react import RPReLU, RSign
 
@@ -163,3 +166,64 @@ def test_rprelu_shifts_before_and_after() -> None:
         layer.after.fill_(10)
     y = layer(torch.tensor([3.0, -3.0]).view(1, 1, 1, 2))
     assert y.flatten().tolist() == [3 - 1 + 10, 0.25 * (-3 - 1) + 10]
+
+
+EDGES = {
+    "one weight a filter": {"kernel": 1, "groups": 8},
+    "groups of one channel": {"groups": 8},
+    "one group": {},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("weights", WEIGHT_BINARIZERS)
+@pytest.mark.parametrize("layer", [BinaryConv, ExpertConv, partial(ExpertConv, experts=1)])
+def test_half_precision_trains_on_a_cpu(layer: Any, weights: str, edge: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    conv = layer(8, 8, weights=weights, **EDGES[edge]).to(dtype)
+    x = torch.randn(4, 8, 5, 5, dtype=dtype, requires_grad=True)
+    y = conv(x)
+    y.sum().backward()
+    gradients = [x.grad, *(parameter.grad for parameter in conv.parameters() if parameter.grad is not None)]
+    assert {y.dtype, *(gradient.dtype for gradient in gradients)} == {dtype}
+    assert all(values.isfinite().all() for values in (y, *gradients))
+    with torch.no_grad():
+        exact = conv.eval()(x.detach())
+        wide = conv.float()(x.detach().float())
+    # Sums of 72 products of 8 bits each.
+    assert (exact.float() - wide).abs().max() <= 0.05 * wide.abs().max()
+
+
+@pytest.mark.parametrize("weights", WEIGHT_BINARIZERS)
+@pytest.mark.parametrize("layer", [BinaryConv, ExpertConv])
+@pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
+def test_a_weight_that_is_not_finite_spoils_its_own_channel_only(layer: Any, weights: str, bad: float) -> None:
+    torch.manual_seed(0)
+    conv = layer(4, 3, weights=weights).double().eval()
+    x = torch.randn(5, 4, 6, 6, dtype=torch.float64)
+    with torch.no_grad():
+        sound = conv(x)
+        conv.weight[..., 1, 2, 0, 0] = bad
+        broken = conv(x)
+    assert torch.equal(broken[:, [0, 2]], sound[:, [0, 2]])
+    # A sign is all that these two take of a weight.
+    assert weights in ("sign", "group") or not broken[:, 1].isfinite().all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+@pytest.mark.parametrize("weights", WEIGHT_BINARIZERS)
+def test_a_constant_filter_gets_a_finite_scale(weights: str, value: float) -> None:
+    latent = torch.randn(3, 2, 3, 3)
+    latent[1] = value
+    assert fresh_alpha(latent, weight_binarizer(weights)).isfinite().all()
+
+
+def test_a_filter_of_zeros_gives_zeros_where_its_scale_is_its_magnitude() -> None:
+    conv = BinaryConv(2, 3)
+    with torch.no_grad():
+        conv.weight[1] = 0
+    y = conv(torch.randn(2, 2, 5, 5))
+    assert (y[:, 1] == 0).all()
+    y.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in conv.parameters())

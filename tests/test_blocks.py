@@ -1,11 +1,15 @@
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
 import torch
 import torch.nn.functional as F
-from reference import naive_norm, naive_prelu, naive_sign, per_image_conv
+from reference import naive_expert_conv, naive_norm, naive_prelu, naive_sign, per_image_conv
+from spaces import make_arch
 from torch import Tensor, nn
 
+from bnas.binarize import BinaryWeight
+from bnas.cost import cost
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.blocks import (
     Block,
@@ -24,6 +28,10 @@ from bnas.layers.blocks import (
 )
 from bnas.layers.expert_conv import ExpertConv
 from bnas.layers.prelu import PReLU
+from bnas.layers.react import RSign
+from bnas.network import build
+from bnas.plan import plan
+from bnas.trace import trace
 
 M = TypeVar("M", bound=nn.Module)
 SIDES = [1, 2, 7, 8, 9]
@@ -194,7 +202,15 @@ class TestUnit:
     """Norm, convolution, excitation, PReLU, and the shortcut round them all."""
 
     @pytest.mark.parametrize(
-        "settings", [{}, {"stride": 2}, {"squeeze_excite": True}, {"experts": 3, "groups": 2}, {"precision": "weight"}]
+        "settings",
+        [
+            {},
+            {"stride": 2},
+            {"squeeze_excite": True},
+            {"experts": 3, "groups": 2},
+            {"experts": 3, "groups": 4, "stride": 2, "squeeze_excite": True},
+            {"precision": "weight"},
+        ],
     )
     def test_equals_the_formula(self, settings: dict[str, Any]) -> None:
         unit, x = shaken(ConvUnit(4, 8, **(UNIT | settings))), images(3, 4, 7, 5)
@@ -279,12 +295,82 @@ class TestBlock:
         rows, columns = len(range(0, side, stride)), len(range(0, side + 4, stride))
         assert block(images(1, 4, side, side + 4)).shape == (1, 8, rows, columns)
 
-    def test_gradients_reach_everything(self) -> None:
+    @pytest.mark.parametrize("activations", ["sign", "react"])
+    def test_gradients_reach_everything(self, activations: str) -> None:
         torch.manual_seed(0)
-        block = Block(8, 16, stride=2, groups=2, experts=2, squeeze_excite=True, shortcut_kind="bottleneck")
+        block = Block(
+            8, 16, stride=2, groups=2, experts=2, squeeze_excite=True, shortcut_kind="bottleneck",
+            activations=activations,
+        )  # fmt: skip
         block(images(16, 8, 7, 7)).square().sum().backward()
         silent = [name for name, p in block.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert silent == []
+
+
+def naive_expert_unit(unit: ConvUnit, x: Tensor) -> Tensor:
+    """Return what a unit with experts and squeeze-excite gives in training, each image with filters of its own."""
+
+    def xnor(theta: Tensor) -> BinaryWeight:
+        scale = theta.detach().abs().mean((-3, -2, -1), keepdim=True)
+        return BinaryWeight(naive_sign(theta), scale, torch.zeros_like(scale))
+
+    conv, inner = unit.conv, naive_norm(x, unit.norm.weight, unit.norm.bias)
+    y = naive_expert_conv(
+        inner, conv.weight, conv.alpha, conv.gate.weight, conv.gate.bias, binarize_weight=xnor,
+        binarize_input=naive_sign, stride=conv.stride, groups=conv.groups, pad_value=conv.pad_value,
+    )  # fmt: skip
+    hidden = (inner.mean((2, 3)) @ unit.excite.squeeze.weight.T).clamp(min=0)
+    y = y * torch.sigmoid(hidden @ unit.excite.expand.weight.T)[:, :, None, None]
+    return naive_prelu(y, unit.act.weight) + unit.shortcut(x)
+
+
+def test_a_training_step_of_experts_with_squeeze_excite_equals_the_naive_one() -> None:
+    torch.manual_seed(0)
+    settings = UNIT | {"experts": 3, "groups": 2, "stride": 2, "squeeze_excite": True, "pad_value": -1}
+    unit = ConvUnit(4, 8, **settings).double()
+    with torch.no_grad():
+        unit.conv.gate.weight.mul_(30)
+    x = images(24, 4, 7, 5).double().mul(torch.linspace(0.2, 3, 24).view(-1, 1, 1, 1)).requires_grad_()
+    assert len(unit.conv.expert_of(unit.norm(x)).unique()) > 1
+    steps = []
+    for way in (unit, partial(naive_expert_unit, unit)):
+        y = way(x)
+        steps.append([y, *torch.autograd.grad(y.sin().sum(), [x, *unit.parameters()])])
+    for actual, expected in zip(*steps, strict=True):
+        assert (actual - expected).abs().max() <= 1e-10 * max(1, expected.abs().max())
+
+
+class TestReact:
+    """The activations of ReActNet in a unit."""
+
+    @pytest.mark.parametrize("shortcut_kind", ["repeat", "conv"])
+    def test_equals_the_formula(self, shortcut_kind: str) -> None:
+        settings = UNIT | {"activations": "react", "shortcut_kind": shortcut_kind}
+        unit, x = shaken(ConvUnit(4, 8, **settings)), images(3, 4, 7, 5)
+        before, slope, after = (values.view(-1, 1, 1) for values in (unit.act.before, unit.act.slope, unit.act.after))
+        y = unit.conv(normed(unit.norm, x)) - before
+        assert_close(unit(x), torch.where(y > 0, y, slope * y) + after + unit.shortcut(x))
+
+    def test_the_bias_of_the_norm_is_the_threshold_of_the_sign(self) -> None:
+        unit, x = shaken(ConvUnit(4, 8, **(UNIT | {"activations": "react"}))), images(3, 4, 7, 5)
+        sign = RSign(4)
+        with torch.no_grad():
+            sign.threshold.copy_(-unit.norm.bias)
+            shifted = unit.norm.bias.clone()
+            unit.norm.bias.zero_()
+            unshifted = unit.norm(x)
+            unit.norm.bias.copy_(shifted)
+        assert torch.equal(unit.conv.binarize_input(unit.norm(x)), sign(unshifted))
+
+    def test_it_costs_two_more_values_a_channel_and_no_macs(self) -> None:
+        plain, shifted = (plan(make_arch(binarizers={"activation": name})) for name in ("sign", "react"))
+        assert cost(shifted).parameters - cost(plain).parameters == 2 * 16
+        assert cost(shifted).ops == cost(plain).ops
+
+    @pytest.mark.parametrize("experts", [1, 2])
+    def test_plan_and_trace_agree(self, experts: int) -> None:
+        arch = make_arch(stage={"experts": experts, "groups": 2}, binarizers={"activation": "react"})
+        assert cost(plan(arch)) == cost(trace(build(arch), arch.input).layers)
 
 
 class TestEnds:

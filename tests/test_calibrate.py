@@ -162,6 +162,21 @@ class TestMeasureErrors:
             examples(batches, MODELS["plain"].make())
         assert line_of(caught).startswith(expected)
 
+    @pytest.mark.parametrize(
+        ("second", "expected"),
+        [
+            (torch.zeros(8, 4, 12, 12), "calibration: the model fails on batch 2, 8x4x12x12 of float32: "),
+            (torch.zeros(8, 3, 20, 20), "calibration: the model fails on batch 2, 8x3x20x20 of float32: "),
+            (torch.zeros(8, 3, 12, 12).byte(), "calibration: the model fails on batch 2, 8x3x12x12 of uint8: "),
+        ],
+    )
+    def test_a_batch_of_another_shape_is_named(self, second: Tensor, expected: str) -> None:
+        model, (first, *_) = MODELS["plain"].make(), labelled("plain")
+        with pytest.raises(DataError) as caught:
+            measured(model, [first, (second, None)])
+        assert line_of(caught).startswith(expected)
+        assert not any(module._forward_pre_hooks for module in model.modules())
+
     def test_one_image_cannot_be_normalised(self) -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
         with pytest.raises(DataError, match=r"layer '0' sees one value a channel; give batches of several images"):
@@ -245,4 +260,19 @@ class TestLossChanges:
         model = MODELS["plain"].make()
         found = examples([labelled("plain")[0][0][0]], model)
         with pytest.raises(DataError, match=r"^sensitivity: every batch needs labels"):
+            measure_loss_changes(model, found, survey(model, found[0].inputs).layers)
+
+    @pytest.mark.parametrize("labels", [torch.zeros(3, dtype=torch.long), torch.full((8,), 5)], ids=["few", "unknown"])
+    def test_labels_that_do_not_fit_are_one_line(self, labels: Tensor) -> None:
+        model, ((inputs, _), *_) = MODELS["plain"].make(), labelled("plain")
+        found = examples([(inputs, labels)], model)
+        with pytest.raises(DataError) as caught:
+            measure_loss_changes(model, found, survey(model, found[0].inputs).layers)
+        assert line_of(caught).startswith("sensitivity: the loss fails on batch 1: ")
+
+    def test_a_loss_that_is_not_finite_is_said(self) -> None:
+        model, batches = MODELS["plain"].make(), labelled("plain")
+        model[8].bias.data.fill_(torch.nan)  # type: ignore[index, union-attr, operator]
+        found = examples(batches, model)
+        with pytest.raises(DataError, match=r"^sensitivity: the loss of the model as it is is nan; look at"):
             measure_loss_changes(model, found, survey(model, found[0].inputs).layers)

@@ -1,13 +1,16 @@
 """Executors: the same scores from whoever computes them, each once, whatever becomes of the workers."""
 
+import copy
 import itertools
 import os
 import random
+import resource
 import signal
 import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -376,3 +379,21 @@ class TestProcesses:
         assert scores(processes, ARCHS) == truth  # by the other one, which has started by now
         assert LOST[0]["why"] == "no answer for 0.5 s"
         assert not worker._process.is_alive()
+
+
+@pytest.mark.slow
+def test_a_worker_out_of_memory_is_replaced_and_its_candidate_scored(scorer) -> None:
+    mib, smallest = 2**20, SPACE.smallest()
+    large = copy.copy(scorer)
+    large._held_out = [(torch.rand(40_000, 1, 8, 8), torch.zeros(40_000, dtype=torch.int64))]
+    needed = 40_000 * smallest.stem.width * 8 * 8 * 4  # bytes of what the stem gives
+    lost: list[dict] = []
+    with Engine("processes", workers=1).executor(lambda _: large, CPU, lambda _, **said: lost.append(said)) as pool:
+        score = pool.submit(smallest).result(120)
+        pid = pool._workers[0]._process.pid
+        used = resource.getpagesize() * int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+        assert needed > 2 * 16 * mib  # so it does not fit, whatever the worker has to spare
+        resource.prlimit(pid, resource.RLIMIT_AS, (used + 16 * mib, used + 16 * mib))
+        assert pool.submit(smallest).result(120) == score
+        assert pool._workers[0]._process.pid != pid
+    assert [said["why"] for said in lost] == ["out of memory"]

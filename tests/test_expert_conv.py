@@ -195,7 +195,19 @@ def test_evaluation_equals_training_output() -> None:
     x = torch.randn(24, 6, 7, 5)
     trained = conv(x)
     with torch.no_grad():
-        assert torch.equal(conv.eval()(x), trained)
+        evaluated = conv.eval()(x)
+    assert_close(evaluated, trained, torch.float32)  # the two ways add in another order
+    assert evaluated.is_contiguous()
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("settings", [{}, {"precision": "weight"}, {"groups": 2, "weights": "alpha_beta"}])
+def test_images_evaluated_one_by_one_give_what_they_give_together(settings: dict) -> None:
+    torch.manual_seed(0)
+    conv = spread_gate(ExpertConv(6, 12, **settings)).double().eval()
+    x = torch.randn(24, 6, 7, 5, dtype=torch.float64)
+    with torch.no_grad():
+        assert_close(torch.cat([conv(image[None]) for image in x]), conv(x), torch.float64)
 
 
 @pytest.mark.usefixtures("way")

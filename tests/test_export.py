@@ -1,10 +1,7 @@
 """The export folder: proved before it is there, loaded back, trained and evaluated with torch alone."""
 
 import importlib.util
-import json
-import os
 import shutil
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -13,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exported import finished_run, manifest_of, ran, text_of, trained
 from safetensors.torch import load_file
 from spaces import line_of, make_arch
 from torch import Tensor, nn
 
 from bnas.arch import Architecture
-from bnas.cost import cost
+from bnas.cost import Cost, cost
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.exporters import EXPORTERS, Best, count_again, export, load, prove_reload
 from bnas.exporters.model_file import model_file
@@ -44,37 +42,18 @@ RECIPE = Recipe(
 )
 
 
-def trained(arch: Architecture, *, seed: int = 0) -> Network:
-    """Return a network whose batch norm has seen images."""
-    torch.manual_seed(seed)
-    network = build(arch)
-    with torch.no_grad():
-        network(torch.randn(16, *arch.input))
-    return network.eval()
-
-
-def finished_run(path: Path, network: nn.Module, arch: Architecture = ARCH, **known: Any) -> Path:
-    manifest = {
-        "architecture_id": arch.id,
-        "accuracy": {"proxy": 0.5, "validation": 0.25, "test": 0.125},
-        "normalisation": {"mean": [0.3], "std": [0.37]},
-        "augmentation": ["flip", "shift"],
-        "recipe": RECIPE.model_dump(mode="json"),
-    }
-    run = Run.open(path, config={}, space_yaml="stem: 1\n")
-    with run.lock():
-        run.write_best(dump(arch), tensors=dict(network.state_dict()), manifest=manifest | known)
-    return path
+def finished(path: Path, network: nn.Module, arch: Architecture = ARCH, **known: Any) -> Path:
+    return finished_run(path, network, arch, RECIPE, **known)
 
 
 @pytest.fixture(scope="module")
-def network() -> Network:
+def network() -> nn.Module:
     return trained(ARCH)
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, network: Network) -> Path:
-    return finished_run(tmp_path_factory.mktemp("runs") / "run", network)
+def run_folder(tmp_path_factory: pytest.TempPathFactory, network: nn.Module) -> Path:
+    return finished(tmp_path_factory.mktemp("runs") / "run", network)
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +71,6 @@ def images(arch: Architecture = ARCH) -> Tensor:
     return torch.randn(4, *arch.input, generator=torch.Generator().manual_seed(3))
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "manifest.json").read_text()))
-
-
 def left_in(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
 
@@ -105,7 +80,7 @@ def test_export_writes_five_files_and_nothing_beside_them(exported: Path) -> Non
     assert left_in(exported.parent) == {"run", "out"}
 
 
-def test_manifest_says_that_the_network_came_back(exported: Path, network: Network) -> None:
+def test_manifest_says_that_the_network_came_back(exported: Path, network: nn.Module) -> None:
     manifest = manifest_of(exported)
     assert manifest["reload"]["identical"]
     assert manifest["reload"]["max_difference"] == 0
@@ -124,7 +99,7 @@ def test_model_file_says_what_it_is(exported: Path) -> None:
     assert "25.00 % on validation images, 12.50 % on test images" in text
 
 
-def test_load_gives_the_network_ready_to_evaluate(exported: Path, run_folder: Path, network: Network) -> None:
+def test_load_gives_the_network_ready_to_evaluate(exported: Path, run_folder: Path, network: nn.Module) -> None:
     for folder in (exported, run_folder / "best"):
         loaded = load(folder)
         assert not loaded.training
@@ -136,7 +111,7 @@ def test_an_export_may_be_written_again_over_itself(
     copied: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def other(best: Best, folder: Path) -> dict[str, Any]:
-        (folder / "other.txt").write_text(best.arch.id)
+        (folder / "other.txt").write_text(best.described.id)
         return {"reload": "none"}
 
     (copied / "__pycache__").mkdir()
@@ -148,7 +123,7 @@ def test_an_export_may_be_written_again_over_itself(
 
 def test_a_folder_that_holds_something_else_is_refused(copied: Path, run_folder: Path, tmp_path: Path) -> None:
     other = make_arch(input=[1, 8, 8], classes=10)
-    second = finished_run(tmp_path / "other", trained(other), other)
+    second = finished(tmp_path / "other", trained(other), other)
     with pytest.raises(ExportError, match=f"other than an export of architecture {other.id}"):
         export(second, out=copied)
     with pytest.raises(ExportError, match="other than an export"):
@@ -177,8 +152,8 @@ def test_what_a_person_changed_in_an_export_is_not_overwritten(copied: Path, run
 def test_a_failed_proof_leaves_nothing(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, reason: str
 ) -> None:
-    def wrong(arch: Architecture, *, notes: str) -> str:
-        return model_file(arch, notes=notes).replace(before, after)
+    def wrong(arch: Architecture, price: Cost, *, notes: str) -> str:
+        return model_file(arch, price, notes=notes).replace(before, after)
 
     monkeypatch.setattr(sys.modules["bnas.exporters.training"], "model_file", wrong)
     with pytest.raises(ExportError) as caught:
@@ -207,9 +182,9 @@ def test_an_unfinished_run_and_an_unknown_target_are_refused(run_folder: Path, t
     ids=["no stages", "unknown key", "no deviation", "own augmentation", "other architecture"],
 )
 def test_a_manifest_that_does_not_say_enough_is_named(
-    tmp_path: Path, network: Network, known: dict[str, Any], where: str
+    tmp_path: Path, network: nn.Module, known: dict[str, Any], where: str
 ) -> None:
-    run = finished_run(tmp_path / "run", network, **known)
+    run = finished(tmp_path / "run", network, **known)
     with pytest.raises(BnasError) as caught:
         export(run, out=tmp_path / "out")
     assert where in line_of(caught)
@@ -238,7 +213,7 @@ def test_load_says_in_one_line_what_is_wrong(copied: Path, spoil: Any, reason: s
     assert reason in line_of(caught)
 
 
-def test_prove_reload_finds_a_network_that_is_not_the_one(network: Network) -> None:
+def test_prove_reload_finds_a_network_that_is_not_the_one(network: nn.Module) -> None:
     tensors = dict(network.state_dict())
     assert prove_reload(ARCH, tensors, network=network)["identical"]
     spoiled = tensors | {"head.classifier.bias": tensors["head.classifier.bias"] + 1}
@@ -248,11 +223,12 @@ def test_prove_reload_finds_a_network_that_is_not_the_one(network: Network) -> N
         prove_reload(ARCH, {}, network=network)
 
 
-def test_prove_reload_finds_batch_norm_that_cannot_be_right(network: Network) -> None:
+def test_prove_reload_finds_batch_norm_that_cannot_be_right(network: nn.Module) -> None:
     fresh = build(ARCH)
     with pytest.raises(ExportError, match=r"stem\.norm: this batch norm has never seen an image"):
         prove_reload(ARCH, fresh.state_dict(), network=fresh)
     broken = trained(ARCH)
+    assert isinstance(broken, Network)
     assert isinstance(broken.head.norm, nn.BatchNorm2d)
     assert broken.head.norm.running_var is not None
     broken.head.norm.running_var[0] = -1e-9  # too little for a wrong logit
@@ -301,16 +277,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def ran(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run train.py as a person would, where bnas cannot be imported."""
-    hide = folder / "hide"
-    hide.mkdir(exist_ok=True)
-    (hide / "bnas.py").write_text("raise ImportError('train.py must not need bnas')")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(hide)}
-    command = [sys.executable, str(folder / "train.py"), "--device", "cpu", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
-
-
 def said(script: types.ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     """Run train.py in this process."""
     monkeypatch.setattr(sys, "argv", ["train.py", "--device", "cpu", *map(str, arguments)])
@@ -340,7 +306,7 @@ def test_train_script_learns_and_saves_what_it_learnt(
 def test_train_script_evaluates_the_weights_beside_it(
     script: types.ModuleType,
     digits: Path,
-    network: Network,
+    network: nn.Module,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -389,9 +355,9 @@ def test_train_script_has_every_setting_of_a_stage(copied: Path, monkeypatch: py
     (copied / "train.py").write_text(train_file(ARCH, recipe, Preparation((0.3,), (0.37,), ())))
     script = imported(copied / "train.py", monkeypatch)
     assert [vars(stage) for stage in script.STAGES] == [stage.model_dump(exclude={"bop"}) for stage in recipe.stages]
-    model, data = script.build(), (torch.rand(32, 1, 8, 8), torch.arange(32) % 10)
+    model, data = script.made.build(), (torch.rand(32, 1, 8, 8), torch.arange(32) % 10)
     script.train(model, script.STAGES, data, batch=16, device=torch.device("cpu"))
-    assert all(bool((conv.weight.abs() <= 1).all()) for conv in script.binary_convs(model))
+    assert all(bool((conv.weight.abs() <= 1).all()) for conv in script.binary_layers(model))
 
 
 def test_an_optimizer_that_the_script_does_not_have_is_refused() -> None:
@@ -404,8 +370,8 @@ def test_train_script_hardens_as_our_own_loop_does(script: types.ModuleType) -> 
     assert script.HARD_AT == HARD_FROM
 
 
-def test_first_stage_trains_a_network_of_one_expert(script: types.ModuleType, network: Network) -> None:
-    model = script.build()
+def test_first_stage_trains_a_network_of_one_expert(script: types.ModuleType, network: nn.Module) -> None:
+    model = script.made.build()
     model.load_state_dict(network.state_dict())
     script.keep_first_expert(model)
     lone = build(ARCH.with_one_expert())
@@ -425,8 +391,8 @@ def test_first_stage_trains_a_network_of_one_expert(script: types.ModuleType, ne
 
 def test_latent_weights_decay_only_while_weights_are_real(script: types.ModuleType) -> None:
     real, binary = script.STAGES
-    model = script.build()
-    latent = {id(conv.weight) for conv in script.binary_convs(model)}
+    model = script.made.build()
+    latent = {id(conv.weight) for conv in script.binary_layers(model)}
     assert len(latent) == 2  # the grouped convolution and the one that mixes its groups
     for stage, decay in ((real, 1e-4), (binary, 0.0)):
         groups = script.make_optimizer(model, stage).param_groups
@@ -437,9 +403,9 @@ def test_latent_weights_decay_only_while_weights_are_real(script: types.ModuleTy
 def test_weights_that_become_binary_gradually_are_so_when_a_stage_ends(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (copied / "model.py").write_text(model_file(make_arch(binarizers={"weight": "group"})))
+    (copied / "model.py").write_text(text_of(make_arch(binarizers={"weight": "group"})))
     script = imported(copied / "train.py", monkeypatch)
-    model = script.build()
+    model = script.made.build()
     seen, harden = list[float](), script.harden
 
     def watched(model: nn.Module, hardness: float) -> None:
@@ -451,7 +417,7 @@ def test_weights_that_become_binary_gradually_are_so_when_a_stage_ends(
     script.train_stage(model, None, script.STAGES[1], data, batch=8, device=torch.device("cpu"))
     steps = 5 * script.STAGES[1].epochs
     assert seen == [step / (script.HARD_AT * steps) for step in range(steps)]
-    assert {float(conv.hardness) for conv in script.binary_convs(model)} == {1.0}
+    assert {float(conv.hardness) for conv in script.binary_layers(model)} == {1.0}
 
 
 def test_image_folders_and_keras_files_are_read(script: types.ModuleType, tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 import ast
 import itertools
 import sys
-import types
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import torch
+from exported import images_of, imported, shaken, text_of
 from spaces import line_of, make_arch, rich_space
 from torch import Tensor, nn
 
@@ -17,7 +17,6 @@ from bnas.arch import Architecture
 from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
 from bnas.errors import ExportError
 from bnas.exporters.fold import fold
-from bnas.exporters.model_file import model_file
 from bnas.network import build
 
 SHORTCUTS = ({"kind": "repeat"}, {"kind": "conv"}, {"kind": "bottleneck", "reduction": 3})
@@ -38,27 +37,6 @@ SPACES = [
 SAMPLED = [space.architecture(space.sample(random)) for space in SPACES for random in [Random(7)] for _ in range(6)]
 
 
-def imported(text: str) -> types.ModuleType:
-    """Return the text as a module, in this process."""
-    module = types.ModuleType("exported_model")
-    exec(compile(text, "model.py", "exec"), module.__dict__)
-    return module
-
-
-def shaken(network: nn.Module) -> nn.Module:
-    """Return a network whose parameters and statistics are nowhere what they start as."""
-    generator = torch.Generator().manual_seed(1)
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point():
-            noise = torch.rand(tensor.shape, generator=generator)
-            tensor.add_(noise if name.endswith("running_var") else 0.2 * (noise - 0.5))
-    return network
-
-
-def images_of(arch: Architecture) -> Tensor:
-    return torch.randn(5, *arch.input, generator=torch.Generator().manual_seed(2))
-
-
 def gradients(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
     network.train()(images).square().sum().backward()
     return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
@@ -72,6 +50,13 @@ def test_there_are_enough_samples_of_every_kind() -> None:
     assert {stage.experts for stage in stages} >= {1, 2, 3, 4}
 
 
+def test_model_file_has_shifted_activations_only_where_they_are_used() -> None:
+    plain, shifted = (text_of(make_arch(binarizers={"activation": name})) for name in ("sign", "react"))
+    assert "RPReLU" not in plain
+    assert "class RPReLU" in shifted
+    assert "RSign" not in shifted
+
+
 BINARIZED = [
     make_arch(stage={"experts": experts}, binarizers={kind: name})
     for kind, table in (("weight", WEIGHT_BINARIZERS), ("activation", ACTIVATION_BINARIZERS))
@@ -83,7 +68,7 @@ BINARIZED = [
 @pytest.mark.parametrize("arch", SAMPLED + BINARIZED, ids=lambda arch: arch.id)
 def test_model_file_gives_the_logits_and_gradients_of_build(arch: Architecture) -> None:
     network = shaken(build(arch))
-    written = imported(model_file(arch)).build()
+    written = imported(text_of(arch)).build()
     written.load_state_dict(network.state_dict(), strict=True)
     images = images_of(arch)
     with torch.no_grad():
@@ -96,7 +81,7 @@ def test_model_file_gives_the_logits_and_gradients_of_build(arch: Architecture) 
 
 @pytest.mark.parametrize("arch", SAMPLED[::4], ids=lambda arch: arch.id)
 def test_model_file_imports_torch_and_the_standard_library_only(arch: Architecture) -> None:
-    tree = ast.parse(model_file(arch))
+    tree = ast.parse(text_of(arch))
     packages = {name.name for node in tree.body if isinstance(node, ast.Import) for name in node.names}
     packages |= {str(node.module) for node in tree.body if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in packages} <= {"torch"} | sys.stdlib_module_names
@@ -104,7 +89,7 @@ def test_model_file_imports_torch_and_the_standard_library_only(arch: Architectu
 
 @pytest.mark.parametrize("arch", SAMPLED[::4], ids=lambda arch: arch.id)
 def test_model_file_has_lines_that_people_can_read(arch: Architecture) -> None:
-    text = model_file(arch)
+    text = text_of(arch)
     written_here = text.partition('"""\n\n')[0].splitlines() + text.partition("def build()")[2].splitlines()
     assert max(map(len, written_here)) <= 120
     assert not any(line.endswith(" ") for line in text.splitlines())
@@ -112,7 +97,7 @@ def test_model_file_has_lines_that_people_can_read(arch: Architecture) -> None:
 
 
 def test_model_file_holds_only_what_the_network_needs() -> None:
-    text = model_file(make_arch())
+    text = text_of(make_arch())
     for absent in ("ExpertConv", "SqueezeExcite", "ConvShortcut", "BottleneckShortcut", "BranchedStem", "def sign("):
         assert absent not in text
     assert "class BinaryConv" in text
@@ -120,14 +105,14 @@ def test_model_file_holds_only_what_the_network_needs() -> None:
 
 
 def test_model_file_has_experts_alone_where_every_stage_has_them() -> None:
-    text = model_file(make_arch(stage={"experts": 4}))
+    text = text_of(make_arch(stage={"experts": 4}))
     assert "class ExpertConv" in text
     assert "class BinaryConv" not in text
 
 
 def test_model_file_spells_the_blocks_out() -> None:
     arch = make_arch(stage={"groups": 4, "stride": 2, "precision": ["binary", "weight"]}, binarizers={"pad_value": -1})
-    text = model_file(arch)
+    text = text_of(arch)
     assert '    Block(8, 16, kernel=3, stride=2, groups=4, experts=1, precision="binary", pad_value=-1),\n' in text
     assert '    Block(16, 16, kernel=3, stride=1, groups=4, experts=1, precision="weight", pad_value=-1),\n' in text
     assert "# 16 x 5 x 4," in text  # 9 x 7 halved, rounded up
@@ -166,9 +151,9 @@ def own_binarizer(folder: Path, text: str, name: str = "halves") -> Architecture
     return make_arch(binarizers={"weight": f"{folder / 'own.py'}:{name}"})
 
 
-def test_a_binarizer_of_the_users_own_is_written_into_model_file(tmp_path: Path) -> None:
+def test_a_binarizer_of_the_users_own_is_written_into_text_of(tmp_path: Path) -> None:
     arch = own_binarizer(tmp_path, OWN)
-    network, text = shaken(build(arch)).eval(), model_file(arch)
+    network, text = shaken(build(arch)).eval(), text_of(arch)
     written = imported(text).build()
     written.load_state_dict(network.state_dict())
     assert torch.equal(written.eval()(images_of(arch)), network(images_of(arch)))
@@ -188,7 +173,7 @@ def test_a_binarizer_of_the_users_own_is_written_into_model_file(tmp_path: Path)
 )
 def test_a_binarizer_that_one_file_cannot_hold_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ExportError) as caught:
-        model_file(own_binarizer(tmp_path, text))
+        text_of(own_binarizer(tmp_path, text))
     assert reason in line_of(caught)
 
 

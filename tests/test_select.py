@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from spaces import line_of
 from test_cli import bnas
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 from users_models import MODELS as BUILDS
 
@@ -112,6 +113,21 @@ class TestCall:
         assert made.metric == metric
         assert all(f"{metric}: rank" in made.decisions.layers[name].why for name in made.free)
 
+    @pytest.mark.parametrize("name", BUILDS)
+    def test_any_build_is_measured_decided_converted_and_trained(self, name: str) -> None:
+        torch.manual_seed(0)
+        model, shapes = BUILDS[name].make(), BUILDS[name].inputs
+        batches = [(tuple(torch.randn(8, *shape) for shape in shapes), None) for _ in range(2)]
+        made = package.select_layers(model, batches, ratio=0.5)
+        assert len(made.kept) <= len(made.free) / 2
+        binary = package.convert(model, made).train()
+        assert cost(trace(binary, shapes).layers) == made.cost
+        before = binary.state_dict()[f"{made.layers[-1].name}.weight"].clone()
+        results = [leaf for leaf in tree_leaves(binary(*batches[0][0])) if isinstance(leaf, Tensor)]
+        sum(result.square().mean() for result in results).backward()
+        torch.optim.Adam(binary.parameters(), lr=1e-2).step()
+        assert not torch.equal(binary.state_dict()[f"{made.layers[-1].name}.weight"], before)
+
     def test_layers_kept_by_hand(self) -> None:
         made = select_layers(BUILDS["dense"].make(), loader(), keep=["layers.2"])
         assert made.kept == ("layers.2.2",)
@@ -161,6 +177,7 @@ class TestPublished:
             ("alexnet", "binary", "binary", 121.51e6, 31.46),
             ("alexnet", "hybrid", "binary", 175.18e6, 31.46),
             ("resnet18", "real", "real", 1_814.07e6, 1),
+            ("resnet18", "binary", "real", 1_814.07e6 - 1_676_279_808 * 63 / 64, 13.42),
             ("resnet18", "binary", "weight", 1_814.07e6 - 1_676_279_808 * 63 / 64, 31.22),
         ],
     )
@@ -261,6 +278,17 @@ class TestFinetuning:
             promised = list(csv.DictReader(file))[-1]
         network = package.load(tuned / "finetuned" / "selected" / "best")
         assert cost(trace(network, (1, 8, 8)).layers).ops == float(promised["ops"])
+
+    @pytest.mark.slow
+    def test_the_tuned_network_is_exported(self, tuned: Path, tmp_path: Path) -> None:
+        done = bnas("export", tuned, "--to", "training", "-o", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+        manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+        with (tuned / "networks.csv").open() as file:
+            promised = list(csv.DictReader(file))[-1]
+        assert manifest["reload"]["without_bnas"]
+        assert manifest["counted_again"]["ops"] == float(promised["ops"])
+        assert manifest["accuracy"]["test"] == float(promised["finetuned_test"])
 
     @pytest.mark.slow
     def test_the_selection_trains_like_any_model(self, tuned: Path, tmp_path: Path) -> None:
@@ -387,6 +415,15 @@ class TestCommand:
         )  # fmt: skip
         assert done.returncode == 1  # digits are grey
         assert "channels" in done.stderr
+
+    @pytest.mark.slow
+    def test_a_published_choice(self, tmp_path: Path) -> None:
+        done = bnas(
+            "select", "sketch_a_net", "--data", "digits", "--preset", "hybrid", "--input", "1x225x225", "--images", 4,
+            "-o", tmp_path / "d", "--json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["kept"] == ["fc6.linear", "fc7.linear"]
 
     def test_what_is_not_counted_is_said(self, mine: str, tmp_path: Path) -> None:
         spare = mine.replace(":build", ":spare")

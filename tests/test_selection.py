@@ -1,5 +1,6 @@
 """Which layers keep real inputs: decided by hand, and by the code."""
 
+import math
 from collections.abc import Sequence
 from random import Random
 
@@ -88,6 +89,15 @@ class TestKnapsack:
     def test_what_is_worth_nothing_is_not_kept(self) -> None:
         for method in ("knapsack", "greedy"):
             assert METHODS[method](problem([-1.0, 2.0])) == {"1"}
+
+    def test_a_limit_just_below_what_many_choices_cost_is_no_trap(self) -> None:
+        # 24 layers of one cost: 2,704,156 choices of twelve cost the same, all a rounding error too much.
+        values = [Random(0).random() + index / 1000 for index in range(24)]
+        twelve = problem(values, ops=[10**6] * 24).cost([str(index) for index in range(12)]).ops
+        made = problem(values, ops=[10**6] * 24, budget=Budget.parse({"ops": math.nextafter(twelve, 0)}))
+        assert METHODS["knapsack"](made) == {str(index) for index in range(13, 24)}
+        made = problem(values, ops=[10**6] * 24, budget=Budget.parse({"ops": twelve}))
+        assert METHODS["knapsack"](made) == {str(index) for index in range(12, 24)}
 
     @given(st.integers(0, 2**32), st.integers(1, 9), st.floats(0, 1), st.booleans())
     def test_is_the_best_of_all_subsets(self, seed: int, count: int, room: float, two: bool) -> None:

@@ -22,6 +22,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "conv": {"shortcut": {"kind": "conv"}, "squeeze_excite": True},
     "bottleneck": {"shortcut": {"kind": "bottleneck", "reduction": 3}, "binarizers": {"weight": "sign"}},
     "padded with -1": {"binarizers": {"pad_value": -1}, "squeeze_excite": True, "mix_every": 2},
+    "shifted": {"binarizers": {"activation": "react"}, "squeeze_excite": True},
     "branched": {"stem": {"kind": "branched", "width": [8, 16], "stride": 4}, "input": [3, 33, 29]},
 }
 DRAWS = 4

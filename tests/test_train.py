@@ -34,6 +34,7 @@ from bnas.train import loop as training
 from bnas.train.objective import answering, attention, distance, stage_loss
 from bnas.train.optimizers import latent_weights, make_optimizers, schedule
 from bnas.train.staged import start_stage
+from bnas.train.watch import SupernetWatch
 from tests.tiny import MemoryStore, tiny_space
 
 CPU = torch.device("cpu")
@@ -349,6 +350,18 @@ def test_a_collapsed_gate_is_warned_about_once(caplog) -> None:
     assert watch()["usage"] == watch()["usage"] == {"0": 0.0}
     assert [record.message.partition(":")[0] for record in caplog.records] == ["0"]
     assert "collapsed" in caplog.text
+
+
+def test_a_supernet_says_how_evenly_its_experts_win_and_warns_of_collapse(digits, caplog) -> None:
+    store = MemoryStore()
+    net = train_supernet(SPACE, SupernetRecipe(epochs=1, batch=256), digits, seed=0, store=store, device=CPU)
+    usage = store.events[0]["usage"]
+    assert usage
+    assert all(0 <= share <= 1 for share in usage.values())
+    name, count = next(iter(usage)).removesuffix(" experts").split(", ")
+    net.get_buffer(f"{name}.usage_{count}").copy_(torch.eye(int(count))[0])
+    assert SupernetWatch(net)()["usage"][f"{name}, {count} experts"] == 0
+    assert f"{name}, {count} experts: the gate has collapsed" in caplog.text
 
 
 def test_real_layers_have_nothing_to_watch() -> None:

@@ -1,6 +1,7 @@
 """Find, retrain and hand over the best network of a space under a budget."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -8,6 +9,7 @@ from bnas.api.best import write_best
 from bnas.api.explore import explore, open_studies
 from bnas.api.request import SearchRequest, load_matching, resolve
 from bnas.api.result import SearchResult
+from bnas.arch import Architecture
 from bnas.data import DataSet
 from bnas.feasible import sample_within
 from bnas.progress import Progress, silent
@@ -16,7 +18,7 @@ from bnas.retrain import retrain
 from bnas.runs import Run
 from bnas.searcher import LEASE_SECONDS, Engine, paid
 from bnas.space import SearchSpace
-from bnas.train import train_supernet
+from bnas.train import ALONE, Ranks, SharedStore, train_supernet
 
 
 def search(
@@ -36,6 +38,7 @@ def search(
     lease_seconds: float = LEASE_SECONDS,
     ray_address: str | None = None,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> SearchResult:
     """Search a space under a budget, train the best alone, and write the run folder. Called again, it goes on.
 
@@ -54,6 +57,7 @@ def search(
         engine: what scores candidates: `in-process`, `processes` or `ray`.
         workers, lease_seconds, ray_address: as in `bnas.searcher.Engine`.
         progress: may raise `Stopped` to have the work put down, saved, so that the same call goes on.
+        ranks: processes that train together, of which this is rank 0; the others must be in `Ranks.follow`.
     Raises:
         Stopped: progress asked for it.
         BnasError: one line that says where, which rule, which values, what to do.
@@ -67,28 +71,48 @@ def search(
     run = Run.open(out, config=request.config, space_yaml=request.space_yaml)
     with run.lock():
         if not run.has_best():
-            _drive(run, request, images, storage, crew, _Logged(run, progress))
+            ranks.call(partial(_beside, request))
+            _drive(run, request, images, storage, crew, _Logged(run, progress), ranks)
         write_report(run)
     return SearchResult(run)
 
 
 def _drive(
-    run: Run, request: SearchRequest, data: DataSet, storage: str | None, engine: Engine, progress: Progress
+    run: Run,
+    request: SearchRequest,
+    data: DataSet,
+    storage: str | None,
+    engine: Engine,
+    progress: Progress,
+    ranks: Ranks,
 ) -> None:
     """Train the supernet, search it, retrain the best alone, write what was found."""
     settings, space, device = request.settings, request.space, request.device
     studies = open_studies(run, storage)  # a storage that cannot be used is an error before any training
+    store = SharedStore(run, ranks)
     supernet = train_supernet(
-        space, settings.supernet, data, seed=request.seed, store=run, device=device, progress=progress
+        space, settings.supernet, data, seed=request.seed, store=store, device=device, progress=progress, ranks=ranks
     )
     candidates = explore(run, request, supernet, data, studies=studies, engine=engine, progress=progress)
     chosen = {c.id: c for c in paid(candidates)[: settings.retrain.top]}
-    archs = [space.architecture(c.genes) for c in chosen.values()]
-    trained = retrain(archs, settings.retrain, data, seed=request.seed, store=run, device=device, progress=progress)
+    archs = ranks.told(lambda: [space.architecture(c.genes) for c in chosen.values()])
+    trained = retrain(
+        archs, settings.retrain, data, seed=request.seed, store=store, device=device, progress=progress, ranks=ranks
+    )
     rows = [chosen[r.arch.id].facts() | r.row() for r in trained]
     run.write_table("retrained", rows)
     run.log("retrained", networks=rows)
     write_best(run, request, data, trained[0], chosen[trained[0].arch.id])
+
+
+def _beside(request: SearchRequest, ranks: Ranks) -> None:
+    """Do what the other ranks do of a search: train the supernet, wait for what is found with it, train that."""
+    settings, data, store = request.settings, load_matching(request), SharedStore(None, ranks)
+    train_supernet(
+        request.space, settings.supernet, data, seed=request.seed, store=store, device=request.device, ranks=ranks
+    )
+    archs = ranks.told(lambda: list[Architecture]())  # rank 0 says which
+    retrain(archs, settings.retrain, data, seed=request.seed, store=store, device=request.device, ranks=ranks)
 
 
 class _Logged:

@@ -1,6 +1,7 @@
 """A trained supernet -> every candidate of the search and of its random twin, each scored once, and written down."""
 
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from bnas.searcher import (
     StoredStudy,
     front,
     ledger,
+    with_metric,
 )  # fmt: skip
 from bnas.searcher.sampler import RandomWithin
 from bnas.supernet import Supernet
@@ -77,10 +79,11 @@ def explore(
     def scorer_on(device: torch.device) -> Scorer:
         return Scorer(supernet, data, request.settings.scoring, seed=request.seed, device=device)
 
+    space = with_metric(request.space, partial(scorer_on, request.device), seed=request.seed, store=run)
     with engine.executor(scorer_on, request.device, run.log) as executor:
         for name, stored in studies._asdict().items():
             search = Search(
-                request.space, request.budget, sampler=samplers[name], seed=request.seed, name=name, stored=stored,
+                space, request.budget, sampler=samplers[name], seed=request.seed, name=name, stored=stored,
                 journal=journal, in_flight=engine.in_flight(request.device),
             )  # fmt: skip
             found[name] = search.run(

@@ -10,6 +10,7 @@ from bnas.conversion import ConvertedModel, convert
 from bnas.data import DataSet
 from bnas.models.original import build_original
 from bnas.progress import Progress, silent
+from bnas.runs.picked import SELECTED
 from bnas.selection import Decisions, Original, Selection
 from bnas.train import evaluate, recalibrate
 
@@ -23,7 +24,7 @@ def networks_between(selection: Selection) -> dict[str, Selection]:
     return {
         "all weights binary": selection.at("weight"),
         "all binary": selection.at("binary"),
-        "selected": selection,
+        SELECTED: selection,
     }
 
 

@@ -16,12 +16,11 @@ from bnas.models.original import build_original
 from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
 from bnas.runs import documents, tables
+from bnas.runs.picked import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
 from bnas.selection import Decisions, Original, Selection
 from bnas.spec import dump, read
 
 BATCH = 64  # images of one calibration step
-DECISIONS, LAYERS, NETWORKS = "selection.yaml", "layers.csv", "networks.csv"
-FIGURES, FINETUNED = "figures", "finetuned"
 
 _HEAD = (
     "# Edit a precision (real, weight, binary), then give this file back: bnas select MODEL --selection FILE -o DIR\n"

@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,17 @@ from bnas.recipe import Recipe, Stage, read_recipe
 from bnas.report import write_training_report
 from bnas.runs import Run, environment
 from bnas.spec import dump, parse, read_yaml
-from bnas.train import BinaryWatch, build_for, evaluate, evaluate_soft, train_staged
+from bnas.train import (
+    ALONE,
+    BinaryWatch,
+    Ranks,
+    SharedStore,
+    Store,
+    build_for,
+    evaluate,
+    evaluate_soft,
+    train_staged,
+)
 
 NAME = "train"  # of the checkpoints
 BATCH = 500  # images of one evaluation step
@@ -62,6 +72,7 @@ def train_model(
     device: str | None = None,
     compiled: bool = False,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train one network by a recipe and write the run folder. Called again, it goes on.
 
@@ -78,12 +89,14 @@ def train_model(
         epochs: of all stages together, shared out as in the recipe.
         validation: share of the training images held out.
         compiled: compile the passes with `torch.compile`; needs a C++ compiler or a GPU.
+        ranks: processes that train together, of which this is rank 0; the others must be in `Ranks.follow`.
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
     """
     model = given(model)
     resized = model.input if isinstance(model, ConvertedModel) else None  # to what its layers were chosen at
-    images = load_data(data, validation=validation, seed=seed, input_shape=resized)
+    load_images = partial(load_data, data, validation=validation, seed=seed, input_shape=resized)
+    images = load_images()
     described = describe(model, images, precision=precision, weights=weights)
     check_fits(described, images)
     chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
@@ -95,7 +108,9 @@ def train_model(
     run = Run.open(out, config=config)
     with run.lock():
         if not run.has_best():
-            _drive(run, described, chosen, images, pick_device(device), teacher, compiled, progress)
+            work = _Work(described, chosen, load_images, seed, pick_device(device), teacher, compiled)
+            ranks.call(work.beside)
+            _drive(run, work, images, progress, ranks)
         write_training_report(run)
     return TrainResult(run)
 
@@ -165,22 +180,34 @@ def check_fits(described: Description, data: DataSet) -> None:
         )
 
 
-def _drive(
-    run: Run,
-    described: Description,
-    recipe: Recipe,
-    data: DataSet,
-    device: torch.device,
-    teacher: str | Path | None,
-    compiled: bool,
-    progress: Progress,
-) -> None:
+class _Work(NamedTuple):
+    """What is trained, and how: all that another rank has to know."""
+
+    described: Description
+    recipe: Recipe
+    load: Callable[[], DataSet]
+    seed: int
+    device: torch.device
+    teacher: str | Path | None
+    compiled: bool
+
+    def train(self, data: DataSet, store: Store | None, ranks: Ranks, **told: Any) -> nn.Module:
+        """Return the network, trained together with the other ranks."""
+        return train_staged(
+            maker(self.described), self.recipe, data, name=NAME, seed=self.seed, store=SharedStore(store, ranks),
+            device=self.device, teacher=teacher_of(self.described, self.teacher), compiled=self.compiled, ranks=ranks,
+            **told,
+        )  # fmt: skip
+
+    def beside(self, ranks: Ranks) -> None:
+        """Do what the other ranks do."""
+        self.train(self.load(), None, ranks)
+
+
+def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Ranks) -> None:
     """Train, evaluate once on the test images, write what was made of it."""
-    network = train_staged(
-        maker(described), recipe, data, name=NAME, seed=run.config["seed"], store=run, device=device,
-        teacher=teacher_of(described, teacher), compiled=compiled, measure=partial(_measures, data, device),
-        progress=progress,
-    )  # fmt: skip
+    described, recipe, device = work.described, work.recipe, work.device
+    network = work.train(data, run, ranks, measure=partial(_measures, data, device), progress=progress)
     accuracy = {
         "validation": evaluate(network, data.validation.batches(BATCH, device=device))[0],
         "validation_soft": evaluate_soft(network, data.validation.batches(BATCH, device=device))[0],

@@ -31,6 +31,7 @@ ACTIVATION_BINARIZERS: dict[str, ActivationBinarizer] = {
     "sign": clipped_sign,
     "polynomial": polynomial_sign,
     "swish": swish_sign,
+    "react": polynomial_sign,  # ReActNet's; its learned threshold is the bias of the batch norm before it
 }
 
 

@@ -13,7 +13,8 @@ def group(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
     """Turn each filter as one group into a vector of -1 and +1, without a straight-through estimator.
 
     This is our reconstruction of the group weight transformation: the publication gives its properties
-    (deterministic, joint over a group, ordinary gradients, binary in the limit), not its formula.
+    (deterministic, joint over a group, ordinary gradients, binary in the limit), not its formula. Others that
+    have them too, and were tried, are in benchmarks/group_transforms.py; benchmarks/lenet.py compares them.
 
     With u the filter, centred and divided by its standard deviation: v = u / sqrt(u^2 + e^2), divided
     by its root mean square. So v stays on the sphere of radius sqrt(n), is u itself for a large e, and

@@ -21,7 +21,7 @@ class BinaryWeight(NamedTuple):
 
     def dense(self) -> Tensor:
         """Return the weights that the network computes with, scale * sign + offset."""
-        return torch.addcmul(self.offset, self.scale, self.sign)
+        return (self.scale * self.sign).add_(self.offset)
 
 
 # Called with latent weights; an annealed binarizer takes a keyword `hardness` in [0, 1] beside them.
@@ -65,7 +65,8 @@ def at_binary_magnitude(latent: Tensor, binary: Tensor) -> Tensor:
 def standardized(weight: Tensor) -> Tensor:
     """Return each filter with its mean taken away and divided by its standard deviation; a filter of one value is 0."""
     dims = filter_dims(weight)
-    centred = weight - weight.mean(dims, keepdim=True)
+    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))  # a mean of half precision moves small weights
+    centred = wide - wide.mean(dims, keepdim=True)
     variance = centred.square().mean(dims, keepdim=True)
     # Where there is nothing to divide by, 1 stands in, before the root: its gradient at 0 is not finite.
-    return centred / torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
+    return (centred / torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()).to(weight.dtype)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bnas.errors import DataError
+from bnas.errors import BnasError, DataError
 
 Batches = Iterable[Any]
 """Of each batch: a tensor [batch, ...]; or (inputs, labels), inputs being a tensor or one for each argument."""
@@ -30,6 +30,35 @@ def examples(batches: Batches, model: nn.Module) -> list[Example]:
     if not found:
         raise DataError("calibration: there are no batches; give at least one of a few dozen images")
     return found
+
+
+def answers(model: nn.Module, batches: Iterable[Example]) -> Iterator[Any]:
+    """Yield what a model returns for each batch.
+
+    Raises:
+        DataError: it fails on one; says which.
+    """
+    for number, batch in enumerate(batches, 1):
+        try:
+            answer = model(*batch.inputs)
+        except BnasError:  # of what is measured on the way
+            raise
+        except Exception as problem:
+            raise DataError(
+                f"calibration: the model fails on batch {number}, {_shown(batch)}: {reason(problem)}; give batches "
+                "that differ in the number of images only, of the size and type that the model takes"
+            ) from problem
+        yield answer
+
+
+def reason(problem: Exception) -> str:
+    """Return what went wrong, short enough for one line."""
+    return " ".join(str(problem).split())[:150]
+
+
+def _shown(batch: Example) -> str:
+    """Return the shape and type of each input."""
+    return " and ".join(f"{'x'.join(map(str, x.shape))} of {str(x.dtype).removeprefix('torch.')}" for x in batch.inputs)
 
 
 def _example(batch: Any, device: torch.device) -> Example:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.binarize.error import InputError, input_error, summed, weight_error
-from bnas.calibrate.batches import Example
+from bnas.calibrate.batches import Example, answers
 from bnas.conversion import argument, at_rest
 from bnas.errors import DataError
 from bnas.layers.binarized import Binarized, to_filters
@@ -32,7 +32,8 @@ def measure_errors(
         batches: the calibration images.
         layers: what is known of the model before its conversion.
     Raises:
-        DataError: an input or a weight is not finite, or a batch has one image only; says the layer.
+        DataError: an input or a weight is not finite, or a batch has one image only; says the layer. Or the model fails
+            on a batch; says which.
     """
     modules = {layer.name: model.get_submodule(layer.name) for layer in layers if not layer.obstacle}
     weights = {name: _weight_errors(name, module) for name, module in modules.items()}
@@ -49,8 +50,7 @@ def measure_errors(
         for layer in layers:
             if layer.name in modules:
                 stack.callback(modules[layer.name].register_forward_pre_hook(note(layer), with_kwargs=True).remove)
-        for done, batch in enumerate(batches, 1):
-            model(*batch.inputs)
+        for done, _ in enumerate(answers(model, batches), 1):
             progress("measuring errors", done, len(batches))
     totals = {name: summed(parts) for name, parts in inputs.items()}
     return {name: LayerErrors(e.plain, e.scale_invariant, weights[name]) for name, e in totals.items()}

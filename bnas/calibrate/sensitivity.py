@@ -1,6 +1,7 @@
 """A model and labelled images -> how much the loss changes when one layer alone is binary."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.arch import Binarizers
-from bnas.calibrate.batches import Example
+from bnas.calibrate.batches import Example, answers, reason
 from bnas.conversion import at_rest
 from bnas.errors import DataError
 from bnas.layers.binarized import Binarized, binarize_
@@ -37,7 +38,7 @@ def measure_loss_changes(
         batches: labelled images; the model runs over them once for each layer, and once more.
         layers: what is known of the model.
     Raises:
-        DataError: a batch has no labels.
+        DataError: a batch has no labels, or the model or the loss fails on one, or the loss is not finite.
     """
     if any(batch.labels is None for batch in batches):
         raise DataError("sensitivity: every batch needs labels; give (inputs, labels), or choose another metric")
@@ -45,6 +46,10 @@ def measure_loss_changes(
     changes: dict[str, float] = {}
     with at_rest(model) as stack:
         real = _mean_loss(model, batches, loss)
+        if not math.isfinite(real):
+            raise DataError(
+                f"sensitivity: the loss of the model as it is is {real}; look at the images and the weights"
+            )
         for done, layer in enumerate(free, 1):
             module = model.get_submodule(layer.name)
             twin = _twin(module, layer, binarizers)
@@ -92,8 +97,14 @@ def _standing_in(twin: Binarized, layer: LayerFacts) -> Callable[..., Tensor]:
 
 def _mean_loss(model: nn.Module, batches: Sequence[Example], loss: Loss) -> float:
     total, count = 0.0, 0
-    for batch in batches:
+    for number, (batch, answer) in enumerate(zip(batches, answers(model, batches), strict=True), 1):
         size = len(batch.inputs[0])
-        total += size * float(loss(model(*batch.inputs), batch.labels))
+        try:
+            total += size * float(loss(answer, batch.labels))
+        except Exception as problem:
+            raise DataError(
+                f"sensitivity: the loss fails on batch {number}: {reason(problem)}; give labels that fit what the "
+                "model returns, or a loss of your own"
+            ) from problem
         count += size
     return total / count

@@ -7,11 +7,11 @@ import typer
 
 
 def export_command(
-    run: Annotated[Path, typer.Argument(help="Run folder of a finished search.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished search or training, or of a fine-tuned selection.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
     to: Annotated[str, typer.Option(help="training: one plain torch file, weights, recipe, proof.")] = "training",
 ) -> None:
-    """Hand the best network of a run over, reloaded and compared before it is called done.
+    """Hand the network of a run over, reloaded and compared before it is called done.
 
     Example: bnas export runs/digits --to training -o handover
     """

@@ -54,14 +54,15 @@ def search_command(
     if space is None:
         raise typer.BadParameter("give the YAML file of a space, as in search_spaces/digits.yaml", param_hint="SPACE")
     from bnas.api import search  # torch is imported only when there is work for it
+    from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
     from bnas.cli.watch import Watch
 
-    with Watch() as watch, Stop(watch) as progress:
+    with leading() as ranks, Watch() as watch, Stop(watch) as progress:
         result = search(
             space, data=data, budget=budget, trials=trials, sampler=sampler, top=retrain, seed=seed,
             out=out or Path("runs") / space.stem, storage=storage, device=device, engine=engine, workers=workers,
-            lease_seconds=lease, ray_address=ray_address, progress=progress,
+            lease_seconds=lease, ray_address=ray_address, progress=progress, ranks=ranks,
         )  # fmt: skip
     if as_json:
         print(json.dumps(summary(result)))

@@ -141,6 +141,7 @@ def _said(result: Any) -> str:
     """Return the layers, the networks to compare with, and where all lies."""
     chosen, folder = result.selection, result.folder
     file = folder / "selection.yaml"
+    is_tuned = any("finetuned" in row for row in result.networks)
     return "\n".join([
         *aligned(_layer_rows(chosen.rows(), chosen.metric), to_the_left=(0, 4, 5)),
         "",
@@ -150,6 +151,7 @@ def _said(result: Any) -> str:
         f"to edit:    {file}, then give it back with --selection",
         f"to look at: {folder / 'layers.csv'}, {folder / 'networks.csv'}, {folder / 'figures' / 'metric.png'}",
         f"to train:   bnas train {file} --data D, or in Python: bnas.convert(model, {str(file)!r})",
+        *([f"to ship:    bnas export {folder} --to training -o DIR"] if is_tuned else []),
     ])  # fmt: skip
 
 

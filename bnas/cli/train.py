@@ -43,15 +43,16 @@ def train_command(
 ) -> None:
     """Train one network by a recipe, stage by stage, and keep it with a proof that it reloads."""
     from bnas.api import train_model  # torch is imported only when there is work for it
+    from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
     from bnas.cli.watch import Watch
 
     name = Path(model.partition(":")[0]).stem
-    with Watch() as watch, Stop(watch) as progress:
+    with leading() as ranks, Watch() as watch, Stop(watch) as progress:
         result = train_model(
             model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
             validation=validation, seed=seed, out=out or Path("runs") / name, device=device, compiled=compiled,
-            progress=progress,
+            progress=progress, ranks=ranks,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))
 

@@ -35,7 +35,7 @@ def convert(model: nn.Module, selection: Selection | Decisions | str | Path) -> 
         raise SpecError(f"convert: the model cannot be copied ({line}); make it work with copy.deepcopy") from problem
     for path, decision in decisions.layers.items():
         _apply(converted, path, decision, decisions)
-    _stop_fusing(converted)
+    stop_fusing(converted)
     return converted
 
 
@@ -45,7 +45,7 @@ def _decisions(selection: Selection | Decisions | str | Path) -> Decisions:
     return selection if isinstance(selection, Decisions) else read(Decisions, selection)
 
 
-def _stop_fusing(model: nn.Module) -> None:
+def stop_fusing(model: nn.Module) -> None:
     """Let torch's transformer layers call their linear layers.
 
     In evaluation they would read the weights past the layers that hold them, and compute with the latent ones.

@@ -76,6 +76,7 @@ class Split:
         augment: bool | None = None,
         drop_last: bool | None = None,
         device: torch.device | str = "cpu",
+        places: Tensor | None = None,
     ) -> Iterator[Batch]:
         """Yield (images, labels): normalised float32 [batch, channels, height, width] and int64 [batch], on the device.
 
@@ -87,6 +88,8 @@ class Split:
             seed, epoch: what fixes the order and the augmentation.
             augment, drop_last: say otherwise than above.
             device: where the batches go; uint8 travels there and is augmented and normalised there.
+            places: of each batch, those that are wanted, int64 [part], as they are in the whole one; None wants all.
+                The short last batch must be dropped.
         Raises:
             DataError: augment without a seed, or drop_last with fewer images than one batch.
         """
@@ -101,10 +104,19 @@ class Split:
                 f"batch_size {batch_size} is more than the {len(self)} images there are, and the short batch "
                 f"is dropped; choose at most {len(self)}"
             )
-        return self._walk(batch_size, seed, epoch, augment, self.steps(batch_size, drop_last=drop_last), device)
+        if places is not None and not drop_last:
+            raise DataError("places are those of a whole batch: drop the short last one, or leave places out")
+        return self._walk(batch_size, seed, epoch, augment, self.steps(batch_size, drop_last=drop_last), device, places)
 
     def _walk(
-        self, batch_size: int, seed: int | None, epoch: int, augment: bool, steps: int, device: torch.device | str
+        self,
+        batch_size: int,
+        seed: int | None,
+        epoch: int,
+        augment: bool,
+        steps: int,
+        device: torch.device | str,
+        wanted: Tensor | None,
     ) -> Iterator[Batch]:
         order = torch.arange(len(self))
         generator = torch.Generator()
@@ -115,16 +127,29 @@ class Split:
         order = order[: steps * batch_size]
         changes = [find(name, AUGMENTATIONS, what="augmentation") for name in self.augmentation] if augment else []
         scale, offset = self._normalisation(device)
-        for images, places in zip(self._raw(order, batch_size, device), order.split(batch_size), strict=True):
+        raw = self._raw(order, batch_size, device, wanted)
+        for images, places in zip(raw, order.split(batch_size), strict=True):
+            # What is drawn for an image depends on its place, so the whole batch is changed, wanted or not.
             for change in changes:
                 images = change(images, generator)
+            if wanted is not None:
+                images, places = images.index_select(0, wanted.to(images.device)), places[wanted]
             yield images.float().mul_(scale).sub_(offset), self.labels[places].to(device)
 
-    def _raw(self, order: Tensor, batch_size: int, device: torch.device | str) -> Iterator[Tensor]:
+    def _raw(
+        self, order: Tensor, batch_size: int, device: torch.device | str, wanted: Tensor | None
+    ) -> Iterator[Tensor]:
         if isinstance(self.images, Stream):
             pinned = torch.device(device).type == "cuda"
-            for batch in self.images.batches(order, batch_size, pinned=pinned):
-                yield batch.to(device, non_blocking=pinned)
+            if wanted is None:
+                for batch in self.images.batches(order, batch_size, pinned=pinned):
+                    yield batch.to(device, non_blocking=pinned)
+                return
+            # Decoding is what takes time: the others stay blank.
+            rows = order.view(-1, batch_size)[:, wanted].flatten()
+            for batch in self.images.batches(rows, len(wanted), pinned=pinned):
+                whole = torch.zeros(batch_size, *self.image_shape, dtype=torch.uint8, device=device)
+                yield whole.index_copy_(0, wanted.to(device), batch.to(device))
         else:
             for places in order.split(batch_size):
                 yield self.images.index_select(0, places.to(self.images.device)).to(device)

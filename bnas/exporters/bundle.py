@@ -1,13 +1,24 @@
-"""Names of our modules -> one text that holds them and all they need, and imports nothing of ours."""
+"""Names of modules -> one text that holds them and all they need, and imports nothing but torch."""
 
 import builtins
+import collections.abc
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bnas.errors import ExportError
-from bnas.exporters.source import Import, Source, global_names, import_block, read_source
+from bnas.exporters.source import (
+    POSTPONED,
+    Import,
+    Source,
+    global_names,
+    import_block,
+    imports_within,
+    read_source,
+    renamed,
+)
 
 OURS = "bnas"
 _OUTSIDE = frozenset({"torch"}) | frozenset(sys.stdlib_module_names)
@@ -26,10 +37,18 @@ class Bundle:
     Args:
         edits: texts that stand in the place of definitions.
         extra: modules -> names of other modules that their edits use, beside what the module imports.
+        reserved: names that the text may not give to anything -> those that it gives instead.
     """
 
-    def __init__(self, edits: Mapping[Reference, str], extra: Mapping[str, Sequence[Reference]]) -> None:
+    def __init__(
+        self,
+        edits: Mapping[Reference, str],
+        extra: Mapping[str, Sequence[Reference]],
+        *,
+        reserved: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._edits, self._extra = edits, extra
+        self._reserved = reserved
         self._sources: dict[str, Source] = {}
         self._texts: dict[Reference, str] = {}
         self._imports: set[Import] = set()
@@ -55,6 +74,10 @@ class Bundle:
                 "into one file; define it there as a function, class or constant"
             )
 
+    def need(self, wanted: Import) -> None:
+        """Import something from torch or the standard library."""
+        self._imports.add(wanted)
+
     def text(self) -> str:
         """Return imports and definitions, every module's below those it needs.
 
@@ -66,7 +89,9 @@ class Bundle:
         for module in self._ordered():
             names = [name for name in self._sources[module].definitions if Reference(module, name) in self._texts]
             texts += dict.fromkeys(self._texts[Reference(module, name)] for name in names)
-        return "\n\n\n".join([import_block(self._imports), _joined(texts)])
+        for old in {reference.name for reference in self._texts} & self._reserved.keys():
+            texts = [renamed(text, old, self._reserved[old]) for text in texts]
+        return "\n\n\n".join([import_block(_each_once(self._imports)), _joined(texts)])
 
     def _source(self, module: str) -> Source:
         if module not in self._sources:
@@ -77,20 +102,20 @@ class Bundle:
         if wanted in self._texts:
             return
         text = self._texts[wanted] = self._edits.get(wanted, source.definitions[wanted.name])
+        for found in imports_within(text):
+            _check_outside(found, wanted)
         extra = {reference.name: reference for reference in self._extra.get(wanted.module, ())}
-        for name in sorted(global_names(text) - {wanted.name}):
+        if source.postpones:
+            self._imports.add(POSTPONED)
+        for name in sorted(global_names(text, postponed=source.postpones) - {wanted.name}):
             self.add(extra.get(name, Reference(wanted.module, name)), by=wanted.module)
 
     def _import(self, found: Import, wanted: Reference, *, by: str) -> None:
         if found.package == OURS and found.attribute == found.alias:
             self.add(Reference(found.module, found.alias), by=by)
-        elif found.package in _OUTSIDE:
-            self._imports.add(found)
         else:
-            raise ExportError(
-                f"{wanted.module}: `{found.line()}` cannot be written into one file that needs torch only; put what it "
-                "gives into the same module, written with torch"
-            )
+            _check_outside(found, wanted)
+            self._imports.add(found)
 
     def _ordered(self) -> list[str]:
         try:
@@ -102,9 +127,9 @@ class Bundle:
             ) from problem
 
     def _check_names(self) -> None:
-        owners: dict[str, str] = {}
-        pairs = [(reference.name, reference.module) for reference in self._texts]
-        pairs += [(found.alias, _origin(found)) for found in self._imports]
+        owners = dict.fromkeys(self._reserved, "model.py")
+        pairs = [(self._reserved.get(reference.name, reference.name), reference.module) for reference in self._texts]
+        pairs += [(found.alias, f"`{_origin(found)}`") for found in self._imports - {POSTPONED}]
         for name, owner in pairs:
             if owners.setdefault(name, owner) != owner:
                 raise ExportError(
@@ -113,10 +138,35 @@ class Bundle:
                 )
 
 
+def _check_outside(found: Import, wanted: Reference) -> None:
+    """Raise unless an import is from torch or the standard library."""
+    if found.package not in _OUTSIDE:
+        raise ExportError(
+            f"{wanted.module}: `{found.line()}` cannot be written into one file that needs torch only; put what it "
+            "gives into the same module, written with torch"
+        )
+
+
+def _each_once(imports: Collection[Import]) -> list[Import]:
+    """Return the imports without those that give the same value the same name in other words."""
+    by_value = {
+        (found.alias, found.module if _is_package(found) else _origin(found)): found
+        for found in sorted(imports, key=Import.line)
+    }
+    return list(by_value.values())
+
+
 def _origin(found: Import) -> str:
-    """Return what an imported name stands for: `import torch` and `import torch.nn` both give the package `torch`."""
-    is_package = found.attribute is None and found.alias == found.package
-    return f"`import {found.package}`" if is_package else f"`{found.line()}`"
+    """Return the path of what an imported name stands for, however the import is written."""
+    if found.attribute is None:
+        return found.package if _is_package(found) else found.module
+    is_generic = found.module == "typing" and found.attribute in collections.abc.__all__
+    return f"{'collections.abc' if is_generic else found.module}.{found.attribute}"
+
+
+def _is_package(found: Import) -> bool:
+    """Return whether it is a plain import, of which `import torch.nn` too gives the package `torch`."""
+    return found.attribute is None and found.alias == found.package
 
 
 def _joined(texts: Sequence[str]) -> str:

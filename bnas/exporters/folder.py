@@ -10,14 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import nn
 
-from bnas.arch import Architecture
 from bnas.errors import ExportError
-from bnas.exporters.description import parse_description
+from bnas.exporters.description import Description, parse_description
 from bnas.exporters.proof import reload
 from bnas.exporters.training import ARCHITECTURE, MANIFEST, WEIGHTS, Best, export_training, sha256
 from bnas.lookup import find
 from bnas.runs import Run, environment
 from bnas.runs.files import replacing_folder
+from bnas.runs.picked import run_in
 from bnas.spec import parse_yaml, read_yaml
 
 Exporter = Callable[[Best, Path], dict[str, Any]]  # writes into an empty folder, returns entries for the manifest
@@ -31,9 +31,9 @@ def export(run: str | Path, *, to: str = "training", out: str | Path) -> Path:
     """Write the best network of a run into a folder; it is there only if the network comes back from it the same.
 
     Args:
-        run: the folder of a finished run.
+        run: the folder of a finished search or training, or of a selection that was fine-tuned.
         to: an entry of `EXPORTERS`.
-        out: a new or empty folder, or an earlier export of the same architecture, which is replaced.
+        out: a new or empty folder, or an earlier export of the same network, which is replaced.
     Returns: `out`.
     Raises:
         ExportError: `out` holds something else, or the proof fails; what was in `out` is as it was.
@@ -41,8 +41,8 @@ def export(run: str | Path, *, to: str = "training", out: str | Path) -> Path:
         LookupFailed: there is no such target.
     """
     exporter, out = find(to, EXPORTERS, what="export target"), Path(out)
-    best = _best(Path(run))
-    _check_replaceable(out, best.arch)
+    best = _best(run_in(Path(run)))
+    _check_replaceable(out, best.described)
     with replacing_folder(out.absolute()) as folder:
         proved = exporter(best, folder)
         files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
@@ -76,31 +76,29 @@ def load(folder: str | Path) -> nn.Module:
 def _best(run: Path) -> Best:
     text, tensors, manifest = Run.read(run).read_best()
     source = str(run / "best" / ARCHITECTURE)
-    arch = parse_description(parse_yaml(text, source=source), source=source)
-    if not isinstance(arch, Architecture):
+    described = parse_description(parse_yaml(text, source=source), source=source)
+    if manifest.get("architecture_id") != described.id:
         raise ExportError(
-            f"{source}: is the model {arch.model!r}, and model.py is written for searched architectures only; "
-            f"bnas.load({str(run / 'best')!r}) gives the trained network"
+            f"{source}: is architecture {described.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "
+            "put the file back, or give the command of this run again"
         )
-    if manifest.get("architecture_id") != arch.id:
-        raise ExportError(
-            f"{source}: is architecture {arch.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "
-            "put the file back, or run the search again in this run folder"
-        )
-    return Best(arch, tensors, manifest)
+    return Best(described, tensors, manifest)
 
 
-def _check_replaceable(out: Path, arch: Architecture) -> None:
-    """Raise unless nothing would be lost in `out`: it is missing, empty, or an untouched export of `arch`."""
+def _check_replaceable(out: Path, described: Description) -> None:
+    """Raise unless nothing would be lost in `out`: it is missing, empty, or an untouched export of the same network."""
     if out.exists() and not out.is_dir():
         raise ExportError(f"{out}: is a file; give a folder as -o")
     names = {file.name for file in out.iterdir()} - {_CACHE} if out.exists() else set()
     if not names:
         return
     manifest = _manifest(out) if MANIFEST in names else {}
-    files = manifest.get("export", {}).get("files")
-    if files is None or manifest.get("architecture_id") != arch.id:
-        raise ExportError(f"{out}: holds something other than an export of architecture {arch.id}; give another folder")
+    told = manifest.get("export")
+    files = told.get("files") if isinstance(told, dict) else None
+    if not isinstance(files, dict) or manifest.get("architecture_id") != described.id:
+        raise ExportError(
+            f"{out}: holds something other than an export of architecture {described.id}; give another folder"
+        )
     changed = sorted(names - {*files, MANIFEST})
     changed += [name for name in sorted(names & set(files)) if sha256(out / name) != files[name]]
     if changed:

@@ -17,6 +17,7 @@ from bnas.arch import Architecture
 from bnas.cost import Cost, cost
 from bnas.errors import ExportError
 from bnas.exporters.description import Description, rebuild
+from bnas.models import MODELS
 from bnas.plan import plan
 from bnas.trace import trace
 
@@ -74,32 +75,34 @@ def prove_reload(described: Description, tensors: Mapping[str, Tensor], *, netwo
     return _agreement(found, expected, where=where) | {"batch_norm": check_norms(rebuilt)}
 
 
-def prove_model_file(folder: Path, network: nn.Module, arch: Architecture, *, weights: str) -> dict[str, Any]:
+def prove_model_file(folder: Path, network: nn.Module, described: Description, *, weights: str) -> dict[str, Any]:
     """Return how model.py with the weights beside it agrees with `network`; it runs in a process that has no bnas.
 
     Args:
         folder: holds model.py and the weights.
-        network: what `arch` builds, with the same weights.
+        network: what is described, with the same weights.
         weights: the name of the weights' file.
     Raises:
         ExportError: model.py fails there, its logits differ, or a batch norm has statistics that cannot be right.
     """
-    images = seeded_images(arch)
+    images, where = seeded_images(described), f"model.py of {_named(described)}"
     with tempfile.TemporaryDirectory() as scratch:
         given, answered = Path(scratch, "images.safetensors"), Path(scratch, "logits.safetensors")
         save_file({"images": images}, given)
         # Isolated: neither the user's folders nor PYTHONPATH; and nothing compiled is left in the folder.
         command = [sys.executable, "-I", "-B", "-c", _ELSEWHERE]
         command += [str(part) for part in (folder, folder / weights, given, answered, torch.get_num_threads())]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, cwd=scratch, check=False
+        )
         if done.returncode != 0:
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise ExportError(
-                f"model.py of architecture {arch.id} fails where bnas is not installed: {said[-1].strip()}"
-            )
+            raise ExportError(f"{where} fails where bnas is not installed: {said[-1].strip()}{_hint(described)}")
         found = load_file(answered)["logits"]
-    agreement = _agreement(found, _logits(network, images), where=f"model.py of architecture {arch.id}")
-    return agreement | {"without_bnas": True, "batch_norm": check_norms(network)}
+    return _agreement(found, _logits(network, images), where=where) | {
+        "without_bnas": True,
+        "batch_norm": check_norms(network),
+    }
 
 
 def count_again(network: nn.Module, described: Description) -> Cost:
@@ -162,6 +165,13 @@ def _agreement(found: Tensor, expected: Tensor, *, where: str) -> dict[str, Any]
             f"where at most {TOLERANCE:g} of it is allowed; please report this with its architecture.yaml"
         )
     return {"images": IMAGES, "seed": SEED, "identical": torch.equal(found, expected), "max_difference": difference}
+
+
+def _hint(described: Description) -> str:
+    """Return what a person can do about a model of their own that does not run elsewhere."""
+    if isinstance(described, Architecture) or described.model in MODELS:
+        return ""
+    return "; a model must not need files or other modules, nor what its module does beside definitions at its top"
 
 
 def _named(described: Description) -> str:

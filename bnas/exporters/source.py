@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import symtable
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,11 +34,19 @@ class Import(NamedTuple):
         return str(self.attribute) if self.alias == self.attribute else f"{self.attribute} as {self.alias}"
 
 
+POSTPONED = Import("__future__", "annotations", "annotations")
+
+
 class Source(NamedTuple):
     """The top of one module: names in the module's order, each with its lines, the comment above included."""
 
     definitions: dict[str, str]
     imports: dict[str, list[Import]]
+
+    @property
+    def postpones(self) -> bool:
+        """Whether its annotations are never evaluated."""
+        return POSTPONED in self.imports.get(POSTPONED.alias, ())
 
 
 def read_source(module: str) -> Source:
@@ -62,21 +71,60 @@ def read_source(module: str) -> Source:
     return source
 
 
-def global_names(text: str) -> set[str]:
-    """Return the names that a definition takes from around it: neither local to its functions nor attributes."""
-    return set(_globals(symtable.symtable(text, "<definition>", "exec")))
+def global_names(text: str, *, postponed: bool = False) -> set[str]:
+    """Return the names that a definition takes from around it: neither local to its functions nor attributes.
+
+    Args:
+        postponed: whether its annotations are never evaluated, so that names in them are not needed.
+    """
+    return set(_globals(symtable.symtable(f"{POSTPONED.line()}\n{text}" if postponed else text, "<text>", "exec")))
+
+
+def imports_within(text: str) -> list[Import]:
+    """Return what a definition imports when it runs."""
+    return [found for node in ast.walk(ast.parse(text)) for found in _imports(node)]
+
+
+def renamed(text: str, old: str, new: str) -> str:
+    """Return a definition with one global name changed, where it is defined and wherever it is used.
+
+    Raises:
+        ExportError: the name is that of a local value too.
+    """
+    if any(_is_local(table, old) for table in symtable.symtable(text, "<text>", "exec").get_children()):
+        raise ExportError(f"{old!r}: is the name of a local value and of something at the top; rename one of them")
+    lines = [line.encode() for line in text.splitlines(keepends=True)]
+    for node in sorted(_mentions(ast.parse(text), old), key=lambda node: (node.lineno, -node.col_offset)):
+        before, after = lines[node.lineno - 1][: node.col_offset], lines[node.lineno - 1][node.col_offset :]
+        lines[node.lineno - 1] = before + re.sub(rb"\b%s\b" % old.encode(), new.encode(), after, count=1)
+    return b"".join(lines).decode()
 
 
 def import_block(imports: Iterable[Import]) -> str:
     """Return import lines, those of one module merged, the standard library's before torch's."""
-    sections: dict[bool, list[str]] = {False: [], True: []}
-    for is_torch, lines in sections.items():
-        chosen = [found for found in imports if (found.package == "torch") == is_torch]
+    sections: dict[str, list[str]] = {"__future__": [], "": [], "torch": []}
+    for section, lines in sections.items():
+        chosen = [found for found in imports if section == (found.package if found.package in sections else "")]
         lines += sorted({found.line() for found in chosen if found.attribute is None})
         for module in sorted({found.module for found in chosen if found.attribute is not None}):
             names = sorted({found.named() for found in chosen if found.attribute and found.module == module})
             lines.append(f"from {module} import {', '.join(names)}")
     return "\n\n".join("\n".join(lines) for lines in sections.values() if lines)
+
+
+def _mentions(tree: ast.Module, name: str) -> Iterator[ast.Name | ast.stmt]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == name:
+            yield node
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and statement.name == name:
+            yield statement
+
+
+def _is_local(table: symtable.SymbolTable, name: str) -> bool:
+    if table.get_type() == "function" and name in table.get_identifiers() and table.lookup(name).is_local():
+        return True
+    return any(_is_local(child, name) for child in table.get_children())
 
 
 def _globals(table: symtable.SymbolTable) -> Iterator[str]:
@@ -96,7 +144,7 @@ def _path(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _imports(node: ast.stmt) -> Iterator[Import]:
+def _imports(node: ast.AST) -> Iterator[Import]:
     if isinstance(node, ast.Import):
         for name in node.names:
             yield Import(name.name, None, name.asname or name.name.partition(".")[0])
@@ -110,7 +158,12 @@ def _defined(node: ast.stmt) -> Iterator[str]:
         yield node.name
     elif isinstance(node, ast.Assign | ast.AnnAssign):
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-            yield from (part.id for part in ast.walk(target) if isinstance(part, ast.Name))
+            yield from (name.id for name in ast.walk(target) if isinstance(name, ast.Name) and _is_set(name))
+
+
+def _is_set(name: ast.Name) -> bool:
+    """Return whether the name itself gets a value, and not a part of what it names."""
+    return isinstance(name.ctx, ast.Store)
 
 
 def _lines_of(node: ast.stmt, lines: list[str]) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bnas.arch import Architecture
 from bnas.errors import ExportError
-from bnas.exporters.model_file import literal
+from bnas.exporters.description import Description
+from bnas.exporters.literals import literal
 from bnas.recipe import Recipe, Stage
 
 _TEMPLATE = Path(__file__).parent / "template" / "train.py"
@@ -29,7 +29,7 @@ class Preparation(NamedTuple):
     augmentation: Sequence[str]
 
 
-def train_file(arch: Architecture, recipe: Recipe, preparation: Preparation) -> str:
+def train_file(described: Description, recipe: Recipe, preparation: Preparation) -> str:
     """Return the source of train.py.
 
     Raises:
@@ -41,21 +41,16 @@ def train_file(arch: Architecture, recipe: Recipe, preparation: Preparation) -> 
     _, _, after = rest.partition(_END)
     stages = "".join(map(_stage_lines, recipe.stages))
     settings = f"""\
-INPUT = {arch.input!r}  # channels, height, width
-CLASSES = {arch.classes}
+INPUT = {described.input!r}  # channels, height, width
+CLASSES = {described.classes}
 MEAN = {tuple(preparation.mean)!r}  # per channel, of images from 0 to 1
 STD = {tuple(preparation.std)!r}
-AUGMENTATION: tuple[str, ...] = {_texts(preparation.augmentation)}  # any of flip, crop, shift
+AUGMENTATION: tuple[str, ...] = {literal(tuple(preparation.augmentation))}  # any of flip, crop, shift
 BATCH = {recipe.batch}
 STAGES = [
 {stages}]
 """
     return before + _START + settings + _END + after
-
-
-def _texts(names: Sequence[str]) -> str:
-    """Return a tuple of texts as Python source."""
-    return f"({', '.join(map(literal, names))}{',' if len(names) == 1 else ''})"
 
 
 def _stage_lines(stage: Stage) -> str:

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bnas.arch import Architecture
+from bnas.exporters.description import Description
 from bnas.exporters.model_file import model_file
 from bnas.exporters.proof import count_again, prove_model_file, reload
 from bnas.exporters.train_file import Preparation, train_file
@@ -24,7 +24,7 @@ ARCHITECTURE, WEIGHTS, MANIFEST = "architecture.yaml", "weights.safetensors", "m
 class Best:
     """The best network of a run: description, weights by name, and what is known of it."""
 
-    arch: Architecture
+    described: Description
     tensors: Mapping[str, Tensor]
     manifest: Mapping[str, Any]
 
@@ -56,15 +56,17 @@ def export_training(best: Best, folder: Path) -> dict[str, Any]:
     """
     known = parse(Known, best.manifest, source=f"best/{MANIFEST}")
     preparation = Preparation(known.normalisation.mean, known.normalisation.std, known.augmentation)
-    (folder / "model.py").write_text(model_file(best.arch, notes=_notes(known)), encoding="utf-8")
-    (folder / "train.py").write_text(train_file(best.arch, known.recipe, preparation), encoding="utf-8")
-    (folder / ARCHITECTURE).write_text(dump(best.arch), encoding="utf-8")
     save_file(dict(best.tensors), folder / WEIGHTS)
-    network = reload(best.arch, load_file(folder / WEIGHTS), source=WEIGHTS)
+    network = reload(best.described, load_file(folder / WEIGHTS), source=WEIGHTS)
+    price = count_again(network, best.described)
+    text = model_file(best.described, price, notes=_notes(known))
+    (folder / "model.py").write_text(text, encoding="utf-8")
+    (folder / "train.py").write_text(train_file(best.described, known.recipe, preparation), encoding="utf-8")
+    (folder / ARCHITECTURE).write_text(dump(best.described), encoding="utf-8")
     return {
         "weights_sha256": sha256(folder / WEIGHTS),
-        "counted_again": count_again(network, best.arch).as_dict(),
-        "reload": prove_model_file(folder, network, best.arch, weights=WEIGHTS),
+        "counted_again": price.as_dict(),
+        "reload": prove_model_file(folder, network, best.described, weights=WEIGHTS),
     }
 
 

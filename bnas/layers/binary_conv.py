@@ -124,10 +124,14 @@ def fresh_latent(*shape: int) -> Tensor:
 
 
 def fresh_alpha(latent: Tensor, binarize: WeightBinarizer) -> Tensor:
-    """Return the output scales [out] for which binarizing the weights keeps their mean magnitude."""
+    """Return the output scales [out] for which binarizing the weights keeps their mean magnitude.
+
+    Where the binary weights of a filter are zero, as `xnor` has them for one of zeros, any scale does: 1.
+    """
     with torch.no_grad():
         dims = filter_dims(latent)
-        ratio = latent.abs().mean(dims) / binarize(latent).dense().abs().mean(dims)
+        binary = binarize(latent).dense().abs().mean(dims)
+        ratio = torch.where(binary == 0, 1, latent.abs().mean(dims) / binary)
     return ratio.reshape(-1, latent.shape[-4]).mean(0)
 
 

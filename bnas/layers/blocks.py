@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
 from bnas.layers.prelu import PReLU
+from bnas.layers.react import RPReLU
 
 
 class ConvNorm(nn.Module):
@@ -133,7 +134,7 @@ class SqueezeExcite(nn.Module):
 
 
 class ConvUnit(nn.Module):
-    """Batch norm, binary convolution with its alpha, squeeze-excite, PReLU; and a shortcut round it all."""
+    """Batch norm, binary convolution with its alpha, squeeze-excite, PReLU (or ReActNet's), a shortcut round it all."""
 
     def __init__(
         self,
@@ -166,7 +167,7 @@ class ConvUnit(nn.Module):
                 weights=weights, activations=activations, pad_value=pad_value, experts=experts,
             )  # fmt: skip
         self.excite = SqueezeExcite(in_channels, out_channels) if squeeze_excite else None
-        self.act = PReLU(out_channels)
+        self.act = RPReLU(out_channels) if activations == "react" else PReLU(out_channels)
         self.shortcut = shortcut(in_channels, out_channels, stride, kind=shortcut_kind, reduction=reduction)
 
     def forward(self, x: Tensor) -> Tensor:

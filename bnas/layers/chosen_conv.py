@@ -1,10 +1,11 @@
 """A convolution of each image with the filter bank chosen for it, and its gradients by images, banks and choice.
 
-Two ways, each ahead of the other for its shapes on a CPU. `all_at_once`: one convolution in which every
+Two ways of learning, each ahead of the other for its shapes on a CPU. `all_at_once`: one convolution in which every
 image has groups of its own; where groups are narrow it keeps the speed of a plain one. `by_expert`: one
 plain convolution for the images of each expert, and image by image gradients as batched products.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -39,14 +40,20 @@ class Choice(NamedTuple):
     directions: Tensor
 
 
-def chosen_conv(x: Tensor, bank: Tensor, winner: Tensor, geometry: Geometry) -> Tensor:
-    """Convolve each image with its winner's filters; the choice gets no gradient."""
-    if all_at_once(x, bank):
-        return _grouped_conv(x, bank.index_select(0, winner), geometry)
+def by_expert(x: Tensor, winner: Tensor, experts: int, convolve: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Return all images as `convolve` makes them, which is given some images and the expert that won them.
+
+    On a CPU it is given them channels last: their convolution then needs no copies in a layout of its own. What is
+    returned has the memory format of x.
+    """
+    parts = _by_winner(winner, experts)
+    if len(parts) == 1:
+        return convolve(x, parts[0][0])
     y = None
-    for expert, images in _by_winner(winner, len(bank)):
-        part = _conv(x[images], bank[expert], geometry)
-        y = _room_for(len(x), part) if y is None else y
+    for expert, images in parts:
+        some = _some(x, images)
+        part = convolve(some.contiguous(memory_format=torch.channels_last) if some.is_cpu else some, expert)
+        y = _room_for(len(x), part, like=x) if y is None else y
         y.index_copy_(0, images, part)
     assert y is not None
     return y
@@ -64,6 +71,13 @@ def all_at_once(x: Tensor, bank: Tensor) -> bool:
     """Return whether one convolution with a group for each image is the faster way."""
     fits = 0 < len(x) * bank[0].numel() <= ROOM
     return x.device.type == "cpu" and x.is_contiguous() and bank.shape[2] <= NARROW and fits
+
+
+def _grouped_conv(x: Tensor, filters: Tensor, geometry: Geometry) -> Tensor:
+    """Convolve image b of x with filters[b], in one convolution."""
+    many = geometry._replace(groups=len(x) * geometry.groups)
+    y = _conv(x.reshape(1, -1, *x.shape[2:]), filters.flatten(0, 1), many)
+    return y.view(len(x), -1, *y.shape[2:])
 
 
 class ChosenFilters(torch.autograd.Function):
@@ -96,7 +110,7 @@ class ChosenConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, bank: Tensor, share: Tensor, choice: Choice, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(x, bank, *choice)
         ctx.geometry = geometry
-        return chosen_conv(x, bank, choice.winner, geometry)
+        return by_expert(x, choice.winner, len(bank), lambda some, expert: _conv(some, bank[expert], geometry))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -106,14 +120,14 @@ class ChosenConv(torch.autograd.Function):
         taps = geometry.kernel**2
         slopes = None if slopes is None else _tap_major(slopes).to(grad.dtype)
         directions = _tap_major(directions).to(grad.dtype)
-        grad_x = _room_for(len(x), x) if ctx.needs_input_grad[0] else None
+        grad_x = _room_for(len(x), x, like=x) if ctx.needs_input_grad[0] else None
         grad_bank = bank.new_zeros(len(bank), taps, bank[0].numel() // taps)
         grad_share = torch.zeros_like(share)
         few = max(1, ROOM // bank[0].numel())
         for expert, images in _by_winner(winner, len(bank)):
             toward = (directions[:, expert] if slopes is None else directions).permute(1, 2, 0)
             for some in images.split(few):
-                some_x, some_grad = x[some], grad[some]
+                some_x, some_grad = _some(x, some), _some(grad, some)
                 if grad_x is not None:
                     grad_x.index_copy_(0, some, _input_gradient(some_grad, some_x, bank[expert], geometry))
                 each = _image_gradients(some_grad, some_x, geometry)
@@ -133,13 +147,6 @@ def _conv(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     return padded_conv(x, weight, stride=geometry.stride, groups=geometry.groups, pad_value=geometry.pad_value)
 
 
-def _grouped_conv(x: Tensor, filters: Tensor, geometry: Geometry) -> Tensor:
-    """Convolve image b of x with filters[b], in one convolution."""
-    many = geometry._replace(groups=len(x) * geometry.groups)
-    y = _conv(x.reshape(1, -1, *x.shape[2:]), filters.flatten(0, 1), many)
-    return y.view(len(x), -1, *y.shape[2:])
-
-
 def _by_winner(winner: Tensor, experts: int) -> list[tuple[int, Tensor]]:
     """Return (expert, [images it won]) for each expert in use; an empty batch goes to the first."""
     counts = torch.bincount(winner, minlength=experts).tolist()
@@ -148,9 +155,14 @@ def _by_winner(winner: Tensor, experts: int) -> list[tuple[int, Tensor]]:
     return parts or [(0, order)]
 
 
-def _room_for(images: int, part: Tensor) -> Tensor:
-    """Return an empty tensor for this many images like those of part, in part's memory format."""
-    nhwc = part.is_contiguous(memory_format=torch.channels_last) and not part.is_contiguous()
+def _some(x: Tensor, images: Tensor) -> Tensor:
+    """Return these images, in x's memory format."""
+    return x.index_select(0, images) if x.is_contiguous() else x[images]
+
+
+def _room_for(images: int, part: Tensor, *, like: Tensor) -> Tensor:
+    """Return an empty tensor for this many images as part has them, in the memory format of another."""
+    nhwc = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
     form = torch.channels_last if nhwc else torch.contiguous_format
     return torch.empty((images, *part.shape[1:]), dtype=part.dtype, device=part.device, memory_format=form)
 

@@ -16,7 +16,7 @@ from bnas.layers.binary_conv import (
     fresh_latent,
     padded_conv,
 )
-from bnas.layers.chosen_conv import Choice, Geometry, chosen_conv, learned_conv
+from bnas.layers.chosen_conv import Choice, Geometry, by_expert, learned_conv
 
 USAGE_MEMORY = 0.98  # share of the old average that a training batch keeps: about the last 50 batches count
 
@@ -80,14 +80,9 @@ class ExpertConv(nn.Module):
         winner = share.argmax(1)
         if self.training and len(x):
             self._count(winner)
-        if self.precision == "binary" and not self.real_inputs:
-            x = self.binarize_input(x)
         if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
-            return self._learned(x, share, winner)
-        x, bank = _in_one_dtype(x, self._effective(self.weight))
-        if self.experts == 1:
-            return padded_conv(x, bank[0], stride=self.stride, groups=self.groups, pad_value=self.pad_value)
-        return chosen_conv(x, bank, winner, self._geometry())
+            return self._learned(self._binarized(x), share, winner)
+        return by_expert(x, winner, self.experts, self._convolved)
 
     def expert_of(self, x: Tensor) -> Tensor:
         """Return the winning expert for each image of x [batch, in, height, width], as [batch] of int64."""
@@ -108,6 +103,14 @@ class ExpertConv(nn.Module):
     def _count(self, winner: Tensor) -> None:
         won = torch.bincount(winner, minlength=self.experts).to(self.usage.dtype) / len(winner)
         self.usage.lerp_(won, 1 - USAGE_MEMORY)
+
+    def _binarized(self, x: Tensor) -> Tensor:
+        return self.binarize_input(x) if self.precision == "binary" and not self.real_inputs else x
+
+    def _convolved(self, x: Tensor, expert: int) -> Tensor:
+        # Only now are bits made of these few images and of this bank: both are still in the cache for the convolution.
+        x, filters = self._binarized(x), self._effective(self.weight[expert])
+        return padded_conv(x, filters, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
 
     def _effective(self, latent: Tensor) -> Tensor:
         binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight

@@ -19,6 +19,7 @@ class RSign(nn.Module):
 
     def __init__(self, channels: int, *, activations: str = "polynomial") -> None:
         super().__init__()
+        self.activations = activations
         self.binarize_input = activation_binarizer(activations)
         self.threshold = nn.Parameter(torch.zeros(channels))
 
@@ -41,5 +42,5 @@ class RPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, channels, height, width] -> the same."""
-        shifted = prelu(x - self.before.view(-1, 1, 1), self.slope)
-        return shifted + self.after.view(-1, 1, 1)
+        bent = prelu(x - self.before.view(-1, 1, 1), self.slope)
+        return bent.add_(self.after.view(-1, 1, 1))

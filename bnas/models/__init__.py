@@ -78,6 +78,15 @@ def build_model(
     Raises:
         LookupFailed: no model, preset or precision of this name.
     """
+    preset = preset_for(name, precision=precision, first=first, last=last, weights=weights)
+    return MODELS[name].build(preset, classes or MODELS[name].classes)
+
+
+def preset_for(name: str, *, precision: str, first: str, last: str, weights: str) -> Preset:
+    """Return how far the layers of a reference network are binarized.
+
+    Args, Raises: as in `build_model`.
+    """
     if name not in MODELS:
         raise LookupFailed(unknown(name, MODELS, what="model"))
     reference = MODELS[name]
@@ -87,8 +96,7 @@ def build_model(
         raise LookupFailed(f"{name}: last: {last!r} is no precision; choose from {', '.join(PRECISIONS)}")
     if first not in ("real", "weight"):
         raise LookupFailed(f"{name}: first: {first!r} is no precision of a first layer; choose from real, weight")
-    preset = Preset(precision, last, weights, reference.presets[precision], "weight" if first == "weight" else "real")
-    return reference.build(preset, classes or reference.classes)
+    return Preset(precision, last, weights, reference.presets[precision], "weight" if first == "weight" else "real")
 
 
 def load_model(reference: str) -> nn.Module:
@@ -110,7 +118,7 @@ def load_model(reference: str) -> nn.Module:
             ) from problem
     if not isinstance(found, nn.Module):
         raise LookupFailed(
-            f"model {reference!r}: must be an nn.Module, or make one when called, but it is a {type(found).__name__}"
+            f"model {reference!r}: must be an nn.Module, or make one when called, but is of type {type(found).__name__}"
         )
     return found
 
@@ -129,4 +137,5 @@ __all__ = [
     "WideResNet",
     "build_model",
     "load_model",
+    "preset_for",
 ]

@@ -15,7 +15,7 @@ from bnas.runs.files import previous_of, read_text, replacing_folder
 
 _WEIGHTS, _ARCHITECTURE, _MANIFEST = "weights.safetensors", "architecture.yaml", "manifest.json"
 _SHA256 = "weights_sha256"  # key of the manifest
-_ANEW = "run the search again in this run folder, so that it ends"
+_ANEW = "run the command that began this run again, so that it ends"
 
 
 def write(folder: Path, *, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ def read(folder: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
         RunError: there is none yet, or the weights are not those that were written.
     """
     if not is_there(folder):
-        raise RunError(f"{folder}: is missing, for the search did not end; {_ANEW}")
+        raise RunError(f"{folder}: is missing, for the run did not end; {_ANEW}")
     if not folder.exists():  # a kill between two renames
         folder = previous_of(folder)
     manifest = read_json(folder / _MANIFEST, hint=_ANEW)

@@ -2,15 +2,18 @@
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Self
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Self, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnas.arch import Architecture
+from bnas.binarize.error import InputError, input_error, summed
 from bnas.data import DataSet
 from bnas.errors import TrainingError
+from bnas.layers.blocks import ConvUnit, Network
 from bnas.recipe import Scoring
 from bnas.searcher.candidate import Score
 from bnas.space import SearchSpace
@@ -37,17 +40,37 @@ class Scorer:
         Raises:
             TrainingError: the network gives values that are not finite.
         """
-        network = self._supernet.extract(arch)
-        recalibrate(network, self._recalibration)
-        accuracy, loss = evaluate(network, self._held_out)
+        accuracy, loss = evaluate(self._recalibrated(arch), self._held_out)
         if not math.isfinite(loss):
             raise TrainingError(f"candidate {arch.id}: the proxy loss is {loss}; its batch norm may not be calibrated")
         return Score(accuracy, loss)
+
+    @torch.no_grad()
+    def input_errors(self, arch: Architecture) -> dict[tuple[int, int], InputError]:
+        """Return what a binary input loses in each block (stage, number) of an architecture, over its convolutions."""
+        network = self._recalibrated(arch)
+        found: dict[tuple[int, int], list[InputError]] = defaultdict(list)
+
+        def note(place: tuple[int, int]) -> Callable[..., None]:
+            return lambda _, args: found[place].append(input_error(args[0]))
+
+        for stage, blocks in enumerate(network.stages):
+            for number, block in enumerate(cast(nn.Sequential, blocks)):
+                for unit in (part for part in block.modules() if isinstance(part, ConvUnit)):
+                    unit.conv.register_forward_pre_hook(note((stage, number)))
+        for images in self._recalibration:
+            network(images)
+        return {place: summed(errors) for place, errors in found.items()}
 
     @property
     def space(self) -> SearchSpace:
         """The space whose architectures it scores."""
         return self._supernet.space
+
+    def _recalibrated(self, arch: Architecture) -> Network:
+        network = self._supernet.extract(arch)
+        recalibrate(network, self._recalibration)
+        return network
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a twin in another process needs beside the space: weights and images, by name."""

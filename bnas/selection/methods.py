@@ -1,8 +1,10 @@
 """Scores, costs and limits -> the layers whose inputs stay real, by each method."""
 
 from collections.abc import Callable
+from fractions import Fraction
+from math import gcd
 
-from bnas.cost import QUANTITIES
+from bnas.cost import BOPS_PER_OP, QUANTITIES
 from bnas.errors import BudgetError
 from bnas.selection.partition import partition
 from bnas.selection.problem import Problem
@@ -65,16 +67,28 @@ def knapsack(problem: Problem) -> frozenset[str]:
 
 
 def _rows(problem: Problem) -> tuple[list[list[float]], list[float]]:
-    """Return the limits as `row . x <= limit`, x being 1 for a layer that keeps its real input."""
-    rows, limits = [[1.0] * len(problem.choices)], [float(problem.most)]
+    """Return the limits as `row . x <= limit`, x being 1 for a layer that keeps its real input.
+
+    What choices add to a quantity are whole multiples of some step, so that the totals within a limit and those over it
+    are at least a step apart. The row's limit is put half way between, where a rounding error decides nothing.
+    """
+    rows, limits = [[1.0] * len(problem.choices)], [problem.most + 0.5]
     none = problem.cost(())
     for name, limit in problem.budget.limits:
         assert name in QUANTITIES
-        more = [getattr(choice.kept, name) - getattr(choice.binary, name) for choice in problem.choices]
-        unit = max(map(abs, more)) or 1
-        rows.append([float(part / unit) for part in more])
-        limits.append((limit.at_most - getattr(none, name)) / unit)
+        pairs = [(getattr(choice.kept, name), getattr(choice.binary, name)) for choice in problem.choices]
+        more = [_in_parts(kept) - _in_parts(binary) for kept, binary in pairs]
+        step = gcd(*more) or 1
+        room = (Fraction(limit.at_most) * BOPS_PER_OP - _in_parts(getattr(none, name))) // step
+        largest = max(map(abs, more)) or 1
+        rows.append([part / largest for part in more])
+        limits.append((room + 0.5) * step / largest)
     return rows, limits
+
+
+def _in_parts(amount: float) -> int:
+    """Return a quantity in units of a single binary operation, of which every cost is a whole number."""
+    return round(amount * BOPS_PER_OP)
 
 
 METHODS: dict[str, Method] = {"knapsack": knapsack, "greedy": greedy, "partition": partition}

@@ -12,6 +12,7 @@ from bnas.layers.binarized import Binarized
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.react import RPReLU
 from bnas.plan import PlannedLayer, Size, scale_values
 from bnas.trace.memory import Memory
 from bnas.trace.operators import Product
@@ -21,7 +22,7 @@ from bnas.trace.watch import Call, Done, Operand, Uncounted, Watch
 BINARY = (BinaryConv, BinaryLinear, ExpertConv)
 FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*FOLDED, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-ACTIVATIONS = (nn.PReLU,)
+ACTIVATIONS = (nn.PReLU, RPReLU)
 CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)
 
 

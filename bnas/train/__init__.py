@@ -3,19 +3,25 @@
 from bnas.train.evaluate import evaluate, evaluate_soft, recalibrate
 from bnas.train.loop import Objective, fit
 from bnas.train.oneshot import train_supernet
+from bnas.train.ranks import ALONE, RankLost, Ranks, SharedStore, joined
 from bnas.train.staged import build_for, train_staged
 from bnas.train.state import Checkpoint, Store
 from bnas.train.watch import BinaryWatch
 
 __all__ = [
+    "ALONE",
     "BinaryWatch",
     "Checkpoint",
     "Objective",
+    "RankLost",
+    "Ranks",
+    "SharedStore",
     "Store",
     "build_for",
     "evaluate",
     "evaluate_soft",
     "fit",
+    "joined",
     "recalibrate",
     "train_staged",
     "train_supernet",

@@ -16,6 +16,7 @@ from bnas.layers.binary_conv import set_hardness
 from bnas.progress import Progress, silent
 from bnas.recipe import Stage
 from bnas.train.optimizers import latent_weights, make_optimizers, schedule, set_rate
+from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Done, Store, resume, save
 
 Objective = Callable[[Tensor, Tensor, int], Tensor]  # (images, labels, step) -> loss to minimise
@@ -39,6 +40,7 @@ def fit(
     before_epoch: Callable[[int], None] | None = None,
     measure: Callable[[], Mapping[str, Any]] | None = None,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train `model` up to an epoch, from where the store has it or from the start.
 
@@ -52,16 +54,20 @@ def fit(
         name: the name of the checkpoint, and of the phase in progress, log and errors.
         until: stop after this epoch of the stage's epochs; the rate follows the whole stage. None: train to the end.
         before_epoch: called with the number of each epoch that is about to start.
-        measure: called after each epoch; what it returns is logged beside the loss.
+        measure: called after each epoch, on rank 0; what it returns is logged beside the loss.
         progress: called after each step; where it raises `Stopped`, the step is kept first.
+        ranks: processes that make the same call, each of which takes its part of every batch.
     Raises:
-        TrainingError: the loss is not finite; the last good checkpoint stays.
+        TrainingError: the loss is not finite; the last good checkpoint stays. Or another rank is gone.
     """
     end = stage.epochs if until is None else min(until, stage.epochs)
     optimizers = make_optimizers(model, stage)
     done = resume(model, optimizers, store, name)
+    ranks.share(model)
+    places = ranks.part(batch) if ranks.count > 1 else None
     steps = data.steps(batch)
-    take_step = _Step(model, optimizers, objective, stage, steps=steps, name=name, device=device)
+    take_step = _Step(model, optimizers, objective, stage, steps=steps, name=name, device=device, ranks=ranks)
+    share = 1.0 if places is None else len(places) / batch
     saved = time.monotonic()
 
     def keep(*, now: bool) -> None:
@@ -74,9 +80,11 @@ def fit(
         if before_epoch and not done.step:
             before_epoch(epoch)
         model.train()
-        batches = data.batches(batch, seed=seed, epoch=epoch, augment=True, drop_last=True, device=device)
+        batches = data.batches(
+            batch, seed=seed, epoch=epoch, augment=True, drop_last=True, device=device, places=places
+        )
         for images, labels in itertools.islice(batches, done.step, None):
-            value = take_step(images, labels, epoch * steps + done.step)
+            value = take_step(images, labels, epoch * steps + done.step, share=share)
             done = Done(epoch, done.step + 1, done.loss + value)
             try:
                 progress(name, epoch * steps + done.step, stage.epochs * steps, f"loss {value:.3f}")
@@ -85,7 +93,8 @@ def fit(
                 raise
             if done.step < steps:
                 keep(now=False)
-        measured = measure() if measure else {}
+        ranks.share(model)
+        measured = measure() if measure and ranks.leads else {}
         store.log("epoch", phase=name, epoch=epoch + 1, epochs=stage.epochs, loss=done.loss / steps, **measured)
         done = Done(epoch + 1)
         keep(now=done.epoch == end)
@@ -104,15 +113,19 @@ class _Step:
         steps: int,
         name: str,
         device: torch.device,
+        ranks: Ranks,
     ) -> None:
         self._model, self._optimizers, self._objective = model, optimizers, objective
-        self._stage, self._steps, self._name = stage, steps, name
+        self._stage, self._steps, self._name, self._ranks = stage, steps, name, ranks
         self._clipped = latent_weights(model) if stage.clip_latent else []
         self._anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
         self._mixed = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
 
-    def __call__(self, images: Tensor, labels: Tensor, step: int) -> float:
-        """Change the weights, and return the loss before the change.
+    def __call__(self, images: Tensor, labels: Tensor, step: int, *, share: float) -> float:
+        """Change the weights, and return the loss of the whole batch before the change.
+
+        Args:
+            share: of the batch that these images are.
 
         Raises:
             TrainingError: the loss is not finite; the weights are as they were.
@@ -124,8 +137,8 @@ class _Step:
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         with self._mixed:
-            loss = self._objective(images, labels, step)
-        value = loss.item()
+            loss = share * self._objective(images, labels, step)
+        value = self._ranks.total(loss)
         if not math.isfinite(value):
             raise TrainingError(
                 f"{self._name}: the loss is {value} at epoch {step // self._steps + 1}, step {step % self._steps + 1}, "
@@ -133,6 +146,7 @@ class _Step:
                 f"rate ({self._stage.rate:g}) or look at the data"
             )
         loss.backward()
+        self._ranks.add_gradients(self._model)
         for optimizer in self._optimizers:
             optimizer.step()
         _clip(self._clipped)

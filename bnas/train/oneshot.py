@@ -13,7 +13,9 @@ from bnas.recipe import Stage, SupernetRecipe
 from bnas.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train.loop import fit
+from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Store
+from bnas.train.watch import SupernetWatch
 
 NAME = "supernet"
 DRAWN_IN_A_SANDWICH = 2
@@ -28,6 +30,7 @@ def train_supernet(
     store: Store,
     device: torch.device,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> Supernet:
     """Return the supernet of a space trained by a recipe, from where the store has it or from the start.
 
@@ -62,7 +65,9 @@ def train_supernet(
         store=store,
         device=device,
         before_epoch=copy_when_due,
+        measure=SupernetWatch(supernet),
         progress=progress,
+        ranks=ranks,
     )
     return supernet
 

@@ -19,6 +19,7 @@ from bnas.progress import Progress, silent
 from bnas.recipe import Recipe, Stage
 from bnas.train.loop import fit
 from bnas.train.objective import answering, stage_loss
+from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Store
 
 N = TypeVar("N", bound=nn.Module)
@@ -38,6 +39,7 @@ def train_staged(
     compiled: bool = False,
     measure: Callable[[N], Callable[[], Mapping[str, Any]]] | None = None,
     progress: Progress = silent,
+    ranks: Ranks = ALONE,
 ) -> N:
     """Return a network trained by a recipe, from where the store has it or from the start.
 
@@ -48,6 +50,7 @@ def train_staged(
         until: stop after this epoch of the last stage; None trains to the end.
         compiled: compile the forward and backward pass with `torch.compile`; needs a C++ compiler or a GPU.
         measure: given the network of a stage, returns what `fit` calls after each epoch.
+        ranks: processes that make the same call, each of which takes its part of every batch.
     Raises:
         TrainingError: a loss is not finite, a stage that needs a teacher's maps has none, or nothing can compile.
     Source of the stages: Bulat et al., arXiv:2010.03558, section 4 (binary activations with real weights; one expert
@@ -77,6 +80,7 @@ def train_staged(
             until=until if last else None,
             measure=measure(network) if measure else None,
             progress=progress,
+            ranks=ranks,
         )  # fmt: skip
         before = network.eval()
     assert network is not None

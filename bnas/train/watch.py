@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bnas.layers.expert_conv import ExpertConv
 from bnas.layers.kinds import BinaryLayer
+from bnas.supernet import SharedUnit
 
 COLLAPSED = 0.1  # of the largest entropy that N experts can have: one of four has won some 98 % of the images
 
@@ -40,8 +41,9 @@ class BinaryWatch:
         """
         if not self._layers:
             return {}
-        usage = {n: _usage(m) for n, m in self._layers.items() if isinstance(m, ExpertConv) and m.experts > 1}
-        self._warn(usage)
+        layers = self._layers.items()
+        usage = {n: evenness(m.usage) for n, m in layers if isinstance(m, ExpertConv) and m.experts > 1}
+        warn_of_collapse(usage, self._warned)
         found: dict[str, Any] = {"flips": self._flips(), "filters": {n: _values(m) for n, m in self._layers.items()}}
         return found | ({"usage": usage} if usage else {})
 
@@ -54,19 +56,46 @@ class BinaryWatch:
     def _binarized_signs(self) -> dict[str, Tensor]:
         return {name: module.binarize_weight(module.weight).sign > 0 for name, module in self._layers.items()}
 
-    def _warn(self, usage: dict[str, float]) -> None:
-        for name, share in usage.items():
-            if share < COLLAPSED and name not in self._warned:
-                self._warned.add(name)
-                _logger.warning(
-                    "%s: the gate has collapsed: its experts' usage has %.0f %% of the entropy it could have; fewer "
-                    "experts would do as well, or train longer with one expert before the others are copied from it",
-                    name, 100 * share,
-                )  # fmt: skip
+
+class SupernetWatch:
+    """Measures the gates of a supernet each time it is called, best after each epoch.
+
+    Args:
+        supernet: what is trained; units without experts are left out.
+    """
+
+    def __init__(self, supernet: nn.Module) -> None:
+        self._usages = {
+            f"{name}, {len(usage)} experts": usage
+            for name, unit in supernet.named_modules()
+            if isinstance(unit, SharedUnit)
+            for kind, usage in unit.named_buffers(recurse=False)
+            if kind.startswith("usage_") and len(usage) > 1
+        }
+        self._warned: set[str] = set()
+
+    def __call__(self) -> dict[str, Any]:
+        """Return `usage` as `BinaryWatch` does, by unit and number of experts, where there are any."""
+        usage = {name: evenness(usage) for name, usage in self._usages.items()}
+        warn_of_collapse(usage, self._warned)
+        return {"usage": usage} if usage else {}
 
 
-def _usage(layer: ExpertConv) -> float:
-    return round(float(layer.usage_entropy()) / math.log2(layer.experts), 4)
+def evenness(usage: Tensor) -> float:
+    """Return the entropy of shares over the largest that so many can have: 1 for equal ones, 0 for one that is all."""
+    return round(-float(torch.special.xlogy(usage, usage).sum()) / math.log(len(usage)), 4)
+
+
+def warn_of_collapse(usage: dict[str, float], warned: set[str]) -> None:
+    """Warn of each gate that hardly ever picks any but one expert, and remember that it was done."""
+    for name, share in usage.items():
+        if share < COLLAPSED and name not in warned:
+            warned.add(name)
+            _logger.warning(
+                "%s: the gate has collapsed: its experts' usage has %.0f %% of the entropy it could have; fewer "
+                "experts would do as well, or train longer with one expert before the others are copied from it",
+                name, 100 * share,
+            )  # fmt: skip
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
-"""Trains the network of model.py by the recipe it was found with, and evaluates it on the test images.
+"""Trains the network of model.py by its recipe, and evaluates it on the test images.
 
     python train.py --data FILE.npz               train anew, save trained.safetensors, evaluate
     python train.py --data FILE.npz --epochs 0    evaluate weights.safetensors as it came
     python train.py --data FILE.npz --finetune    go on from weights.safetensors with the last stage
+    python train.py --data FILE.npz --original W  of a converted model: train from the float model's trained weights
 
 Needs torch and safetensors; numpy too for FILE.npz, and Pillow for a folder of images.
 The recipe is in SETTINGS below. To bring your own data, change `load_data`.
@@ -16,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import model as made  # type: ignore[import-not-found]
 import torch
 import torch.nn.functional as F
-from model import Network, build  # type: ignore[import-not-found]
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -159,18 +160,18 @@ def batches(data: Images, size: int, device: torch.device) -> Iterator[Images]:
         yield normalise(augment(images[places].to(device))), labels[places].to(device)
 
 
-def binary_convs(model: Network) -> list[Any]:
-    """Return the convolutions with binary weights."""
-    return [module for module in model.modules() if getattr(module, "alpha", None) is not None]
+def binary_layers(model: nn.Module) -> list[Any]:
+    """Return the layers with binary weights."""
+    return [m for m in model.modules() if hasattr(m, "real_weights") and getattr(m, "alpha", None) is not None]
 
 
-def expert_convs(model: Network) -> list[Any]:
+def expert_convs(model: nn.Module) -> list[Any]:
     """Return the convolutions with several experts."""
-    return [module for module in model.modules() if isinstance(getattr(module, "gate", None), nn.Linear)]
+    return [m for m in model.modules() if hasattr(m, "real_weights") and hasattr(m, "experts")]
 
 
 @torch.no_grad()
-def keep_first_expert(model: Network) -> None:
+def keep_first_expert(model: nn.Module) -> None:
     """Make every gate choose the first expert, whatever it sees, without a gradient."""
     for conv in expert_convs(model):
         conv.gate.weight.zero_()
@@ -179,7 +180,7 @@ def keep_first_expert(model: Network) -> None:
 
 
 @torch.no_grad()
-def copy_first_expert(model: Network) -> None:
+def copy_first_expert(model: nn.Module) -> None:
     """Give all experts the weights of the first, and all gates fresh ones, which alone tell the experts apart."""
     for conv in expert_convs(model):
         conv.weight.copy_(conv.weight[:1].expand_as(conv.weight))
@@ -187,27 +188,27 @@ def copy_first_expert(model: Network) -> None:
         conv.gate.requires_grad_(True)
 
 
-def harden(model: Network, hardness: float) -> None:
+def harden(model: nn.Module, hardness: float) -> None:
     """Set how near to binary the weights are while they train, from 0 to 1, where their method goes there in steps."""
-    for conv in binary_convs(model):
-        if getattr(conv, "hardness", None) is not None:
-            conv.hardness.fill_(min(1.0, hardness))
+    for layer in binary_layers(model):
+        if layer.hardness is not None:
+            layer.hardness.fill_(min(1.0, hardness))
 
 
 @torch.no_grad()
-def clip(model: Network) -> None:
+def clip(model: nn.Module) -> None:
     """Keep the weights behind binary ones where their gradient is not zero."""
-    for conv in binary_convs(model):
-        conv.weight.clamp_(-1, 1)
+    for layer in binary_layers(model):
+        layer.weight.clamp_(-1, 1)
 
 
-def make_optimizer(model: Network, stage: Stage) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     """Return the stage's optimizer; weights behind binary ones do not decay, for that would flip bits for no reason.
 
     Those of a method that goes to binary in steps do: their gradients are exact.
     """
-    convs = binary_convs(model) if stage.weights == "binary" else []
-    latent = {id(conv.weight) for conv in convs if getattr(conv, "hardness", None) is None}
+    layers = binary_layers(model) if stage.weights == "binary" else []
+    latent = {id(layer.weight) for layer in layers if layer.hardness is None}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in model.parameters():
@@ -227,20 +228,26 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def stage_loss(model: Network, teacher: Network | None, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
+def answer(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the logits and the maps after each stage; no maps where the network does not give them."""
+    logits, maps = model.with_maps(images) if hasattr(model, "with_maps") else (model(images), [])
+    return logits, maps
+
+
+def stage_loss(model: nn.Module, teacher: nn.Module | None, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
     """Return cross-entropy, and where the stage is taught, the distance from the teacher."""
     share = 1.0
     if stage.mixup:
         share = torch.distributions.Beta(stage.mixup, stage.mixup).sample().item()
         images = share * images + (1 - share) * images.flip(0)
-    logits, maps = model.with_maps(images)
+    logits, maps = answer(model, images)
     loss = share * F.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
     if stage.mixup:
         loss = loss + (1 - share) * F.cross_entropy(logits, labels.flip(0), label_smoothing=stage.label_smoothing)
     if teacher is None or stage.distill is None:
         return loss
     with torch.no_grad():
-        taught_logits, taught_maps = teacher.with_maps(images)
+        taught_logits, taught_maps = answer(teacher, images)
     t = stage.distill.temperature
     said, taught = F.log_softmax(logits / t, 1), F.log_softmax(taught_logits / t, 1)
     loss = loss + stage.distill.logits * t * t * F.kl_div(said, taught, reduction="batchmean", log_target=True)
@@ -257,11 +264,11 @@ def attention(features: Tensor) -> Tensor:
 
 
 def train_stage(
-    model: Network, teacher: Network | None, stage: Stage, data: Images, *, batch: int, device: torch.device
+    model: nn.Module, teacher: nn.Module | None, stage: Stage, data: Images, *, batch: int, device: torch.device
 ) -> None:
     """Train the model by one stage, in place."""
-    for conv in binary_convs(model):
-        conv.real_weights, conv.real_inputs = stage.weights == "real", stage.inputs == "real"
+    for layer in binary_layers(model):
+        layer.real_weights, layer.real_inputs = stage.weights == "real", stage.inputs == "real"
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
     optimizer = make_optimizer(model, stage)
     steps, step = max(1, len(data[0]) // batch) * stage.epochs, 0
@@ -285,9 +292,16 @@ def train_stage(
         print(f"  epoch {epoch + 1}/{stage.epochs}: loss {total / count:.4f}", flush=True)
 
 
-def train(model: Network, stages: list[Stage], data: Images, *, batch: int, device: torch.device) -> None:
-    """Train the model by stages, each taught by the one before; at the end its weights are binary."""
-    teacher = None
+def train(
+    model: nn.Module,
+    stages: list[Stage],
+    data: Images,
+    *,
+    teacher: nn.Module | None = None,
+    batch: int,
+    device: torch.device,
+) -> None:
+    """Train the model by stages, the first taught by `teacher`, each other by the one before; it ends as it is used."""
     for number, stage in enumerate(stages, start=1):
         print(f"stage {number}/{len(stages)}: {stage.weights} weights, experts: {stage.experts}", flush=True)
         if stage.experts == "first":
@@ -296,8 +310,18 @@ def train(model: Network, stages: list[Stage], data: Images, *, batch: int, devi
             copy_first_expert(model)
         train_stage(model, teacher, stage, data, batch=batch, device=device)
         teacher = copy.deepcopy(model).eval()
-    for conv in binary_convs(model):
-        conv.real_weights = conv.real_inputs = False
+    for layer in binary_layers(model):
+        layer.real_weights = layer.real_inputs = False
+
+
+def read_original(file: Path) -> nn.Module:
+    """Return the float model that the network was converted from, with its trained weights."""
+    if not hasattr(made, "build_original"):
+        raise SystemExit("--original: the network was not converted from a float model; leave it out")
+    is_safe = file.suffix == ".safetensors"
+    original: nn.Module = made.build_original()
+    original.load_state_dict(load_file(file) if is_safe else torch.load(file, map_location="cpu", weights_only=True))
+    return original.eval()
 
 
 def shortened(stages: list[Stage], epochs: int) -> list[Stage]:
@@ -307,7 +331,7 @@ def shortened(stages: list[Stage], epochs: int) -> list[Stage]:
 
 
 @torch.no_grad()
-def evaluate(model: Network, data: Images, *, batch: int, device: torch.device) -> float:
+def evaluate(model: nn.Module, data: Images, *, batch: int, device: torch.device) -> float:
     """Return the share of images that are classified rightly."""
     model.eval()
     right = 0
@@ -323,6 +347,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="epochs of all stages together; 0 only evaluates")
     parser.add_argument("--finetune", action="store_true", help="go on from --weights with the last stage")
     parser.add_argument("--weights", type=Path, default=HERE / "weights.safetensors", help="what --epochs 0 evaluates")
+    parser.add_argument(
+        "--original", type=Path, help="trained weights of the float model: they are where to start, and teach"
+    )
     parser.add_argument("--out", type=Path, default=Path("trained.safetensors"), help="where the weights are saved")
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--seed", type=int, default=0)
@@ -332,14 +359,17 @@ def main() -> None:
     device = torch.device(asked.device)
     training, test = load_data(asked.data)
     training, test = check(training, "training"), check(test, "test")
-    model = build()
+    model, teacher = made.build(), None
+    if asked.original:
+        teacher = read_original(asked.original).to(device)
+        model.load_state_dict(teacher.state_dict())
     if asked.finetune or asked.epochs == 0:
         model.load_state_dict(load_file(asked.weights))
     model.to(device)
     if asked.epochs != 0:
         stages = STAGES[-1:] if asked.finetune else STAGES
         stages = stages if asked.epochs is None else shortened(stages, asked.epochs)
-        train(model, stages, training, batch=asked.batch, device=device)
+        train(model, stages, training, teacher=teacher, batch=asked.batch, device=device)
         save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, asked.out)
         print(f"weights saved in {asked.out}")
     accuracy = evaluate(model, test, batch=asked.batch, device=device)

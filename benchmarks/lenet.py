@@ -1,0 +1,119 @@
+"""LeNet-5 on MNIST with every weight in one bit: each weight binarizer, and the transformations tried for `group`.
+
+    python benchmarks/lenet.py [--quick] [--json] [--seeds N] [--epochs N] [--images N] [--results FILE.csv]
+
+Trained as `bnas train lenet5 --weights NAME --data mnist` does, all for as many epochs, on the images of $BNAS_DATA;
+activations are real. Soft accuracy is that before weights which become binary gradually are made so. Rows go to
+results/lenet.csv as they come; those that are there are not trained again. --quick reads the table and trains one of
+its networks for four epochs on 2,000 images.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from claim import Claim
+from nowhere import NoStore
+from rows import Rows
+
+from bnas.api.training import maker, recipe_for
+from bnas.data import DataSet, load_data
+from bnas.models.spec import ModelSpec
+from bnas.train import evaluate, evaluate_soft, train_staged
+
+RESULTS = Path(__file__).parent / "results" / "lenet.csv"
+REAL, GROUP = "real", "group"
+TRIED = ("group_transforms:power", "group_transforms:clip")
+WEIGHTS = (REAL, "sign", "xnor", "alpha_beta", GROUP, *TRIED)
+SETTING = ("weights", "seed", "epochs", "images")
+COLUMNS = (*SETTING, "test_accuracy", "soft_accuracy")
+PUBLISHED_ERROR = 1 - 0.9947  # Shulman, 2021 (arXiv:2107.01400)
+GAP = 5e-4  # of accuracy, from soft weights to hard ones
+
+
+def trained(weights: str, *, seed: int, epochs: int, data: DataSet) -> tuple[float, float]:
+    """Return the test accuracy, and the soft one, of a network trained by the recipe that suits its binarizer."""
+    kind = "real" if weights == REAL else "weight"
+    described = ModelSpec(
+        model="lenet5", input=data.input_shape, classes=data.classes, precision=kind, first=kind, last=kind,
+        weights="xnor" if weights == REAL else weights,
+    )  # fmt: skip
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = recipe_for(described).lasting(epochs)
+    network = train_staged(maker(described), recipe, data, name="lenet", seed=seed, store=NoStore(), device=device)
+    hard, _ = evaluate(network, data.test.batches(500, device=device))
+    soft, _ = evaluate_soft(network, data.test.batches(500, device=device))
+    return hard, soft
+
+
+def complete(results: Rows, options: argparse.Namespace) -> pd.DataFrame:
+    """Return the rows of a setting, those that are missing freshly trained."""
+    for seed in range(options.seeds):
+        data = load_data("mnist", seed=seed, limit=options.images)
+        for weights in WEIGHTS:
+            key = dict(zip(SETTING, (weights, seed, options.epochs, options.images), strict=True))
+            if (results.frame()[list(SETTING)] == pd.Series(key)).all(axis=1).any():
+                continue
+            hard, soft = trained(weights, seed=seed, epochs=options.epochs, data=data)
+            results.add(**key, test_accuracy=hard, soft_accuracy=soft)
+            if not options.json:
+                print(f"{weights:<24} seed {seed}: {hard:.2%}, soft {soft:.2%}", flush=True)
+    return of_setting(results.frame(), options)
+
+
+def of_setting(table: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+    """Return the rows that were trained as the options say."""
+    return table[(table["epochs"] == options.epochs) & (table["images"] == options.images)]
+
+
+def claims(table: pd.DataFrame) -> Iterator[Claim]:
+    """Yield what is promised of `group`: the published accuracy, bits at the end, and ahead of the others tried."""
+    means = table.groupby("weights")[["test_accuracy", "soft_accuracy"]].mean()
+    error = 1 - means["test_accuracy"]
+    yield Claim("group: mean test error, against the published one", error[GROUP], PUBLISHED_ERROR, 1.0)
+    gap = float((means["soft_accuracy"] - means["test_accuracy"]).loc[GROUP])
+    yield Claim("group: accuracy lost from soft weights to hard ones, against 0.05 points", gap, GAP, 1.0)
+    for other in TRIED:
+        yield Claim(f"mean test error of group, against that of {other}", error[GROUP], error[other], 1.0)
+
+
+def main() -> None:
+    """Print the table, then the claims."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="read the table, train one network for four epochs")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    results = Rows(options.results, COLUMNS, texts=("weights",))
+    found = []
+    if options.quick:
+        hard, _ = trained(GROUP, seed=0, epochs=4, data=load_data("mnist", seed=0, limit=2000))
+        found.append(Claim("group, four epochs of 2,000 images: test error against guessing", 1 - hard, 0.9, 0.2))
+        table = of_setting(results.frame(), options)
+    else:
+        table = complete(results, options)
+    if set(WEIGHTS) <= set(table["weights"]):
+        if not options.json:
+            show(table)
+        found += claims(table)
+    for claim in found:
+        print(claim.as_json() if options.json else claim)
+
+
+def show(table: pd.DataFrame) -> None:
+    """Print mean and standard deviation of the test accuracy, and the gap to soft weights, a binarizer a line."""
+    print(f"\n{'weights':<24}{'test accuracy (%)':>20}{'soft to hard (points)':>24}")
+    for weights in WEIGHTS:
+        mine = 100 * table[table["weights"] == weights][["test_accuracy", "soft_accuracy"]]
+        hard, gap = mine["test_accuracy"], (mine["soft_accuracy"] - mine["test_accuracy"]).mean()
+        print(f"{weights:<24}{f'{hard.mean():.2f} +- {hard.std():.2f}':>20}{gap:>24.3f}")
+    print()
+
+
+if __name__ == "__main__":
+    main()

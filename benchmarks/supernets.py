@@ -1,0 +1,167 @@
+"""The supernets and the ways of scoring that benchmarks/ranking.py compares; one score of one network a row."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from rows import Rows
+from table import images
+from torch import Tensor
+
+from bnas.arch import Architecture
+from bnas.cli.watch import Watch
+from bnas.data import DataSet
+from bnas.layers.blocks import Network
+from bnas.ranking import Table
+from bnas.recipe import Scoring, Stage
+from bnas.runs import Run
+from bnas.searcher import Scorer
+from bnas.space import SearchSpace
+from bnas.spec import dump
+from bnas.supernet import Supernet
+from bnas.train import evaluate, recalibrate, train_supernet
+from bnas.train.optimizers import make_optimizers, schedule, set_rate
+
+RESULTS = Path(__file__).parent / "results" / "ranking.csv"
+RUNS = Path("runs") / "ranking"  # checkpoints, so that a stopped training goes on
+COLUMNS = ("supernet", "scoring", "seed", "id", "accuracy", "loss")
+FINE_TUNING = Stage(epochs=1, rate=1e-3, warmup=0.1)
+FINE_BATCH = 64
+CPU = torch.device("cpu")
+
+
+class Trial(NamedTuple):
+    """How a supernet is trained other than the space says; `split` gives each choice of a dimension its own."""
+
+    changes: dict[str, Any]
+    split: str = ""
+
+
+# Equal compute but for the shorter one: the sandwich steps through four networks at a time, so it has fewer epochs.
+SUPERNETS = {
+    "single": Trial({}),
+    "single 30 epochs": Trial({"epochs": 30}),
+    "single rate 2e-3": Trial({"rate": 2e-3}),
+    "single batch 128": Trial({"batch": 128}),
+    "single label smoothing": Trial({"label_smoothing": 0.1}),
+    "single experts from the start": Trial({"one_expert": 0.0}),
+    "sandwich": Trial({"mode": "sandwich", "epochs": 15}),
+    "split on width": Trial({"epochs": 30}, "stages[0].width"),
+}
+
+Score = tuple[float, float]  # accuracy and loss
+Way = Callable[[Supernet, DataSet, Scoring, int], Callable[[Architecture], Score]]
+
+
+def by_search(**changes: int) -> Way:
+    """Return the score that the search uses, with other numbers of images."""
+
+    def way(supernet: Supernet, data: DataSet, scoring: Scoring, seed: int) -> Callable[[Architecture], Score]:
+        return Scorer(supernet, data, scoring.model_copy(update=changes), seed=seed, device=CPU)
+
+    return way
+
+
+def as_trained(supernet: Supernet, data: DataSet, scoring: Scoring, seed: int) -> Callable[[Architecture], Score]:
+    """Return the score with the batch-norm statistics that training left."""
+    held_out = _held_out(data, scoring)
+    return lambda arch: evaluate(supernet.extract(arch), held_out)
+
+
+def fine_tuned(steps: int) -> Way:
+    """Return the score after some steps of training alone from the inherited weights."""
+
+    def way(supernet: Supernet, data: DataSet, scoring: Scoring, seed: int) -> Callable[[Architecture], Score]:
+        held_out = _held_out(data, scoring)
+        some = data.train.batches(scoring.batch, seed=seed, epoch=0, augment=False)
+        calibration = [x for x, _ in itertools.islice(some, scoring.recalibration_images // scoring.batch)]
+
+        def score(arch: Architecture) -> Score:
+            network = fine_tune(supernet.extract(arch), data, steps=steps, seed=seed)
+            recalibrate(network, calibration)
+            return evaluate(network, held_out)
+
+        return score
+
+    return way
+
+
+def fine_tune(network: Network, data: DataSet, *, steps: int, seed: int) -> Network:
+    """Train a network for some steps, the same batches for every network."""
+    optimizers = make_optimizers(network.train(), FINE_TUNING)
+    for step, (batch, labels) in enumerate(itertools.islice(data.train.batches(FINE_BATCH, seed=seed), steps)):
+        set_rate(optimizers, FINE_TUNING.rate * schedule(step, steps, FINE_TUNING.warmup))
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        F.cross_entropy(network(batch), labels).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+    return network
+
+
+WAYS: dict[str, Way] = {
+    "search": by_search(),
+    "recalibrated on 500": by_search(recalibration_images=500),
+    "recalibrated on 8000": by_search(recalibration_images=8000),
+    "scored on 1000": by_search(validation_images=1000),
+    "batch norm as trained": as_trained,
+    "fine-tuned 25 steps": fine_tuned(25),
+    "fine-tuned 100 steps": fine_tuned(100),
+}
+DEFAULT = ("single", "search", 0)
+
+
+def variants() -> Iterator[tuple[str, str, int]]:
+    """Yield every supernet, scoring and seed that is compared, the search's own first."""
+    yield DEFAULT
+    yield "single", "search", 1
+    yield from (("single", way, 0) for way in WAYS if way != "search")
+    yield from ((name, "search", 0) for name in SUPERNETS if name != "single")
+
+
+def rows(path: Path = RESULTS) -> Rows:
+    """Return the file of scores."""
+    return Rows(path, COLUMNS, texts=("supernet", "scoring", "id"))
+
+
+def score_missing(
+    space: SearchSpace, table: Table, results: Rows, variant: tuple[str, str, int], *, data_name: str = "cifar10"
+) -> None:
+    """Score the networks of the table that have no score yet; the supernet is trained, or gone on with, for them."""
+    name, way, seed = variant
+    done = results.frame()
+    done = done[(done["supernet"] == name) & (done["scoring"] == way) & (done["seed"] == seed)]
+    wanted = table.networks.drop(index=done["id"], errors="ignore")
+    if wanted.empty:
+        return
+    data = images(space, data_name)
+    scores = [
+        (part, WAYS[way](supernet, data, space.search.scoring, seed))
+        for part, supernet in trained(space, data, name, seed)
+    ]
+    for arch_id, row in wanted.iterrows():
+        arch = space.architecture([int(gene) for gene in row["genes"].split("-")])
+        score = next(score for part, score in scores if part.contains(arch))
+        accuracy, loss = score(arch)
+        results.add(supernet=name, scoring=way, seed=seed, id=arch_id, accuracy=accuracy, loss=loss)
+
+
+def trained(space: SearchSpace, data: DataSet, name: str, seed: int) -> Iterator[tuple[SearchSpace, Supernet]]:
+    """Yield the supernets of a trial, each with the space that it serves."""
+    changes, split = SUPERNETS[name]
+    recipe = space.search.supernet.model_copy(update=changes)
+    parts = space.split(split) if split else (space,)
+    for number, part in enumerate(parts):
+        folder = RUNS / f"{name.replace(' ', '-')}-{number}-{seed}"
+        run = Run.open(folder, config={"recipe": recipe.model_dump(), "seed": seed}, space_yaml=dump(part))
+        with run.lock(), Watch() as watch:
+            yield part, train_supernet(part, recipe, data, seed=seed, store=run, device=CPU, progress=watch)
+
+
+def _held_out(data: DataSet, scoring: Scoring) -> list[tuple[Tensor, Tensor]]:
+    batches = data.validation.batches(scoring.batch)
+    return list(itertools.islice(batches, math.ceil(scoring.validation_images / scoring.batch)))

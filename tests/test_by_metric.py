@@ -1,0 +1,181 @@
+"""Spaces whose real inputs are chosen by error and cost."""
+
+from random import Random
+
+import optuna
+import pytest
+import torch
+
+import bnas
+from bnas.by_metric import MetricSpace
+from bnas.cost import Budget, cost
+from bnas.data import load_data
+from bnas.errors import SpecError
+from bnas.feasible import cost_of, sample_within
+from bnas.plan import plan
+from bnas.ranking import every_network
+from bnas.searcher import SAMPLERS, Scorer, with_metric
+from bnas.searcher.sampler import distributions, to_genes
+from bnas.selection import LayerErrors
+from bnas.space import Genes, SearchSpace
+from bnas.supernet import Supernet
+from tests.spaces import make_space
+from tests.tiny import MemoryStore, tiny_space
+
+STAGES = [
+    {"depth": [1, 2], "width": [8, 16], "precision": ["binary", "weight"]},
+    {"depth": [1, 2], "width": 16, "precision": ["weight", "binary"], "stride": 2},
+    {"depth": 1, "width": 32, "precision": "binary"},
+]
+ERRORS = {(0, 0): 0.4, (0, 1): 0.5, (1, 0): 0.3, (1, 1): 0.2}
+
+
+def metric_space(kind: str = "by_metric", **search: object) -> MetricSpace:
+    space = make_space(stages=STAGES, precision=kind, search=search)
+    return MetricSpace.of(space, {place: LayerErrors(value, 0.0, {}) for place, value in ERRORS.items()})
+
+
+def by_hand(space: SearchSpace, genes: Genes) -> list[list[str]]:
+    """Return the precisions that are due: every block's ops are those that the network saves by it alone."""
+    arch = space.architecture(genes)
+    kept = [(s, b) for s in (0, 1) for b, at in enumerate(arch.stages[s].precision) if at == "weight"]
+    due = [["binary"] * stage.depth for stage in arch.stages]
+
+    def ops(places: list[tuple[int, int]]) -> float:
+        precision = [["binary"] * stage.depth for stage in arch.stages]
+        for s, b in places:
+            precision[s][b] = "weight"
+        stages = [
+            stage.model_copy(update={"precision": tuple(p)}) for stage, p in zip(arch.stages, precision, strict=True)
+        ]
+        return cost(plan(arch.model_copy(update={"stages": tuple(stages)}))).ops
+
+    places = [(s, b) for s in (0, 1) for b in range(arch.stages[s].depth)]
+    order = sorted(places, key=lambda place: ERRORS[place] / (ops([place]) - ops([])), reverse=True)
+    for s, b in order[: len(kept)]:
+        due[s][b] = "weight"
+    return due
+
+
+def test_as_many_stay_real_and_where_error_over_cost_is_highest() -> None:
+    space = metric_space()
+    free = make_space(stages=STAGES)
+    for genes in every_network(free):
+        arch = space.architecture(space.canonical(genes))
+        assert [list(stage.precision) for stage in arch.stages] == by_hand(free, genes)
+
+
+def test_one_number_stands_for_all_placements() -> None:
+    space, free = metric_space(), make_space(stages=STAGES)
+    networks = every_network(space)
+    assert len(networks) == space.size == 2 * (3 + 4 + 4 + 5)
+    assert set(networks) < set(every_network(free))
+    assert free.size == 2 * (2 + 4) * (2 + 4)
+
+
+def test_a_fixed_metric_decides_by_itself() -> None:
+    product, hybrid = metric_space(), metric_space(metric="hybrid")
+    assert {hybrid.canonical(genes) for genes in every_network(product)} != set(every_network(product))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_searches_propose_only_what_the_metric_decides(sampler) -> None:
+    space, budget = metric_space(), Budget.parse(["ops=60k"])
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for number in range(60):
+        study.sampler = SAMPLERS[sampler](space, budget, number)
+        trial = study.ask(distributions(space))
+        genes = to_genes(space, trial.params)
+        assert [list(s.precision) for s in space.architecture(genes).stages] == by_hand(space, genes)
+        study.tell(trial, [Random(str(genes)).random(), cost_of(space, genes).ops])
+
+
+def test_how_many_stay_real_is_drawn_evenly() -> None:
+    space, random = metric_space(), Random(0)
+    shares = {}
+    for _ in range(3000):
+        arch = space.architecture(space.sample(random))
+        blocks = [p for stage in arch.stages[:2] for p in stage.precision]
+        shares.setdefault(len(blocks), []).append(blocks.count("weight"))
+    for most, counts in shares.items():
+        assert all(counts.count(k) / len(counts) == pytest.approx(1 / (most + 1), abs=0.05) for k in range(most + 1))
+
+
+def test_first_by_metric_begins_with_what_the_metric_decides_and_may_leave_it() -> None:
+    space, random = metric_space("first_by_metric"), Random(0)
+    begins = [sample_within(space, Budget.parse(["ops=1M"]), random) for _ in range(50)]
+    assert all([list(s.precision) for s in space.architecture(g).stages] == by_hand(space, g) for g in begins)
+    assert {space.mutate(g, random) for g in begins} - set(every_network(metric_space()))
+    assert space.size == make_space(stages=STAGES).size
+
+
+@pytest.mark.parametrize(
+    ("stages", "says"),
+    [
+        ([{"width": 8}], "has nothing to choose"),
+        ([{"width": 8, "precision": ["weight", "real"]}], r"stages\[0\].precision.*binary and one other"),
+        ([{"width": 8, "precision": ["binary", "weight", "real"]}], r"stages\[0\].precision"),
+    ],
+)
+def test_a_metric_needs_two_precisions_to_choose_from(stages, says) -> None:
+    with pytest.raises(SpecError, match=says):
+        make_space(stages=stages, precision="by_metric")
+
+
+def test_every_block_must_be_measured() -> None:
+    space = make_space(stages=STAGES, precision="by_metric")
+    with pytest.raises(SpecError, match="block 1 of stage 1"):
+        MetricSpace.of(space, {key: LayerErrors(0.1, 0.1, {}) for key in ERRORS if key != (1, 1)})
+
+
+class TestMeasured:
+    def test_errors_are_those_before_the_sign_and_are_measured_once(self) -> None:
+        torch.manual_seed(0)
+        space = tiny_space(precision="by_metric")
+        scorer = Scorer(Supernet(space), load_data("digits", limit=600), space.search.scoring, seed=0,
+                        device=torch.device("cpu"))  # fmt: skip
+        store = MemoryStore()
+        decided = with_metric(space, lambda: scorer, seed=0, store=store)
+        assert isinstance(decided, MetricSpace)
+        assert set(decided.errors) == {(0, 0), (0, 1), (1, 0)}
+        # A batch norm gives values of mean 0 and variance 1, so E = 2 - 2 mean |x|, which is at most 1.
+        assert all(0 < errors.plain < 1 for errors in decided.errors.values())
+
+        def unasked() -> Scorer:
+            raise AssertionError("measured twice")
+
+        assert with_metric(space, unasked, seed=0, store=store) == decided
+
+    def test_the_error_of_a_block_is_that_of_its_convolutions(self) -> None:
+        torch.manual_seed(0)
+        space = tiny_space(precision="by_metric")
+        scorer = Scorer(Supernet(space), load_data("digits", limit=600), space.search.scoring, seed=0,
+                        device=torch.device("cpu"))  # fmt: skip
+        arch = space.largest().model_copy(
+            update={"stages": tuple(s.model_copy(update={"groups": 2}) for s in space.largest().stages)}
+        )
+        inputs: dict[str, list[torch.Tensor]] = {}
+        network = scorer._recalibrated(arch)
+        for name, module in network.named_modules():
+            if name.endswith(".conv") and "stages" in name:
+                module.register_forward_pre_hook(lambda _, args, name=name: inputs.setdefault(name, []).append(args[0]))
+        with torch.no_grad():
+            for images in scorer._recalibration:
+                network(images)
+        for (stage, block), found in scorer.input_errors(arch).items():
+            values = torch.cat(
+                [x.flatten() for u in ("main", "mix") for x in inputs[f"stages.{stage}.{block}.{u}.conv"]]
+            )
+            signs = torch.where(values >= 0, 1.0, -1.0)
+            assert found.plain == pytest.approx((values - signs).square().mean().item(), rel=1e-4)
+
+    def test_a_whole_search_decides_by_the_metric(self, tmp_path) -> None:
+        result = bnas.search(tiny_space(precision="by_metric"), data="digits", out=tmp_path / "run")
+        said = [event for event in result.run.events() if event["event"] == "errors"]
+        assert said[0]["metric"] == "product"
+        assert set(said[0]["plain"]) == {"0.0", "0.1", "1.0"}
+        assert result.best.manifest["reload"]["identical"]
+        genes = [tuple(map(int, text.split("-"))) for text in result.candidates["genes"]]
+        errors = {tuple(map(int, key.split("."))): LayerErrors(v, 0.0, {}) for key, v in said[0]["plain"].items()}
+        space = MetricSpace.of(tiny_space(precision="by_metric"), errors)
+        assert all(space.canonical(each) == each for each in genes)
