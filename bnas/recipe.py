@@ -50,11 +50,20 @@ class Stage(Spec):
     bop: Bop = Bop()
     warmup: Share = 0.02  # share of the stage's steps over which the rate rises
     weight_decay: NonNegative = 0.0  # none on latent weights with straight-through gradients once weights are binary
+    centre_latent: Flag = False  # keep latent weights at mean 0 over input channels, as alpha-beta's authors do
     clip_latent: Flag = False  # keep latent weights in [-1, 1], where their straight-through gradient is not zero
     label_smoothing: Share = 0.0
     mixup: NonNegative = 0.0  # a of the Beta(a, a) that images and labels are mixed by; 0 mixes nothing
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the forward pass, by autocast
     distill: Distillation | None = None
+
+    @model_validator(mode="after")
+    def _bop_flips_binary_weights(self) -> "Stage":
+        if self.optimizer == "bop" and self.weights == "real":
+            raise ValueError(
+                "optimizer: bop flips binary weights, but the stage has weights: real; choose adamw or sgd there"
+            )
+        return self
 
 
 class Recipe(Spec):

@@ -150,7 +150,34 @@ def test_all_weights_are_binary_where_only_a_binarizer_is_named() -> None:
     assert all(layer.precision == "weight" for layer in layers)
 
 
-def test_what_does_not_go_together_is_refused(tmp_path) -> None:
+SMALL_DATA = """
+import torch
+
+def data():
+    images = torch.rand(160, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(160) % 10
+    return images[:150], labels[:150], images[150:], labels[150:]
+"""
+
+
+@pytest.fixture
+def small_data(tmp_path) -> str:
+    file = tmp_path / "small.py"
+    file.write_text(SMALL_DATA)
+    return f"{file}:data"
+
+
+@pytest.mark.parametrize("weights", ["group", "irnet", "alpha_beta"])
+def test_a_named_model_trains_by_the_recipe_of_its_binarizer(weights, small_data, tmp_path) -> None:
+    made = bnas.train_model("lenet5", data=small_data, weights=weights, epochs=1, out=tmp_path / "run")
+    optimizer = made.manifest["recipe"]["stages"][0]["optimizer"]
+    assert optimizer == ("sgd" if weights == "group" else "adamw")
+    assert made.manifest["reload"]["max_difference"] == 0
+
+
+def test_what_does_not_go_together_is_refused(tmp_path, small_data) -> None:
+    with pytest.raises(SpecError, match=r"LeNet5 has no method with_maps\(images\).*set attention: 0"):
+        bnas.train_model("lenet5", data=small_data, recipe="expert", out=tmp_path / "a")
     with pytest.raises(LookupFailed, match="model 'lenett5'"):
         bnas.train_model("lenett5", data="digits", out=tmp_path / "a")
     with pytest.raises(DataError, match="the network fails on images of 1x8x8"):
@@ -173,6 +200,11 @@ def test_our_recipes_are_well_formed(name) -> None:
 def test_a_recipe_is_shortened_in_proportion() -> None:
     assert [stage.epochs for stage in read_recipe("two_stages").lasting(6).stages] == [2, 4]
     assert [stage.epochs for stage in read_recipe("two_stages").lasting(1).stages] == [1, 1]
+
+
+def test_bop_has_nothing_to_flip_in_a_stage_of_real_weights() -> None:
+    with pytest.raises(ValueError, match="optimizer: bop flips binary weights, but the stage has weights: real"):
+        Stage(epochs=1, optimizer="bop", weights="real")
 
 
 def test_a_recipe_must_end_in_what_is_shipped(tmp_path) -> None:

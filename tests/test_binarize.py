@@ -95,6 +95,11 @@ class TestWeightEdges:
             for together, weight in zip(binarize(bank).dense(), bank, strict=True):
                 assert torch.allclose(together, binarize(weight).dense(), rtol=1e-12)
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_a_filter_of_zeros_stays_zero_at_the_magnitude_of_its_bits(self, name: str, dtype: torch.dtype) -> None:
+        zeros = torch.zeros(2, 3, 3, 3, dtype=dtype)
+        assert not at_binary_magnitude(zeros, WEIGHT_BINARIZERS[name](zeros).dense()).any()
+
     def test_zeros_count_as_plus_one(self, name: str) -> None:
         made = WEIGHT_BINARIZERS[name](torch.zeros(2, 3, 3, 3))
         assert (made.sign == 1).all()

@@ -302,9 +302,10 @@ def test_usage_follows_the_training_batches_only() -> None:
         conv.gate.bias.copy_(torch.tensor([0.0, 0.0, 100.0, 0.0]))
         conv.eval()(torch.randn(5, 4, 6, 6))
         assert conv.usage.tolist() == [0.25] * 4
-        conv.train()
-        for _ in range(400):  # 0.98 ** 400 is 0.0003
-            conv(torch.randn(2, 4, 2, 2))
+        conv.train()(torch.randn(5, 4, 6, 6))
+        assert conv.usage.tolist() == [0.25] * 4
+    for _ in range(400):  # 0.98 ** 400 is 0.0003
+        conv(torch.randn(2, 4, 2, 2))
     assert conv.usage[2].item() > 0.999
     assert conv.usage_entropy().item() < 0.01
     assert "usage" not in conv.state_dict()

@@ -16,6 +16,7 @@ from spaces import line_of, make_arch
 from torch import Tensor, nn
 
 from bnas.arch import Architecture
+from bnas.binarize import HARDENED_GRADIENT
 from bnas.cost import Cost, cost
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.exporters import EXPORTERS, Best, count_again, export, load, prove_reload
@@ -349,7 +350,7 @@ def test_train_script_has_the_recipe(script: types.ModuleType) -> None:
 def test_train_script_has_every_setting_of_a_stage(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unusual = Stage(
         epochs=1, inputs="real", weights="real", optimizer="sgd", momentum=0.5, warmup=0.5, weight_decay=1e-3,
-        clip_latent=True, label_smoothing=0.1, mixup=0.4, dtype="bfloat16",
+        centre_latent=True, clip_latent=True, label_smoothing=0.1, mixup=0.4, dtype="bfloat16",
     )  # fmt: skip
     recipe = Recipe(stages=(unusual, unusual.model_copy(update={"inputs": "binary", "weights": "binary"})))
     (copied / "train.py").write_text(train_file(ARCH, recipe, Preparation((0.3,), (0.37,), ())))
@@ -357,7 +358,10 @@ def test_train_script_has_every_setting_of_a_stage(copied: Path, monkeypatch: py
     assert [vars(stage) for stage in script.STAGES] == [stage.model_dump(exclude={"bop"}) for stage in recipe.stages]
     model, data = script.made.build(), (torch.rand(32, 1, 8, 8), torch.arange(32) % 10)
     script.train(model, script.STAGES, data, batch=16, device=torch.device("cpu"))
-    assert all(bool((conv.weight.abs() <= 1).all()) for conv in script.binary_layers(model))
+    layers = script.binary_layers(model)
+    assert all(bool((conv.weight.abs() <= 1).all()) for conv in layers)
+    grouped = [conv.weight for conv in layers if conv.weight.shape[-3] > 1]
+    assert all(float(weight.detach().mean(-3).abs().max()) < 1e-6 for weight in grouped)  # rounding
 
 
 def test_an_optimizer_that_the_script_does_not_have_is_refused() -> None:
@@ -368,6 +372,7 @@ def test_an_optimizer_that_the_script_does_not_have_is_refused() -> None:
 
 def test_train_script_hardens_as_our_own_loop_does(script: types.ModuleType) -> None:
     assert script.HARD_AT == HARD_FROM
+    assert script.BENT == HARDENED_GRADIENT
 
 
 def test_first_stage_trains_a_network_of_one_expert(script: types.ModuleType, network: nn.Module) -> None:

@@ -131,3 +131,11 @@ class TestBinaryLinear:
 
     def test_keeps_dimensions_in_front(self) -> None:
         assert BinaryLinear(6, 4)(torch.randn(2, 5, 6)).shape == (2, 5, 4)
+
+
+@pytest.mark.parametrize(("name", "maps"), [("resnet18_cifar", 4), ("vgg_small", 3), ("wrn28_10", 3)])
+def test_networks_for_small_images_show_what_their_stages_give(name: str, maps: int) -> None:
+    logits, found = on_meta(name).with_maps(torch.zeros(2, 3, 32, 32, device="meta"))
+    assert logits.shape == (2, 10)
+    assert len(found) == maps
+    assert all(one.ndim == 4 for one in found)

@@ -185,6 +185,18 @@ class TestExperts:
         for first, weight in zip(firsts, weights, strict=True):
             assert all(torch.equal(expert, first) for expert in weight)
 
+    def test_what_an_optimizer_knows_of_the_first_is_copied_too(self) -> None:
+        supernet = copy.deepcopy(trained("repeat"))
+        unit = max((m for m in supernet.modules() if isinstance(m, SharedUnit)), key=lambda m: len(m.weight))
+        optimizer = torch.optim.AdamW([unit.weight], lr=0.1)
+        unit.weight.grad = torch.zeros_like(unit.weight)
+        unit.weight.grad[0] = 1.0
+        optimizer.step()
+        supernet.copy_first_expert([optimizer.state])
+        unit.weight.grad.zero_()
+        optimizer.step()  # by what it has gathered
+        assert all(torch.equal(expert, unit.weight[0]) for expert in unit.weight)
+
     def test_after_the_copy_all_networks_compute_what_one_expert_did(self) -> None:
         supernet = copy.deepcopy(trained("repeat")).eval()
         supernet.copy_first_expert()

@@ -14,7 +14,9 @@ from torch import nn
 from bnas.arch import Binarizers
 from bnas.data import load_data
 from bnas.errors import SpecError, Stopped, TrainingError
+from bnas.layers.binarized import binarize_
 from bnas.layers.binary_conv import BinaryConv, set_hardness
+from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
 from bnas.network import build
 from bnas.recipe import Distillation, Recipe, Stage, SupernetRecipe
@@ -32,7 +34,7 @@ from bnas.train import (
 )
 from bnas.train import loop as training
 from bnas.train.objective import answering, attention, distance, stage_loss
-from bnas.train.optimizers import latent_weights, make_optimizers, schedule
+from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule
 from bnas.train.staged import start_stage
 from bnas.train.watch import SupernetWatch
 from tests.tiny import MemoryStore, tiny_space
@@ -273,6 +275,24 @@ def test_latent_weights_are_clipped_where_the_stage_says_so(digits) -> None:
     assert largest(True) <= 1
 
 
+def test_latent_weights_are_centred_over_input_channels_where_the_stage_says_so(digits) -> None:
+    def means(centre: bool) -> list[float]:
+        network, _ = fitted(Stage(epochs=1, rate=1e-2, centre_latent=centre), digits)
+        weights = [weight for weight in latent_weights(network) if weight.shape[-3] > 1]
+        return [float(weight.detach().mean(-3).abs().max()) for weight in weights]
+
+    assert min(means(False)) > 1e-3
+    assert max(means(True)) < 1e-6  # rounding
+
+
+def test_a_transposed_or_depthwise_convolution_has_no_mean_over_input_channels_to_take() -> None:
+    transposed = binarize_(nn.ConvTranspose2d(4, 8, 3), precision="weight")
+    network = nn.Sequential(BinaryConv(4, 8), BinaryConv(8, 8, groups=8), transposed, BinaryLinear(6, 3))
+    assert [(tuple(weight.shape), dim) for weight, dim in centrable_weights(network)] == [
+        ((8, 4, 3, 3), -3), ((3, 6), -1)
+    ]  # fmt: skip
+
+
 def test_bop_moves_signs_only_and_the_rest_by_adamw(digits) -> None:
     torch.manual_seed(0)
     before = [weight.detach().clone() for weight in latent_weights(build(EXPERTS))]
@@ -318,9 +338,8 @@ def test_attention_needs_maps_on_both_sides() -> None:
 
 
 def test_weights_with_exact_gradients_decay_and_others_behind_binary_ones_do_not() -> None:
-    exact = EXPERTS.model_copy(update={"binarizers": Binarizers(weight="group")})
-    for arch, decays in ((EXPERTS, 0.0), (exact, 0.1)):
-        network = build(arch)
+    for weight, decays in (("xnor", 0.0), ("irnet", 0.0), ("group", 0.1)):
+        network = build(EXPERTS.model_copy(update={"binarizers": Binarizers(weight=weight)}))
         (optimizer,) = make_optimizers(network, Stage(epochs=1, weight_decay=0.1))
         found = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
         assert {found[id(weight)] for weight in latent_weights(network)} == {decays}
@@ -364,6 +383,26 @@ def test_a_supernet_says_how_evenly_its_experts_win_and_warns_of_collapse(digits
     assert f"{name}, {count} experts: the gate has collapsed" in caplog.text
 
 
+def test_training_that_goes_on_logs_what_it_would_have_logged(digits, monkeypatch) -> None:
+    def logged(store: MemoryStore) -> list[dict]:
+        train_staged(
+            partial(build_for, EXPERTS), recipe, digits, name="w", seed=0, store=store, device=CPU, measure=BinaryWatch
+        )
+        return store.events
+
+    recipe = Recipe(batch=100, stages=(Stage(epochs=3, rate=1e-2),))
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1)  # keep every step
+    stopped = MemoryStore(saves=6)
+    with pytest.raises(KeyboardInterrupt):
+        logged(stopped)
+    resumed = MemoryStore()
+    resumed.kept = stopped.kept
+    assert resumed.kept["w-0"].state["epoch"] > 0
+    whole = logged(MemoryStore())
+    assert 0 < len(logged(resumed)) < len(whole)
+    assert resumed.events == whole[-len(resumed.events) :]
+
+
 def test_real_layers_have_nothing_to_watch() -> None:
     assert BinaryWatch(nn.Sequential(BinaryConv(4, 8, precision="real"), nn.Linear(8, 2)))() == {}
 
@@ -376,6 +415,14 @@ def test_soft_weights_are_scored_as_training_left_them() -> None:
     soft, hard = evaluate_soft(network, batch), evaluate(network, batch)
     assert soft[1] != hard[1]
     assert not any(module.training for module in network.modules())
+
+
+def test_scoring_soft_weights_changes_nothing_in_the_network() -> None:
+    converted = binarize_(nn.Conv2d(3, 4, 1), precision="binary", weights="group")
+    network = nn.Sequential(converted, ExpertConv(4, 4, weights="group"), nn.Flatten())
+    before = {name: tensor.clone() for name, tensor in (*network.named_buffers(), *network.named_parameters())}
+    evaluate_soft(network, [(torch.randn(8, 3, 2, 2), torch.zeros(8, dtype=torch.int64))])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_buffers())
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """A model or an architecture, images and a recipe -> the network, trained, proved, and kept in a run folder."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bnas.api.request import pick_device
 from bnas.arch import Architecture
-from bnas.binarize import is_annealed, weight_binarizer
+from bnas.binarize import has_exact_gradient
 from bnas.conversion import ConvertedModel, convert
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError, TrainingError
@@ -98,9 +98,9 @@ def train_model(
     load_images = partial(load_data, data, validation=validation, seed=seed, input_shape=resized)
     images = load_images()
     described = describe(model, images, precision=precision, weights=weights)
-    check_fits(described, images)
     chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = chosen if epochs is None else chosen.lasting(epochs)
+    check_fits(described, images, chosen)
     config = {
         "model": described.model_dump(mode="json"), "data": data, "validation": validation, "seed": seed,
         "recipe": chosen.model_dump(mode="json"), "teacher": str(teacher) if teacher else None,
@@ -151,15 +151,16 @@ def recipe_for(described: Description) -> Recipe:
     if isinstance(described, ConvertedModel):
         return read_recipe("finetune")
     if described.precision in ("real", "weight"):
-        return read_recipe("group" if is_annealed(weight_binarizer(described.weights)) else "straight_through")
+        return read_recipe("group" if has_exact_gradient(described.weights) else "straight_through")
     return read_recipe("two_stages")
 
 
-def check_fits(described: Description, data: DataSet) -> None:
-    """Raise unless the network takes these images and tells that many classes apart.
+def check_fits(described: Description, data: DataSet, recipe: Recipe) -> None:
+    """Raise unless the network takes these images, tells that many classes apart, and can be taught as the recipe says.
 
     Raises:
-        DataError: it does not; says both sides.
+        DataError: it does not take them; says both sides.
+        SpecError: a stage matches the maps of the one before, but the network does not give any.
     """
     shape = "x".join(map(str, data.input_shape))
     network = rebuild(described).eval()
@@ -177,6 +178,11 @@ def check_fits(described: Description, data: DataSet) -> None:
         raise DataError(
             f"data {data.name}: {data.classes} classes need logits [batch, {data.classes}], but the network gives "
             f"{got} for a batch of 2; change its last layer"
+        )
+    if any(stage.distill and stage.distill.attention for stage in recipe.stages) and not hasattr(network, "with_maps"):
+        raise SpecError(
+            f"recipe: a stage has distill.attention, which needs maps, but {type(network).__name__} has no method "
+            "with_maps(images) that returns logits and a list of maps; give it one, or set attention: 0"
         )
 
 
@@ -207,7 +213,7 @@ class _Work(NamedTuple):
 def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Ranks) -> None:
     """Train, evaluate once on the test images, write what was made of it."""
     described, recipe, device = work.described, work.recipe, work.device
-    network = work.train(data, run, ranks, measure=partial(_measures, data, device), progress=progress)
+    network = work.train(data, run, ranks, measure=partial(_watch, data, device), progress=progress)
     accuracy = {
         "validation": evaluate(network, data.validation.batches(BATCH, device=device))[0],
         "validation_soft": evaluate_soft(network, data.validation.batches(BATCH, device=device))[0],
@@ -262,11 +268,8 @@ def teacher_of(described: Description, folder: str | Path | None) -> nn.Module |
     return None
 
 
-def _measures(data: DataSet, device: torch.device, network: nn.Module) -> Callable[[], Mapping[str, Any]]:
-    watch = BinaryWatch(network)
+def _watch(data: DataSet, device: torch.device, network: nn.Module) -> BinaryWatch:
+    def accuracy() -> dict[str, float]:
+        return {"validation_accuracy": evaluate(network, data.validation.batches(BATCH, device=device))[0]}
 
-    def measure() -> Mapping[str, Any]:
-        accuracy, _ = evaluate(network, data.validation.batches(BATCH, device=device))
-        return {"validation_accuracy": accuracy} | watch()
-
-    return measure
+    return BinaryWatch(network, beside=accuracy)

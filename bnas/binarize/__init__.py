@@ -27,6 +27,9 @@ WEIGHT_BINARIZERS: dict[str, WeightBinarizer] = {
 # Weight binarizers whose backward pass multiplies each weight's gradient by one number of its own.
 ELEMENTWISE_BACKWARD: frozenset[str] = frozenset({"sign", "xnor"})
 
+# Annealed weight binarizers whose result is binary from the start: it is their gradient that hardens, and is not exact.
+HARDENED_GRADIENT: frozenset[str] = frozenset({"irnet"})
+
 ACTIVATION_BINARIZERS: dict[str, ActivationBinarizer] = {
     "sign": clipped_sign,
     "polynomial": polynomial_sign,
@@ -49,6 +52,17 @@ def is_annealed(binarizer: WeightBinarizer) -> bool:
     return "hardness" in inspect.signature(binarizer).parameters
 
 
+def has_exact_gradient(name: str) -> bool:
+    """Return whether the weight binarizer of this name softens its result, and so has a gradient of its own.
+
+    An annealed one that `pkg.mod:attr` names is taken to do so. The others go straight through, or near it.
+
+    Raises:
+        LookupFailed: nothing has this name.
+    """
+    return is_annealed(weight_binarizer(name)) and name not in HARDENED_GRADIENT
+
+
 def activation_binarizer(name: str) -> ActivationBinarizer:
     """Return the activation binarizer of this name, or the one that `pkg.mod:attr` names.
 
@@ -61,6 +75,7 @@ def activation_binarizer(name: str) -> ActivationBinarizer:
 __all__ = [
     "ACTIVATION_BINARIZERS",
     "ELEMENTWISE_BACKWARD",
+    "HARDENED_GRADIENT",
     "WEIGHT_BINARIZERS",
     "ActivationBinarizer",
     "BinaryWeight",
@@ -68,6 +83,7 @@ __all__ = [
     "activation_binarizer",
     "at_binary_magnitude",
     "filter_dims",
+    "has_exact_gradient",
     "is_annealed",
     "weight_binarizer",
 ]

@@ -19,14 +19,14 @@ def group(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
     With u the filter, centred and divided by its standard deviation: v = u / sqrt(u^2 + e^2), divided
     by its root mean square. So v stays on the sphere of radius sqrt(n), is u itself for a large e, and
     a vertex of the cube, sign(u), in the limit e -> 0. e falls geometrically from 3 at hardness 0 to
-    0.001 as hardness goes to 1. Training raises the hardness; at 1 the result is the limit, which has
-    no gradient. Backward: exact, through all of it.
+    0.001 as hardness goes to 1. Training raises the hardness to 1, where weights near 0 are still soft;
+    evaluation takes the limit itself, which has no gradient. Backward: exact, through all of it.
 
     Args:
         weight: latent weights [..., out, in, kh, kw] or [out, in], floating point.
-        hardness: in [0, 1], a number or a tensor of one.
+        hardness: in [0, 1], a number or a tensor of one; the number 1 stands for the limit.
     Returns:
-        sign in {-1, +1} at hardness 1, between them and beyond below it; scale one; offset zero.
+        sign in {-1, +1} in the limit, between them and beyond before it; scale one; offset zero.
     Raises:
         ShapeError: weight has no filter dimension, or no element.
     Source: reconstruction; the aim is Shulman, Exact Backpropagation in Binary Weighted Networks with Group Weight

@@ -57,8 +57,8 @@ def at_binary_magnitude(latent: Tensor, binary: Tensor) -> Tensor:
         binary: their binarized values, same shape.
     """
     dims = filter_dims(latent)
-    tiny = 1e-12  # a filter of zeros stays zero
-    size = latent.detach().abs().mean(dims, keepdim=True).clamp_min(tiny)
+    size = latent.detach().abs().mean(dims, keepdim=True)
+    size = torch.where(size == 0, 1, size)  # a filter of zeros stays zero
     return latent * (binary.detach().abs().mean(dims, keepdim=True) / size)
 
 

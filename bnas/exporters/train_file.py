@@ -16,8 +16,8 @@ _ONLY_FOR_TYPES = "  # type: ignore[import-not-found]"  # model.py is not beside
 
 # What the script's `Stage` takes where nothing is said.
 _DEFAULTS: dict[str, Any] = {
-    "inputs": "binary", "momentum": 0.9, "warmup": 0.0, "weight_decay": 0.0, "clip_latent": False,
-    "label_smoothing": 0.0, "mixup": 0.0, "dtype": "float32",
+    "inputs": "binary", "momentum": 0.9, "warmup": 0.0, "weight_decay": 0.0, "centre_latent": False,
+    "clip_latent": False, "label_smoothing": 0.0, "mixup": 0.0, "dtype": "float32",
 }  # fmt: skip
 
 

@@ -78,7 +78,7 @@ class ExpertConv(nn.Module):
         """[batch, in, height, width] -> [batch, out, ceil(height / stride), ceil(width / stride)]."""
         share = F.softmax(self._logits(x), dim=1)
         winner = share.argmax(1)
-        if self.training and len(x):
+        if self.training and torch.is_grad_enabled() and len(x):
             self._count(winner)
         if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
             return self._learned(self._binarized(x), share, winner)

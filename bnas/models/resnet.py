@@ -53,8 +53,12 @@ class ResNet(nn.Module):
         self.fc = classifier(512, classes, preset)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.pool(self.conv1(images))
+        return self.with_maps(images)[0]
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits and what each stage gives, for attention matching."""
+        x, maps = self.pool(self.conv1(images)), []
         for layer in ("layer1", "layer2", "layer3", "layer4"):
             x = self.get_submodule(layer)(x)
-        y: Tensor = self.fc(x.mean((2, 3)))
-        return y
+            maps.append(x)
+        return self.fc(x.mean((2, 3))), maps

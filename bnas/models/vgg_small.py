@@ -30,8 +30,14 @@ class VGGSmall(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.pool(self.conv2(self.conv1(images)))
-        x = self.pool(self.conv4(self.conv3(x)))
-        x = self.pool(self.conv6(self.conv5(x)))
-        y: Tensor = self.fc7(x.flatten(1))
-        return y
+        return self.with_maps(images)[0]
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits and what is pooled after each pair of convolutions, for attention matching."""
+        x, maps = images, []
+        for pair in ((self.conv1, self.conv2), (self.conv3, self.conv4), (self.conv5, self.conv6)):
+            for unit in pair:
+                x = unit(x)
+            x = self.pool(x)
+            maps.append(x)
+        return self.fc7(x.flatten(1)), maps

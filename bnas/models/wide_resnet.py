@@ -47,8 +47,12 @@ class WideResNet(nn.Module):
         self.fc = classifier(width, classes, preset)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.conv1(images)
+        return self.with_maps(images)[0]
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits and what each group gives, for attention matching."""
+        x, maps = self.conv1(images), []
         for group in ("group1", "group2", "group3"):
             x = self.get_submodule(group)(x)
-        y: Tensor = self.fc(F.relu(self.norm(x)).mean((2, 3)))
-        return y
+            maps.append(x)
+        return self.fc(F.relu(self.norm(x)).mean((2, 3))), maps

@@ -62,7 +62,8 @@ class SharedUnit(nn.Module):
             self.register_buffer(f"usage_{count}", torch.full((count,), 1 / count))
         norms = itertools.product(choices.precision, sorted({i for i, _ in pairs}))
         self.norms = nn.ModuleDict({key(precision, width): nn.BatchNorm2d(width) for precision, width in norms})
-        binarize, largest = weight_binarizer(space.binarizers.weight), math.prod(self.weight.shape[2:])
+        self.weights = space.binarizers.weight
+        binarize, largest = weight_binarizer(self.weights), math.prod(self.weight.shape[2:])
         self.alphas = nn.ParameterDict()
         for precision, (i, o), g, k in itertools.product(choices.precision, pairs, groups, kernels):
             alpha = torch.ones(o) if precision == "real" else fresh_alpha(self.weight[:, :o].detach(), binarize)

@@ -5,6 +5,7 @@ shared weights, so `extract(arch)`, which copies the same views, gives the same 
 """
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -91,11 +92,16 @@ class Supernet(nn.Module):
         return tensors
 
     @torch.no_grad()
-    def copy_first_expert(self) -> None:
-        """Give every expert the weights of the first, so that from here on only the gates tell them apart."""
-        for module in self.modules():
-            if isinstance(module, SharedUnit):
-                module.weight.copy_(module.weight[:1].expand_as(module.weight))
+    def copy_first_expert(self, states: Sequence[Mapping[Tensor, Mapping[str, Tensor]]] = ()) -> None:
+        """Give every expert the weights of the first, so that from here on only the gates tell them apart.
+
+        Args:
+            states: of the optimizers, by parameter; averages of gradients are copied too.
+        """
+        for weight in (module.weight for module in self.modules() if isinstance(module, SharedUnit)):
+            kept = [value for state in states for value in state.get(weight, {}).values()]
+            for tensor in (weight, *(value for value in kept if value.shape == weight.shape)):
+                tensor.copy_(tensor[:1].expand_as(tensor))
 
 
 def _with_weights(network: Network, *, real: bool) -> Network:

@@ -37,7 +37,7 @@ def evaluate_soft(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) 
     network.eval()
     annealed = [module for module in network.modules() if getattr(module, "hardness", None) is not None]
     for module in annealed:
-        module.train()
+        module.training = True  # not what is in it: a batch norm there would count the images
     found = _scored(network, batches)
     network.eval()
     return found

@@ -3,8 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +14,14 @@ from bnas.errors import Stopped, TrainingError
 from bnas.layers.binary_conv import set_hardness
 from bnas.progress import Progress, silent
 from bnas.recipe import Stage
-from bnas.train.optimizers import latent_weights, make_optimizers, schedule, set_rate
+from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule, set_rate
 from bnas.train.ranks import ALONE, Ranks
-from bnas.train.state import Done, Store, resume, save
+from bnas.train.state import Done, Store, Watch, resume, save
 
 Objective = Callable[[Tensor, Tensor, int], Tensor]  # (images, labels, step) -> loss to minimise
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
-HARD_FROM = 0.85  # share of a stage after which annealed weights are binary
+HARD_FROM = 0.85  # share of a stage after which annealed weights are as near to binary as training takes them
 
 
 def fit(
@@ -37,8 +36,8 @@ def fit(
     store: Store,
     device: torch.device,
     until: int | None = None,
-    before_epoch: Callable[[int], None] | None = None,
-    measure: Callable[[], Mapping[str, Any]] | None = None,
+    before_epoch: Callable[[int, Sequence[Optimizer]], None] | None = None,
+    measure: Watch | None = None,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> None:
@@ -53,7 +52,7 @@ def fit(
         stage: epochs, optimizer, rate, warm-up and weight decay.
         name: the name of the checkpoint, and of the phase in progress, log and errors.
         until: stop after this epoch of the stage's epochs; the rate follows the whole stage. None: train to the end.
-        before_epoch: called with the number of each epoch that is about to start.
+        before_epoch: called with the number of each epoch that is about to start, and the optimizers.
         measure: called after each epoch, on rank 0; what it returns is logged beside the loss.
         progress: called after each step; where it raises `Stopped`, the step is kept first.
         ranks: processes that make the same call, each of which takes its part of every batch.
@@ -62,7 +61,7 @@ def fit(
     """
     end = stage.epochs if until is None else min(until, stage.epochs)
     optimizers = make_optimizers(model, stage)
-    done = resume(model, optimizers, store, name)
+    done = resume(model, optimizers, measure, store, name)
     ranks.share(model)
     places = ranks.part(batch) if ranks.count > 1 else None
     steps = data.steps(batch)
@@ -73,12 +72,12 @@ def fit(
     def keep(*, now: bool) -> None:
         nonlocal saved
         if now or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-            save(model, optimizers, store, name, done)
+            save(model, optimizers, measure, store, name, done)
             saved = time.monotonic()
 
     for epoch in range(done.epoch, end):
         if before_epoch and not done.step:
-            before_epoch(epoch)
+            before_epoch(epoch, optimizers)
         model.train()
         batches = data.batches(
             batch, seed=seed, epoch=epoch, augment=True, drop_last=True, device=device, places=places
@@ -117,6 +116,7 @@ class _Step:
     ) -> None:
         self._model, self._optimizers, self._objective = model, optimizers, objective
         self._stage, self._steps, self._name, self._ranks = stage, steps, name, ranks
+        self._centred = centrable_weights(model) if stage.centre_latent else []
         self._clipped = latent_weights(model) if stage.clip_latent else []
         self._anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
         self._mixed = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
@@ -149,11 +149,13 @@ class _Step:
         self._ranks.add_gradients(self._model)
         for optimizer in self._optimizers:
             optimizer.step()
-        _clip(self._clipped)
+        _constrain(self._centred, self._clipped)
         return value
 
 
 @torch.no_grad()
-def _clip(weights: list[nn.Parameter]) -> None:
-    for weight in weights:
+def _constrain(centred: list[tuple[nn.Parameter, int]], clipped: list[nn.Parameter]) -> None:
+    for weight, dim in centred:
+        weight.sub_(weight.mean(dim, keepdim=True))
+    for weight in clipped:
         weight.clamp_(-1, 1)

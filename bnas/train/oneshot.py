@@ -1,10 +1,12 @@
 """A space and images -> its supernet, trained."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import Optimizer
 
 from bnas.arch import Architecture
 from bnas.data import DataSet
@@ -45,9 +47,9 @@ def train_supernet(
     has_experts = any(max(stage.experts) > 1 for stage in space.stages)
     lone_epochs = round(recipe.one_expert * recipe.epochs) if has_experts else 0
 
-    def copy_when_due(epoch: int) -> None:
+    def copy_when_due(epoch: int, optimizers: Sequence[Optimizer]) -> None:
         if lone_epochs and epoch == lone_epochs:
-            supernet.copy_first_expert()
+            supernet.copy_first_expert([optimizer.state for optimizer in optimizers])
 
     stage = Stage(
         epochs=recipe.epochs, rate=recipe.rate, warmup=recipe.warmup, weight_decay=recipe.weight_decay,

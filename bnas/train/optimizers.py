@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable
 
 from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.optim import SGD, AdamW, Optimizer
 
+from bnas.binarize import filter_dims, has_exact_gradient
 from bnas.layers.kinds import BinaryLayer
 from bnas.recipe import Stage
 from bnas.supernet import SharedUnit
@@ -35,9 +37,18 @@ def latent_weights(model: nn.Module) -> list[nn.Parameter]:
     return [weight for weight, _ in _binary_layers(model)]
 
 
+def centrable_weights(model: nn.Module) -> list[tuple[nn.Parameter, int]]:
+    """Return the latent weights with several input channels, each with their dimension.
+
+    Transposed convolutions, whose weights torch has the other way round, are not among them.
+    """
+    found = [(w, filter_dims(w)[0]) for w, layer in _binary_layers(model) if not isinstance(layer, _ConvTransposeNd)]
+    return [(weight, dim) for weight, dim in found if weight.shape[dim] > 1]
+
+
 def straight_through_weights(model: nn.Module) -> list[nn.Parameter]:
     """Return the latent weights whose gradient is not exact: where these decay, bits flip for no reason."""
-    return [weight for weight, module in _binary_layers(model) if getattr(module, "hardness", None) is None]
+    return [weight for weight, module in _binary_layers(model) if not has_exact_gradient(module.weights)]
 
 
 def schedule(step: int, steps: int, warmup: float) -> float:
@@ -56,11 +67,10 @@ def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
                 group["lr"] = rate
 
 
-def _binary_layers(model: nn.Module) -> list[tuple[nn.Parameter, nn.Module]]:
-    found = []
+def _binary_layers(model: nn.Module) -> list[tuple[nn.Parameter, BinaryLayer | SharedUnit]]:
+    found: list[tuple[nn.Parameter, BinaryLayer | SharedUnit]] = []
     for module in model.modules():
-        is_binary = isinstance(module, BinaryLayer) and module.precision != "real"
-        if is_binary or isinstance(module, SharedUnit):
+        if isinstance(module, SharedUnit) or (isinstance(module, BinaryLayer) and module.precision != "real"):
             found.append((dict(module.named_parameters(recurse=False))["weight"], module))
     return found
 

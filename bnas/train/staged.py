@@ -2,9 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from bnas.recipe import Recipe, Stage
 from bnas.train.loop import fit
 from bnas.train.objective import answering, stage_loss
 from bnas.train.ranks import ALONE, Ranks
-from bnas.train.state import Store
+from bnas.train.state import Store, Watch
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -37,7 +37,7 @@ def train_staged(
     teacher: nn.Module | None = None,
     until: int | None = None,
     compiled: bool = False,
-    measure: Callable[[N], Callable[[], Mapping[str, Any]]] | None = None,
+    measure: Callable[[N], Watch] | None = None,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> N:

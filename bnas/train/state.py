@@ -1,6 +1,6 @@
 """A model and its optimizers <-> a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -33,6 +33,19 @@ class Store(Protocol):
         """Write one event."""
 
 
+class Watch(Protocol):
+    """What measures a model after each epoch, and what it has to remember from one to the next."""
+
+    def __call__(self) -> Mapping[str, Any]:
+        """Return what is logged beside the loss."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what it remembers."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what another remembered."""
+
+
 class Done(NamedTuple):
     """How far training is: whole epochs, then steps of the next one, with the sum of their losses."""
 
@@ -41,9 +54,12 @@ class Done(NamedTuple):
     loss: float = 0.0
 
 
-def save(model: nn.Module, optimizers: Sequence[Optimizer], store: Store, name: str, done: Done) -> None:
-    """Keep the model, the optimizers' tensors and how far they are."""
+def save(
+    model: nn.Module, optimizers: Sequence[Optimizer], watch: Watch | None, store: Store, name: str, done: Done
+) -> None:
+    """Keep the model, the optimizers' tensors, what is remembered of epochs before, and how far they are."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    tensors |= {f"watch.{key}": value for key, value in (watch.state() if watch else {}).items()}
     for place, optimizer in enumerate(optimizers):
         for index, entry in optimizer.state_dict()["state"].items():
             prefix = f"optimizer.{place}.{index}"
@@ -53,22 +69,27 @@ def save(model: nn.Module, optimizers: Sequence[Optimizer], store: Store, name: 
     store.save_checkpoint(name, kept, done._asdict())
 
 
-def resume(model: nn.Module, optimizers: Sequence[Optimizer], store: Store, name: str) -> Done:
+def resume(model: nn.Module, optimizers: Sequence[Optimizer], watch: Watch | None, store: Store, name: str) -> Done:
     """Put back what the store has under a name, and return how far it is; nowhere if the store has nothing."""
     checkpoint = store.load_checkpoint(name)
     if checkpoint is None:
         return Done()
     weights: dict[str, Tensor] = {}
+    remembered: dict[str, Tensor] = {}
     entries: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in checkpoint.tensors.items():
         part, _, rest = key.partition(".")
         if part == "model":
             weights[rest] = value
+        elif part == "watch":
+            remembered[rest] = value
         else:
             place, index, leaf = rest.split(".")
             # A copy: the optimizer goes on in the tensors it is given.
             entries[int(place)].setdefault(int(index), {})[leaf] = value.clone()
     model.load_state_dict(weights)
+    if watch:
+        watch.restore(remembered)
     for optimizer, entry in zip(optimizers, entries, strict=True):
         optimizer.load_state_dict({"state": entry, "param_groups": optimizer.state_dict()["param_groups"]})
     return Done(**checkpoint.state)

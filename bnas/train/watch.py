@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,9 +22,11 @@ class BinaryWatch:
 
     Args:
         network: what is trained; layers with real weights are left out.
+        beside: measures more of it; what it returns comes first.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, beside: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self._beside = beside
         self._layers = {
             name: module
             for name, module in network.named_modules()
@@ -33,19 +36,35 @@ class BinaryWatch:
         self._warned: set[str] = set()
 
     def __call__(self) -> dict[str, Any]:
-        """Return, of binary layers where there are any:
+        """Return what is measured beside, and of binary layers where there are any:
 
         flips: share of their weights whose sign is not what it was at the call before.
         filters: by layer, the larger and the smaller value of its first filter, learned output scale not included.
         usage: by layer with experts, the entropy of their wins over the largest possible; 0 is a collapsed gate.
         """
+        beside = dict(self._beside())
         if not self._layers:
-            return {}
-        layers = self._layers.items()
-        usage = {n: evenness(m.usage) for n, m in layers if isinstance(m, ExpertConv) and m.experts > 1}
+            return beside
+        usage = {name: evenness(share) for name, share in self._usages().items()}
         warn_of_collapse(usage, self._warned)
         found: dict[str, Any] = {"flips": self._flips(), "filters": {n: _values(m) for n, m in self._layers.items()}}
-        return found | ({"usage": usage} if usage else {})
+        return beside | found | ({"usage": usage} if usage else {})
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the signs that flips are counted from, and the averages of the gates' choices."""
+        signs = {f"signs.{name}": signs for name, signs in self._signs.items()}
+        return signs | {f"usage.{name}": share for name, share in self._usages().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Count flips and choices from where another watch of such a network was."""
+        for name, signs in self._signs.items():
+            signs.copy_(state.get(f"signs.{name}", signs))
+        for name, share in self._usages().items():
+            share.copy_(state.get(f"usage.{name}", share))
+
+    def _usages(self) -> dict[str, Tensor]:
+        """Return the shares of images that each expert wins, by layer with several."""
+        return {n: m.usage for n, m in self._layers.items() if isinstance(m, ExpertConv) and m.experts > 1}
 
     def _flips(self) -> float:
         before, self._signs = self._signs, self._binarized_signs()
@@ -79,6 +98,13 @@ class SupernetWatch:
         usage = {name: evenness(usage) for name, usage in self._usages.items()}
         warn_of_collapse(usage, self._warned)
         return {"usage": usage} if usage else {}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: the supernet's own state has the gates' choices."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Do nothing, for the same reason."""
 
 
 def evenness(usage: Tensor) -> float:

@@ -46,6 +46,7 @@ class Stage:
     momentum: float = 0.9  # of sgd
     warmup: float = 0.0  # share of the steps over which the rate rises; a cosine takes it down to 0
     weight_decay: float = 0.0  # on weights of two or more dimensions, but for those behind binary ones
+    centre_latent: bool = False  # keep the weights behind binary ones at mean 0 over input channels
     clip_latent: bool = False  # keep the weights behind binary ones in [-1, 1]
     label_smoothing: float = 0.0
     mixup: float = 0.0  # a of the Beta(a, a) that images and labels are mixed by
@@ -63,7 +64,8 @@ BATCH = 128
 STAGES = [Stage(epochs=1, weights="binary", experts="all", optimizer="adamw", rate=1e-3)]
 # END OF SETTINGS
 
-HARD_AT = 0.85  # share of a stage after which weights that become binary gradually are so
+HARD_AT = 0.85  # share of a stage after which weights that become binary gradually are nearly so
+BENT = {"irnet"}  # methods of which only the gradient gets there gradually
 HERE = Path(__file__).resolve().parent
 Images = tuple[Tensor, Tensor]  # [n, channels, height, width], uint8 from 0 to 255 or float from 0 to 1; labels [n]
 
@@ -196,10 +198,15 @@ def harden(model: nn.Module, hardness: float) -> None:
 
 
 @torch.no_grad()
-def clip(model: nn.Module) -> None:
-    """Keep the weights behind binary ones where their gradient is not zero."""
+def constrain(model: nn.Module, stage: Stage) -> None:
+    """Keep the weights behind binary ones where the stage wants them."""
     for layer in binary_layers(model):
-        layer.weight.clamp_(-1, 1)
+        channels = -1 if layer.weight.ndim == 2 else max(1, layer.weight.ndim - 3)  # those of the input
+        several = layer.weight.shape[channels] > 1 and not isinstance(layer, nn.modules.conv._ConvTransposeNd)
+        if stage.centre_latent and several:
+            layer.weight.sub_(layer.weight.mean(channels, keepdim=True))
+        if stage.clip_latent:
+            layer.weight.clamp_(-1, 1)
 
 
 def make_optimizer(model: nn.Module, stage: Stage) -> torch.optim.Optimizer:
@@ -208,7 +215,7 @@ def make_optimizer(model: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     Those of a method that goes to binary in steps do: their gradients are exact.
     """
     layers = binary_layers(model) if stage.weights == "binary" else []
-    latent = {id(layer.weight) for layer in layers if layer.hardness is None}
+    latent = {id(layer.weight) for layer in layers if layer.hardness is None or layer.weights in BENT}
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in model.parameters():
@@ -286,8 +293,7 @@ def train_stage(
                 raise SystemExit(f"the loss is {loss.item()} in epoch {epoch + 1}: lower the rate ({stage.rate:g})")
             loss.backward()
             optimizer.step()
-            if stage.clip_latent:
-                clip(model)
+            constrain(model, stage)
             total, count, step = total + loss.item(), count + 1, step + 1
         print(f"  epoch {epoch + 1}/{stage.epochs}: loss {total / count:.4f}", flush=True)
 
