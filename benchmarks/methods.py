@@ -1,28 +1,31 @@
 """The binarizers on real images: one table of test accuracy for a plain net and a residual one, all trained as long.
 
-    python benchmarks/methods.py [--quick] [--json] [--seeds N] [--epochs N] [--size PIXELS] [--images N] [--width N]
+    python benchmarks/methods.py [--quick] [--json] [--network NAME] [--seeds N] [--epochs N] [--size PIXELS]
+                                 [--images N] [--width N] [--results CSV]
 
 Real; binary weights (WBin) by xnor, alpha_beta and group; binary inputs too (FBin) by xnor, alpha_beta, and xnor with 4
 experts. The plain net is VGG-Small, the residual one has two blocks in each of three stages with a shortcut round each
 convolution; first and last layer are real. All are trained for the same number of epochs on CIFAR-10 ($BNAS_DATA): real
 and WBin in one stage, FBin in two, binary inputs first. Rows go to results/methods.csv as they come; those that are
-there are not trained again. --quick trains one network of the table again, for two epochs, and reads the others.
+there are not trained again, and several processes may share the work by --network. --quick trains one network for two
+epochs, and reads the table.
 
-The full networks, where a GPU is at hand: --size 32 --images 50000 --width 128 --epochs 200 --results FILE.csv
+The full networks, where a GPU is at hand: `bnas train vgg_small --weights group --data cifar10 --recipe cifar_group`,
+and resnet18_cifar likewise; here VGG-Small by all methods: --network VGG-Small --size 32 --images 50000 --width 128
+--epochs 200 --results FILE.csv
 """
 
 import argparse
-import csv
-import statistics
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from claim import Claim
 from nowhere import NoStore
+from rows import Rows
 from torch import nn
 
 from bnas.arch import Architecture
@@ -37,7 +40,8 @@ from bnas.train import evaluate, train_staged
 
 RESULTS = Path(__file__).parent / "results" / "methods.csv"
 BATCH = 64
-COLUMNS = ("network", "method", "seed", "epochs", "size", "images", "width", "test_accuracy")
+SETTING = ("epochs", "size", "images", "width")
+COLUMNS = ("network", "method", "seed", *SETTING, "test_accuracy")
 
 
 class Method(NamedTuple):
@@ -56,7 +60,7 @@ METHODS = {
     "WBin group": Method("weight", "group", 1, "group"),
     "FBin xnor": Method("binary", "xnor", 1, "two_stages"),
     "FBin alpha_beta": Method("binary", "alpha_beta", 1, "two_stages"),
-    "FBin xnor, 4 experts": Method("binary", "xnor", 4, "two_stages"),
+    "FBin xnor + 4 experts": Method("binary", "xnor", 4, "two_stages"),
 }
 
 
@@ -109,24 +113,21 @@ def trained(network: str, method: str, seed: int, epochs: int, *, data: DataSet,
     return evaluate(done, data.test.batches(500, device=device))[0]
 
 
-def rows(options: argparse.Namespace) -> Iterator[dict[str, str]]:
-    """Yield the rows of the table, from the file of results or freshly trained and written to it."""
-    setting = {name: str(getattr(options, name)) for name in ("epochs", "size", "images", "width")}
-    known = read(options.results)
+def complete(results: Rows, options: argparse.Namespace) -> None:
+    """Train what the table of a setting does not have, and write it down."""
+    setting = {name: getattr(options, name) for name in SETTING}
     for seed in range(options.seeds):
-        data = None
-        for network in NETWORKS:
+        data = cifar(options, seed)
+        for network in [options.network] if options.network else NETWORKS:
             for method in METHODS:
-                row = {"network": network, "method": method, "seed": str(seed)} | setting
-                found = [old for old in known if all(old[key] == value for key, value in row.items())]
-                if found:
-                    yield found[0]
+                key = {"network": network, "method": method, "seed": seed} | setting
+                frame = results.frame()
+                if (frame[list(key)] == pd.Series(key)).all(axis=1).any():
                     continue
-                data = data or cifar(options, seed)
                 accuracy = trained(network, method, seed, options.epochs, data=data, width=options.width)
-                row["test_accuracy"] = f"{accuracy:.4f}"
-                append(options.results, row)
-                yield row
+                results.add(**key, test_accuracy=accuracy)
+                if not options.json:
+                    print(f"{network:<10} {method:<22} seed {seed}: {accuracy:.2%}", flush=True)
 
 
 def cifar(options: argparse.Namespace, seed: int) -> DataSet:
@@ -134,34 +135,19 @@ def cifar(options: argparse.Namespace, seed: int) -> DataSet:
     return load_data("cifar10", seed=seed, input_shape=(3, options.size, options.size), limit=options.images)
 
 
-def read(results: Path) -> list[dict[str, str]]:
-    """Return the rows that were written before."""
-    if not results.exists():
-        return []
-    with results.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def of_setting(table: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
+    """Return the rows that were trained as the options say."""
+    return table[(table[list(SETTING)] == pd.Series({name: getattr(options, name) for name in SETTING})).all(axis=1)]
 
 
-def append(results: Path, row: dict[str, str]) -> None:
-    """Write a row at the end of the results."""
-    results.parent.mkdir(exist_ok=True)
-    fresh = not results.exists()
-    with results.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if fresh:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def claims(table: list[dict[str, str]]) -> Iterator[Claim]:
-    """Yield the papers' orderings, as mean test errors against each other."""
-    errors: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in table:
-        errors[row["network"], row["method"]].append(1 - float(row["test_accuracy"]))
+def claims(table: pd.DataFrame) -> Iterator[Claim]:
+    """Yield the papers' orderings, as mean test errors against each other, of networks whose methods are all there."""
+    errors = 1 - table.groupby(["network", "method"])["test_accuracy"].mean()
     for network in NETWORKS:
-        for better in ("FBin alpha_beta", "FBin xnor, 4 experts"):
-            pair = [statistics.fmean(errors[network, method]) for method in (better, "FBin xnor")]
-            yield Claim(f"{network}: mean test error of {better} against FBin xnor", *pair, 1.0)
+        for better in ("FBin alpha_beta", "FBin xnor + 4 experts"):
+            if {(network, better), (network, "FBin xnor")} <= set(errors.index):
+                pair = (errors[network, better], errors[network, "FBin xnor"])
+                yield Claim(f"{network}: mean test error of {better} against FBin xnor", *pair, 1.0)
 
 
 def main() -> None:
@@ -175,41 +161,31 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--network", choices=NETWORKS, help="train those of one network only")
     options = parser.parse_args()
+    results, found = Rows(options.results, COLUMNS, texts=("network", "method")), []
     if options.quick:
         accuracy = trained("ResNet", "FBin xnor", 0, 2, data=cifar(options, 0), width=options.width)
-        yardstick = 0.1  # of ten classes, one is guessed
-        table = read(options.results)
-        found = [Claim("ResNet, FBin xnor, two epochs: test error against guessing", 1 - accuracy, 1 - yardstick, 0.9)]
+        yardstick = 0.9  # of ten classes, one is guessed
+        found = [Claim("ResNet, FBin xnor, two epochs: test error against guessing", 1 - accuracy, yardstick, 0.9)]
     else:
-        table, found = [], []
-        for row in rows(options):
-            table.append(row)
-            if not options.json:
-                print(
-                    f"{row['network']:<10} {row['method']:<22} seed {row['seed']}: {row['test_accuracy']}", flush=True
-                )
-    if table and not options.json:
+        complete(results, options)
+    table = of_setting(results.frame(), options)
+    if len(table) and not options.json:
         show(table)
-    for claim in [*found, *(claims(table) if table else ())]:
+    for claim in (*found, *claims(table)):
         print(claim.as_json() if options.json else claim)
 
 
-def show(table: list[dict[str, str]]) -> None:
+def show(table: pd.DataFrame) -> None:
     """Print mean and standard deviation of the test accuracy, a method a line."""
-    cells: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in table:
-        cells[row["network"], row["method"]].append(100 * float(row["test_accuracy"]))
+    cells = (100 * table["test_accuracy"]).groupby([table["method"], table["network"]]).agg(["mean", "std"])
     print(f"\n{'test accuracy (%)':<24}" + "".join(f"{network:>18}" for network in NETWORKS))
     for method in METHODS:
-        found = [cells[network, method] for network in NETWORKS]
-        print(f"{method:<24}" + "".join(f"{_mean_and_spread(values):>18}" for values in found))
+        found = [cells.loc[method, network] if (method, network) in cells.index else None for network in NETWORKS]
+        texts = ["" if cell is None else f"{cell['mean']:.2f} +- {cell['std']:.2f}" for cell in found]
+        print(f"{method:<24}" + "".join(f"{text:>18}" for text in texts))
     print()
-
-
-def _mean_and_spread(values: list[float]) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return f"{statistics.fmean(values):.2f} +- {spread:.2f}"
 
 
 if __name__ == "__main__":
