@@ -11,19 +11,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bnas.api.manifest import manifest_of
 from bnas.api.request import pick_device
 from bnas.arch import Architecture
 from bnas.binarize import has_exact_gradient
 from bnas.conversion import ConvertedModel, convert
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError, TrainingError
-from bnas.exporters import Description, count_again, load, parse_description, prove_reload, rebuild
+from bnas.exporters import Description, load, parse_description, rebuild
 from bnas.models import MODELS
 from bnas.models.spec import ModelSpec
 from bnas.progress import Progress, silent
 from bnas.recipe import Recipe, Stage, read_recipe
 from bnas.report import write_training_report
-from bnas.runs import Run, environment
+from bnas.runs import Run
 from bnas.spec import dump, parse, read_yaml
 from bnas.train import (
     ALONE,
@@ -223,27 +224,11 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
         raise TrainingError(f"{run.path}: the trained network gives values that are not finite; lower the rate")
     network = network.cpu()
     tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
-    price = count_again(network, described)
-    run.write_best(
-        dump(described),
-        tensors,
-        {
-            "architecture_id": described.id,
-            "accuracy": accuracy,
-            "cost": price.as_dict(),
-            "counted_again": price.as_dict(),
-            "data": data.name,
-            "input": list(described.input),
-            "classes": described.classes,
-            "normalisation": {"mean": list(data.mean), "std": list(data.std)},
-            "augmentation": list(data.augmentation),
-            "recipe": recipe.model_dump(mode="json"),
-            "epochs": recipe.epochs,
-            "seed": run.config["seed"],
-            "reload": prove_reload(described, tensors, network=network),
-            "versions": environment(),
-        },
-    )
+    manifest = manifest_of(
+        described, network, tensors, accuracy=accuracy, data=data, recipe=recipe, epochs=recipe.epochs,
+        seed=run.config["seed"],
+    )  # fmt: skip
+    run.write_best(dump(described), tensors, manifest)
     run.log("trained", **accuracy)
 
 

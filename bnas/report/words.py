@@ -88,8 +88,9 @@ def work_sentence(found: Findings) -> str:
 
 def proof(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what the manifest says to prove that the best network is the one that was counted and trained."""
-    same = manifest["counted_again"] == manifest["cost"]
-    counted = {"cost counted again": "on the built network: the same" if same else manifest["counted_again"]}
+    again = manifest.get("counted_again")  # of an architecture; other networks have no plan to compare with
+    said = "on the built network: the same" if again == manifest["cost"] else again
+    counted = {"cost counted again": said} if again else {}
     shown = ("reload", "weights_sha256", "data", "seed", "epochs")
     return counted | {key: manifest[key] for key in shown if key in manifest}
 

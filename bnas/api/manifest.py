@@ -1,0 +1,54 @@
+"""A trained network and where it comes from -> what its manifest says, proved."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from bnas.arch import Architecture
+from bnas.cost import cost
+from bnas.data import DataSet
+from bnas.exporters import Description, count_again, prove_reload
+from bnas.plan import plan
+from bnas.recipe import Recipe
+from bnas.runs import environment
+
+
+def manifest_of(
+    described: Description,
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    accuracy: Mapping[str, float | None],
+    data: DataSet,
+    recipe: Recipe,
+    epochs: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the manifest of a network on the CPU.
+
+    The cost of an architecture is that of its plan, and is counted again on the built network; any other network is
+    counted once, as it runs.
+
+    Raises:
+        ExportError: the weights do not load back to the same network, or it costs other than was planned.
+    """
+    counted = count_again(network, described)
+    price = {"cost": counted.as_dict()}
+    if isinstance(described, Architecture):
+        price = {"cost": cost(plan(described)).as_dict(), "counted_again": counted.as_dict()}
+    return {
+        "architecture_id": described.id,
+        "accuracy": dict(accuracy),
+        **price,
+        "data": data.name,
+        "input": list(described.input),
+        "classes": described.classes,
+        "normalisation": {"mean": list(data.mean), "std": list(data.std)},
+        "augmentation": list(data.augmentation),
+        "recipe": recipe.model_dump(mode="json"),
+        "epochs": epochs,
+        "seed": seed,
+        "reload": prove_reload(described, tensors, network=network),
+        "versions": environment(),
+    }
