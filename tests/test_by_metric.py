@@ -15,7 +15,7 @@ from bnas.feasible import cost_of, sample_within
 from bnas.plan import plan
 from bnas.ranking import every_network
 from bnas.searcher import SAMPLERS, Scorer, with_metric
-from bnas.searcher.sampler import distributions, to_genes
+from bnas.searcher.sampler import ask
 from bnas.selection import LayerErrors
 from bnas.space import Genes, SearchSpace
 from bnas.supernet import Supernet
@@ -80,14 +80,9 @@ def test_a_fixed_metric_decides_by_itself() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_searches_propose_only_what_the_metric_decides(sampler) -> None:
-    space, budget = metric_space(), Budget.parse(["ops=60k"])
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    for number in range(60):
-        study.sampler = SAMPLERS[sampler](space, budget, number)
-        trial = study.ask(distributions(space))
-        genes = to_genes(space, trial.params)
+    space = metric_space()
+    for genes in proposals(space, sampler, count=60):
         assert [list(s.precision) for s in space.architecture(genes).stages] == by_hand(space, genes)
-        study.tell(trial, [Random(str(genes)).random(), cost_of(space, genes).ops])
 
 
 def test_how_many_stay_real_is_drawn_evenly() -> None:
@@ -107,6 +102,55 @@ def test_first_by_metric_begins_with_what_the_metric_decides_and_may_leave_it() 
     assert all([list(s.precision) for s in space.architecture(g).stages] == by_hand(space, g) for g in begins)
     assert {space.mutate(g, random) for g in begins} - set(every_network(metric_space()))
     assert space.size == make_space(stages=STAGES).size
+
+
+def test_a_network_is_contained_where_a_search_may_come_upon_it() -> None:
+    space, free = metric_space(), make_space(stages=STAGES)
+    inside = {genes for genes in every_network(free) if space.contains(free.architecture(genes))}
+    assert inside == set(every_network(space))
+    assert all(metric_space("first_by_metric").contains(free.architecture(genes)) for genes in every_network(free))
+
+
+@pytest.mark.parametrize("dimension", ["stem.width", "stages[0].width"])
+def test_its_parts_decide_as_the_whole_does(dimension) -> None:
+    space = metric_space()
+    parts = space.split(dimension)
+    assert all(part.errors == space.errors for part in parts)
+    for part in parts:
+        for genes in every_network(part):
+            assert [list(s.precision) for s in part.architecture(genes).stages] == by_hand(part, genes)
+
+
+def test_a_part_that_leaves_nothing_to_decide_is_free() -> None:
+    stages = [STAGES[0], {"width": 16}]
+    space = MetricSpace.of(
+        make_space(stages=stages, precision="by_metric"), {(0, b): LayerErrors(0.1, 0.0, {}) for b in (0, 1)}
+    )
+    for whole in (space, make_space(stages=stages, precision="by_metric")):
+        assert [part.precision for part in whole.split("stages[0].precision")] == ["free", "free"]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_begins_with_what_the_metric_decides(sampler) -> None:
+    space = metric_space("first_by_metric", trials=40)
+    firsts = proposals(space, sampler, count=10)  # a quarter of the trials
+    assert set(firsts) <= set(every_network(metric_space()))
+    assert firsts != proposals(make_space(stages=STAGES, search={"trials": 40}), sampler, count=10)
+
+
+@pytest.mark.parametrize("sampler", ["evolution", "nsga2", "tpe"])
+def test_every_search_leaves_what_the_metric_decides_after_its_first_population(sampler) -> None:
+    found = proposals(metric_space("first_by_metric", trials=40), sampler, count=60)
+    assert set(found) - set(every_network(metric_space()))
+
+
+def proposals(space: SearchSpace, sampler: str, *, count: int) -> list[Genes]:
+    study, found = optuna.create_study(directions=["maximize", "minimize"]), []
+    for number in range(count):
+        trial, genes = ask(study, SAMPLERS[sampler], space, Budget.parse(["ops=60k"]), seed=number)
+        study.tell(trial, [Random(str(genes)).random(), cost_of(space, genes).ops])
+        found.append(genes)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The search: samplers, fates, the front, and that a killed search pays for nothing twice."""
 
+from random import Random
+
 import pytest
 
 from bnas.arch import Architecture
@@ -8,6 +10,7 @@ from bnas.errors import BudgetError, RunError, TrainingError
 from bnas.plan import plan
 from bnas.progress import silent
 from bnas.searcher import SAMPLERS, Candidate, InProcess, Journal, Score, Search, StoredStudy, front, ledger, paid
+from bnas.searcher.sampler import population
 from tests.tiny import tiny_space
 
 SPACE = tiny_space()
@@ -24,8 +27,9 @@ def search(
     folder=None, *, sampler="evolution", trials=30, seed=0, score=quality_of, budget=BUDGET, space=SPACE, journal=None
 ):
     stored = StoredStudy(f"sqlite:///{folder}/study.db" if folder else None, "search")
+    asked = space.model_copy(update={"search": space.search.model_copy(update={"trials": trials})})
     study = Search(
-        space, budget, sampler=SAMPLERS[sampler], seed=seed, name="search", stored=stored, journal=journal or Journal()
+        asked, budget, sampler=SAMPLERS[sampler], seed=seed, name="search", stored=stored, journal=journal or Journal()
     )  # fmt: skip
     return study.run(trials, InProcess(score).submit, progress=silent, note=lambda candidate: None)
 
@@ -65,6 +69,22 @@ class TestEverySampler:
 def test_evolution_proposes_nothing_over_budget_and_nothing_twice() -> None:
     counts = ledger(search(trials=100))
     assert counts == {"proposed": 100, "over_budget": 0, "repeated": 0, "paid": 100, "failed": 0}
+
+
+@pytest.mark.parametrize(("trials", "size"), [(6, 8), (60, 15), (200, 48)])
+def test_the_first_population_is_a_quarter_of_the_trials_within_bounds(trials, size) -> None:
+    assert population(tiny_space(search={"trials": trials})) == size
+
+
+def test_evolution_breeds_where_the_space_has_nothing_more_to_draw() -> None:
+    class Narrow(type(SPACE)):
+        """A space that draws one network, but offers all."""
+
+        def sample(self, random: Random) -> tuple[int, ...]:
+            return super().canonical([0] * len(self.dimensions))
+
+    space = Narrow(**{name: getattr(SPACE, name) for name in type(SPACE).model_fields})
+    assert sum(c.status == "paid" for c in search(space=space, trials=20)) == 20
 
 
 def test_evolution_beats_random_search_on_every_seed() -> None:

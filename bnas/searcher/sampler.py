@@ -13,7 +13,7 @@ import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from bnas.cost import Budget
 from bnas.feasible import cost_of, repair, sample_within
@@ -21,9 +21,33 @@ from bnas.space import Genes, SearchSpace
 
 MakeSampler = Callable[[SearchSpace, Budget, int], BaseSampler]
 
-POPULATION = 48
-TOURNAMENT = 8
+_POPULATION = (8, 48)  # candidates, at least and at most
+_BEFORE_A_MODEL = 24  # trials of tpe; a model of fewer misled it in replays of the tabular benchmark
 _TRIES = 60  # children drawn before a fresh sample is taken instead
+
+
+def population(space: SearchSpace) -> int:
+    """Return how many candidates a search draws before it breeds: a quarter of its trials, from 8 to 48."""
+    least, most = _POPULATION
+    return max(least, min(most, space.search.trials // 4))
+
+
+def ask(study: Study, make: MakeSampler, space: SearchSpace, budget: Budget, *, seed: int) -> tuple[Trial, Genes]:
+    """Return a new trial of a study and the genotype that it proposes.
+
+    A space that is `first_by_metric` draws the first population itself, inside the budget; ours of the samplers do so
+    anyway, others are given those draws.
+    """
+    study.sampler = make(space, budget, seed)
+    draws_itself = isinstance(study.sampler, FeasibleSampler)
+    if (
+        space.precision == "first_by_metric"
+        and len(study.get_trials(deepcopy=False)) < population(space)
+        and not draws_itself
+    ):
+        study.enqueue_trial(to_params(space, sample_within(space, budget, Random(f"{seed}/first"))))
+    trial = study.ask(distributions(space))
+    return trial, to_genes(space, trial.params)
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -75,9 +99,10 @@ class RandomWithin(FeasibleSampler):
 class Evolution(FeasibleSampler):
     """Aging evolution, feasible by construction, no repeats.
 
-    Parents come from the last POPULATION scored candidates only, so that a lucky score dies out. A parent is the best
-    of a random TOURNAMENT, by accuracy or, every other time, by how many of the tournament beat it in both accuracy
-    and ops, which keeps the whole front alive. A child over the budget is moved back inside.
+    Parents come from the last `population` scored candidates only, so that a lucky score dies out. A parent is the best
+    of a sixth of them, drawn at random, by accuracy or, every other time, by how many of those beat it in both accuracy
+    and ops, which keeps the whole front alive. A child over the budget is moved back inside. Where the space has no
+    more to draw, as where a metric decides what is drawn, it breeds earlier.
     Source: Real et al., Regularized Evolution for Image Classifier Architecture Search, 2019 (arXiv:1802.01548).
     """
 
@@ -86,19 +111,19 @@ class Evolution(FeasibleSampler):
         in_hand = [trial for trial in trials if trial.state != TrialState.RUNNING or trial.params]  # but for this one
         seen = {to_genes(space, trial.params) for trial in in_hand}
         scored = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        for _ in range(_TRIES if len(scored) >= POPULATION else 0):
-            child = self._child(scored[-POPULATION:], random)
-            if child is not None and child not in seen:
-                return child
-        for _ in range(_TRIES):
-            fresh = sample_within(space, self._budget, random)
-            if fresh not in seen:
-                return fresh
-        return fresh
+        size = population(space)
+        draw = partial(sample_within, space, self._budget, random)
+        breed = partial(self._child, scored[-size:], random)
+        for way in (breed, draw) if len(scored) >= size else (draw, breed):
+            for _ in range(_TRIES if scored or way is draw else 0):
+                genes = way()
+                if genes is not None and genes not in seen:
+                    return genes
+        return draw()
 
-    def _child(self, population: list[FrozenTrial], random: Random) -> Genes | None:
+    def _child(self, parents: list[FrozenTrial], random: Random) -> Genes | None:
         space = self._space
-        first, second = (self._parent(population, random) for _ in range(2))
+        first, second = (self._parent(parents, random) for _ in range(2))
         genes = to_genes(space, first.params)
         if random.random() < 0.3:
             genes = space.cross(genes, to_genes(space, second.params), random)
@@ -107,8 +132,8 @@ class Evolution(FeasibleSampler):
             return genes
         return repair(space, genes, self._budget, random)
 
-    def _parent(self, population: list[FrozenTrial], random: Random) -> FrozenTrial:
-        drawn = random.sample(population, min(TOURNAMENT, len(population)))
+    def _parent(self, parents: list[FrozenTrial], random: Random) -> FrozenTrial:
+        drawn = random.sample(parents, min(len(parents), max(2, len(parents) // 6)))
         if random.random() < 0.5:
             return max(drawn, key=lambda trial: trial.values[0])
         return min(drawn, key=lambda trial: (sum(_beats(other, trial) for other in drawn), -trial.values[0]))
@@ -120,12 +145,11 @@ def _beats(one: FrozenTrial, other: FrozenTrial) -> bool:
 
 
 def _nsga2(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
-    return NSGAIISampler(population_size=POPULATION, seed=seed)
+    return NSGAIISampler(population_size=population(space), seed=seed)
 
 
 def _tpe(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
-    with_warnings_off = partial(TPESampler, multivariate=True, n_startup_trials=POPULATION // 2, seed=seed)
-    return with_warnings_off()
+    return TPESampler(multivariate=True, n_startup_trials=_BEFORE_A_MODEL, seed=seed)
 
 
 SAMPLERS: dict[str, MakeSampler] = {

@@ -25,7 +25,7 @@ from bnas.plan import plan
 from bnas.progress import Progress
 from bnas.searcher.candidate import Candidate, Outcome, Score, Status
 from bnas.searcher.journal import Journal
-from bnas.searcher.sampler import MakeSampler, distributions, to_genes, to_params
+from bnas.searcher.sampler import MakeSampler, ask, distributions, to_params
 from bnas.searcher.storage import DIRECTIONS, StoredStudy
 from bnas.space import Genes, SearchSpace
 
@@ -127,9 +127,7 @@ class Search:
         """Return the next candidate; one to be paid for is in the window, its score not yet in it."""
         number = len(self._candidates)
         drawn = Random(f"{self._seed}/{self._name}/{number}").getrandbits(31)
-        self._memory.sampler = self._make(self._space, self._budget, drawn)
-        trial = self._memory.ask(self._distributions)
-        genes = to_genes(self._space, trial.params)
+        trial, genes = ask(self._memory, self._make, self._space, self._budget, seed=drawn)
         arch = self._space.architecture(genes)
         price = cost(plan(arch))
         for quantity, limit in self._budget.limits:
