@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import NamedTuple, Self
 
+from bnas.arch import Architecture
 from bnas.errors import SpecError
 from bnas.feasible import block_cost, stem_cost
 from bnas.selection import METRICS, Evidence, LayerErrors
@@ -17,7 +18,7 @@ from bnas.space import Genes, SearchSpace
 Errors = Mapping[tuple[int, int], LayerErrors]  # by stage and block
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """A block whose precision is decided: its place in a genotype, its choices there, and what the metric weighs."""
 
     place: int
@@ -35,7 +36,8 @@ class MetricSpace(SearchSpace):
     follows from the metric, at the widths, groups and depths at hand. With `first_by_metric` it is so for samples,
     from which a search begins, and its changes are free.
 
-    Dimensions, genotypes and networks are those of the space that it is made of.
+    Dimensions and genotypes are those of the space that it is made of; `genes` reads any network of that one, and
+    `contains` says whether a search of this one may come upon it.
     """
 
     errors: Errors
@@ -58,6 +60,10 @@ class MetricSpace(SearchSpace):
         whole = super().canonical(genes)
         return self.decided(whole) if self.precision == "by_metric" else whole
 
+    def contains(self, arch: Architecture) -> bool:
+        """Say whether an architecture is one of this space, its real inputs where the metric puts them."""
+        return super().contains(arch) and self.canonical(genes := self.genes(arch)) == genes
+
     def sample(self, random: Random) -> Genes:
         """Return a genotype with every dimension drawn evenly, how many inputs stay real among them."""
         whole = super().canonical([random.randrange(len(d.choices)) for d in self.dimensions])
@@ -65,18 +71,23 @@ class MetricSpace(SearchSpace):
 
     def decided(self, genes: Genes, *, kept: int | None = None) -> Genes:
         """Return the genotype with real inputs where the metric is highest: `kept` of them, or as many as it has."""
-        result, blocks = list(genes), list(self._blocks(genes))
+        result, blocks = list(genes), self.ordered(genes)
         if kept is None:
             kept = sum(genes[block.place] != block.binary for block in blocks)
+        for rank, block in enumerate(blocks):
+            result[block.place] = block.real if rank < kept else block.binary
+        return tuple(result)
+
+    def ordered(self, genes: Genes) -> list[Block]:
+        """Return the blocks of a genotype whose precision is decided, in the order in which they would stay real."""
+        blocks = list(self._blocks(genes))
         most = max((block.macs for block in blocks), default=1)
         metric = METRICS[self.search.metric]
 
-        def wanted(block: _Block) -> float:
+        def wanted(block: Block) -> float:
             return metric(Evidence(block.errors, block.ops_saved, block.macs / most)).metric
 
-        for rank, block in enumerate(sorted(blocks, key=wanted, reverse=True)):
-            result[block.place] = block.real if rank < kept else block.binary
-        return tuple(result)
+        return sorted(blocks, key=wanted, reverse=True)
 
     @property
     def size(self) -> int:
@@ -91,7 +102,7 @@ class MetricSpace(SearchSpace):
         )
         return fixed * (ways + sums)
 
-    def _blocks(self, genes: Genes) -> Iterator[_Block]:
+    def _blocks(self, genes: Genes) -> Iterator[Block]:
         """Yield the blocks of a genotype whose precision is decided."""
         arch = self.architecture(genes)
         _, size = stem_cost(arch.stem, arch.input[0], arch.input[1:])
@@ -102,5 +113,5 @@ class MetricSpace(SearchSpace):
                     binary = choices.index("binary")
                     costs = [block_cost(block._replace(precision=choice), size)[0] for choice in choices]
                     saved = costs[1 - binary].ops - costs[binary].ops
-                    yield _Block(place, binary, 1 - binary, self.errors[stage, index], saved, costs[binary].macs)
+                    yield Block(place, binary, 1 - binary, self.errors[stage, index], saved, costs[binary].macs)
                 _, size = block_cost(block, size)

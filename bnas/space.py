@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from random import Random
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -275,7 +275,7 @@ class SearchSpace(Spec):
         """Return the architecture with the most blocks, channels, experts and real layers, and the fewest groups."""
         return self.architecture(self.canonical([_order(d).index(max(_order(d))) for d in self.dimensions]))
 
-    def split(self, dimension: str) -> tuple["SearchSpace", ...]:
+    def split(self, dimension: str) -> tuple[Self, ...]:
         """Return one space for each choice of a dimension (`stages[1].width`; for precision of a stage, all blocks).
 
         Raises:
@@ -290,7 +290,7 @@ class SearchSpace(Spec):
         whole = self.stem if part == "stem" else self.stages[index]
         return tuple(self._with(part, index, key, choice) for choice in getattr(whole, key))
 
-    def _with(self, part: str, index: int, key: str, choice: Any) -> "SearchSpace":
+    def _with(self, part: str, index: int, key: str, choice: Any) -> Self:
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         if part == "stem":
             fields["stem"] = self.stem.model_copy(update={key: (choice,)})
@@ -298,7 +298,9 @@ class SearchSpace(Spec):
             stages = list(self.stages)
             stages[index] = stages[index].model_copy(update={key: (choice,)})
             fields["stages"] = tuple(stages)
-        return SearchSpace(**fields)  # not a copy, which would keep the dimensions of the whole
+            if all(len(stage.precision) == 1 for stage in stages):
+                fields["precision"] = "free"  # nothing is left for a metric to decide
+        return type(self)(**fields)  # not a copy, which would keep the dimensions of the whole
 
 
 _STEM_KEYS = ("width", "kernel", "stride")
