@@ -1,13 +1,19 @@
-"""The supernets and the ways of scoring that benchmarks/ranking.py compares; one score of one network a row."""
+"""The supernets and the ways of scoring that benchmarks/ranking.py compares; one score of one network a row.
+
+On one core a supernet takes about 9 minutes where SUPERNETS says nothing else, and scoring 200 networks 5 more, where
+WAYS says nothing else. Two-stage scoring trains and scores nothing: it is put together from scores that are there.
+"""
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
 from rows import Rows
 from table import images
 from torch import Tensor
@@ -20,7 +26,7 @@ from bnas.ranking import Table
 from bnas.recipe import Scoring, Stage
 from bnas.runs import Run
 from bnas.searcher import Scorer
-from bnas.space import SearchSpace
+from bnas.space import Genes, SearchSpace
 from bnas.spec import dump
 from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate, train_supernet
@@ -41,16 +47,40 @@ class Trial(NamedTuple):
     split: str = ""
 
 
-# Equal compute but for the shorter one: the sandwich steps through four networks at a time, so it has fewer epochs.
+class Part(SearchSpace):
+    """The networks of a space that have one gene: beside `split`, for one block's precision as well."""
+
+    place: int
+    gene: int
+
+    def canonical(self, genes: Sequence[int]) -> Genes:
+        """Return the genotype with the part's gene, and the entries of blocks that do not exist set to 0."""
+        return super().canonical([*genes[: self.place], self.gene, *genes[self.place + 1 :]])
+
+    def contains(self, arch: Architecture) -> bool:
+        """Say whether an architecture is one of this part."""
+        return super().contains(arch) and self.genes(arch)[self.place] == self.gene
+
+
+def parts(space: SearchSpace, dimension: str) -> tuple[Part, ...]:
+    """Return one part for each choice of a dimension that every network has."""
+    place = [each.name for each in space.dimensions].index(dimension)
+    fields = {name: getattr(space, name) for name in SearchSpace.model_fields}
+    return tuple(Part(**fields, place=place, gene=gene) for gene in range(len(space.dimensions[place].choices)))
+
+
+# A sandwich steps through four networks at a time and a split trains two supernets: so many epochs are equal compute.
 SUPERNETS = {
     "single": Trial({}),
-    "single 30 epochs": Trial({"epochs": 30}),
+    "single 120 epochs": Trial({"epochs": 120}),  # 18 minutes: does longer training pay?
+    "single 30 epochs": Trial({"epochs": 30}),  # 5 minutes: and shorter? what each half of a split gets
     "single rate 2e-3": Trial({"rate": 2e-3}),
-    "single batch 128": Trial({"batch": 128}),
-    "single label smoothing": Trial({"label_smoothing": 0.1}),
+    "single batch 128": Trial({"batch": 128}),  # 7 minutes
     "single experts from the start": Trial({"one_expert": 0.0}),
     "sandwich": Trial({"mode": "sandwich", "epochs": 15}),
+    "sandwich with a binary teacher": Trial({"mode": "sandwich", "teacher": "binary", "epochs": 15}),
     "split on width": Trial({"epochs": 30}, "stages[0].width"),
+    "split on precision": Trial({"epochs": 30}, "stages[2].precision[0]"),
 }
 
 Score = tuple[float, float]  # accuracy and loss
@@ -109,10 +139,20 @@ WAYS: dict[str, Way] = {
     "recalibrated on 8000": by_search(recalibration_images=8000),
     "scored on 1000": by_search(validation_images=1000),
     "batch norm as trained": as_trained,
-    "fine-tuned 25 steps": fine_tuned(25),
-    "fine-tuned 100 steps": fine_tuned(100),
+    "fine-tuned 25 steps": fine_tuned(25),  # 10 minutes
+    "fine-tuned 100 steps": fine_tuned(100),  # 25 minutes
 }
 DEFAULT = ("single", "search", 0)
+TWO_STAGES = ("scored on 1000", "search")  # few images for all, then more for the better half
+
+
+def in_two_stages(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+    """Return scores in which the better half by the first ones stands above the others, ordered by the second ones."""
+    few, more = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    survivors = np.argsort(-few, kind="stable")[: math.ceil(len(few) / 2)]
+    scores = few.copy()
+    scores[survivors] = more[survivors] - more[survivors].min() + few.max()
+    return scores
 
 
 def variants() -> Iterator[tuple[str, str, int]]:
@@ -121,6 +161,14 @@ def variants() -> Iterator[tuple[str, str, int]]:
     yield "single", "search", 1
     yield from (("single", way, 0) for way in WAYS if way != "search")
     yield from ((name, "search", 0) for name in SUPERNETS if name != "single")
+
+
+def wanted(names: Sequence[str] | None) -> Iterator[tuple[str, str, int]]:
+    """Yield the variants to make: the default, and all whose supernet or scoring is named; no name names all."""
+    yield DEFAULT
+    for variant in variants():
+        if variant != DEFAULT and names is not None and (not names or {*variant[:2]} & ({*names} - {*DEFAULT[:2]})):
+            yield variant
 
 
 def rows(path: Path = RESULTS) -> Rows:
@@ -154,8 +202,7 @@ def trained(space: SearchSpace, data: DataSet, name: str, seed: int) -> Iterator
     """Yield the supernets of a trial, each with the space that it serves."""
     changes, split = SUPERNETS[name]
     recipe = space.search.supernet.model_copy(update=changes)
-    parts = space.split(split) if split else (space,)
-    for number, part in enumerate(parts):
+    for number, part in enumerate(parts(space, split) if split else (space,)):
         folder = RUNS / f"{name.replace(' ', '-')}-{number}-{seed}"
         run = Run.open(folder, config={"recipe": recipe.model_dump(), "seed": seed}, space_yaml=dump(part))
         with run.lock(), Watch() as watch:

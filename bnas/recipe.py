@@ -120,11 +120,12 @@ def read_recipe(name: str | Path) -> Recipe:
 class SupernetRecipe(Spec):
     """How the shared weights are trained.
 
-    single: one fairly drawn sub-network a step. sandwich: the largest sub-network with real weights learns the labels
-    and teaches the smallest and two drawn ones with binary weights.
+    single: one fairly drawn sub-network a step. sandwich: the largest sub-network learns the labels and teaches the
+    smallest and two drawn ones with binary weights.
     """
 
     mode: Literal["single", "sandwich"] = "single"
+    teacher: Literal["real", "binary"] = "real"  # weights of a sandwich's largest sub-network
     epochs: PositiveInt = 40
     one_expert: Share = 0.25  # share of the epochs with one expert, copied to all when it ends
     batch: PositiveInt = 128

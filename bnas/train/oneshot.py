@@ -85,9 +85,9 @@ def single(
 def sandwich(
     supernet: Supernet, recipe: SupernetRecipe, seed: int, lone_steps: int, images: Tensor, labels: Tensor, step: int
 ) -> Tensor:
-    """Return the loss of the largest sub-network with real weights, and how far others are from what it says."""
+    """Return the loss of the largest sub-network, and how far others are from what it says."""
     space, lone = supernet.space, step < lone_steps
-    taught = supernet(images, _maybe_lone(space.largest(), lone), real_weights=True)
+    taught = supernet(images, _maybe_lone(space.largest(), lone), real_weights=recipe.teacher == "real")
     loss = F.cross_entropy(taught, labels, label_smoothing=recipe.label_smoothing)
     target = F.log_softmax(taught.detach(), 1)
     pupils = [_maybe_lone(space.smallest(), lone)]

@@ -1,0 +1,216 @@
+"""The benchmarks of the ranking, on a small table with made-up accuracies: what they claim, replay and compare."""
+
+import sys
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bnas.cost import Budget
+from bnas.ranking import Alone, Table, every_network, judge
+from bnas.ranking.table import training
+from bnas.recipe import SupernetRecipe
+from bnas.searcher import SAMPLERS
+from bnas.supernet import Supernet
+from bnas.train.oneshot import sandwich
+from tests.tiny import tiny_space
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import ranking
+import replay
+import supernets
+
+SPACE = tiny_space(search={"trials": 40, "retrain": {"top": 2}})
+EVERY = every_network(SPACE)
+BUDGET = Budget.parse(["ops=12k"])
+
+
+def value_of(genes) -> float:
+    """A made-up accuracy: more is better, every network its own."""
+    return 0.4 + 0.01 * sum(genes) + 0.02 * Random(str(genes)).random()
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    networks = EVERY[:: len(EVERY) // 60]
+    rows = [training(SPACE.architecture(g), g, 0, Alone(value_of(g), value_of(g) - 0.01, 1.0)) for g in networks]
+    return Table.of(pd.DataFrame(rows), name="made up")
+
+
+@pytest.fixture
+def budgets(monkeypatch) -> tuple[str, ...]:
+    limits = ("8k", "12k")
+    monkeypatch.setattr(replay, "BUDGETS", limits)
+    monkeypatch.setattr(ranking, "BUDGETS", limits)
+    return limits
+
+
+class TestReplay:
+    @pytest.mark.parametrize("sampler", SAMPLERS)
+    def test_pays_for_networks_of_the_table_inside_the_budget_and_for_none_twice(self, table, sampler) -> None:
+        known = replay.told(table)
+        paid = replay.replay(SPACE, known, BUDGET, SAMPLERS[sampler], pays=10, seed=0)
+        assert len(paid) == len(set(paid)) == 10
+        assert set(paid) <= replay.feasible(SPACE, known, BUDGET)
+
+    @pytest.mark.parametrize("sampler", ["evolution", "random"])
+    def test_ends_with_the_last_that_is_feasible(self, table, sampler, monkeypatch) -> None:
+        known, asked = replay.told(table), []
+
+        def counting(space, budget, seed):
+            asked.append(seed)
+            return SAMPLERS[sampler](space, budget, seed)
+
+        inside = replay.feasible(SPACE, known, BUDGET)
+        paid = replay.replay(SPACE, known, BUDGET, counting, pays=10 * len(known), seed=0)
+        assert set(paid) == inside
+        assert len(asked) < replay.FREE_IN_A_ROW
+
+    def test_nothing_feasible_is_no_endless_replay(self, table) -> None:
+        known = replay.told(table)
+        assert replay.replay(SPACE, known, Budget.parse(["ops=1"]), SAMPLERS["nsga2"], pays=5, seed=0) == []
+
+    def test_breeds_from_a_quarter_of_what_it_pays_for(self, table) -> None:
+        sizes = set()
+
+        def noting(space, budget, seed):
+            sizes.add(space.search.trials)
+            return SAMPLERS["evolution"](space, budget, seed)
+
+        replay.replay(SPACE, replay.told(table), BUDGET, noting, pays=12, seed=0)
+        assert sizes == {12}
+
+    def test_rows_of_a_smaller_table_do_not_count(self, table, budgets, tmp_path, monkeypatch) -> None:
+        quick = {name: SAMPLERS[name] for name in ("evolution", "random")}
+        monkeypatch.setattr(replay, "SAMPLERS", quick)
+        monkeypatch.setattr(replay, "SEEDS", 2)
+        rows = replay.replay_rows(tmp_path / "replays.csv")
+        rows.add(networks=len(table) - 1, budget="8k", sampler="evolution", seed=0, pays=1, final=0.0, mean=0.0)
+        replay.replay_missing(SPACE, table, rows)
+        found = replay.on(table, rows.frame())
+        assert len(found) == len(budgets) * len(quick) * 2 == len(rows.frame()) - 1
+        assert found["pays"].min() > 1
+        replay.replay_missing(SPACE, table, rows)
+        assert len(rows.frame()) == len(found) + 1
+
+    def test_evolution_that_is_as_good_holds_and_one_that_is_worse_does_not(self, budgets) -> None:
+        rows = [
+            {"budget": limit, "sampler": name, "mean": seed + 20 * (limit == "12k" and name == "evolution")}
+            for limit in budgets
+            for name in SAMPLERS
+            for seed in range(50)
+        ]
+        held = {claim.claim.split(":")[0]: claim.holds for claim in replay.replay_claims(pd.DataFrame(rows))}
+        assert held == {"ops <= 8k": True, "ops <= 12k": False}
+
+    def test_samplers_without_replays_make_no_claim(self, budgets) -> None:
+        frame = pd.DataFrame([{"budget": "8k", "sampler": "evolution", "mean": 0.1}])
+        assert list(replay.replay_claims(frame)) == []
+
+
+class TestRankingClaims:
+    def claims(self, proxy, truth=None):
+        truth = np.arange(40.0) if truth is None else truth
+        ops = np.random.default_rng(0).permutation(40) + 1.0
+        return list(
+            ranking.ranking_claims(judge({ranking.PROXY: proxy}, truth, ops, proxy=ranking.PROXY), ranking.PROXY)
+        )
+
+    def test_a_perfect_score_holds(self) -> None:
+        assert all(claim.holds for claim in self.claims(np.arange(40.0)))
+
+    def test_a_reversed_score_does_not_hold_whatever_the_sign_of_its_yardstick(self) -> None:
+        assert not any(claim.holds for claim in self.claims(-np.arange(40.0)))
+
+    def test_among_negative_taus_the_higher_one_wins(self) -> None:
+        better, worse = (ranking._ordered("x", own, -0.3, ranking.LESS) for own in (-0.1, -0.5))
+        assert (better.holds, worse.holds) == (True, False)
+        assert better.ratio == pytest.approx(((1 + 0.1) / 2) / ((1 + 0.3) / 2))
+
+    def test_the_order_of_ops_itself_does_not_beat_ops(self) -> None:
+        assert not ranking._ordered("x", 0.54, 0.54, ranking.LESS).holds
+
+    def test_a_constant_score_does_not_hold(self) -> None:
+        assert not any(claim.holds for claim in self.claims(np.zeros(40)))
+
+    def test_what_is_wanted_follows_the_ceiling(self) -> None:
+        truth = np.arange(40.0)
+        found = judge(
+            {ranking.PROXY: truth}, truth, truth[::-1] + 1, proxy=ranking.PROXY, repeated=([1, 2, 3, 4], [1, 2, 4, 3])
+        )
+        first = next(ranking.ranking_claims(found, ranking.PROXY))
+        assert first.yardstick == pytest.approx((1 - 0.9 * (5 - 1) / 6) / 2)
+
+
+class TestWinner:
+    def networks(self, table, score):
+        return table.networks.assign(accuracy=score, loss=1.0)
+
+    def test_a_perfect_score_of_all_that_is_feasible_loses_nothing(self, table, budgets) -> None:
+        space = tiny_space(search={"trials": 10 * SPACE.size, "retrain": {"top": 2}})
+        networks = self.networks(table, table.networks["test_accuracy"])
+        assert [claim.value for claim in ranking.winner_claims(space, networks, 1)] == [0] * 2 * len(budgets)
+
+    def test_a_claim_tells_how_many_were_scored_and_how_many_trained(self, table, budgets) -> None:
+        networks = self.networks(table, table.networks["test_accuracy"])
+        claims = list(ranking.winner_claims(SPACE, networks, 1))
+        trials = round(40 * len(table) / SPACE.size)
+        for limit, pair in zip(budgets, (claims[:2], claims[2:]), strict=True):
+            inside = replay.feasible(SPACE, replay.told(table), Budget.parse([f"ops={limit}"]))
+            for claim, top in zip(pair, (2, len(table) // 10), strict=True):
+                assert f"best of {top} trained alone of {trials} scored of {len(inside)} feasible" in claim.claim
+
+    def test_a_reversed_score_loses_by_what_is_known_of_its_highest(self, table) -> None:
+        of = {replay.genes_of(row["genes"]): row for _, row in self.networks(table, 0.0).assign(score=0.0).iterrows()}
+        for place, row in enumerate(of.values()):
+            row["score"] = -place
+        tried = list(of)
+        best = max(tried[:3], key=lambda key: of[key]["validation_accuracy"])
+        assert ranking._winner(of, tried, 3) == of[best]["test_accuracy"]
+
+    def test_between_equal_scores_the_lower_loss_is_looked_up(self, table) -> None:
+        keys = list(replay.told(table))[:2]
+        of = {
+            key: pd.Series({"score": 0.5, "loss": loss, "validation_accuracy": 0.5, "test_accuracy": loss})
+            for key, loss in zip(keys, (0.9, 0.4), strict=True)
+        }
+        assert ranking._winner(of, keys, 1) == 0.4
+
+
+class TestSupernets:
+    def test_parts_share_the_networks_of_a_space_out(self) -> None:
+        for dimension in ("stages[0].width", "stages[0].precision[0]"):
+            parts = supernets.parts(SPACE, dimension)
+            held = [{g for g in EVERY if part.contains(SPACE.architecture(g))} for part in parts]
+            assert set.union(*held) == set(EVERY)
+            assert not set.intersection(*held)
+            for part, inside in zip(parts, held, strict=True):
+                assert {part.fair(0, step) for step in range(200)} <= inside
+                assert part.genes(part.largest()) in inside
+
+    def test_the_better_half_stands_above_the_others_by_its_second_score(self) -> None:
+        first, second = [0.5, 0.9, 0.6, 0.8], [0.9, 0.1, 0.9, 0.2]
+        assert np.argsort(-supernets.in_two_stages(first, second)).tolist() == [3, 1, 2, 0]
+
+    def test_named_variants_are_made_after_the_default(self) -> None:
+        assert list(supernets.wanted(None)) == [supernets.DEFAULT]
+        assert list(supernets.wanted([])) == list(supernets.variants())
+        assert list(supernets.wanted(["sandwich", "fine-tuned 25 steps"])) == [
+            supernets.DEFAULT, ("single", "fine-tuned 25 steps", 0), ("sandwich", "search", 0)
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("teacher", ["real", "binary"])
+    def test_a_sandwich_is_taught_by_its_largest_network_with_the_weights_asked_for(self, teacher) -> None:
+        torch.manual_seed(0)
+        space = tiny_space(stages=[{"width": 8}], stem={"width": 4})  # one network: teacher and pupils are one
+        supernet = Supernet(space)
+        images, labels = torch.randn(8, *space.input), torch.arange(8)
+        loss = sandwich(supernet, SupernetRecipe(mode="sandwich", teacher=teacher), 0, 0, images, labels, 0)
+        alone = F.cross_entropy(supernet(images, space.largest()), labels)
+        # Pupils of a binary teacher say what it says: three times no distance.
+        assert (loss.item() == pytest.approx(alone.item(), rel=1e-5)) == (teacher == "binary")
