@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bnas.runs.files import append_line
+from bnas.ranking.rows import append_row, read_rows
 
 
 class Rows:
@@ -16,19 +16,13 @@ class Rows:
 
     def frame(self) -> pd.DataFrame:
         """Return what is there."""
-        if not self._path.exists():
+        if not self._path.exists() or not self._path.stat().st_size:
             return pd.DataFrame(columns=list(self._columns))
-        return pd.read_csv(self._path, dtype=self._types, on_bad_lines="skip").dropna()
+        return read_rows(self._path, types=self._types)
 
     def add(self, **row: object) -> None:
         """Append a row; several processes may do so at once."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with self._path.open("x", encoding="utf-8") as file:
-                file.write(",".join(self._columns) + "\n")
-        except FileExistsError:
-            pass
-        append_line(self._path, ",".join(_said(row[column]) for column in self._columns))
+        append_row(self._path, columns=self._columns, cells=[_said(row[column]) for column in self._columns])
 
 
 def _said(value: object) -> str:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 
 from bnas.api.request import load_matching, resolve
@@ -92,6 +93,19 @@ class TestTable:
         path = write(tmp_path / "table.csv", genes=NETWORKS[:2])
         path.write_text(path.read_text()[:-10])
         assert len(Table.read(write(path, genes=NETWORKS[2:])).trainings) == 3 + 2
+
+    @pytest.mark.parametrize("lost", range(1, 60, 3))
+    def test_a_torn_row_never_passes_for_a_whole_one(self, tmp_path, lost) -> None:
+        path = write(tmp_path / "table.csv", genes=NETWORKS[:1])
+        whole = Table.read(path).trainings
+        path.write_text(path.read_text()[:-lost])  # in its last cell, or in the ones before
+        assert Table.read(path).trainings["seed"].tolist() == [0]
+        found = Table.read(write(path, genes=NETWORKS[:1], seeds=(1,))).trainings
+        pd.testing.assert_frame_equal(found, whole)
+
+    def test_a_file_that_was_made_and_not_begun_gets_its_columns(self, tmp_path) -> None:
+        (tmp_path / "table.csv").touch()
+        assert len(Table.read(write(tmp_path / "table.csv"))) == 3
 
     def test_a_network_that_is_not_there_is_named(self, tmp_path) -> None:
         table = Table.read(write(tmp_path / "table.csv"))

@@ -14,7 +14,7 @@ from bnas.cost import cost
 from bnas.errors import LookupFailed
 from bnas.plan import plan
 from bnas.ranking.alone import Alone
-from bnas.runs.files import append_line
+from bnas.ranking.rows import append_row, read_rows
 from bnas.space import Genes, SearchSpace
 
 COSTS = ("ops", "bytes", "parameters")
@@ -45,7 +45,7 @@ class Table:
         """
         path = Path(path)
         try:
-            rows = pd.read_csv(path, dtype={"id": str, "genes": str}, on_bad_lines="skip")
+            rows = read_rows(path, types={"id": str, "genes": str})
         except (OSError, ValueError) as problem:
             raise LookupFailed(
                 f"table {path}: cannot be read: {problem}; make it with benchmarks/table.py"
@@ -121,10 +121,4 @@ def add(path: Path, row: dict[str, Any]) -> None:
     Raises:
         RunError: the file cannot be written; what it held is intact.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(",".join(COLUMNS) + "\n")
-    except FileExistsError:
-        pass
-    append_line(path, ",".join(str(row[column]) for column in COLUMNS))
+    append_row(path, columns=COLUMNS, cells=[row[column] for column in COLUMNS])
