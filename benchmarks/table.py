@@ -5,7 +5,8 @@
 What is committed was made by --networks 200 --seeds-of 30 3. The networks are drawn in strata of ops, in an order in
 which every sample is the beginning of a larger one, so --networks 384 extends the table to the whole space. Rows are
 appended as they come, and what is there is not trained again: it may be stopped at any time. Several processes share
-the work where each has a shard of its own. CIFAR-10 lies under $BNAS_DATA.
+the work where each has a shard of its own. What they were trained with is written beside the table, as YAML; a table of
+another recipe or data set is not extended. CIFAR-10 lies under $BNAS_DATA.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from nowhere import NoStore
 
 from bnas.data import DataSet, load_data
 from bnas.feasible import cost_of
-from bnas.ranking import Table, dealt, every_network, train_alone
+from bnas.ranking import Table, Terms, dealt, every_network, train_alone
 from bnas.ranking.table import add, training
 from bnas.space import Genes, SearchSpace
 from bnas.spec import read
@@ -72,6 +73,7 @@ def main() -> None:
     wanted = jobs(space, networks=options.networks, repeated=repeated, seeds=seeds)[part - 1 :: parts]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = images(space, options.data)
+    Terms.of(options.data, space.search).keep(options.out)
     for genes, seed in missing(space, wanted, options.out):
         arch = space.architecture(genes)
         reached = train_alone(arch, space.search.retrain.recipe, data, seed=seed, store=NoStore(), device=device)

@@ -13,8 +13,9 @@ from bnas.cost import cost
 from bnas.errors import LookupFailed
 from bnas.feasible import cheapest, cost_of, dearest
 from bnas.plan import plan, plan_stem
-from bnas.ranking import Alone, Table, every_network
+from bnas.ranking import Alone, Table, Terms, every_network
 from bnas.ranking.table import COLUMNS, add, training
+from bnas.recipe import SupernetRecipe
 from bnas.space import SearchSpace
 from bnas.spec import read
 from tests.tiny import tiny_file, tiny_space
@@ -130,6 +131,23 @@ class TestTable:
         assert all(trial.values[0] in values.loc[[trial.values[1]]].tolist() for trial in found)
 
 
+class TestTerms:
+    def test_stay_those_that_were_written_first(self, tmp_path) -> None:
+        terms = Terms.of("digits", SPACE.search)
+        for _ in range(2):
+            terms.keep(tmp_path / "table.csv")
+        with pytest.raises(LookupFailed, match=r"table\.csv: .* resize false, but true is asked for"):
+            terms.model_copy(update={"resize": True}).keep(tmp_path / "table.csv")
+        terms.check(tmp_path / "table.csv")
+
+    def test_are_what_the_best_of_a_search_are_trained_with(self) -> None:
+        searched = SPACE.search.model_copy(update={"trials": 7, "supernet": SupernetRecipe(epochs=9)})
+        assert Terms.of("digits", searched) == Terms.of("digits", SPACE.search) != Terms.of("mnist", SPACE.search)
+
+    def test_of_the_committed_table_are_those_of_its_space(self) -> None:
+        Terms.of("cifar10", BENCH.search).check(ROOT / "benchmarks" / "results" / "bench_table.csv")
+
+
 @pytest.mark.slow
 def test_the_command_trains_what_is_missing_and_nothing_twice(tmp_path) -> None:
     def made(*options: str) -> str:
@@ -141,6 +159,7 @@ def test_the_command_trains_what_is_missing_and_nothing_twice(tmp_path) -> None:
     made("--networks", "2", "--shard", "2/2")
     before = (tmp_path / "table.csv").read_text()
     assert sorted(Table.read(tmp_path / "table.csv").trainings["seed"]) == [0, 0, 1]
+    assert read(Terms, tmp_path / "table.yaml") == Terms.of("digits", SPACE.search)
     assert made("--networks", "2") == ""
     assert (tmp_path / "table.csv").read_text() == before
     assert "seed 0" in made("--networks", "3")

@@ -14,14 +14,15 @@ from bnas.cost import Budget
 from bnas.data import DataSet
 from bnas.errors import RunError
 from bnas.progress import Progress, silent
-from bnas.ranking import Ranking, Table, dealt, judge, train_alone
+from bnas.ranking import Ranking, Table, Terms, dealt, judge, train_alone
 from bnas.ranking.table import training
-from bnas.report import write_ranking_figures
+from bnas.report import write_ranking_figures, write_report
 from bnas.runs import Run
 from bnas.space import Genes, SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import evaluate, train_supernet
 
+Row = dict[str, Any]
 PROXY, LOSS, AS_TRAINED, PARAMETERS = (
     "proxy accuracy", "proxy loss", "batch norm as trained", "parameters"
 )  # fmt: skip
@@ -48,13 +49,14 @@ def check_ranking(
     """Train some of a run's candidates alone, and say whether its proxy ranks them as their accuracy does.
 
     Called again it trains what is missing; with more networks the sample grows. Written to the run folder: alone.csv,
-    one training a row; ranking.csv, one network a row; ranking.json; figures/ranking.png.
+    one training a row; ranking.csv, one network a row; ranking.json; figures/ranking.png; report.html, anew.
 
     Args:
         run: the folder of a run whose candidates were scored.
         networks: candidates in the sample, drawn evenly from the cheapest to the dearest.
         repeated: how many of them are trained from a second seed, for the noise of the accuracy itself.
-        table: a CSV file of networks trained alone by the same recipe; those it has are taken first, and not trained.
+        table: a CSV file of benchmarks/table.py, of networks trained alone on the same data by the same recipe; those
+            it has are taken first, and not trained.
         device: as in `search`.
         progress: may raise `Stopped`, as in `search`.
     Raises:
@@ -63,18 +65,54 @@ def check_ranking(
     """
     looked_at = Run.read(run)
     opened = Run.open(run, config=looked_at.config, space_yaml=looked_at.space_yaml)
-    known = Table.read(table) if table else None
+    request = _request(opened, device)
+    known = _known(table, request)
     with opened.lock():
-        check = _Check(opened, _request(opened, device), known, progress)
+        check = _Check(opened, request, load_matching(request), progress)
         chosen = _sample(opened, networks, known)
-        wanted = [(candidate, 1) for candidate in chosen] + [(candidate, 2) for candidate in chosen[:repeated]]
-        for number, (candidate, times) in enumerate(wanted, start=1):
-            check.train(candidate, times=times, label=f"alone {number} of {len(wanted)}")
-        rows, ranking = check.judged(chosen)
-        opened.write_table("ranking", rows)
+        trainings = _trained(check, chosen, repeated, known)
+        rows = _networks(check, chosen, trainings)
+        ranking = _judged(rows, trainings, request.seed)
         opened.write_ranking(ranking.as_dict())
+        opened.write_table("ranking", rows)  # the last of the two: where it is, both are
         write_ranking_figures(rows, ranking, opened.figures)
+        write_report(opened)
     return RankCheck(opened, rows, ranking)
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What a check works with."""
+
+    run: Run
+    request: SearchRequest
+    images: DataSet
+    progress: Progress
+
+    def train(self, genes: Genes, seed: int, label: str) -> Row:
+        """Return the training of a network from a seed."""
+
+        def labelled(phase: str, done: int, total: int, note: str = "") -> None:
+            self.progress(label, done, total, note)
+
+        arch, recipe = self.request.space.architecture(genes), self.request.settings.retrain.recipe
+        reached = train_alone(
+            arch, recipe, self.images, seed=seed, store=self.run, device=self.request.device,
+            name=_checkpoint(arch.id, seed), progress=labelled,
+        )  # fmt: skip
+        return training(arch, genes, seed, reached)
+
+    def as_trained(self, candidates: Sequence[Row]) -> list[float]:
+        """Return proxy accuracies with the batch-norm statistics that training left, not set anew."""
+        request = self.request
+        supernet = train_supernet(  # only read back: it is trained
+            request.space, request.settings.supernet, self.images, seed=request.seed, store=self.run,
+            device=request.device, progress=self.progress,
+        )  # fmt: skip
+        scoring = request.settings.scoring
+        batches = self.images.validation.batches(scoring.batch, augment=False, drop_last=False, device=request.device)
+        held_out = list(itertools.islice(batches, math.ceil(scoring.validation_images / scoring.batch)))
+        return [evaluate(supernet.extract(request.space.architecture(_genes(row))), held_out)[0] for row in candidates]
 
 
 def _request(run: Run, device: str | None) -> SearchRequest:
@@ -85,7 +123,15 @@ def _request(run: Run, device: str | None) -> SearchRequest:
     return SearchRequest(space, config["data"], budget, config["sampler"], config["seed"], pick_device(device))
 
 
-def _sample(run: Run, networks: int, known: Table | None) -> list[dict[str, Any]]:
+def _known(table: str | Path | None, request: SearchRequest) -> Table | None:
+    """Return the table of networks that were trained as the run's own are."""
+    if table is None:
+        return None
+    Terms.of(request.data, request.settings).check(Path(table))
+    return Table.read(table)
+
+
+def _sample(run: Run, networks: int, known: Table | None) -> list[Row]:
     """Return scored candidates, spread over ops; those in the table come first."""
     candidates = run.read_table("candidates")
     paid = candidates[candidates["status"] == "paid"].drop_duplicates("id")
@@ -97,78 +143,60 @@ def _sample(run: Run, networks: int, known: Table | None) -> list[dict[str, Any]
     return order[:networks]
 
 
-class _Check:
-    """The trainings of one run's candidates, and what they say of its scores."""
-
-    def __init__(self, run: Run, request: SearchRequest, known: Table | None, progress: Progress) -> None:
-        self._run, self._request, self._progress = run, request, progress
-        self._known = _records(known.trainings) if known else []
-        self._trainings = _records(run.read_table("alone")) if run.has_table("alone") else []
-        self._data: DataSet | None = None
-
-    def train(self, candidate: dict[str, Any], *, times: int, label: str) -> None:
-        """Train a candidate from one seed after another until it was so many times, here or in the table."""
-        while len(seen := {row["seed"] for row in self._every() if row["id"] == candidate["id"]}) < times:
-            fresh = (seed for seed in itertools.count(self._request.seed) if seed not in seen)
-            self._train(_genes(candidate), next(fresh), label)
-
-    def _train(self, genes: Genes, seed: int, label: str) -> None:
-        def labelled(phase: str, done: int, total: int, note: str = "") -> None:
-            self._progress(label, done, total, note)
-
-        arch, recipe = self._request.space.architecture(genes), self._request.settings.retrain.recipe
-        name = f"alone/{arch.id}-{seed}"
-        reached = train_alone(
-            arch, recipe, self._images(), seed=seed, store=self._run, device=self._request.device, name=name,
-            progress=labelled,
-        )  # fmt: skip
-        self._trainings.append(training(arch, genes, seed, reached))
-        self._run.write_table("alone", self._trainings)
-        for stage in range(len(recipe.stages)):  # what it reached is written down: its weights are not needed
-            self._run.discard_checkpoint(f"{name}-{stage}")
-
-    def judged(self, chosen: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, Ranking]:
-        """Return the networks with scores and accuracy, and how well each score ranks them."""
-        ids = {row["id"] for row in chosen}
-        table = Table.of(pd.DataFrame([row for row in self._every() if row["id"] in ids]), name="alone")
-        accuracy = table.networks[["validation_accuracy", "test_accuracy"]]
-        rows = pd.DataFrame(chosen).drop(columns=["number", "status"]).set_index("id")
-        rows = rows.assign(as_trained_accuracy=self._as_trained(chosen)).join(accuracy).reset_index()
-        scores = {
-            PROXY: rows["proxy_accuracy"], LOSS: -rows["proxy_loss"], AS_TRAINED: rows["as_trained_accuracy"],
-            PARAMETERS: rows["parameters"],
-        }  # fmt: skip
-        repeated = table.repeated()
-        ranking = judge(
-            scores, rows["test_accuracy"], rows["ops"], proxy=PROXY, seed=self._request.seed,
-            repeated=repeated if len(repeated[0]) > 1 else None,
-        )  # fmt: skip
-        return rows, ranking
-
-    def _as_trained(self, chosen: Sequence[dict[str, Any]]) -> list[float]:
-        """Return the proxy accuracy with the batch-norm statistics that training left, not set anew."""
-        request, images = self._request, self._images()
-        supernet = train_supernet(  # only read back: it is trained
-            request.space, request.settings.supernet, images, seed=request.seed, store=self._run,
-            device=request.device, progress=self._progress,
-        )  # fmt: skip
-        scoring = request.settings.scoring
-        batches = images.validation.batches(scoring.batch, augment=False, drop_last=False, device=request.device)
-        held_out = list(itertools.islice(batches, math.ceil(scoring.validation_images / scoring.batch)))
-        return [evaluate(supernet.extract(request.space.architecture(_genes(row))), held_out)[0] for row in chosen]
-
-    def _images(self) -> DataSet:
-        if self._data is None:
-            self._data = load_matching(self._request)
-        return self._data
-
-    def _every(self) -> list[dict[str, Any]]:
-        return self._known + self._trainings
+def _trained(check: _Check, chosen: Sequence[Row], repeated: int, known: Table | None) -> list[Row]:
+    """Return the trainings of the table and of the run, with those that were missing: each is kept as it ends."""
+    run, first = check.run, check.request.seed
+    looked_up = _records(known.trainings) if known else []
+    own = _records(run.read_table("alone")) if run.has_table("alone") else []
+    wanted = [(candidate, 1) for candidate in chosen] + [(candidate, 2) for candidate in chosen[:repeated]]
+    for number, (candidate, times) in enumerate(wanted, start=1):
+        for seed in _missing_seeds([*looked_up, *own], candidate["id"], times=times, first=first):
+            own.append(check.train(_genes(candidate), seed, f"alone {number} of {len(wanted)}"))
+            run.write_table("alone", own)
+            for stage in range(len(check.request.settings.retrain.recipe.stages)):  # its weights are not needed
+                run.discard_checkpoint(f"{_checkpoint(candidate['id'], seed)}-{stage}")
+    return [*looked_up, *own]
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _missing_seeds(trainings: Sequence[Row], arch_id: str, *, times: int, first: int) -> list[int]:
+    """Return the seeds from which a network is still to be trained, so that it was so many times."""
+    seen = {row["seed"] for row in trainings if row["id"] == arch_id}
+    fresh = (seed for seed in itertools.count(first) if seed not in seen)
+    return list(itertools.islice(fresh, max(0, times - len(seen))))
+
+
+def _networks(check: _Check, chosen: Sequence[Row], trainings: Sequence[Row]) -> pd.DataFrame:
+    """Return the networks with their costs, scores and accuracy."""
+    accuracy = _table(trainings).networks[["validation_accuracy", "test_accuracy"]]
+    rows = pd.DataFrame(chosen).drop(columns=["number", "status"]).set_index("id")
+    return rows.assign(as_trained_accuracy=check.as_trained(chosen)).join(accuracy).reset_index()
+
+
+def _judged(rows: pd.DataFrame, trainings: Sequence[Row], seed: int) -> Ranking:
+    """Return how well each score ranks the networks."""
+    scores = {
+        PROXY: rows["proxy_accuracy"], LOSS: -rows["proxy_loss"], AS_TRAINED: rows["as_trained_accuracy"],
+        PARAMETERS: rows["parameters"],
+    }  # fmt: skip
+    ids = set(rows["id"])
+    repeated = _table([row for row in trainings if row["id"] in ids]).repeated()
+    return judge(
+        scores, rows["test_accuracy"], rows["ops"], proxy=PROXY, seed=seed,
+        repeated=repeated if len(repeated[0]) > 1 else None,
+    )  # fmt: skip
+
+
+def _table(trainings: Sequence[Row]) -> Table:
+    return Table.of(pd.DataFrame(trainings), name="alone")
+
+
+def _checkpoint(arch_id: str, seed: int) -> str:
+    return f"alone/{arch_id}-{seed}"
+
+
+def _records(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _genes(row: dict[str, Any]) -> Genes:
+def _genes(row: Row) -> Genes:
     return tuple(map(int, row["genes"].split("-")))

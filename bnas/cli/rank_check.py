@@ -23,7 +23,7 @@ def rank_check_command(
     networks: Annotated[int, typer.Option(min=3, help="Candidates to train alone, spread evenly over ops.")] = 24,
     repeated: Annotated[int, typer.Option(min=0, help="How many of them from a second seed, for the noise.")] = 8,
     table: Annotated[
-        Path | None, typer.Option(help="CSV of networks trained alone by the same recipe, to look them up.")
+        Path | None, typer.Option(help="CSV of benchmarks/table.py, to look up networks trained by the same recipe.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
@@ -52,7 +52,8 @@ def said(ranking: Any, run: Any) -> str:
         _noise(ranking.seeds),
         f"the proxy's tau less that of ops: {_interval(ranking.lead)}",
         ranking.sentence,
-        f"to look at: {run.figures / 'ranking.png'}, {run.path / 'ranking.csv'}, {run.path / 'ranking.json'}",
+        f"to look at: {run.report}, {run.figures / 'ranking.png'}, {run.path / 'ranking.csv'}, "
+        f"{run.path / 'ranking.json'}",
     ])  # fmt: skip
 
 

@@ -4,9 +4,10 @@ from bnas.ranking.alone import Alone, train_alone
 from bnas.ranking.measure import tau, tau_within, together
 from bnas.ranking.sample import dealt, every_network
 from bnas.ranking.table import Table
+from bnas.ranking.terms import Terms
 from bnas.ranking.verdict import Measured, Ranking, Seeds, judge
 
 __all__ = [
-    "Alone", "Measured", "Ranking", "Seeds", "Table", "dealt", "every_network", "judge", "tau", "tau_within",
+    "Alone", "Measured", "Ranking", "Seeds", "Table", "Terms", "dealt", "every_network", "judge", "tau", "tau_within",
     "together", "train_alone",
 ]  # fmt: skip
