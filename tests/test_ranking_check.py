@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from html import unescape
 
 import pandas as pd
 import pytest
@@ -11,8 +12,10 @@ import bnas
 import bnas.api.rank_check as rank_check
 from bnas.api.rank_check import check_ranking
 from bnas.cli.app import main
-from bnas.errors import RunError, Stopped
-from bnas.ranking import tau
+from bnas.errors import LookupFailed, RunError, Stopped
+from bnas.ranking import Terms, tau
+from bnas.report import write_report
+from bnas.runs import Run
 from tests.tiny import tiny_space
 
 NETWORKS = 4
@@ -78,14 +81,54 @@ def test_again_it_trains_nothing_and_a_larger_sample_holds_the_smaller(checked, 
     assert check_ranking(folder, networks=NETWORKS, repeated=2).ranking.as_dict() == checked.ranking.as_dict()
 
 
-def test_networks_of_a_table_are_looked_up(checked, searched, tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def table(checked, tmp_path):
+    """A table of the trainings of the check, with its terms beside it."""
+    path = tmp_path / "table.csv"
+    checked.run.read_table("alone").iloc[: NETWORKS + 2].to_csv(path, index=False)
+    Terms.of("digits", tiny_space().search).keep(path)
+    return path
+
+
+def test_networks_of_a_table_are_looked_up(checked, searched, table, tmp_path, monkeypatch) -> None:
     shutil.copytree(searched, tmp_path / "run")
-    table = tmp_path / "table.csv"
-    checked.run.read_table("alone").iloc[: NETWORKS + 2].to_csv(table, index=False)
     monkeypatch.setattr(rank_check, "train_alone", refuse)
     found = check_ranking(tmp_path / "run", networks=NETWORKS, repeated=2, table=table)
     assert found.ranking.as_dict() == checked.ranking.as_dict()
     assert not found.run.has_table("alone")
+
+
+def test_a_table_of_another_recipe_or_data_set_is_refused(checked, table) -> None:
+    beside = table.with_suffix(".yaml")
+    beside.write_text(beside.read_text().replace("data: digits", "data: mnist").replace("epochs: 2", "epochs: 5"))
+    says = r'trained with data "mnist", but "digits" is asked for; recipe\.stages\[1\]\.epochs 5, but 2 is asked for;'
+    with pytest.raises(LookupFailed, match=says):
+        check_ranking(checked.run.path, networks=NETWORKS, table=table)
+
+
+def test_a_table_that_does_not_say_what_it_was_trained_with_is_refused(checked, table) -> None:
+    table.with_suffix(".yaml").unlink()
+    with pytest.raises(LookupFailed, match=r"no table\.yaml beside it says what its networks were trained with"):
+        check_ranking(checked.run.path, networks=NETWORKS, table=table)
+
+
+def test_the_report_of_the_run_shows_it(checked) -> None:
+    page = unescape(checked.run.report.read_text())
+    assert "Can the proxy be trusted?" in page
+    assert checked.ranking.sentence in page
+    assert "batch norm as trained" in page
+    assert page.count("how well each score ranks them") == 1
+    (checked.run.figures / "ranking-dark.png").unlink()
+    assert "how well each score ranks them" not in write_report(checked.run).read_text()
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_the_report_warns_of_a_proxy_that_does_not_beat_ops(checked, tmp_path, beats) -> None:
+    shutil.copytree(checked.run.path, tmp_path / "run")
+    found = checked.run.read_ranking() | {"beats_ops": beats, "sentence": "What is to be said."}
+    (tmp_path / "run" / "ranking.json").write_text(json.dumps(found))
+    page = write_report(Run.read(tmp_path / "run")).read_text()
+    assert ('<div class="missing"><p>What is to be said.</p></div>' in page) == (not beats)
 
 
 def test_stopped_between_steps_it_goes_on_to_the_same_result(checked, searched, tmp_path) -> None:

@@ -46,6 +46,7 @@ class Findings:
     environment: dict[str, Any]
     work: Work | None
     losses: dict[str, dict[int, float]]  # training loss of each epoch, by phase of training
+    ranking: dict[str, Any] | None  # how far the proxy can be trusted, once it was checked
 
     @property
     def best_id(self) -> str | None:
@@ -79,6 +80,7 @@ def read_findings(run: Run) -> Findings:
         environment=_environment(events, manifest),
         work=work_of(events),
         losses=losses_of(events),
+        ranking=run.read_ranking() if run.has_table("ranking") else None,
     )
 
 

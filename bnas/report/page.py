@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bnas.arch import Architecture
 from bnas.cost import cost, show
@@ -24,6 +25,7 @@ from bnas.report.tables import (
     layer_table,
     ledger_table,
     percent,
+    ranking_table,
     retrained_table,
     stage_table,
 )
@@ -47,7 +49,7 @@ def write_report(run: Run) -> Path:
         RunError, SpecError: a file of the run is damaged, or the report cannot be written.
     """
     found = read_findings(run)
-    images = write_figures(run, _drawings(found))
+    images = write_figures(run, _drawings(found)) | _kept(run, "ranking")
     with replacing(run.report) as temporary:
         temporary.write_text(render(found, images), encoding="utf-8")
     return run.report
@@ -97,9 +99,20 @@ def write_figures(run: Run, drawings: dict[str, Callable[[Ink], Figure]]) -> dic
             figure = draw(ink)
             with replacing(path) as temporary:
                 figure.savefig(temporary, format="png", dpi=DPI)
-            uri = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-            images[path.stem] = Picture(uri, round(CSS_PIXELS * figure.get_figwidth()))
+            images[path.stem] = _picture(path)
     return images
+
+
+def _kept(run: Run, name: str) -> dict[str, Picture]:
+    """Return what the page holds of a figure that another command wrote, where it did."""
+    paths = [run.figures / f"{name}{suffix}.png" for suffix in INKS]
+    return {path.stem: _picture(path) for path in paths} if all(path.exists() for path in paths) else {}
+
+
+def _picture(path: Path) -> Picture:
+    with Image.open(path) as image:
+        width = round(CSS_PIXELS * image.width / DPI)
+    return Picture(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", width)
 
 
 def _context(found: Findings) -> dict[str, Any]:
@@ -117,6 +130,8 @@ def _context(found: Findings) -> dict[str, Any]:
         "counted": words.COUNTED,
         "front": front_table(found.front, best=found.best_id, retrained=ids) if has_front else None,
         "twin": words.twin_sentence(found.candidates, found.twin),
+        "trust": found.ranking,
+        "ranking": ranking_table(found.ranking) if found.ranking else None,
         "ledger": ledger_table(found.candidates, found.twin),
         "retrained": retrained_table(retrained, best=found.best_id) if len(retrained) else None,
         "export": words.export_command(found),

@@ -91,6 +91,21 @@ def ledger_table(candidates: pd.DataFrame, twin: pd.DataFrame) -> Table:
     return Table(("", "proposed", "paid", "over budget (free)", "repeated (free)", "failed"), rows)
 
 
+def ranking_table(ranking: Mapping[str, Any]) -> Table:
+    """Return how well each score ranks networks trained alone, as ranking.json has it."""
+    measured = ranking["measured"]
+    tops = tuple(measured[0]["regrets"])
+    rows = tuple(
+        (
+            row["score"], _tau(row["tau"]), f"{_tau(row['low'])} to {_tau(row['high'])}", _tau(row["within"]),
+            *(f"{100 * row['regrets'][top]:.1f}" for top in tops),
+        )
+        for row in measured
+    )  # fmt: skip
+    lost = (f"points lost, top {top}" for top in tops)
+    return Table(("score", "tau", "95 % interval", "tau among like ops", *lost), rows)
+
+
 def stage_table(arch: Architecture) -> Table:
     """Return a network stage by stage."""
     stem = arch.stem
@@ -135,6 +150,10 @@ def cost_table(price: Cost, real: Cost) -> Table:
 def facts_table(facts: Mapping[str, Any]) -> Table:
     """Return names and values, one a row."""
     return Table(("", ""), tuple((name.replace("_", " "), _said(value)) for name, value in facts.items()), 2)
+
+
+def _tau(value: float | None) -> str:
+    return NOUNBROKENG if value is None else f"{value:.2f}"
 
 
 def _amounts(row: "pd.Series[Any]", names: Iterable[str]) -> tuple[str, ...]:
