@@ -1,6 +1,7 @@
 """The benchmarks of the ranking, on a small table with made-up accuracies: what they claim, replay and compare."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from random import Random
 
@@ -15,14 +16,17 @@ from bnas.ranking import Alone, Table, every_network, judge
 from bnas.ranking.table import training
 from bnas.recipe import SupernetRecipe
 from bnas.searcher import SAMPLERS
+from bnas.selection import LayerErrors
 from bnas.supernet import Supernet
 from bnas.train.oneshot import sandwich
 from tests.tiny import tiny_space
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import by_metric
 import ranking
 import replay
+import search_vs_scratch
 import supernets
 
 SPACE = tiny_space(search={"trials": 40, "retrain": {"top": 2}})
@@ -214,3 +218,74 @@ class TestSupernets:
         alone = F.cross_entropy(supernet(images, space.largest()), labels)
         # Pupils of a binary teacher say what it says: three times no distance.
         assert (loss.item() == pytest.approx(alone.item(), rel=1e-5)) == (teacher == "binary")
+
+
+class TestAtRandom:
+    ERRORS = {(s, b): LayerErrors(0.1, 0.1, {}) for s in range(3) for b in range(2)}  # noqa: RUF012
+
+    def test_every_block_is_as_likely_to_stay_real_first(self) -> None:
+        space = by_metric.space_for("at random", self.ERRORS, seed=0, trials=60)
+        genes = space.genes(space.largest())
+        firsts = Counter(space.model_copy(update={"seed": seed}).ordered(genes)[0].place for seed in range(600))
+        assert len(firsts) == 6
+        # A sixth of 600 has a standard deviation of 9.
+        assert all(abs(count - 100) < 4 * 9 for count in firsts.values())
+
+    def test_topologies_have_orders_of_their_own(self) -> None:
+        space, random = by_metric.space_for("at random", self.ERRORS, seed=0, trials=60), Random(0)
+        orders = [tuple(block.place for block in space.ordered(space.sample(random))) for _ in range(60)]
+        assert len({order for order in orders if len(order) == 6}) > 1
+
+    def test_the_order_does_not_change_with_what_is_real(self) -> None:
+        space = by_metric.space_for("at random", self.ERRORS, seed=0, trials=60)
+        genes = space.sample(Random(1))
+        places = [block.place for block in space.ordered(genes)]
+        for kept in range(len(places) + 1):
+            decided = space.decided(genes, kept=kept)
+            assert [block.place for block in space.ordered(decided)] == places
+            assert space.canonical(decided) == decided
+
+    @pytest.mark.parametrize("way", by_metric.WAYS)
+    def test_every_way_breeds_for_as_many_trials_as_it_pays_for(self, way) -> None:
+        assert by_metric.space_for(way, self.ERRORS, seed=0, trials=60).search.trials == 60
+
+
+def test_the_way_of_the_higher_accuracy_holds() -> None:
+    rows = [{"way": w, "test_accuracy": a, "proxy_accuracy": a} for w, a in (("none", 0.5), ("by product", 0.6))]
+    assert [claim.holds for claim in by_metric.claims(pd.DataFrame(rows))] == [True, True]
+
+
+class TestSearchVsScratch:
+    def claims(self, *scratch: tuple[float, float], search: float = 0.60):
+        """Claims where the search took as long as each network from scratch, which reach (validation, test)."""
+        rows = [("search", 0, 100.0, search, search)]
+        rows += [("scratch", number, 100.0, *reached) for number, reached in enumerate(scratch)]
+        columns = ["way", "number", "seconds", "validation_accuracy", "test_accuracy"]
+        return list(search_vs_scratch.claims(pd.DataFrame(rows, columns=columns).assign(seed=0)))
+
+    def test_two_points_more_at_equal_time_are_enough(self) -> None:
+        time, accuracy, one = self.claims((0.57, 0.57))
+        assert (time.holds, accuracy.holds, one.holds) == (True, False, True)
+        assert "+3.00 points" in time.claim
+        assert "not reached in 1 of 1 seeds by TPE from scratch, tried for 1.0 times as long" in accuracy.claim
+
+    def test_less_than_two_points_are_not(self) -> None:
+        assert [claim.holds for claim in self.claims((0.59, 0.59))] == [False, False, False]
+
+    def test_a_search_that_is_behind_does_not_hold(self) -> None:
+        time, accuracy, one = self.claims((0.70, 0.70))
+        assert (time.holds, accuracy.holds, one.holds) == (False, False, False)
+        assert "-10.00 points" in time.claim
+        assert "reached in all 1 seeds" in accuracy.claim
+
+    def test_five_times_as_long_without_catching_up_is_a_fifth_of_the_time(self) -> None:
+        time, accuracy, one = self.claims(*[(0.59, 0.59)] * 5)
+        assert (time.holds, accuracy.holds, one.holds) == (False, True, True)
+        assert accuracy.ratio == 1 / 5
+
+    def test_what_counts_is_the_network_of_the_best_validation_accuracy(self) -> None:
+        _, accuracy, _ = self.claims((0.58, 0.55), (0.50, 0.65), (0.61, 0.62))
+        assert accuracy.yardstick == 300  # the second is better than the search, but would not be handed over
+
+    def test_without_results_nothing_is_claimed(self) -> None:
+        assert list(search_vs_scratch.claims(pd.DataFrame(columns=list(search_vs_scratch.COLUMNS)))) == []
