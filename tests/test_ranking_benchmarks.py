@@ -197,6 +197,16 @@ class TestSupernets:
                 assert {part.fair(0, step) for step in range(200)} <= inside
                 assert part.genes(part.largest()) in inside
 
+    def test_each_network_is_scored_by_the_supernet_of_its_part(self, table, tmp_path, monkeypatch) -> None:
+        few = Table.of(table.trainings[::6], name="few")
+        monkeypatch.setattr(supernets, "RUNS", tmp_path)
+        monkeypatch.setitem(supernets.SUPERNETS, "split", supernets.Trial({"epochs": 1}, "stages[0].precision[0]"))
+        results = supernets.rows(tmp_path / "scores.csv")
+        for _ in range(2):  # what is there is not scored again
+            supernets.score_missing(SPACE, few, results, ("split", "search", 0), data_name="digits")
+        assert sorted(results.frame()["id"]) == sorted(few.networks.index)
+        assert len(list(tmp_path.glob("split-*"))) == 2
+
     def test_the_better_half_stands_above_the_others_by_its_second_score(self) -> None:
         first, second = [0.5, 0.9, 0.6, 0.8], [0.9, 0.1, 0.9, 0.2]
         assert np.argsort(-supernets.in_two_stages(first, second)).tolist() == [3, 1, 2, 0]
