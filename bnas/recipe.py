@@ -125,8 +125,8 @@ class SupernetRecipe(Spec):
     """
 
     mode: Literal["single", "sandwich"] = "single"
-    teacher: Literal["real", "binary"] = "real"  # weights of a sandwich's largest sub-network
     epochs: PositiveInt = 40
+    teacher: Literal["real", "binary"] = "real"  # weights of a sandwich's largest sub-network
     one_expert: Share = 0.25  # share of the epochs with one expert, copied to all when it ends
     batch: PositiveInt = 128
     rate: PositiveFloat = 2e-3
