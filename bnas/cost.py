@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Self
 
 from bnas.errors import SpecError
-from bnas.lookup import unknown
+from bnas.lookup import not_among
 from bnas.plan import PlannedLayer
 from bnas.spec import shown
 
@@ -171,7 +171,7 @@ class Budget(NamedTuple):
         limits: dict[str, Limit] = {}
         for name, text in pairs:
             if name not in QUANTITIES:
-                raise SpecError(f"{source}: {unknown(name, QUANTITIES, what='quantity').split(', or give')[0]}")
+                raise SpecError(f"{source}: {not_among(name, QUANTITIES, what='quantity')}")
             if name in limits:
                 raise SpecError(f"{source}: {name} is given twice; give one limit for it")
             limits[name] = _limit(name, str(text), source)

@@ -32,11 +32,16 @@ def find(name: str, table: Mapping[str, T], *, what: str) -> T:
 
 
 def unknown(name: str, known: Iterable[str], *, what: str) -> str:
-    """Say that a name is not known, with the nearest known one and all the others."""
+    """Say that a name is not known, where one may also be given by reference."""
+    return f"{not_among(name, known, what=what)}, or give pkg.mod:attr or file.py:attr"
+
+
+def not_among(name: str, known: Iterable[str], *, what: str) -> str:
+    """Say that a name is none of the known ones, with the nearest of them and all the others."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{what} {name!r} is not known; {guess}choose from {', '.join(names)}, or give pkg.mod:attr or file.py:attr"
+    return f"{what} {name!r} is not known; {guess}choose from {', '.join(names)}"
 
 
 def load_reference(reference: str, *, what: str) -> Any:

@@ -274,6 +274,7 @@ class TestConvert:
         with pytest.raises(BnasError) as caught:
             convert(MODELS["functional"].make(), self.decisions(**layers))
         assert line_of(caught).startswith(expected)
+        assert "pkg.mod" not in line_of(caught)  # a layer cannot be given by reference
 
     def test_a_model_that_cannot_be_copied_is_one_line(self) -> None:
         network = nn.Sequential(nn.Linear(4, 4))

@@ -8,7 +8,7 @@ from torch import nn
 from bnas.conversion.obstacles import obstacle
 from bnas.errors import LookupFailed, SpecError
 from bnas.layers.binarized import BINARIZED, Binarized, binarize_
-from bnas.lookup import unknown
+from bnas.lookup import not_among
 from bnas.selection import Decision, Decisions, Selection
 from bnas.spec import read
 
@@ -63,7 +63,7 @@ def _apply(model: nn.Module, path: str, decision: Decision, decisions: Decisions
     modules = dict(model.named_modules(remove_duplicate=False))
     if path not in modules:
         layers = [name for name, module in modules.items() if type(module) in BINARIZED]
-        raise LookupFailed(unknown(path, layers, what="layer").split(", or give")[0])
+        raise LookupFailed(not_among(path, layers, what="layer"))
     if getattr(modules[path], "precision", "real") == decision.precision:
         return
     if problem := obstacle(path, model):

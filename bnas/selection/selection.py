@@ -7,7 +7,7 @@ from typing import Any
 from bnas.arch import Precision
 from bnas.cost import Cost, total
 from bnas.errors import LookupFailed, SpecError
-from bnas.lookup import unknown
+from bnas.lookup import not_among
 from bnas.selection.decisions import Decisions
 from bnas.selection.layer import LayerFacts
 from bnas.selection.metrics import Score
@@ -37,7 +37,7 @@ class Selection:
         names = {layer.name: layer for layer in self.layers}
         for name, decision in self.decisions.layers.items():
             if name not in names:
-                raise LookupFailed(unknown(name, names, what="layer").split(", or give")[0])
+                raise LookupFailed(not_among(name, names, what="layer"))
             if decision.precision not in names[name].costs:
                 raise SpecError(
                     f"layer {name!r}: cannot be {decision.precision}: {names[name].obstacle}; "
