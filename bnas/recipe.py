@@ -1,11 +1,12 @@
 """How to train: stages, rates, distillation, and the settings of a whole search. Frozen, torch-free."""
 
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from bnas.errors import LookupFailed
+from bnas.errors import LookupFailed, SpecError
 from bnas.spec import Flag, Spec, read
 
 RECIPES = {file.stem: file for file in sorted(Path(__file__).parent.glob("recipes/*.yaml"))}
@@ -92,10 +93,24 @@ class Recipe(Spec):
         return self
 
     def lasting(self, epochs: int) -> "Recipe":
-        """Return the recipe with about so many epochs in all, shared out as before, at least one a stage."""
-        share = epochs / self.epochs
-        stages = [s.model_copy(update={"epochs": max(1, round(share * s.epochs))}) for s in self.stages]
-        return self.model_copy(update={"stages": tuple(stages)})
+        """Return the recipe with so many epochs in all, shared out as before, at least one a stage.
+
+        Where there are fewer epochs than stages, the last stages have one each: they train what is shipped.
+
+        Raises:
+            SpecError: epochs is not positive.
+        """
+        if epochs < 1:
+            raise SpecError(f"epochs: must be at least 1, but got {epochs}; leave them out to train as the recipe says")
+        stages, ends = self.stages[-epochs:], [0]
+        whole = sum(stage.epochs for stage in stages)
+        for index, end in enumerate(accumulate(stage.epochs for stage in stages)):
+            later = len(stages) - 1 - index
+            ends.append(min(max(round(epochs * end / whole), ends[-1] + 1), epochs - later))
+        shared = [
+            stage.model_copy(update={"epochs": b - a}) for stage, (a, b) in zip(stages, pairwise(ends), strict=True)
+        ]
+        return self.model_copy(update={"stages": tuple(shared)})
 
     @property
     def epochs(self) -> int:

@@ -199,7 +199,20 @@ def test_our_recipes_are_well_formed(name) -> None:
 
 def test_a_recipe_is_shortened_in_proportion() -> None:
     assert [stage.epochs for stage in read_recipe("two_stages").lasting(6).stages] == [2, 4]
-    assert [stage.epochs for stage in read_recipe("two_stages").lasting(1).stages] == [1, 1]
+    assert [stage.epochs for stage in read_recipe("two_stages").lasting(2).stages] == [1, 1]
+    assert [stage.epochs for stage in read_recipe("expert").lasting(5).stages] == [1, 1, 1, 2]
+
+
+def test_with_fewer_epochs_than_stages_the_last_stages_are_trained() -> None:
+    recipe = read_recipe("expert")
+    assert recipe.lasting(3).stages == tuple(stage.model_copy(update={"epochs": 1}) for stage in recipe.stages[1:])
+    assert [stage.weights for stage in recipe.lasting(1).stages] == ["binary"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_epochs_asked_for_are_the_epochs_trained(name) -> None:
+    for epochs in range(1, 200):
+        assert read_recipe(name).lasting(epochs).epochs == epochs
 
 
 def test_bop_has_nothing_to_flip_in_a_stage_of_real_weights() -> None:
