@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import warnings
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from spaces import line_of
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -155,6 +157,67 @@ class TestSurvey:
         layers = self.facts("transformer")
         assert not layers["qkv"].needs_norm
         assert layers["out"].needs_norm
+
+    @pytest.mark.parametrize(
+        "prepare",
+        [lambda x: x / 255 - 0.5, nn.BatchNorm2d(3), lambda x: F.avg_pool2d(F.pad(x, [1, 1, 1, 1]), 2)],
+        ids=["scaled", "normed", "padded and pooled"],
+    )
+    def test_what_is_made_of_the_input_without_weights_is_the_input(self, prepare: Any) -> None:
+        class Prepared(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.prepare, self.one, self.two = prepare, nn.Conv2d(3, 4, 1), nn.Conv2d(7, 4, 1)
+
+            def forward(self, x: Tensor) -> Tensor:
+                x = self.prepare(x)
+                return self.two(torch.cat((x, self.one(x)), 1))  # what one gives is no input any more
+
+        layers = survey(Prepared(), [torch.rand(1, 3, 8, 8)]).layers
+        assert [layer.sees_input for layer in layers] == [True, False]
+
+    def test_what_is_not_counted_is_listed_where_it_runs(self) -> None:
+        class Frames(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv, self.lstm = nn.Conv3d(1, 4, 3, padding=1), nn.LSTM(4, 8, batch_first=True)
+                self.hidden, self.fc = nn.Linear(8, 8), nn.Linear(8, 3)
+
+            def forward(self, x: Tensor) -> Tensor:
+                x, _ = self.lstm(self.conv(x).mean((3, 4)).transpose(1, 2))
+                return self.fc(F.relu(self.hidden(x[:, -1])))
+
+        with pytest.warns(UserWarning, match="not counted: conv: convolution"):
+            found = survey(Frames(), [torch.zeros(2, 1, 4, 6, 6)])
+        made = decide(found.layers, found.rest, keep=())
+        assert list(made.decisions.layers) == ["conv", "lstm", "hidden", "fc"]
+        assert [made.precision(layer.name) for layer in made.layers] == ["real", "real", "binary", "weight"]
+        assert made.decisions.layers["conv"].why.startswith("not counted: convolution: only dense products, and conv")
+        assert "this operator is not known to the count" in made.decisions.layers["lstm"].why
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert cost(trace(convert(Frames(), made), (1, 4, 6, 6)).layers) == made.cost
+
+    def test_words_are_traced_as_the_numbers_that_they_are(self) -> None:
+        class Words(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.embedding = nn.Embedding(50, 16)
+                self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 1)
+                self.fc = nn.Linear(16, 4)
+
+            def forward(self, words: Tensor) -> Tensor:
+                return self.fc(self.encoder(self.embedding(words)).mean(1))
+
+        model, words = Words(), torch.randint(50, (8, 12))
+        found = survey(model, [words])
+        made = decide(found.layers, found.rest, keep=())
+        precisions = {name: made.precision(name) for name in ("embedding", "encoder.layers.0.linear1", "fc")}
+        assert list(precisions.values()) == ["real", "binary", "weight"]
+        assert made.decisions.layers["embedding"].why == "is of the kind Embedding, which multiplies nothing"
+        binary = convert(model, made)
+        assert binary(words).shape == (8, 4)
+        assert cost(trace(binary, (12,), like=[words]).layers) == made.cost
 
     def test_ends_of_a_model_with_several(self) -> None:
         layers = self.facts("two inputs")

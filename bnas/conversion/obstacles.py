@@ -1,8 +1,10 @@
-"""Why a part of a model cannot be given binary weights."""
+"""Why a part of a model cannot be given binary weights: a layer that is counted, or what is not."""
 
 from torch import nn
 
 from bnas.layers.binarized import BINARIZED, Binarized
+from bnas.plan import PlannedLayer
+from bnas.trace import Traced
 from bnas.trace.assemble import BINARY
 
 
@@ -24,3 +26,25 @@ def obstacle(path: str, model: nn.Module) -> str:
         if other is not module and any(parameter is weight for parameter in other._parameters.values())
     ]
     return f"shares its weight with {others[0]}" if others else ""
+
+
+def left_out(traced: Traced, model: nn.Module) -> dict[str, str]:
+    """Return the modules with weights that the count leaves out, each with the reason; embeddings are among them.
+
+    A module of which something else is counted is not among them, and neither is one that only scales or shifts.
+    """
+    counted = {layer.name for layer in traced.layers if layer.macs}
+    found = {
+        layer.name: f"is of the kind {type(model.get_submodule(layer.name)).__name__}, which multiplies nothing"
+        for layer in traced.layers
+        if layer.kind == "values" and _is_a_table(layer, model.get_submodule(layer.name))
+    }
+    found |= {item.path: f"not counted: {item.operator}: {item.why}" for item in traced.uncounted}
+    return {path: why for path, why in found.items() if path not in counted}
+
+
+def _is_a_table(layer: PlannedLayer, module: nn.Module) -> bool:
+    """Say whether the values of a layer are all that a module without parts has, and more than one for each channel."""
+    own = list(module.parameters(recurse=False))
+    whole = layer.real_values == sum(parameter.numel() for parameter in own)  # else its matrix is in another layer
+    return whole and not any(module.children()) and any(parameter.squeeze().ndim > 1 for parameter in own)

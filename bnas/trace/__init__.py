@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Traced(NamedTuple):
     uncounted: tuple[Uncounted, ...]
 
 
-def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
+def trace(model: nn.Module, input_shape: Shape | Sequence[Shape], *, like: Sequence[Tensor] = ()) -> Traced:
     """Return the layers of a model, seen while a copy of it runs on one random image in eval mode.
 
     Convolutions, linear layers and matrix products count wherever they happen, in a module or a function. A module
@@ -39,6 +40,8 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
     Args:
         model: stays as it is: mode, parameters, buffers, hooks, and torch's random numbers.
         input_shape: of one image, without a batch: (channels, height, width); several if the model takes several.
+        like: tensors [batch, ...] of those shapes, one for each; what is no floating-point number, such as the numbers
+            of words, is taken from the first of each batch. Left out: all inputs are floating-point numbers.
     Returns:
         layers, and what was not counted; a warning says the latter too.
     Raises:
@@ -51,6 +54,7 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape]) -> Traced:
     generator = torch.Generator().manual_seed(0)
     with _undisturbed(first.device):
         images = [_image(shape, generator).to(first) for shape in shapes]
+        images = [_of_the_kind(image, example) for image, example in zip_longest(images, like)]
         watch.given(images)
         _run(run, images, watch, shapes)
     assembly = Assembly(watch, run)
@@ -79,6 +83,11 @@ def _image(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randn(1, *shape, generator=generator, device="cpu")
     except (RuntimeError, TypeError) as problem:  # more values than memory, or than 64 bits, can hold
         raise ShapeError(f"trace: no memory for an input of {_written(shape)}; give a smaller one") from problem
+
+
+def _of_the_kind(image: Tensor, example: Tensor | None) -> Tensor:
+    """Return an image, or the first one of the example where that is no floating-point number."""
+    return image if example is None or example.is_floating_point() else example[:1].to(image.device)
 
 
 def _copied(model: nn.Module) -> nn.Module:
