@@ -3,7 +3,7 @@
 from bnas.arch import Precision
 from bnas.cost import Cost
 from bnas.plan import Kind, PlannedLayer
-from bnas.selection import LayerErrors, LayerFacts
+from bnas.selection import LayerErrors, LayerFacts, LossChanges
 
 
 def facts(
@@ -11,7 +11,7 @@ def facts(
     *,
     macs: int = 6400,
     error: float = 0.5,
-    loss_change: float | None = None,
+    losses: LossChanges | None = None,
     kernel: int = 3,
     stride: int = 1,
     kind: Kind = "conv",
@@ -32,7 +32,7 @@ def facts(
         obstacle=obstacle,
         sees_input=sees_input,
         gives_output=gives_output,
-        errors=LayerErrors(error, error / 2, {"xnor": 0.4}, loss_change),
+        errors=LayerErrors(error, error / 2, {"xnor": 0.4}, losses),
     )
 
 

@@ -13,7 +13,7 @@ from users_models import MODELS
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.binarize.error import InputError, input_error, summed, weight_error
 from bnas.calibrate import examples, measure_errors, measure_loss_changes
-from bnas.calibrate.sensitivity import fitted
+from bnas.calibrate.fit import Fit
 from bnas.conversion import convert, survey
 from bnas.errors import DataError
 from bnas.selection import LayerErrors, LayerFacts, Rules, decide
@@ -189,7 +189,23 @@ class TestMeasureErrors:
             (lambda model, x: x[0].fill_(torch.inf), "calibration: the input of layer '0.0' is not finite"),
             (
                 lambda model, x: model[0][1].running_var.fill_(torch.nan),
-                "calibration: the input of layer '2.0' is not finite (NaN or infinity); look at the images, and at the",
+                "calibration: the output of BatchNorm2d '0.1' is not finite (NaN or infinity); look at the images, and",
+            ),
+            (
+                lambda model, x: model[8].bias.data.fill_(torch.nan),
+                "calibration: the output of layer '8' is not finite",
+            ),
+            (
+                lambda model, x: model[8].bias.data.fill_(torch.inf),
+                "calibration: the output of layer '8' is not finite",
+            ),
+            (
+                lambda model, x: model.append(nn.LogSigmoid())[9].register_forward_hook(lambda m, a, out: out.log()),
+                "calibration: the output of LogSigmoid '9' is not finite",
+            ),
+            (
+                lambda model, x: model.register_forward_hook(lambda module, args, out: (-out.abs()).sqrt()),
+                "calibration: the result of the model is not finite",
             ),
             (
                 lambda model, x: model[2][0].weight.data[0].fill_(torch.nan),
@@ -211,14 +227,24 @@ class TestMeasureErrors:
 class TestLossChanges:
     """One layer alone is binary."""
 
-    def test_a_fit_is_the_least_squares_of_each_channel(self) -> None:
+    @pytest.mark.parametrize("channels", [1, -1])
+    def test_a_fit_is_the_least_squares_of_each_channel_over_all_batches(self, channels: int) -> None:
         torch.manual_seed(0)
-        binary, real = torch.randn(4, 3, 5, 5), torch.randn(4, 3, 5, 5)
-        made = fitted(binary, real, 1)
+        binary, real = torch.randn(4, 3, 5, 5).movedim(1, channels), torch.randn(4, 3, 5, 5).movedim(1, channels)
+        fit = Fit(channels)
+        for half in (slice(0, 2), slice(2, 4)):
+            fit.add(binary[half], real[half])
+        made = fit(binary)
         for channel in range(3):
-            x, y = binary[:, channel].flatten(), real[:, channel].flatten()
+            x, y = (values.select(channels, channel).flatten() for values in (binary, real))
             found = torch.linalg.lstsq(torch.stack([x, torch.ones_like(x)], 1), y[:, None]).solution
-            torch.testing.assert_close(made[:, channel].flatten(), found[0] * x + found[1], rtol=1e-4, atol=1e-5)
+            ours = made.select(channels, channel).flatten()
+            torch.testing.assert_close(ours, found[0] * x + found[1], rtol=1e-4, atol=1e-5)
+
+    def test_a_channel_that_does_not_vary_becomes_the_mean(self) -> None:
+        fit = Fit(-1)
+        fit.add(torch.ones(4, 1), torch.tensor([[1.0], [2.0], [3.0], [6.0]]))
+        assert fit(torch.ones(4, 1)).flatten().tolist() == [3.0] * 4
 
     def test_by_hand(self) -> None:
         torch.manual_seed(0)
@@ -229,11 +255,26 @@ class TestLossChanges:
         changes = measure_loss_changes(model, examples([(x, labels)], model), layers)
         hidden = model[1](model[0](x)).detach()
         bits = torch.where(nn.BatchNorm1d(8)(hidden) >= 0, 1.0, -1.0)
-        weight = model[2].weight.detach()
-        binary = bits @ (weight.abs().mean(1, keepdim=True) * torch.where(weight >= 0, 1.0, -1.0)).T
-        real = model(x).detach()
-        after = F.cross_entropy(fitted(binary, real, -1), labels)
-        assert changes["2"] == pytest.approx(float(after - F.cross_entropy(real, labels)), rel=1e-3)
+        weight, bias, real = model[2].weight.detach(), model[2].bias.detach(), model(x).detach()
+        weight = weight.abs().mean(1, keepdim=True) * torch.where(weight >= 0, 1.0, -1.0)
+        raw = F.cross_entropy(bits @ weight.T + bias, labels) - F.cross_entropy(real, labels)
+        assert changes["2"].binary == pytest.approx(float(raw), rel=1e-3)
+        losses = {}
+        for name, made in {"binary": bits @ weight.T, "weight": hidden @ weight.T}.items():
+            fit = Fit(-1)
+            fit.add(made, real)
+            losses[name] = F.cross_entropy(fit(made), labels)
+        assert changes["2"].input == pytest.approx(float(losses["binary"] - losses["weight"]), rel=1e-3)
+
+    def test_an_input_of_signs_loses_nothing_by_its_sign(self) -> None:
+        torch.manual_seed(0)
+        x = torch.where(torch.randn(64, 6) >= 0, 1.0, -1.0)
+        model = nn.Sequential(nn.Linear(6, 5))
+        found = examples([(x, torch.randint(5, (64,)))], model)
+        layers = [layer._replace(needs_norm=False) for layer in survey(model, [x]).layers]
+        change = measure_loss_changes(model, found, layers)["0"]
+        assert change.input == 0
+        assert change.binary != 0  # what its weights lose
 
     @pytest.mark.parametrize("name", sorted(set(MODELS) - {"two inputs", "autoencoder"}))
     def test_every_build(self, name: str) -> None:
@@ -253,8 +294,8 @@ class TestLossChanges:
         changes = measure_loss_changes(
             model, found, layers, loss=lambda made, labels: F.cross_entropy(made["one"], labels)
         )
-        assert changes["two"] == 0
-        assert changes["more.0"] != 0
+        assert changes["two"] == (0, 0)
+        assert all(changes["more.0"])
 
     def test_labels_are_needed(self) -> None:
         model = MODELS["plain"].make()

@@ -20,10 +20,15 @@ from bnas.selection import (
     Decisions,
     Evidence,
     LayerErrors,
+    LayerFacts,
+    LossChanges,
+    NotMeasured,
     Problem,
+    Ratio,
     Rules,
     Score,
     Selection,
+    Verdict,
     budget_of,
     decide,
 )
@@ -35,7 +40,7 @@ NOTHING = Cost(0, 0, 0, 0)
 
 
 def problem(
-    metrics: Sequence[float], *, ops: list[int] | None = None, budget: Budget | None = None, most: int | None = None
+    metrics: Sequence[float], *, ops: list[int] | None = None, budget: Budget | None = None, ratio: float | None = None
 ) -> Problem:
     """Return a problem of layers 0, 1, ..., whose value is their metric."""
     costs = ops or [1] * len(metrics)
@@ -43,7 +48,16 @@ def problem(
         Choice(str(index), Score(metric, metric), Cost(0, 64 * cost, 8, 0), Cost(64 * cost, 0, 16, 0))
         for index, (metric, cost) in enumerate(zip(metrics, costs, strict=True))
     ]
-    return Problem(choices, NOTHING, budget=budget or Budget(), most=most)
+    limit = None if ratio is None else Ratio(ratio, len(choices))
+    return Problem(choices, NOTHING, budget=budget or Budget(), ratio=limit)
+
+
+def kept_by(method: str, made: Problem) -> frozenset[str]:
+    """Return the layers that a method keeps real inputs in."""
+    answer = METHODS[method](made)
+    assert isinstance(answer, Verdict)
+    assert answer.why.keys() == made.names
+    return answer.kept
 
 
 class TestPartition:
@@ -56,18 +70,18 @@ class TestPartition:
         ("ratio", "kept"), [(1.0, {"1", "3"}), (0.4, {"1", "3"}), (0.3, {"1"}), (0.2, {"1"}), (0.1, set())]
     )
     def test_fewest_clusters_within_the_ratio(self, ratio: float, kept: set[str]) -> None:
-        assert METHODS["partition"](problem(self.metrics, most=int(ratio * 5))) == kept
+        assert kept_by("partition", problem(self.metrics, ratio=ratio)) == kept
 
     def test_a_budget_stands_in_for_the_ratio(self) -> None:
         only_one = Budget.parse(["ops=130"])  # five layers of 1 op, and 63 more for each real input: room for one
-        assert METHODS["partition"](problem(self.metrics, budget=only_one)) == {"1"}
+        assert kept_by("partition", problem(self.metrics, budget=only_one)) == {"1"}
 
     def test_the_top_cluster_need_not_shrink_by_one(self) -> None:
         assert list(top_cluster_sizes([0, 10, 11, 12, 13])) == [4, 2, 1, 1]
 
     @pytest.mark.parametrize("count", [0, 1])
     def test_too_few_layers_to_cluster_keep_nothing(self, count: int) -> None:
-        assert METHODS["partition"](problem([1.0] * count)) == set()
+        assert kept_by("partition", problem([1.0] * count)) == set()
 
     @given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=9, unique=True))
     def test_clusters_are_the_best_of_all_cuts(self, values: list[int]) -> None:
@@ -83,21 +97,21 @@ class TestKnapsack:
         # A real input costs 63 more ops a unit. There is room for 10 units: greed takes the 6, and no 5 fits beside.
         room = Budget.parse([f"ops={6 + 5 + 5 + 63 * 10}"])
         made = problem([60, 50, 50], ops=[6, 5, 5], budget=room)
-        assert METHODS["greedy"](made) == {"0"}
-        assert METHODS["knapsack"](made) == {"1", "2"}
+        assert kept_by("greedy", made) == {"0"}
+        assert kept_by("knapsack", made) == {"1", "2"}
 
     def test_what_is_worth_nothing_is_not_kept(self) -> None:
         for method in ("knapsack", "greedy"):
-            assert METHODS[method](problem([-1.0, 2.0])) == {"1"}
+            assert kept_by(method, problem([-1.0, 2.0])) == {"1"}
 
     def test_a_limit_just_below_what_many_choices_cost_is_no_trap(self) -> None:
         # 24 layers of one cost: 2,704,156 choices of twelve cost the same, all a rounding error too much.
         values = [Random(0).random() + index / 1000 for index in range(24)]
         twelve = problem(values, ops=[10**6] * 24).cost([str(index) for index in range(12)]).ops
         made = problem(values, ops=[10**6] * 24, budget=Budget.parse({"ops": math.nextafter(twelve, 0)}))
-        assert METHODS["knapsack"](made) == {str(index) for index in range(13, 24)}
+        assert kept_by("knapsack", made) == {str(index) for index in range(13, 24)}
         made = problem(values, ops=[10**6] * 24, budget=Budget.parse({"ops": twelve}))
-        assert METHODS["knapsack"](made) == {str(index) for index in range(12, 24)}
+        assert kept_by("knapsack", made) == {str(index) for index in range(12, 24)}
 
     @given(st.integers(0, 2**32), st.integers(1, 9), st.floats(0, 1), st.booleans())
     def test_is_the_best_of_all_subsets(self, seed: int, count: int, room: float, two: bool) -> None:
@@ -105,13 +119,13 @@ class TestKnapsack:
         made = problem([random.random() for _ in range(count)], ops=[random.randint(1, 50) for _ in range(count)])
         least, most = (made.cost(kept).ops for kept in ((), made.names))
         limits = {"ops": least + room * (most - least)} | ({"bops": made.cost(()).bops * 0.9} if two else {})
-        tight = Problem(made.choices, NOTHING, budget=Budget.parse(limits), most=count - count // 3)
+        tight = Problem(made.choices, NOTHING, budget=Budget.parse(limits), ratio=Ratio(2 / 3, count))
         best = best_subset(tight)
         if best is None:
             with pytest.raises(BudgetError):
-                METHODS["knapsack"](tight)
+                kept_by("knapsack", tight)
             return
-        kept = METHODS["knapsack"](tight)
+        kept = kept_by("knapsack", tight)
         assert tight.admits(kept)
         worth = sum(choice.score.value for choice in tight.choices if choice.name in kept)
         assert worth == pytest.approx(best, abs=2e-6)  # the solver's gap is 1e-6 of the largest value
@@ -129,16 +143,16 @@ class TestMethods:
         if not most:
             return
         tight = Problem(made.choices, NOTHING, budget=Budget.parse({"ops": least + room * (most - least)}))
-        kept = METHODS[name](tight)
+        kept = kept_by(name, tight)
         assert kept <= tight.names
         assert tight.admits(kept)
 
     def test_no_layers_no_choice(self, name: str) -> None:
-        assert METHODS[name](problem([])) == set()
+        assert kept_by(name, problem([])) == set()
 
     def test_the_floor_is_said(self, name: str) -> None:
         with pytest.raises(BudgetError) as caught:
-            METHODS[name](problem([1.0] * 3, budget=Budget.parse(["ops=2"])))
+            kept_by(name, problem([1.0] * 3, budget=Budget.parse(["ops=2"])))
         assert line_of(caught).startswith("budget ops <= 2: cannot be kept, as even with every input binary")
         assert "the network needs ops 3 (3)" in line_of(caught)
 
@@ -146,7 +160,7 @@ class TestMethods:
 class TestMetrics:
     """The formulas."""
 
-    seen = Evidence(LayerErrors(0.4, 0.3, {}, 0.05), ops_saved=200.0, share=0.1, gamma=0.02)
+    seen = Evidence(LayerErrors(0.4, 0.3, {}, LossChanges(0.25, 0.05)), ops_saved=200.0, share=0.1, gamma=0.02)
 
     def test_product_is_the_error_for_each_million_ops(self) -> None:
         assert METRICS["product"](self.seen) == Score(0.4, 1e6 * 0.4 / 200)
@@ -154,13 +168,63 @@ class TestMetrics:
     def test_hybrid_adds_gamma_over_the_share_of_macs(self) -> None:
         assert METRICS["hybrid"](self.seen) == Score(0.4 + 0.02 / 0.1, 0.4 + 0.02 / 0.1)
 
-    def test_sensitivity_is_the_change_of_the_loss_for_each_million_ops(self) -> None:
+    def test_sensitivity_is_the_loss_of_the_binary_input_for_each_million_ops(self) -> None:
         assert METRICS["sensitivity"](self.seen) == Score(0.05, 1e6 * 0.05 / 200)
 
     def test_an_unmeasured_loss_is_said(self) -> None:
-        unmeasured = self.seen._replace(errors=self.seen.errors._replace(loss_change=None))
-        with pytest.raises(SpecError, match=r"^metric sensitivity: the change of the loss was not measured"):
+        unmeasured = self.seen._replace(errors=self.seen.errors._replace(losses=None))
+        with pytest.raises(NotMeasured, match=r"^metric: it reads how the loss changes, which was not measured"):
             METRICS["sensitivity"](unmeasured)
+
+
+class TestReasons:
+    """What a method says of each layer."""
+
+    room = Budget.parse([f"ops={6 + 5 + 5 + 63 * 10}"])  # for the 6, or for both the 5
+
+    def test_the_knapsack_explains_a_set_not_a_rank(self) -> None:
+        why = METHODS["knapsack"](problem([60, 50, 50], ops=[6, 5, 5], budget=self.room)).why  # type: ignore[union-attr]
+        assert why["0"] == "not in the best set: its 60 does not fit beside the 100 there"
+        assert why["1"] == why["2"] == "in the best set: 50 of its 100"
+
+    def test_greedy_explains_the_order(self) -> None:
+        why = METHODS["greedy"](problem([60, 50, -1], ops=[6, 5, 1], budget=self.room)).why  # type: ignore[union-attr]
+        assert why == {
+            "0": "rank 1 of 3, taken",
+            "1": "rank 2 of 3, does not fit beside those before",
+            "2": "rank 3 of 3, worth nothing (-1)",
+        }
+
+    def test_partition_explains_the_clusters(self) -> None:
+        why = METHODS["partition"](problem([5, 26, 0, 20, 1], ratio=0.2)).why  # type: ignore[union-attr]
+        assert (why["1"], why["3"]) == ("in the highest of 3 clusters", "below the highest of 3 clusters")
+
+    def test_what_a_persons_own_method_leaves_out_is_its_rank(self) -> None:
+        layers = network(facts("a", error=0.4), facts("b", error=0.3))
+        made = decide(layers, NOTHING, ratio=1, method=lambda made: {"b"})
+        assert made.decisions.layers["b"].why == "product, <lambda>: rank 2 of 2"
+
+
+class TestRatio:
+    """K of P, as the paper counts them."""
+
+    chain = network(facts("a"), facts("down", kernel=1, stride=2), facts("b"))
+
+    def most(self, layers: Sequence[LayerFacts], ratio: float, **rules: object) -> int:
+        return len(decide(layers, NOTHING, ratio=ratio, rules=Rules(**rules)).kept)  # type: ignore[arg-type]
+
+    def test_counts_what_rules_decide_but_not_the_first(self) -> None:
+        # P = 4: a, b; down, whose input a rule keeps real; last, of the kind of what comes before it.
+        assert [self.most(self.chain, ratio) for ratio in (0.24, 0.25, 0.49, 0.5)] == [0, 1, 1, 2]
+
+    def test_a_classifier_of_another_kind_does_not_count(self) -> None:
+        layers = [*self.chain[:-1], facts("fc", kind="linear", gives_output=True)]
+        assert [self.most(layers, ratio) for ratio in (0.33, 0.34, 0.66, 0.67)] == [0, 1, 1, 2]
+
+    def test_what_stays_real_as_a_whole_does_not_count(self) -> None:
+        assert [self.most(self.chain, ratio, exclude=("b",)) for ratio in (0.33, 0.34)] == [0, 1]
+        odd = [*self.chain[:-1], facts("odd", obstacle="is strange"), self.chain[-1]]
+        assert [self.most(odd, ratio) for ratio in (0.24, 0.25)] == [0, 1]
 
 
 class TestRules:
@@ -196,6 +260,12 @@ class TestRules:
     def test_excluded_layers_stay_real_and_included_ones_get_a_choice(self) -> None:
         made = self.precisions(exclude=("block",), include=("la?t",))
         assert (made["block.conv"], made["block.downsample.0"], made["last"]) == ("real", "real", "binary")
+
+    def test_the_first_to_run_is_no_first_layer_unless_it_sees_the_input(self) -> None:
+        layers = [facts("lstm", obstacle="is not counted"), facts("a"), facts("last")]
+        why = {name: made.why for name, made in decide(layers, NOTHING, keep=()).decisions.layers.items()}
+        assert why == {"lstm": "is not counted", "a": "not kept", "last": "last layer"}
+        assert decide(layers[1:], NOTHING, keep=()).decisions.layers["a"].why == "not kept"
 
     def test_every_layer_at_an_end_is_an_end(self) -> None:
         ends = [
@@ -271,12 +341,23 @@ class TestDecide:
     def test_the_cheap_layer_is_kept_by_product(self) -> None:
         made = decide(self.layers, self.rest, budget=["ops=15k"], metric="product")
         assert made.kept == ("b",)
-        assert made.decisions.layers["b"].why == "product: rank 1 of 3"
+        assert made.decisions.layers["b"].why == "product, knapsack: in the best set: 0.3 of its 0.3"
         assert made.cost.ops <= 15_000
 
-    def test_a_ratio_counts_the_layers_with_a_choice(self) -> None:
-        assert len(decide(self.layers, self.rest, ratio=0.67).kept) == 2
-        assert len(decide(self.layers, self.rest, ratio=0.66).kept) == 1
+    def test_what_is_kept_by_hand_keeps_the_limits(self) -> None:
+        with pytest.raises(BudgetError) as caught:
+            decide(self.layers, self.rest, keep=("a",), budget=["ops=20k"], ratio=0.2)
+        ops = 2 * 6400 + 64000 + (640 + 6400) / 64  # first, last, a; b and c in one bit
+        assert line_of(caught) == (
+            f"budget ops <= 20k: the choice needs ops 76.9k ({ops:g}); "
+            "ratio 0.2: 1 of 4 inputs would stay real, 25.0%; "
+            "with real inputs in a: raise the limit, or keep other ones"
+        )
+        assert decide(self.layers, self.rest, keep=("b",), budget=["ops=20k"], ratio=0.25).kept == ("b",)
+
+    def test_a_method_of_ones_own_keeps_the_limits(self) -> None:
+        with pytest.raises(BudgetError, match=r"^budget ops <= 20k: the choice needs ops 76\.9k"):
+            decide(self.layers, self.rest, budget=["ops=20k"], method=lambda made: {"a"})
 
     def test_networks_to_compare_with(self) -> None:
         made = decide(self.layers, self.rest, keep=("b",))
@@ -309,7 +390,7 @@ class TestDecide:
             ({"ratio": 1.5}, "ratio: must be between 0 and 1, but got 1.5"),
             ({"ratio": 0.5, "metric": "prodct"}, "metric 'prodct' is not known; did you mean 'product'?"),
             ({"ratio": 0.5, "method": "x"}, "method 'x' is not known; choose from greedy, knapsack, partition"),
-            ({"ratio": 0.5, "metric": "sensitivity"}, "metric sensitivity: the change of the loss was not measured"),
+            ({"ratio": 0.5, "metric": "sensitivity"}, "metric: it reads how the loss changes, which was not"),
             ({"budget": ["ops=1k"]}, "budget ops <= 1k: cannot be kept, as even with every input binary"),
             ({"keep": ["d"]}, "pattern 'd' matches no layer; the nearest names are "),
         ],

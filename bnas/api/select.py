@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch.nn.functional as F
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from bnas.arch import Binarizers
 from bnas.calibrate import Batches, Loss, examples, measure_errors, measure_loss_changes
 from bnas.conversion import Survey, survey
+from bnas.errors import SpecError
 from bnas.progress import Progress, silent
 from bnas.selection import (
     DEFAULT_BINARIZERS,
@@ -18,6 +20,7 @@ from bnas.selection import (
     Decisions,
     LayerErrors,
     LayerFacts,
+    NotMeasured,
     Rules,
     Selection,
     decide,
@@ -51,24 +54,28 @@ def select_layers(
         budget, ratio, keep: at least one of them; as in `decide`.
         metric, method, gamma, rules: as in `decide`.
         binarizers: how values become bits.
-        measured_on: the network that errors are measured on: a trained `convert`-ed one, as in the paper; else `model`.
-        loss: of what the model returns, for the metric `sensitivity`.
+        measured_on: the network that errors are measured on: a trained `convert`-ed one, as in the paper; else `model`,
+            on which loss changes are measured in any case.
+        loss: of what the model returns, for `sensitivity` and any metric that reads `losses`.
     Returns: precisions, scores and the cost that the converted model keeps exactly; `convert` takes it.
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
     """
     found = examples(batches, model)
     known = survey(model, found[0].inputs, binarizers=binarizers)
-    errors = measure_errors(measured_on or model, found, known.layers, progress=progress)
-    if metric == "sensitivity":
+    measured = model if measured_on is None else _with_modules(measured_on, known)
+    errors = measure_errors(measured, found, known.layers, progress=progress)
+    choose = partial(
+        decide, rest=known.rest, budget=budget, ratio=ratio, keep=keep, metric=metric, method=method, gamma=gamma,
+        rules=rules, binarizers=binarizers,
+    )  # fmt: skip
+    try:
+        return choose(_with_errors(known, errors))
+    except NotMeasured:
         changes = measure_loss_changes(
             model, found, known.layers, binarizers=binarizers, loss=loss, progress=progress
         )  # fmt: skip
-        errors = {name: error._replace(loss_change=changes[name]) for name, error in errors.items()}
-    return decide(
-        _with_errors(known, errors), known.rest, budget=budget, ratio=ratio, keep=keep, metric=metric, method=method,
-        gamma=gamma, rules=rules, binarizers=binarizers,
-    )  # fmt: skip
+        return choose(_with_errors(known, {name: e._replace(losses=changes[name]) for name, e in errors.items()}))
 
 
 def review(
@@ -76,14 +83,14 @@ def review(
     batches: Batches,
     decisions: Decisions,
     *,
-    rules: Rules = DEFAULT_RULES,
     progress: Progress = silent,
 ) -> Selection:
     """Return decisions that a person took, with errors measured and costs counted beside them.
 
     Args:
         decisions: a layer that is not named stays as it is.
-        rules: say which layers the networks to compare with have a choice in.
+    Returns: beside the decisions the layers that may have another precision in the networks to compare with: those
+        that no usual rule holds for, and whatever is binary, without what a person made real.
     Raises:
         BnasError: a layer that is decided on is not in the model, or cannot be what was decided.
     """
@@ -91,13 +98,31 @@ def review(
     norms = {name: decision.norm for name, decision in decisions.layers.items()}
     known = survey(model, found[0].inputs, binarizers=decisions.binarizers, norms=norms)
     layers = _with_errors(known, measure_errors(model, found, known.layers, progress=progress))
-    base = decide(layers, known.rest, keep=(), rules=rules, binarizers=decisions.binarizers)
+    base = decide(layers, known.rest, keep=(), binarizers=decisions.binarizers)
     as_they_are = {
         layer.name: Decision(precision=layer.precision, norm=layer.needs_norm, why="not named") for layer in layers
     }
     whole = decisions.model_copy(update={"layers": as_they_are | decisions.layers})
     chosen = replace(base, decisions=whole)
-    return replace(chosen, free=frozenset(name for name in base.free if chosen.precision(name) != "real"))
+    precisions = {layer.name: chosen.precision(layer.name) for layer in layers}
+    free = {name for name, now in precisions.items() if now == "binary" or (name in base.free and now != "real")}
+    return replace(chosen, free=frozenset(free))
+
+
+def _with_modules(network: nn.Module, known: Survey) -> nn.Module:
+    """Return a network that errors are to be measured on.
+
+    Raises:
+        SpecError: it has no layer of a name that the model has.
+    """
+    modules = dict(network.named_modules(remove_duplicate=False))
+    for layer in known.layers:
+        if not layer.obstacle and layer.name not in modules:
+            raise SpecError(
+                f"measured on: the network has no layer {layer.name!r}, which the model has; give the converted model "
+                "itself, trained"
+            )
+    return network
 
 
 def _with_errors(known: Survey, errors: Mapping[str, LayerErrors]) -> tuple[LayerFacts, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.binarize.error import InputError, input_error, summed, weight_error
@@ -32,8 +33,8 @@ def measure_errors(
         batches: the calibration images.
         layers: what is known of the model before its conversion.
     Raises:
-        DataError: an input or a weight is not finite, or a batch has one image only; says the layer. Or the model fails
-            on a batch; says which.
+        DataError: an input, a weight or an output is not finite, or a batch has one image only; says the layer. Or the
+            model fails on a batch; says which.
     """
     modules = {layer.name: model.get_submodule(layer.name) for layer in layers if not layer.obstacle}
     weights = {name: _weight_errors(name, module) for name, module in modules.items()}
@@ -47,10 +48,14 @@ def measure_errors(
         return starts
 
     with at_rest(model) as stack:
+        for path, module in model.named_modules():
+            if path in modules or not any(module.children()):
+                stack.callback(module.register_forward_hook(_output_of(path, is_layer=path in modules)).remove)
         for layer in layers:
             if layer.name in modules:
                 stack.callback(modules[layer.name].register_forward_pre_hook(note(layer), with_kwargs=True).remove)
-        for done, _ in enumerate(answers(model, batches), 1):
+        for done, answer in enumerate(answers(model, batches), 1):
+            _look_at(answer, "the result of the model", has_infinity=True)
             progress("measuring errors", done, len(batches))
     totals = {name: summed(parts) for name, parts in inputs.items()}
     return {name: LayerErrors(e.plain, e.scale_invariant, weights[name]) for name, e in totals.items()}
@@ -79,11 +84,29 @@ def _before_sign(module: nn.Module, x: Tensor, layer: LayerFacts) -> Tensor:
 
 def _checked(name: str, error: InputError) -> InputError:
     if not math.isfinite(error.energy):
-        raise DataError(
-            f"calibration: the input of layer {name!r} is not finite (NaN or infinity); look at the images, and at the "
-            "layers before it"
-        )
+        raise _not_finite(f"the input of layer {name!r}")
     return error
+
+
+def _output_of(path: str, *, is_layer: bool) -> Any:
+    """Return a hook that raises where an output has NaN; of a layer, infinity too: a mask may hold that on purpose."""
+    return lambda module, args, output: _look_at(
+        output, f"the output of {'layer' if is_layer else type(module).__name__} {path!r}", has_infinity=not is_layer
+    )
+
+
+def _look_at(output: Any, what: str, *, has_infinity: bool) -> None:
+    for x in tree_leaves(output):
+        if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
+            ends = torch.stack(x.detach().aminmax())  # NaN if any value is
+            if torch.isnan(ends).any() or not (has_infinity or torch.isfinite(ends).all()):
+                raise _not_finite(what)
+
+
+def _not_finite(what: str) -> DataError:
+    return DataError(
+        f"calibration: {what} is not finite (NaN or infinity); look at the images, and at the layers before it"
+    )
 
 
 def _weight_errors(name: str, module: nn.Module) -> Mapping[str, float]:

@@ -1,21 +1,24 @@
-"""A model and labelled images -> how much the loss changes when one layer alone is binary."""
+"""A model and labelled images -> how the loss changes when one layer alone is binary, and by its input alone."""
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnas.arch import Binarizers
+from bnas.arch import Binarizers, Precision
 from bnas.calibrate.batches import Example, answers, reason
+from bnas.calibrate.fit import Fit
 from bnas.conversion import at_rest
 from bnas.errors import DataError
 from bnas.layers.binarized import Binarized, binarize_
 from bnas.progress import Progress, silent
-from bnas.selection import DEFAULT_BINARIZERS, LayerFacts
+from bnas.selection import DEFAULT_BINARIZERS, LayerFacts, LossChanges
 
+Hook = Callable[[nn.Module, Any, Any, Tensor], Tensor | None]
 Loss = Callable[[Any, Any], Tensor]  # (what the model returns, labels) -> mean loss of a batch
 
 
@@ -27,15 +30,18 @@ def measure_loss_changes(
     binarizers: Binarizers = DEFAULT_BINARIZERS,
     loss: Loss = F.cross_entropy,
     progress: Progress = silent,
-) -> dict[str, float]:
-    """Return the change of the mean loss, by the name of the layer that alone is binary.
+) -> dict[str, LossChanges]:
+    """Return how the mean loss changes, by the name of the layer that alone is changed.
 
-    The layer's output has the scale and the shift for each channel that fit the real output best on each batch: what
-    its own free parameters, and a batch norm after it, would learn first. So a change says what the bits have lost.
+    `binary` is the true change: loss(layer binary) - loss(model), the layer being what a conversion makes of it, and
+    nothing trained. Much of it is a wrong scale, which training mends first, and it blames the input for the weights,
+    which become binary in any case. So `input` is what decides: loss(layer binary) - loss(layer with binary weights),
+    in both of which the layer's output has the scale and the shift for each channel that fit the real one best over
+    all images (`Fit`).
 
     Args:
         model: stays as it is.
-        batches: labelled images; the model runs over them once for each layer, and once more.
+        batches: labelled images; the model runs over them three times for each layer, and twice more.
         layers: what is known of the model.
     Raises:
         DataError: a batch has no labels, or the model or the loss fails on one, or the loss is not finite.
@@ -43,39 +49,55 @@ def measure_loss_changes(
     if any(batch.labels is None for batch in batches):
         raise DataError("sensitivity: every batch needs labels; give (inputs, labels), or choose another metric")
     free = [layer for layer in layers if not layer.obstacle]
-    changes: dict[str, float] = {}
-    with at_rest(model) as stack:
+    twins = {layer.name: _Twins(model.get_submodule(layer.name), layer, binarizers) for layer in free}
+    changes: dict[str, LossChanges] = {}
+    with at_rest(model):
         real = _mean_loss(model, batches, loss)
         if not math.isfinite(real):
             raise DataError(
                 f"sensitivity: the loss of the model as it is is {real}; look at the images and the weights"
             )
-        for done, layer in enumerate(free, 1):
-            module = model.get_submodule(layer.name)
-            twin = _twin(module, layer, binarizers)
-            hook = module.register_forward_hook(_standing_in(twin, layer), with_kwargs=True)
-            stack.callback(hook.remove)
-            changes[layer.name] = _mean_loss(model, batches, loss) - real
-            hook.remove()
+        _fit(model, batches, twins)
+        for done, (name, twin) in enumerate(twins.items(), 1):
+            losses = []
+            for stand_in in (twin.raw, twin.fitted("binary"), twin.fitted("weight")):
+                with _hooked(model.get_submodule(name), stand_in):
+                    losses.append(_mean_loss(model, batches, loss))
+            changes[name] = LossChanges(losses[0] - real, losses[1] - losses[2])
             progress("measuring sensitivity", done, len(free))
     return changes
 
 
-def fitted(binary: Tensor, real: Tensor, channels: int) -> Tensor:
-    """Return binary values, each channel with the scale and the shift that bring it closest to the real ones."""
-    dims = [dim for dim in range(real.ndim) if dim != channels % real.ndim]
-    middle, centre = (values.mean(dims, keepdim=True) for values in (binary, real))
-    binary = binary - middle
-    energy = binary.square().sum(dims, keepdim=True)
-    scale = (binary * (real - centre)).sum(dims, keepdim=True) / energy.clamp_min(1e-30)
-    return scale * binary + centre
+class _Twins:
+    """One layer with binary weights, and with a binary input too, each with its fit to the real layer.
+
+    They share its weight. A batch norm of their own takes the statistics of each batch.
+    """
+
+    def __init__(self, module: nn.Module, layer: LayerFacts, binarizers: Binarizers) -> None:
+        precisions: tuple[Precision, ...] = ("weight", "binary")
+        self._twins = {precision: _twin(module, layer, binarizers, precision) for precision in precisions}
+        self._fits = {precision: Fit(-1 if layer.planned.kind == "linear" else 1) for precision in precisions}
+
+    def learn(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
+        """Take in one call of the real layer."""
+        for precision, fit in self._fits.items():
+            fit.add(self._twins[precision](*args, **kwargs), output)
+
+    def raw(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+        """Answer as the binary layer."""
+        answer: Tensor = self._twins["binary"](*args, **kwargs)
+        return answer
+
+    def fitted(self, precision: Precision) -> Hook:
+        """Return what answers as a layer of this precision does at its best scale."""
+        return lambda module, args, kwargs, output: self._fits[precision](self._twins[precision](*args, **kwargs))
 
 
-def _twin(module: nn.Module, layer: LayerFacts, binarizers: Binarizers) -> Binarized:
-    """Return the layer with one bit for weight and input, whose own batch norm takes the statistics of each batch."""
+def _twin(module: nn.Module, layer: LayerFacts, binarizers: Binarizers, precision: Precision) -> Binarized:
     twin = binarize_(
-        copy.deepcopy(module),
-        precision="binary",
+        copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()}),
+        precision=precision,
         norm=layer.needs_norm,
         weights=binarizers.weight,
         activations=binarizers.activation,
@@ -86,13 +108,22 @@ def _twin(module: nn.Module, layer: LayerFacts, binarizers: Binarizers) -> Binar
     return twin
 
 
-def _standing_in(twin: Binarized, layer: LayerFacts) -> Callable[..., Tensor]:
-    channels = -1 if layer.planned.kind == "linear" else 1
+def _fit(model: nn.Module, batches: Sequence[Example], twins: Mapping[str, _Twins]) -> None:
+    """Fit all twins in one pass of the real model."""
+    with ExitStack() as stack:
+        for name, twin in twins.items():
+            stack.enter_context(_hooked(model.get_submodule(name), twin.learn))
+        for _ in answers(model, batches):
+            pass
 
-    def answer(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
-        return fitted(twin(*args, **kwargs), output, channels)
 
-    return answer
+@contextmanager
+def _hooked(module: nn.Module, hook: Hook) -> Iterator[None]:
+    handle = module.register_forward_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _mean_loss(model: nn.Module, batches: Sequence[Example], loss: Loss) -> float:

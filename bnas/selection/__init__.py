@@ -2,12 +2,14 @@
 
 from bnas.selection.decide import decide
 from bnas.selection.decisions import DEFAULT_BINARIZERS, Decision, Decisions, Original
-from bnas.selection.layer import LayerErrors, LayerFacts
+from bnas.selection.layer import LayerErrors, LayerFacts, LossChanges
 from bnas.selection.methods import METHODS
-from bnas.selection.metrics import GAMMA, METRICS, Evidence, Score
+from bnas.selection.metrics import GAMMA, METRICS, Evidence, NotMeasured, Score
 from bnas.selection.problem import Choice, Problem, budget_of
+from bnas.selection.ratio import Ratio
 from bnas.selection.rules import DEFAULT_RULES, Rules, fixed_layers
 from bnas.selection.selection import Selection
+from bnas.selection.verdict import Verdict
 
 __all__ = [
     "DEFAULT_BINARIZERS",
@@ -21,11 +23,15 @@ __all__ = [
     "Evidence",
     "LayerErrors",
     "LayerFacts",
+    "LossChanges",
+    "NotMeasured",
     "Original",
     "Problem",
+    "Ratio",
     "Rules",
     "Score",
     "Selection",
+    "Verdict",
     "budget_of",
     "decide",
     "fixed_layers",

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from bnas.arch import Binarizers, Precision
+from bnas.arch import Binarizers
 from bnas.cost import Cost, total
 from bnas.errors import SpecError
 from bnas.lookup import find
@@ -12,8 +13,14 @@ from bnas.selection.layer import LayerFacts
 from bnas.selection.methods import METHODS, Method
 from bnas.selection.metrics import GAMMA, METRICS, Evidence, Metric, Score
 from bnas.selection.problem import Choice, Problem, budget_of
+from bnas.selection.ratio import Ratio
 from bnas.selection.rules import DEFAULT_RULES, Fixed, Rules, fixed_layers, match
 from bnas.selection.selection import Selection
+from bnas.selection.verdict import Verdict, verdict_of
+
+T = TypeVar("T")
+
+NO_SCORE = Score(0.0, 0.0)  # of a layer that was not measured, and is decided on by hand
 
 BudgetItems = Iterable[str] | Mapping[str, str | int | float]
 
@@ -37,33 +44,35 @@ def decide(
         layers: in the order in which they run.
         rest: the cost of everything beside them.
         budget: upper limits, as `["ops=3M"]`, or `["ops=25%"]` of the real network.
-        ratio: how many of the layers with a choice may keep real inputs, as a share of them.
-        keep: patterns of the layers that keep real inputs, in place of metric and method; a published choice is one.
+        ratio: the share K / P of the layers that may keep real inputs; `Ratio` says what P counts.
+        keep: patterns of the layers that keep real inputs, in place of a method; a published choice is one. A budget
+            and a ratio hold for it too.
         metric, method: an entry of `METRICS` and `METHODS`, `pkg.mod:attr`, or a function like them.
         gamma: of the metric `hybrid`.
     Raises:
         SpecError: no budget, ratio or choice; or one of them is not well formed.
-        BudgetError: nothing fits the budget; says the floor.
+        NotMeasured: a metric reads what was not measured.
+        BudgetError: nothing fits the budget; says the floor. Or what is to be kept does not; says the values.
         LookupFailed: a pattern, metric or method is not known.
     """
+    if keep is None and not budget and ratio is None:
+        raise SpecError("selection: needs a limit; give a budget as ops=25%, a ratio as 0.3, or the layers to keep")
     fixed = fixed_layers(layers, rules)
     free = [layer for layer in layers if layer.name not in fixed]
     scores: dict[str, Score] = {}
     if keep is None or all(layer.errors for layer in free):
-        scores = _scores(free, find(metric, METRICS, what="metric") if isinstance(metric, str) else metric, gamma)
-    name = metric if isinstance(metric, str) else "metric"
-    if keep is not None:
-        decided = _by_hand(free, keep, [layer.name for layer in layers])
-    elif budget or ratio is not None:
-        problem = _problem(layers, rest, fixed, scores, budget, ratio)
-        kept = (find(method, METHODS, what="method") if isinstance(method, str) else method)(problem)
-        decided = _ranked(kept, scores, name)
-    else:
-        raise SpecError("selection: needs a limit; give a budget as ops=25%, a ratio as 0.3, or the layers to keep")
-    chosen = {layer.name: _decision(layer, *(fixed | decided)[layer.name]) for layer in layers}
+        scores = _scores(free, _found(metric, METRICS, what="metric"), gamma)
+    problem = _problem(layers, rest, fixed, scores, budget, ratio)
+    verdict = _by_method(problem, method, metric=_name(metric)) if keep is None else _by_hand(layers, fixed, keep)
+    problem.insist(verdict.kept)
+    decided = {
+        layer.name: Fixed("weight" if layer.name in verdict.kept else "binary", verdict.why[layer.name])
+        for layer in free
+    }
+    chosen = {layer.name: _decision(layer, (fixed | decided)[layer.name]) for layer in layers}
     return Selection(
         tuple(layers), rest, Decisions(binarizers=binarizers, layers=chosen),
-        free=frozenset(layer.name for layer in free), scores=scores, metric=name,
+        free=frozenset(layer.name for layer in free), scores=scores, metric=_name(metric),
     )  # fmt: skip
 
 
@@ -79,11 +88,12 @@ def _problem(
     free = [layer for layer in layers if layer.name not in fixed]
     real = total([rest, *(layer.cost for layer in layers)])
     others = [layer.costs[fixed[layer.name].precision] for layer in layers if layer.name in fixed]
+    counted = len(free) + sum(held.counts for held in fixed.values())
     return Problem(
-        [Choice(layer.name, scores[layer.name], layer.costs["weight"], layer.costs["binary"]) for layer in free],
+        [Choice(x.name, scores.get(x.name, NO_SCORE), x.costs["weight"], x.costs["binary"]) for x in free],
         total([rest, *others]),
         budget=budget_of(budget or (), real),
-        most=_most(ratio, len(free)),
+        ratio=None if ratio is None else Ratio(ratio, counted),
     )
 
 
@@ -106,30 +116,30 @@ def _scores(free: Sequence[LayerFacts], metric: Metric, gamma: float) -> dict[st
     return scores
 
 
-def _most(ratio: float | None, count: int) -> int | None:
-    if ratio is None:
-        return None
-    if not 0 <= ratio <= 1:
-        raise SpecError(f"ratio: must be between 0 and 1, but got {ratio}; 0.3 lets three of ten inputs stay real")
-    return math.floor(ratio * count + 1e-9)  # 0.7 * 10 is a little less than 7
-
-
-def _by_hand(free: Sequence[LayerFacts], keep: Collection[str], names: Collection[str]) -> dict[str, Fixed]:
-    """Return real inputs for the layers that the patterns match, binary ones for the others."""
+def _by_hand(layers: Sequence[LayerFacts], fixed: Mapping[str, Fixed], keep: Collection[str]) -> Verdict:
+    """Return real inputs for the layers that the patterns match, as far as they have a choice or count in the ratio."""
+    names = [layer.name for layer in layers]
     matched = {name for pattern in keep for name in match(pattern, names)}
-    return {
-        layer.name: Fixed("weight", "kept by hand") if layer.name in matched else Fixed("binary", "not kept")
-        for layer in free
-    }
+    kept = frozenset(name for name in matched if name not in fixed or fixed[name].counts)
+    return Verdict(kept, {name: "kept by hand" if name in kept else "not kept" for name in names})
 
 
-def _ranked(kept: Collection[str], scores: Mapping[str, Score], metric: str) -> dict[str, Fixed]:
-    ordered = sorted(scores, key=lambda name: -scores[name].metric)
-    return {
-        name: Fixed("weight" if name in kept else "binary", f"{metric}: rank {rank} of {len(ordered)}")
-        for rank, name in enumerate(ordered, 1)
-    }
+def _by_method(problem: Problem, method: str | Method, *, metric: str) -> Verdict:
+    """Return what a method chooses; where it does not say why, the ranks of the layers are what is known."""
+    verdict = verdict_of(_found(method, METHODS, what="method")(problem))
+    ordered = sorted(problem.choices, key=lambda choice: -choice.score.metric)
+    ranks = {choice.name: f"rank {rank} of {len(ordered)}" for rank, choice in enumerate(ordered, 1)}
+    how = f"{metric}, {_name(method)}"
+    return Verdict(verdict.kept, {name: f"{how}: {verdict.why.get(name, rank)}" for name, rank in ranks.items()})
 
 
-def _decision(layer: LayerFacts, precision: Precision, why: str) -> Decision:
-    return Decision(precision=precision, norm=layer.needs_norm, why=why)
+def _found(given: str | T, table: Mapping[str, T], *, what: str) -> T:
+    return find(given, table, what=what) if isinstance(given, str) else given
+
+
+def _name(given: str | Metric | Method) -> str:
+    return given if isinstance(given, str) else getattr(given, "__name__", type(given).__name__)
+
+
+def _decision(layer: LayerFacts, fixed: Fixed) -> Decision:
+    return Decision(precision=fixed.precision, norm=layer.needs_norm, why=fixed.why)

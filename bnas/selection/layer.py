@@ -8,6 +8,13 @@ from bnas.cost import Cost
 from bnas.plan import PlannedLayer
 
 
+class LossChanges(NamedTuple):
+    """How the loss of the whole network changes when one layer alone does."""
+
+    binary: float  # its weights and its input are binary, as a conversion makes them, and nothing is trained
+    input: float  # from binary weights to a binary input beside them, both at the scale that fits the real output
+
+
 class LayerErrors(NamedTuple):
     """What binarizing one layer loses, measured on some images.
 
@@ -17,7 +24,7 @@ class LayerErrors(NamedTuple):
     plain: float  # ||x - sign(x)||^2 / n, over n values
     scale_invariant: float  # ||x - s sign(x)||^2 / ||x||^2 at the best s
     weights: Mapping[str, float]  # by weight binarizer: ||W - W~||^2 / ||W||^2, at the best scale for each filter
-    loss_change: float | None = None  # of the whole network, when this layer alone is binary; None: not measured
+    losses: LossChanges | None = None  # None: not measured
 
 
 class LayerFacts(NamedTuple):

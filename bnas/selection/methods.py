@@ -1,18 +1,19 @@
 """Scores, costs and limits -> the layers whose inputs stay real, by each method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fractions import Fraction
 from math import gcd
 
 from bnas.cost import BOPS_PER_OP, QUANTITIES
 from bnas.errors import BudgetError
 from bnas.selection.partition import partition
-from bnas.selection.problem import Problem
+from bnas.selection.problem import Choice, Problem
+from bnas.selection.verdict import Verdict
 
-Method = Callable[[Problem], frozenset[str]]
+Method = Callable[[Problem], Verdict | Collection[str]]
 
 
-def greedy(problem: Problem) -> frozenset[str]:
+def greedy(problem: Problem) -> Verdict:
     """Go through the layers from the highest metric down, and keep an input real where that fits the limits.
 
     A limit that real inputs help to keep, as one on BOPs, is met on the way: a layer that brings the network nearer
@@ -22,23 +23,45 @@ def greedy(problem: Problem) -> frozenset[str]:
         BudgetError: the limits are not met in the end.
     """
     kept: frozenset[str] = frozenset()
-    outside = problem.excess(kept)
-    for choice in sorted(problem.choices, key=lambda choice: -choice.score.metric):
+    outside, why = problem.excess(kept), dict[str, str]()
+    ordered = sorted(problem.choices, key=lambda choice: -choice.score.metric)
+    for rank, choice in enumerate(ordered, 1):
         wider = kept | {choice.name}
         excess = problem.excess(wider)
-        if excess < outside or (excess == outside and choice.score.value > 0):
+        is_taken = excess < outside or (excess == outside and choice.score.value > 0)
+        refused = "does not fit beside those before" if excess > outside else _worthless(choice)
+        why[choice.name] = f"rank {rank} of {len(ordered)}, {'taken' if is_taken else refused}"
+        if is_taken:
             kept, outside = wider, excess
     if outside:
         raise BudgetError(f"budget {problem.budget}: greedy finds no choice that keeps it; choose the method knapsack")
-    return kept
+    return Verdict(kept, why)
 
 
-def knapsack(problem: Problem) -> frozenset[str]:
+def knapsack(problem: Problem) -> Verdict:
     """Keep the inputs real that together have the highest value within the limits: an exact 0-1 knapsack.
 
     Raises:
         BudgetError: no choice keeps all limits together.
     """
+    kept = _worth_most(problem)
+    worth = sum(choice.score.value for choice in problem.choices if choice.name in kept)
+
+    def why(choice: Choice) -> str:
+        if choice.name in kept:
+            return f"in the best set: {choice.score.value:.3g} of its {worth:.3g}"
+        if choice.score.value <= 0:
+            return _worthless(choice)
+        return f"not in the best set: its {choice.score.value:.3g} does not fit beside the {worth:.3g} there"
+
+    return Verdict(kept, {choice.name: why(choice) for choice in problem.choices})
+
+
+def _worthless(choice: Choice) -> str:
+    return f"worth nothing ({choice.score.value:.3g})"
+
+
+def _worth_most(problem: Problem) -> frozenset[str]:
     if not problem.choices:
         return frozenset()
     import numpy as np

@@ -5,9 +5,10 @@ from itertools import accumulate
 
 from bnas.errors import BudgetError
 from bnas.selection.problem import Problem
+from bnas.selection.verdict import Verdict
 
 
-def partition(problem: Problem) -> frozenset[str]:
+def partition(problem: Problem) -> Verdict:
     """Keep the inputs of the highest cluster of fewest clusters that fits the limits.
 
     For N = 2, 3, ... clusters of the metrics by k-means, the cluster of the highest mean is taken as soon as it keeps
@@ -19,13 +20,15 @@ def partition(problem: Problem) -> frozenset[str]:
     Source: Prabhu et al., Hybrid Binary Networks, 2018 (arXiv:1804.03867), algorithm 1.
     """
     ordered = sorted(problem.choices, key=lambda choice: choice.score.metric)
-    for size in top_cluster_sizes([choice.score.metric for choice in ordered]):
-        kept = frozenset(choice.name for choice in ordered[-size:])
+    names = [choice.name for choice in ordered]
+    for clusters, size in enumerate(top_cluster_sizes([choice.score.metric for choice in ordered]), 2):
+        kept = frozenset(names[-size:])
         if problem.admits(kept):
-            return kept
+            where = {name: "in" if name in kept else "below" for name in names}
+            return Verdict(kept, {name: f"{place} the highest of {clusters} clusters" for name, place in where.items()})
     if not problem.admits(()):
         raise BudgetError(f"budget {problem.budget}: no cluster of layers fits it; choose the method knapsack")
-    return frozenset()
+    return Verdict(frozenset(), dict.fromkeys(names, "even the highest cluster is too much"))
 
 
 def top_cluster_sizes(values: Sequence[float]) -> Iterator[int]:

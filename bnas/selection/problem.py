@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
 from bnas.cost import QUANTITIES, Budget, Cost, show, total
 from bnas.errors import BudgetError, SpecError
 from bnas.selection.metrics import Score
+from bnas.selection.ratio import Ratio
 
 NO_LIMIT = Budget()
 
@@ -31,16 +32,19 @@ class Problem:
         choices: the layers.
         rest: the cost of everything that has no choice.
         budget: what the whole network must keep; upper limits only.
-        most: how many inputs may stay real.
+        ratio: how many inputs may stay real; None: all.
     Raises:
         BudgetError: even the cheapest choice of each layer costs more; says the floor.
     """
 
-    def __init__(self, choices: Iterable[Choice], rest: Cost, *, budget: Budget = NO_LIMIT, most: int | None = None):
+    def __init__(
+        self, choices: Iterable[Choice], rest: Cost, *, budget: Budget = NO_LIMIT, ratio: Ratio | None = None
+    ) -> None:
         self.choices = tuple(choices)
         self.rest = rest
         self.budget = budget
-        self.most = len(self.choices) if most is None else most
+        self.ratio = ratio
+        self.most = len(self.choices) if ratio is None else ratio.most
         for name, limit in budget.limits:
             if self.floor(name) > limit.at_most:
                 raise BudgetError(
@@ -71,6 +75,28 @@ class Problem:
     def admits(self, kept: Collection[str]) -> bool:
         """Say whether a choice keeps every limit."""
         return len(kept) <= self.most and self.budget.admits(self.cost(kept))
+
+    def insist(self, kept: Collection[str]) -> None:
+        """Raise unless a choice keeps every limit.
+
+        Raises:
+            BudgetError: it does not; says by how much it is over each limit.
+        """
+        if broken := list(self._broken(kept)):
+            raise BudgetError(
+                f"{'; '.join(broken)}; with real inputs in {', '.join(sorted(kept)) or 'none'}: "
+                "raise the limit, or keep other ones"
+            )
+
+    def _broken(self, kept: Collection[str]) -> Iterator[str]:
+        cost = self.cost(kept)
+        for name, limit in self.budget.limits:
+            value = getattr(cost, name)
+            if value > limit.at_most:
+                yield f"budget {name} <= {show(limit.at_most)}: the choice needs {name} {show(value)} ({value:.10g})"
+        if self.ratio and len(kept) > self.most:
+            share = len(kept) / self.ratio.of if self.ratio.of else 1.0
+            yield f"ratio {self.ratio.limit:g}: {len(kept)} of {self.ratio.of} inputs would stay real, {share:.1%}"
 
 
 def budget_of(items: Iterable[str] | Mapping[str, str | int | float], real: Cost) -> Budget:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from bnas.arch import Precision
 from bnas.errors import LookupFailed, SpecError
@@ -14,6 +14,7 @@ Place = Literal["real", "weight", "binary", "free"]
 """What a rule does to a layer: give it a precision, or leave it to the metric."""
 
 SHORTCUT_NAMES = frozenset({"downsample", "shortcut"})
+RULES = {"first": "first layer", "last": "last layer", "downsample": "1x1 downsampling"}  # as people know them
 
 
 class Fixed(NamedTuple):
@@ -21,6 +22,7 @@ class Fixed(NamedTuple):
 
     precision: Precision
     why: str
+    counts: bool = False  # among the P layers of the paper's ratio
 
 
 class Rules(Spec):
@@ -29,7 +31,7 @@ class Rules(Spec):
     A pattern is a module path in which `*` and `?` stand for any characters; a path matches whatever is in it too.
 
     Args:
-        first: of the layers that the image goes into.
+        first: of the layers that see the model's input: no weight stands between, as a norm or a scaling may.
         last: of the layers that the result comes from; `weight` is a real input with binary weights.
         downsample: of the 1x1 convolutions of shortcuts, and of those with a stride.
         include: layers that the rules above do not hold for.
@@ -65,10 +67,10 @@ def fixed_layers(layers: Sequence[LayerFacts], rules: Rules) -> dict[str, Fixed]
             result[layer.name] = Fixed(layer.precision, layer.obstacle)
         elif layer.name in excluded:
             result[layer.name] = Fixed("real", f"excluded by {excluded[layer.name]!r}")
-        elif layer.name not in included:
-            place, why = _by_place(layer, rules, is_first=index == 0, is_last=index == len(layers) - 1)
+        elif layer.name not in included and (rule := _rule_for(layers, index)):
+            place = cast(Place, getattr(rules, rule))
             if place != "free":
-                result[layer.name] = Fixed(place, why)
+                result[layer.name] = Fixed(place, RULES[rule], counts=_counts(layers, index, rule))
     return result
 
 
@@ -103,15 +105,20 @@ def _paths(names: Iterable[str]) -> list[str]:
     return list(paths)
 
 
-def _by_place(layer: LayerFacts, rules: Rules, *, is_first: bool, is_last: bool) -> tuple[Place, str]:
-    """Return what becomes of a layer by its place in the network, and why."""
-    if is_first or layer.sees_input:
-        return rules.first, "first layer"
-    if is_last or layer.gives_output:
-        return rules.last, "last layer"
-    if _downsamples(layer):
-        return rules.downsample, "1x1 downsampling"
-    return "free", ""
+def _rule_for(layers: Sequence[LayerFacts], index: int) -> str:
+    """Return which rule holds for a layer by its place in the network; none may."""
+    layer = layers[index]
+    if layer.sees_input:
+        return "first"
+    if layer.gives_output or index == len(layers) - 1:
+        return "last"
+    return "downsample" if _downsamples(layer) else ""
+
+
+def _counts(layers: Sequence[LayerFacts], index: int, rule: str) -> bool:
+    """Say whether a layer that a rule decides on is among the P of `Ratio`."""
+    follows_its_kind = index > 0 and layers[index - 1].planned.kind == layers[index].planned.kind
+    return rule == "downsample" or (rule == "last" and follows_its_kind)
 
 
 def _downsamples(layer: LayerFacts) -> bool:

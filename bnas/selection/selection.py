@@ -85,11 +85,13 @@ class Selection:
     def _row(self, layer: LayerFacts, macs: int) -> dict[str, Any]:
         decision, errors = self.decisions.layers[layer.name], layer.errors
         price, score = layer.costs[decision.precision], self.scores.get(layer.name)
+        losses = errors.losses if errors else None
         measured = {} if errors is None else {"error": errors.plain, "error_scale_invariant": errors.scale_invariant}
         weights = {} if errors is None else {f"weight_error_{name}": e for name, e in errors.weights.items()}
         return {
             "layer": layer.name, "kind": layer.planned.kind, "macs": layer.macs, "share": layer.macs / macs,
-            **measured, "loss_change": errors.loss_change if errors else None,
+            **measured, "loss_change": losses.binary if losses else None,
+            "loss_change_input": losses.input if losses else None,
             "metric": score.metric if score else None, "precision": decision.precision, "norm": decision.norm,
             "why": decision.why, "ops": price.ops, "bytes": price.bytes, **weights,
         }  # fmt: skip
