@@ -19,17 +19,20 @@ from torch.utils.data import DataLoader, TensorDataset
 from users_models import MODELS as BUILDS
 
 import bnas as package
+from bnas.api.finetune import accuracies
 from bnas.api.select import review, select_layers
 from bnas.api.training import maker, teacher_of
 from bnas.arch import Binarizers
 from bnas.conversion import ConvertedModel, Survey, convert, survey
 from bnas.cost import cost
-from bnas.errors import BnasError
+from bnas.data import load_data
+from bnas.errors import BnasError, BudgetError
 from bnas.models import MODELS, build_model, load_model
-from bnas.models.original import load_weights
+from bnas.models.original import build_original, load_weights
 from bnas.recipe import Stage
-from bnas.selection import Decision, Decisions, Original, Rules, decide
-from bnas.spec import parse, read
+from bnas.runs import Run
+from bnas.selection import METRICS, Decision, Decisions, Evidence, Original, Rules, Score, decide
+from bnas.spec import dump, parse, read
 from bnas.trace import trace
 
 USERS_FILE = """
@@ -58,6 +61,26 @@ def spare():
     model = build()
     model[0].spare = nn.Linear(3, 3)
     return model
+"""
+TRAINED_FILE = """
+import torch
+from torch import nn
+
+from bnas.data import load_data
+
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10))
+
+
+torch.manual_seed(0)
+model = build()
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+for epoch in range(5):
+    for images, labels in load_data("digits", seed=0).train.batches(32, seed=0, epoch=epoch):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
 """
 SIDES = 8 * 8 * 9 * 64, 8 * 8 * 9 * 36, 8 * 36 * 16  # MACs of the three layers with a choice: 3, 5 and 8
 
@@ -111,7 +134,20 @@ class TestCall:
         made = select_layers(BUILDS["dense"].make(), loader(), ratio=0.7, metric=metric, method=method)
         assert len(made.kept) <= 2
         assert made.metric == metric
-        assert all(f"{metric}: rank" in made.decisions.layers[name].why for name in made.free)
+        assert all(made.decisions.layers[name].why.startswith(f"{metric}, {method}: ") for name in made.free)
+
+    def test_a_metric_is_measured_what_it_reads(self) -> None:
+        def worst(seen: Evidence) -> Score:
+            return Score(seen.losses.binary, seen.losses.binary)
+
+        named, given, own = (
+            select_layers(BUILDS["dense"].make(), loader(), ratio=0.7, metric=metric)
+            for metric in ("sensitivity", METRICS["sensitivity"], worst)
+        )
+        assert named.metric == given.metric == "sensitivity"
+        assert named.scores.keys() == own.scores.keys()
+        assert all(row["loss_change"] is not None for row in own.rows() if row["metric"] is not None)
+        assert select_layers(BUILDS["dense"].make(), loader(), ratio=0.7).rows()[1]["loss_change"] is None
 
     @pytest.mark.parametrize("name", BUILDS)
     def test_any_build_is_measured_decided_converted_and_trained(self, name: str) -> None:
@@ -119,7 +155,7 @@ class TestCall:
         model, shapes = BUILDS[name].make(), BUILDS[name].inputs
         batches = [(tuple(torch.randn(8, *shape) for shape in shapes), None) for _ in range(2)]
         made = package.select_layers(model, batches, ratio=0.5)
-        assert len(made.kept) <= len(made.free) / 2
+        assert len(made.kept) <= (len(made.free) + len(made.layers)) / 2
         binary = package.convert(model, made).train()
         assert cost(trace(binary, shapes).layers) == made.cost
         before = binary.state_dict()[f"{made.layers[-1].name}.weight"].clone()
@@ -142,6 +178,8 @@ class TestCall:
         ours, theirs = (select_layers(model, loader(), ratio=0.5, measured_on=net) for net in (model, binary))
         assert ours.cost.macs == theirs.cost.macs
         assert ours.scores != theirs.scores
+        with pytest.raises(BnasError, match=r"^measured on: the network has no layer 'stem', which the model has"):
+            select_layers(model, loader(), ratio=0.5, measured_on=nn.Linear(3, 3))
 
     def test_a_person_has_the_last_word(self) -> None:
         model = BUILDS["dense"].make()
@@ -189,6 +227,23 @@ class TestPublished:
         price = made.at("real").cost if preset == "real" else made.cost
         assert price.ops == pytest.approx(ops, rel=1e-4)
         assert price.weight_saving == pytest.approx(saving, abs=0.005)
+
+    @pytest.mark.parametrize(
+        ("name", "preset", "limit", "kept"),
+        [
+            ("alexnet", "hybrid", 0.28, "2 of 7 inputs would stay real, 28.6%"),
+            ("alexnet", "hybrid-last", 0.14, "1 of 7 inputs would stay real, 14.3%"),
+            ("sketch_a_net", "hybrid", 0.28, "2 of 7 inputs would stay real, 28.6%"),
+            ("resnet18", "hybrid", 0.36, "7 of 19 inputs would stay real, 36.8%"),
+            ("resnet18", "hybrid-last", 0.1, "2 of 19 inputs would stay real, 10.5%"),
+        ],
+    )
+    def test_ratios(self, name: str, preset: str, limit: float, kept: str) -> None:
+        found = surveyed(name)
+        with pytest.raises(BudgetError) as caught:
+            decide(found.layers, found.rest, keep=MODELS[name].presets[preset], ratio=limit)
+        assert line_of(caught).startswith(f"ratio {limit}: {kept}; with real inputs in ")
+        decide(found.layers, found.rest, keep=MODELS[name].presets[preset], ratio=limit + 0.02)
 
     @pytest.mark.parametrize("name", ["resnet18", "sketch_a_net", "squeezenet", "vgg_small"])
     def test_presets_cost_what_the_networks_built_so_cost(self, name: str) -> None:
@@ -267,8 +322,8 @@ class TestFinetuning:
             rows = {row["network"]: row for row in csv.DictReader(file)}
         assert list(rows) == ["real", "all weights binary", "all binary", "selected"]
         assert all(0 <= float(row["accuracy"]) <= 1 for row in rows.values())
-        assert not rows["real"]["finetuned"]
-        for name in ("all weights binary", "all binary", "selected"):
+        assert rows["real"]["finetuned"] == rows["real"]["accuracy"]  # it is not trained further
+        for name in rows:
             assert 0 <= float(rows[name]["finetuned"]) <= 1
             assert 0 <= float(rows[name]["finetuned_test"]) <= 1
 
@@ -297,6 +352,36 @@ class TestFinetuning:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["cost"]["bops"] > 0
+
+    @pytest.mark.slow
+    def test_errors_of_the_network_that_was_tuned(self, tuned: Path, mine: str, tmp_path: Path) -> None:
+        options = ["--ratio", 0.4, "-o", tmp_path / "d", "--json"]
+        done = bnas("select", mine, "--data", "digits", "--measured-on", tuned / "finetuned" / "all-binary", *options)
+        assert done.returncode == 0, done.stderr
+        with (tuned / "layers.csv").open() as file:
+            before = {row["layer"]: float(row["error"]) for row in csv.DictReader(file)}
+        after = {row["layer"]: row["error"] for row in json.loads(done.stdout)["layers"]}
+        assert after.keys() == before.keys()
+        assert all(after[name] != pytest.approx(before[name]) for name in ("3", "5", "8"))
+
+    @pytest.mark.slow
+    def test_weights_that_a_model_brings_itself_teach_as_those_of_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "mine.py").write_text(TRAINED_FILE)
+        data = load_data("digits", seed=0)
+        for attribute, is_taught in (("model", True), ("build", False)):
+            original = Original(model=f"{tmp_path / 'mine.py'}:{attribute}", input=(1, 8, 8), classes=10)
+            model = build_original(original)
+            made = select_layers(model, data.train.take(64, seed=0).batches(32), keep=())
+            out = tmp_path / attribute
+            found = accuracies(made, original, data, epochs=1, out=out, seed=0, device="cpu")
+            assert (found["real"]["accuracy"] > 0.5) == is_taught
+            described = read(ConvertedModel, out / "selected" / "best" / "architecture.yaml")
+            assert described.original.weights == (str(out / "real.pt") if is_taught else None)
+            assert Run.read(out / "selected").read_best()[2]["epochs"] == 1
+        taught = teacher_of(read(ConvertedModel, tmp_path / "model" / "selected" / "best" / "architecture.yaml"), None)
+        assert taught is not None
+        assert torch.equal(taught.get_parameter("3.weight"), build_original(original.model_copy(
+            update={"model": f"{tmp_path / 'mine.py'}:model"})).get_parameter("3.weight"))  # fmt: skip
 
     def test_trained_weights_teach_the_first_stage(self, mine: str, tmp_path: Path) -> None:
         model = load_model(mine)
@@ -336,7 +421,7 @@ class TestCommand:
         assert re.split(r"  +", lines[0]) == ["layer", "share of MACs", "error", "product", "decision", "why"]
         assert [line.split()[0] for line in lines[2:7]] == ["0", "3", "5", "8", "10"]
         assert lines[2].endswith("first layer")
-        assert "binary weights, real input  product: rank 1 of 3" in done.stdout
+        assert "binary weights, real input  product, greedy: rank 1 of 3, taken" in done.stdout
         assert [line.split("  ")[0] for line in lines[10:14]] == [
             "real",
             "all weights binary",
@@ -365,8 +450,6 @@ class TestCommand:
     def test_the_file_converts_the_model(self, picked: Path) -> None:
         decisions = read(Decisions, picked / "selection.yaml")
         assert decisions.original is not None
-        from bnas.models.original import build_original
-
         network = package.convert(build_original(decisions.original), picked / "selection.yaml")
         with (picked / "networks.csv").open() as file:
             promised = list(csv.DictReader(file))[-1]
@@ -383,6 +466,18 @@ class TestCommand:
         before = (picked / "selection.yaml").read_bytes()
         assert bnas("select", mine, "--data", "digits", "--budget", "ops=50%", "-o", picked).returncode == 0
         assert (picked / "selection.yaml").read_bytes() == before
+
+    def test_a_network_made_binary_by_hand_is_compared_with_what_it_stands_between(
+        self, mine: str, tmp_path: Path
+    ) -> None:
+        everything = {name: {"precision": "binary"} for name in ("3", "5", "8", "10")}
+        (tmp_path / "s.yaml").write_text(dump(parse(Decisions, {"layers": everything}, source="")))
+        done = bnas(
+            "select", mine, "--data", "digits", "--selection", tmp_path / "s.yaml", "-o", tmp_path / "d", "--json"
+        )
+        bops = {row["network"]: row["bops"] for row in json.loads(done.stdout)["networks"]}
+        assert bops["all weights binary"] == 0
+        assert bops["selected"] == bops["all binary"] == sum(SIDES) + 16 * 10
 
     def test_trained_weights_change_errors(self, mine: str, tmp_path: Path) -> None:
         namespace: dict[str, Any] = {}
@@ -444,6 +539,8 @@ class TestCommand:
             (":build", ["--ratio", 0.5, "--last", "bnary"], "select: last: "),
             (":build", ["--preset", "hybrid"], "preset 'hybrid': {mine} has no such choice; it has none; name the"),
             (":build", ["--selection", "no.yaml"], "no.yaml: no such file"),
+            (":build", ["--keep", "3", "--budget", "ops=30%"], "budget ops <= 20.1k: the choice needs ops 42k (42028)"),
+            (":build", ["--ratio", 0.5, "--measured-on", "no"], "no: is no folder; give the folder of an export"),
         ],
     )
     def test_what_is_wrong_is_one_line(
@@ -455,9 +552,28 @@ class TestCommand:
         assert last.startswith("bnas: " + expected.format(mine=mine)), last
         assert not (tmp_path / "d").exists()
 
-    @pytest.mark.parametrize("options", [[], ["--keep", "3", "--preset", "binary"]])
-    def test_wrong_usage(self, mine: str, options: list[str], tmp_path: Path) -> None:
-        assert bnas("select", mine, "--data", "digits", *options, "-o", tmp_path / "d").returncode == 2
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ([], "give a limit, as ops=25%"),
+            (
+                ["--keep", "3", "--preset", "binary"],
+                "--preset: says what to decide, so that it does not go with --keep",
+            ),
+            (
+                ["--keep", "3", "--method", "greedy"],
+                "--keep: says what to decide, so that it does not go with --method",
+            ),
+            (
+                ["--selection", "s.yaml", "--binarizer", "alpha_beta", "--pad-value", 1, "--budget", "ops=1%"],
+                "--selection: says what to decide, so that it does not go with --binarizer, --budget, --pad-value",
+            ),
+        ],
+    )
+    def test_wrong_usage(self, mine: str, options: list[Any], said: str, tmp_path: Path) -> None:
+        done = bnas("select", mine, "--data", "digits", *options, "-o", tmp_path / "d")
+        assert done.returncode == 2
+        assert said in re.sub(r"[\s│]+", " ", done.stderr)
 
 
 def test_the_picture_marks_what_was_decided(picked: Path) -> None:

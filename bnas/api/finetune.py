@@ -1,20 +1,25 @@
 """A selection -> the accuracy of the networks that it stands between, before and after fine-tuning."""
 
+import math
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from bnas.api.request import pick_device
 from bnas.api.training import train_model
 from bnas.conversion import ConvertedModel, convert
-from bnas.data import DataSet
+from bnas.data import DataSet, Split
 from bnas.models.original import build_original
 from bnas.progress import Progress, silent
+from bnas.runs.files import replacing
 from bnas.runs.picked import SELECTED
 from bnas.selection import Decisions, Original, Selection
 from bnas.train import evaluate, recalibrate
 
 BATCH, RECALIBRATION = 100, 2000  # images
+TEACHER = "real.pt"  # the weights that a model brings itself
+LEARNED = 0.9  # of the loss of guessing: an untrained network is above
 
 Accuracies = dict[str, float]
 
@@ -41,7 +46,9 @@ def accuracies(
 ) -> dict[str, Accuracies]:
     """Return what each network gets right: of held-out training images, and once trained of the test images too.
 
-    Before fine-tuning, batch norm is recalibrated: the norms that a conversion puts in have no statistics yet.
+    Before fine-tuning, batch norm is recalibrated: the norms that a conversion puts in have no statistics yet. The real
+    network is not trained further; what it gets right stands before and after. It teaches the others where it has a
+    file of trained weights, and where it brings weights of its own that know more of these images than guessing does.
 
     Args:
         epochs: of fine-tuning; 0 measures only.
@@ -50,13 +57,17 @@ def accuracies(
         BnasError: as `train_model` does.
     """
     real = build_original(original).to(pick_device(device))
-    found = {"real": {"accuracy": _accuracy(real, data)}}
+    accuracy, loss = _scored(real, data.validation)
+    found = {"real": {"accuracy": accuracy}}
+    if epochs:
+        found["real"] |= {"finetuned": accuracy, "finetuned_test": _scored(real, data.test)[0]}
+        original = _with_weights(original, real, out / TEACHER) if _knows(loss, data) else original
     for name, chosen in networks_between(selection).items():
         network = convert(real, chosen)
         device_of = next(network.parameters()).device
         part = data.train.take(RECALIBRATION, seed=seed).batches(BATCH, device=device_of)
         recalibrate(network, (images for images, _ in part))
-        found[name] = {"accuracy": _accuracy(network, data)}
+        found[name] = {"accuracy": _scored(network, data.validation)[0]}
         if epochs:
             result = train_model(
                 described(chosen.decisions, original), data=data.name, epochs=epochs, seed=seed,
@@ -72,6 +83,21 @@ def described(decisions: Decisions, original: Original) -> ConvertedModel:
     return ConvertedModel(original=original, binarizers=decisions.binarizers, layers=decisions.layers)
 
 
-def _accuracy(network: nn.Module, data: DataSet) -> float:
+def _knows(loss: float, data: DataSet) -> bool:
+    """Say whether a network has learned these images: its loss is clearly below that of guessing."""
+    return loss < LEARNED * math.log(data.classes)
+
+
+def _with_weights(original: Original, real: nn.Module, path: Path) -> Original:
+    """Return the description of a model with a file of its weights; one that it brings itself is written down."""
+    if original.weights is not None:
+        return original
+    with replacing(path) as temporary:
+        torch.save({name: tensor.cpu() for name, tensor in real.state_dict().items()}, temporary)
+    return original.model_copy(update={"weights": str(path)})
+
+
+def _scored(network: nn.Module, images: Split) -> tuple[float, float]:
+    """Return the accuracy and the mean cross-entropy."""
     device = next(network.parameters()).device
-    return evaluate(network, data.validation.batches(BATCH, device=device))[0]
+    return evaluate(network, images.batches(BATCH, device=device))

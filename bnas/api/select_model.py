@@ -12,6 +12,7 @@ from bnas.api.request import pick_device
 from bnas.calibrate import Batches
 from bnas.data import DataSet, load_data
 from bnas.errors import RunError, SpecError
+from bnas.exporters import load
 from bnas.models.original import build_original
 from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
@@ -84,6 +85,16 @@ def select_model(
     networks = list(_networks(selection, found))
     tables.write(folder / NETWORKS, rows=networks)
     return SelectResult(folder, selection, networks)
+
+
+def load_trained(folder: Path, *, device: str | None) -> nn.Module:
+    """Return the trained network of a run folder, of its `best/`, or of an export, on a device.
+
+    Raises:
+        BnasError: there is none.
+    """
+    best = folder / "best"
+    return load(best if best.is_dir() else folder).to(pick_device(device))
 
 
 def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:

@@ -24,10 +24,22 @@ edit picked/selection.yaml; bnas select my_model.py:build --data cifar10 --selec
 
 All weights get one bit; the metric decides whose inputs stay real. Three rules stand before it: the first layer stays
 real, the last keeps a real input, and so do 1x1 convolutions that downsample.
+
+The order of the paper, which measures errors on the trained binary network: bnas select MODEL --data D --ratio 0
+--finetune 30 -o first; bnas select MODEL --data D --ratio 0.3 --measured-on first/finetuned/all-binary -o picked
 """
+
+_DECIDES = ("metric", "method", "gamma", "measured_on")
+_DESCRIBES = ("first", "last", "downsample", "include", "exclude", "binarizer", "pad_value")
+NOT_WITH = {  # an option -> those that would change nothing beside it
+    "selection": ("keep", "preset", "budget", "ratio", *_DECIDES, *_DESCRIBES),
+    "preset": ("keep", "method"),
+    "keep": ("method",),
+}
 
 
 def select_command(
+    ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr or pkg.mod:attr.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
     data: Annotated[
@@ -36,12 +48,18 @@ def select_command(
     budget: Annotated[
         list[str] | None, typer.Option(help="ops=25% of the real network, ops=3M, bytes=20k; repeatable.")
     ] = None,
-    ratio: Annotated[float | None, typer.Option(help="Share of the layers that may keep real inputs.")] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Share of the layers, after the first, that may keep real inputs.")
+    ] = None,
     metric: Annotated[str, typer.Option(help=f"{', '.join(METRICS)}, or pkg.mod:attr.")] = "product",
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or pkg.mod:attr.")] = "knapsack",
     gamma: Annotated[float, typer.Option(help="Of the metric hybrid: weight of small cost beside error.")] = GAMMA,
+    measured_on: Annotated[
+        Path | None,
+        typer.Option(help="Run folder of the trained binary network to measure errors on.  [default: the float model]"),
+    ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(help="Layers that keep real inputs, in place of a metric; repeatable.")
+        list[str] | None, typer.Option(help="Layers that keep real inputs, in place of a method; repeatable.")
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Published choice of a reference network: hybrid, hybrid-last, binary.")
@@ -69,28 +87,27 @@ def select_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Choose which layers of a float model go to one bit, and say why; the result can be edited and given back."""
-    given = [name for name, value in (("keep", keep), ("preset", preset), ("selection", selection)) if value]
-    if len(given) > 1:
-        raise typer.BadParameter("choose one of --keep, --preset and --selection", param_hint=f"--{given[1]}")
-    if not (given or budget or ratio is not None):
+    _refuse(ctx)
+    if not (keep or preset or selection or budget or ratio is not None):
         raise typer.BadParameter("give a limit, as ops=25%, a --ratio, or what to --keep", param_hint="--budget")
     places = {"first": first, "last": last, "downsample": downsample}
     rules = parse(Rules, places | {"include": include or [], "exclude": exclude or []}, source="select")
     binarizers = parse(Binarizers, {"weight": binarizer, "pad_value": pad_value}, source="select")
     resized = _image_shape(shape)
     from bnas.api.select import review, select_layers  # torch is imported only when there is work for it
-    from bnas.api.select_model import select_model
+    from bnas.api.select_model import load_trained, select_model
     from bnas.cli.stop import Stop
     from bnas.cli.watch import Watch
 
     kept = _published(model, preset) if preset else keep
     with Watch() as watch, Stop(watch) as progress, warnings.catch_warnings(record=True) as warned:
         if selection:
-            choose = partial(review, decisions=read(Decisions, selection), rules=rules, progress=progress)
+            choose = partial(review, decisions=read(Decisions, selection), progress=progress)
         else:
             choose = partial(
                 select_layers, budget=budget, ratio=ratio, keep=kept, metric=metric, method=method, gamma=gamma,
                 rules=rules, binarizers=binarizers, progress=progress,
+                measured_on=load_trained(measured_on, device=device) if measured_on else None,
             )  # fmt: skip
         result = select_model(
             model, choose, data=data, out=out, weights=str(weights) if weights else None,
@@ -102,6 +119,22 @@ def select_command(
 
 
 select_command.__doc__ = f"{select_command.__doc__}\n{EXAMPLE}"
+
+
+def _refuse(ctx: typer.Context) -> None:
+    """Raise where an option was given that another one leaves without an effect.
+
+    Raises:
+        BadParameter: says both.
+    """
+    sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    for name, others in NOT_WITH.items():
+        if name in given and (idle := given.intersection(others)):
+            names = ", ".join(sorted(f"--{other.replace('_', '-')}" for other in idle))
+            raise typer.BadParameter(
+                f"says what to decide, so that it does not go with {names}", param_hint=f"--{name}"
+            )
 
 
 def _image_shape(text: str | None) -> tuple[int, int, int] | None:
@@ -142,10 +175,12 @@ def _said(result: Any) -> str:
     chosen, folder = result.selection, result.folder
     file = folder / "selection.yaml"
     is_tuned = any("finetuned" in row for row in result.networks)
+    note = "real is the model as it was given: it is not trained further, and has the same accuracy before and after"
     return "\n".join([
         *aligned(_layer_rows(chosen.rows(), chosen.metric), to_the_left=(0, 4, 5)),
         "",
         *aligned(_network_rows(result.networks), to_the_left=1),
+        *([note] if is_tuned else []),
         "",
         f"{len(chosen.kept)} of {len(chosen.free)} layers with a choice keep real inputs; {NOT_COUNTED}",
         f"to edit:    {file}, then give it back with --selection",
