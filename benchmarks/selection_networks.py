@@ -1,4 +1,4 @@
-"""The two small networks of `selection.py`, and what is chosen in them."""
+"""The small networks of `selection.py`, and what is chosen in them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
@@ -15,8 +15,13 @@ from bnas.selection import METHODS, METRICS, Selection, decide
 CALIBRATION = 256  # images
 BATCH = 64
 DRAWS = 3  # choices by chance for each budget and seed
-REAL, WBIN, FBIN = "real", "all weights binary", "all binary"
-WAYS = tuple(f"{metric} {method}" for metric in METRICS for method in METHODS)
+REAL, WBIN, FBIN, LATEST = "real", "all weights binary", "all binary", "latest that fit"
+ON_BINARY = " on binary"  # errors measured on the trained network with all inputs binary, as in the paper
+WAYS = (
+    *(f"{metric} {method}" for metric in METRICS for method in METHODS),
+    f"hybrid partition{ON_BINARY}",
+    f"product knapsack{ON_BINARY}",
+)
 
 
 class Residual(nn.Module):
@@ -60,37 +65,52 @@ def resnet() -> nn.Module:
     )
 
 
+def tiny() -> nn.Module:
+    """Return a network that is trained in seconds, for images of 16x16: 0.8M MACs."""
+    return nn.Sequential(
+        *conv(3, 8), *conv(8, 16), nn.MaxPool2d(2), *conv(16, 32), nn.MaxPool2d(2), *conv(32, 32), nn.MaxPool2d(2),
+        nn.Flatten(), *linear(128, 64), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
 class Setting(NamedTuple):
-    """A network; budgets in percent of its real ops; choices made by hand, as so many of the last layers."""
+    """A network, and how it is trained.
+
+    Budgets are in percent of its real ops; a published choice keeps so many of the last layers with a choice.
+    """
 
     build: Callable[[], nn.Module]
     budgets: tuple[int, ...]
-    late: dict[str, int]
+    published: dict[str, int]
+    images: int = 10_000  # for training and validation
+    real_epochs: int = 12
+    epochs: int = 6  # of each converted copy
 
 
 NETWORKS = {
-    "plain": Setting(plain, (10, 25, 50), {"last layer": 1, "last two (published)": 2, "last three": 3}),
+    "plain": Setting(plain, (10, 25, 50), {"last two (published)": 2}),
     "resnet": Setting(resnet, (10, 25, 50), {"last block (published)": 2, "last three blocks (published)": 6}),
+    "tiny": Setting(tiny, (50,), {"last layer (published)": 1}, images=3000, real_epochs=6, epochs=3),
 }
 
 
 def choices(setting: Setting) -> Iterator[tuple[str, int]]:
     """Yield the rows of the table for one float network: a choice, and its budget in percent or 0."""
-    for choice in (REAL, FBIN, WBIN, *setting.late):
+    for choice in (REAL, FBIN, WBIN, *setting.published):
         yield choice, 0
     for budget in setting.budgets:
-        for choice in (*WAYS, *(f"chance {draw}" for draw in range(DRAWS))):
+        for choice in (*WAYS, LATEST, *(f"chance {draw}" for draw in range(DRAWS))):
             yield choice, budget
 
 
-def measured(network: nn.Module, data: DataSet, *, seed: int) -> Survey:
-    """Return everything that any metric asks for."""
+def measured(network: nn.Module, data: DataSet, *, seed: int, on: nn.Module | None = None) -> Survey:
+    """Return everything that any metric asks for; errors may be measured on a converted copy."""
     batches = examples(data.train.take(CALIBRATION, seed=seed).batches(BATCH), network)
     known = survey(network, batches[0].inputs)
-    errors = measure_errors(network, batches, known.layers)
-    changes = measure_loss_changes(network, batches, known.layers)
+    errors = measure_errors(on or network, batches, known.layers)
+    losses = measure_loss_changes(network, batches, known.layers)
     layers = tuple(
-        layer._replace(errors=errors[layer.name]._replace(loss_change=changes[layer.name])) for layer in known.layers
+        layer._replace(errors=errors[layer.name]._replace(losses=losses[layer.name])) for layer in known.layers
     )
     return known._replace(layers=layers)
 
@@ -100,13 +120,15 @@ def chosen(known: Survey, setting: Setting, choice: str, budget: int, *, seed: i
     nothing = decide(known.layers, known.rest, keep=())
     free = [layer.name for layer in known.layers if layer.name in nothing.free]
     if choice in WAYS:
-        metric, method = choice.split()
+        metric, method, *_ = choice.split()
         return decide(known.layers, known.rest, budget=[f"ops={budget}%"], metric=metric, method=method)
-    if choice in setting.late:
-        return keeping(nothing, free[-setting.late[choice] :])
+    if choice in setting.published:
+        return keeping(nothing, free[-setting.published[choice] :])
     if choice in (REAL, WBIN, FBIN):
         return {REAL: nothing.at("real"), WBIN: nothing.at("weight"), FBIN: nothing}[choice]
-    return keeping(nothing, by_chance(nothing, free, budget, Random(f"{seed} {budget} {choice}")))
+    random = Random(f"{seed} {budget} {choice}")
+    order = free[::-1] if choice == LATEST else random.sample(free, len(free))
+    return keeping(nothing, fitting(nothing, order, budget))
 
 
 def keeping(base: Selection, names: Sequence[str]) -> Selection:
@@ -114,10 +136,10 @@ def keeping(base: Selection, names: Sequence[str]) -> Selection:
     return base.with_precisions({name: "weight" if name in names else "binary" for name in base.free}, why="by hand")
 
 
-def by_chance(base: Selection, free: Sequence[str], budget: int, random: Random) -> list[str]:
-    """Return layers drawn one after another, each kept that still fits the budget."""
+def fitting(base: Selection, order: Sequence[str], budget: int) -> list[str]:
+    """Return layers taken one after another, each kept that still fits the budget."""
     limit, kept = budget / 100 * base.real_cost.ops, list[str]()
-    for name in random.sample(free, len(free)):
+    for name in order:
         if keeping(base, [*kept, name]).cost.ops <= limit:
             kept.append(name)
     return kept
