@@ -12,6 +12,9 @@ from bnas.errors import LookupFailed
 
 T = TypeVar("T")
 
+# What code that is not ours may end with: `sys.exit` in it must not end the work around it as if that were done.
+FAILURES = (Exception, SystemExit)
+
 
 def find(name: str, table: Mapping[str, T], *, what: str) -> T:
     """Return `table[name]`, or the object that `pkg.mod:attr` or `file.py:attr` names.
@@ -47,7 +50,8 @@ def not_among(name: str, known: Iterable[str], *, what: str) -> str:
 def load_reference(reference: str, *, what: str) -> Any:
     """Return the object that `pkg.mod:attr` or `path/to/file.py:attr` names.
 
-    Importing runs the named code: give only files that you trust.
+    A module may lie in the current folder, and a file may import what lies beside it, unless an installed module has
+    that name. Importing runs the named code: give only files that you trust.
 
     Raises:
         LookupFailed: the file, the module or the attribute does not exist, or fails to import.
@@ -72,20 +76,32 @@ def _from_file(path: Path, what: str) -> Any:
         raise LookupFailed(f"{what}: {path} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look for a class's module there
+    _offer(path.parent)
     try:
         spec.loader.exec_module(module)
-    except Exception as problem:
+    except FAILURES as problem:
         del sys.modules[name]
-        raise LookupFailed(f"{what}: {path} fails to import: {_reason(problem)}") from problem
+        raise LookupFailed(f"{what}: {path} fails to import: {reason(problem)}") from problem
     return module
 
 
 def _from_module(name: str, what: str) -> Any:
     try:
+        _offer(Path())
         return importlib.import_module(name)
-    except Exception as problem:
-        raise LookupFailed(f"{what}: module {name!r} fails to import: {_reason(problem)}") from problem
+    except FAILURES as problem:
+        raise LookupFailed(f"{what}: module {name!r} fails to import: {reason(problem)}") from problem
 
 
-def _reason(problem: Exception) -> str:
+def _offer(folder: Path) -> None:
+    """Let modules in a folder be imported; last, so that none of them hides one that is installed."""
+    place = str(folder.absolute())
+    if place not in sys.path:
+        sys.path.append(place)
+
+
+def reason(problem: BaseException) -> str:
+    """Return in one line what code that is not ours failed with."""
+    if isinstance(problem, SystemExit):
+        return f"its code ends Python, with sys.exit({problem.code!r}); take that out"
     return " ".join(f"{type(problem).__name__}: {problem}".split())

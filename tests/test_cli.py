@@ -141,6 +141,50 @@ def test_a_missing_file_and_a_folder_that_is_no_run_say_what_to_do(tmp_path) -> 
     assert bnas("export", tmp_path / "busy", "-o", tmp_path / "out").returncode == 1
 
 
+LEAVES = """
+import sys
+from torch import nn
+
+
+def data():
+    sys.exit(0)
+
+
+class Model(nn.Linear):
+    def forward(self, x):
+        sys.exit(0)
+
+
+def model():
+    return Model(3, 3)
+
+
+def sampler(space, budget, seed):
+    sys.exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "tiny.yaml", "--data", "leaves.py:data"],
+        ["search", "tiny.yaml", "--sampler", "leaves.py:sampler"],
+        ["train", "lenet5", "--data", "leaves.py:data"],
+        ["train", "leaves.py:model", "--data", "digits"],
+        ["select", "leaves.py:model", "--data", "digits", "--keep", "x"],
+        ["select", "lenet5", "--data", "leaves.py:data", "--budget", "ops=50%"],
+    ],
+)
+def test_code_that_ends_python_does_not_pass_for_done(tmp_path, monkeypatch, arguments) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_file(tmp_path)
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    done = bnas(*arguments, "--out", "run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("bnas: ") or arguments[2] == "--sampler"  # which is called after some progress
+    assert "its code ends Python, with sys.exit(0); take that out" in done.stderr
+
+
 def test_wrong_usage_is_exit_code_2() -> None:
     assert bnas("search", "--no-such-option").returncode == 2
     assert bnas("search").returncode == 2

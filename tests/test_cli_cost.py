@@ -54,6 +54,11 @@ def leaves():
     sys.exit(3)
 
 
+class Leaves(nn.Module):
+    def forward(self, x):
+        sys.exit(0)
+
+
 class Talks(nn.Conv2d):
     def forward(self, x):
         print("a word from forward")
@@ -239,9 +244,18 @@ class TestBadInput:
             ("{mine}:lazy", ["--input", "3x8x8"], "trace: the model has lazy layers without a size yet; run it once"),
             ("{mine}:words", ["--input", "7"], "trace: the model fails on an input of 7: "),
             ("{mine}:OnAnotherDevice", ["--input", "7"], "trace: the model fails on an input of 7: "),
-            ("{mine}:leaves", ["--input", "3x8x8"], "{mine}:leaves: its code ends Python, with sys.exit(3); take that"),
+            (
+                "{mine}:leaves",
+                ["--input", "3x8x8"],
+                "model '{mine}:leaves': calling it without arguments fails: its code ends Python, with sys.exit(3); ",
+            ),
+            (
+                "{mine}:Leaves",
+                ["--input", "3x8x8"],
+                "trace: the model fails on an input of 3x8x8: its code ends Python, with sys.exit(0); take that out",
+            ),
             ("{folder}/raises.py:build", ["--input", "3x8x8"], "model: {folder}/raises.py fails to import: RuntimeErr"),
-            ("{folder}/leaves.py:build", ["--input", "3x8x8"], "{folder}/leaves.py:build: its code ends Python, with"),
+            ("{folder}/leaves.py:build", ["--input", "3x8x8"], "model: {folder}/leaves.py fails to import: its code"),
             ("{folder}/syntax.py:build", ["--input", "3x8x8"], "model: {folder}/syntax.py fails to import: SyntaxErr"),
             ("{mine}:biuld", ["--input", "3x8x8"], "model '{mine}:biuld': {mine} has no 'biuld'; it has build"),
             ("{mine}:table", ["--input", "3x8x8"], "model '{mine}:table': must be an nn.Module, or make one when"),

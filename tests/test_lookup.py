@@ -87,6 +87,37 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert line_of(caught).startswith(f"model: {tmp_path}/none.py does not exist; give the path")
 
 
+def test_a_file_imports_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "beside_it.py").write_text("answer = 42\n")
+    (tmp_path / "mine.py").write_text("from beside_it import answer\n")
+    assert load_reference(f"{tmp_path}/mine.py:answer", what="number") == 42
+
+
+def test_a_module_of_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])  # as the program has it
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of_this_folder").mkdir()
+    (tmp_path / "of_this_folder" / "parts.py").write_text("answer = 42\n")
+    assert load_reference("of_this_folder.parts:answer", what="number") == 42
+
+
+def test_what_lies_beside_a_file_hides_no_installed_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    (tmp_path / "colorsys.py").write_text("")
+    (tmp_path / "mine.py").write_text("from colorsys import hsv_to_rgb\n")
+    assert load_reference(f"{tmp_path}/mine.py:hsv_to_rgb", what="function")(0, 0, 1) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("code", "said"), [("0", "0"), ("", "None"), ("'enough'", "'enough'")])
+def test_a_file_that_ends_python_is_an_error(tmp_path: Path, code: str, said: str) -> None:
+    (tmp_path / "leaves.py").write_text(f"import sys\nsys.exit({code})\n")
+    with pytest.raises(LookupFailed) as caught:
+        find(f"{tmp_path}/leaves.py:build", {}, what="model")
+    assert f"its code ends Python, with sys.exit({said}); take that out" in line_of(caught)
+
+
 @pytest.mark.parametrize("text", ["raise ValueError('two\\nlines')", "x = (", "import no_such_module", "1 / 0"])
 def test_a_file_that_fails_says_why_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "broken.py").write_text(text)

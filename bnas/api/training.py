@@ -19,6 +19,7 @@ from bnas.conversion import ConvertedModel, convert
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError, TrainingError
 from bnas.exporters import Description, load, parse_description, rebuild
+from bnas.lookup import FAILURES, reason
 from bnas.models import MODELS
 from bnas.models.spec import ModelSpec
 from bnas.progress import Progress, silent
@@ -169,10 +170,10 @@ def check_fits(described: Description, data: DataSet, recipe: Recipe) -> None:
     try:
         with torch.no_grad():
             logits = network(images)
-    except Exception as problem:
+    except FAILURES as problem:
         raise DataError(
-            f"data {data.name}: the network fails on images of {shape}: {type(problem).__name__}: "
-            f"{str(problem).splitlines()[0]}; give data of the size that it was made for"
+            f"data {data.name}: the network fails on images of {shape}: {reason(problem)}; "
+            "give data of the size that it was made for"
         ) from problem
     if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2 or logits.shape[1] < data.classes:
         got = f"logits {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +15,8 @@ from bnas.cli.report import report_command
 from bnas.cli.search import search_command
 from bnas.cli.select import select_command
 from bnas.cli.train import train_command
-from bnas.errors import BnasError
+from bnas.errors import BnasError, LookupFailed
+from bnas.lookup import reason
 
 FAILED = 1
 
@@ -25,13 +28,32 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("search")(search_command)
-app.command("select")(select_command)
-app.command("train")(train_command)
-app.command("cost")(cost_command)
-app.command("export")(export_command)
-app.command("rank-check")(rank_check_command)
-app.command("report")(report_command)
+
+
+def _to_its_end(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that code of a user's, run for it, cannot end with `sys.exit` as if it were done."""
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            command(**options)
+        except SystemExit as problem:
+            raise LookupFailed(f"the code of a model, data set or sampler was called: {reason(problem)}") from problem
+
+    return run
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "search": search_command,
+    "select": select_command,
+    "train": train_command,
+    "cost": cost_command,
+    "export": export_command,
+    "rank-check": rank_check_command,
+    "report": report_command,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(_to_its_end(command))
 
 _debug = False
 

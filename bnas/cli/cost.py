@@ -102,7 +102,7 @@ def _traced(source: str, shapes: tuple[tuple[int, ...], ...], preset: dict[str, 
     from bnas.models import MODELS, build_model, load_model  # torch is imported only for a model
     from bnas.trace import trace
 
-    with _code_of(source):
+    with _apart():
         if ":" in source:
             model = load_model(source)
         else:
@@ -115,15 +115,10 @@ def _traced(source: str, shapes: tuple[tuple[int, ...], ...], preset: dict[str, 
 
 
 @contextmanager
-def _code_of(source: str) -> Iterator[None]:
-    """Keep what a model's own code prints away from the figures, and let it not end the command.
+def _apart() -> Iterator[None]:
+    """Keep what a model's own code prints away from the figures.
 
     Warnings are left out: what the trace warns of is printed line by line.
     """
     with warnings.catch_warnings(action="ignore"), redirect_stdout(sys.stderr):
-        try:
-            yield
-        except SystemExit as problem:
-            raise LookupFailed(
-                f"{source}: its code ends Python, with sys.exit({problem.code!r}); take that out"
-            ) from None
+        yield

@@ -10,7 +10,7 @@ from bnas.data.known import cifar10, digits, mnist
 from bnas.data.resize import Shape, text
 from bnas.data.tables import hub, image_folder, parquet, parquet_files
 from bnas.errors import BnasError, DataError
-from bnas.lookup import load_reference
+from bnas.lookup import FAILURES, load_reference, reason
 
 DATA_SETS: dict[str, Callable[[Shape | None], Raw]] = {"cifar10": cifar10, "digits": digits, "mnist": mnist}
 
@@ -81,8 +81,8 @@ def _from_reference(
         made: Any = function()
     except BnasError:
         raise
-    except Exception as problem:
-        raise DataError(f"data set {name!r}: the function failed: {type(problem).__name__}: {problem}") from problem
+    except FAILURES as problem:
+        raise DataError(f"data set {name!r}: the function failed: {reason(problem)}") from problem
     if isinstance(made, tuple) and len(made) == 4:
         return from_arrays(name, *made, validation=validation, seed=seed, input_shape=input_shape, limit=limit)
     if not isinstance(made, DataSet):

@@ -8,7 +8,7 @@ from torch import nn
 
 from bnas.arch import PRECISIONS
 from bnas.errors import LookupFailed
-from bnas.lookup import load_reference, unknown
+from bnas.lookup import FAILURES, load_reference, reason, unknown
 from bnas.models.alexnet import AlexNet
 from bnas.models.googlenet import GoogLeNet
 from bnas.models.lenet import LeNet5
@@ -111,9 +111,9 @@ def load_model(reference: str) -> nn.Module:
     if callable(found) and not isinstance(found, nn.Module):
         try:
             found = found()
-        except Exception as problem:
+        except FAILURES as problem:
             raise LookupFailed(
-                f"model {reference!r}: calling it without arguments fails: {type(problem).__name__}: {problem}; "
+                f"model {reference!r}: calling it without arguments fails: {reason(problem)}; "
                 "name a module, or a function or class that needs no arguments"
             ) from problem
     if not isinstance(found, nn.Module):

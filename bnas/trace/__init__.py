@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parameter import is_lazy
 
 from bnas.errors import ShapeError
+from bnas.lookup import FAILURES, reason
 from bnas.plan import PlannedLayer
 from bnas.spec import shown
 from bnas.trace.assemble import BINARY, Assembly
@@ -116,7 +117,7 @@ def _run(run: nn.Module, images: list[Tensor], watch: Watch, shapes: list[tuple[
     try:
         with watch:
             watch.returned(run(*images))
-    except Exception as problem:
+    except FAILURES as problem:
         where = watch.running[-1].path
         given = " and ".join(map(_written, shapes))
         raise ShapeError(
@@ -143,8 +144,10 @@ def _written(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _line(problem: Exception) -> str:
+def _line(problem: BaseException) -> str:
     """Return what went wrong in one line, without torch's own stack."""
+    if isinstance(problem, SystemExit):
+        return reason(problem)
     text = str(problem).partition("\nException raised from")[0]
     return " ".join(text.split())[:200] or type(problem).__name__
 
