@@ -333,6 +333,30 @@ class TestUncounted:
             traced = trace(model, shapes)
         assert (traced.uncounted[0].path, traced.uncounted[0].operator) == (path, operator)
 
+    @pytest.mark.parametrize(
+        ("forward", "operator"),
+        [
+            (lambda m, x: (x[:, None] * m.w).flatten(2).sum(2), "sum"),
+            (lambda m, x: (x[:, None] * m.w + 0.0).sum((2, 3, 4)), "sum"),
+            (lambda m, x: (x[:, None] * m.w).permute(0, 2, 3, 4, 1).reshape(1, -1, 5).sum(1), "sum"),
+            (lambda m, x: F.hardswish(x * m.w[0]).mean((2, 3)), "mean"),
+            (lambda m, x: F.avg_pool2d(x * m.w[0], 8), "avg_pool2d"),
+            (lambda m, x: F.adaptive_avg_pool2d(F.batch_norm(x * m.w[0], *WEIGHT[:2]), 2), "_adaptive_avg_pool2d"),
+            (lambda m, x: torch.cat([x, (x * m.w[0]).unbind(1)[0][:, None]], 1).sum((2, 3)), "sum"),
+            (lambda m, x: F.pad(x * m.w[0], (1, 1)).cumsum(-1), "cumsum"),
+            (lambda m, x: x.clone().mul_(m.w[0]).sum(), "sum"),
+            (lambda m, x: torch.addcmul(x, x, m.w[0]).sum(), "sum"),
+            (lambda m, x: (x * m.w[0]).mean(0).sum(), "sum"),
+            (lambda m, x: x.new_zeros(3, 8).index_add(0, torch.arange(3), (x * m.w[0])[0, :, 0]), "index_add"),
+        ],
+    )
+    def test_products_are_followed_to_where_they_are_summed(
+        self, forward: Callable[..., Tensor], operator: str
+    ) -> None:
+        model = module(forward, w=nn.Parameter(torch.randn(5, 3, 8, 8)))
+        with pytest.warns(UserWarning, match=f"not counted: .*{operator}: it adds up products of single values"):
+            trace(model, (3, 8, 8))
+
     def test_a_buffer_of_sparse_weights_is_listed(self) -> None:
         model = module(lambda m, x: torch.sparse.mm(m.w, x[0]), w=nn.Buffer(torch.eye(4).to_sparse()))
         with pytest.warns(UserWarning, match="not counted: the model itself: _sparse_addmm"):
@@ -345,6 +369,14 @@ class TestUncounted:
             lambda m, x: (x * torch.ones(4, 1, 1)).sum((-2, -1)),
             lambda m, x: (x * x).sum() + (2 * x).mean(),
             lambda m, x: x / (x * x).mean(1, keepdim=True).sqrt(),
+            lambda m, x: F.adaptive_avg_pool2d((x * x.mean((2, 3), keepdim=True)).relu() + x, 1),
+            lambda m, x: (x * x.mean((2, 3), keepdim=True)).flatten(2).contiguous().mean(2),
+            lambda m, x: (x * torch.ones(4, 1, 1)).reshape(2, 2, 5, 5).mean((2, 3)),
+            lambda m, x: F.avg_pool2d(x * x.sigmoid(), 5) + (x * F.relu6(x + 3) / 6).mean(),
+            lambda m, x: F.avg_pool2d(x * x.mean((2, 3), keepdim=True), 2).mean((2, 3)),
+            lambda m, x: (x * x.mean((2, 3), keepdim=True)).mean(3).mean(2),
+            lambda m, x: torch.cat([x * x.mean((2, 3), keepdim=True), x], 1).repeat(1, 2, 1, 1).mean((2, 3)),
+            lambda m, x: F.conv2d(x * x.flip(1), torch.ones(2, 4, 1, 1)).mean((2, 3)),
         ],
     )
     @pytest.mark.filterwarnings("error:not counted")

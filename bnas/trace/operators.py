@@ -130,6 +130,8 @@ upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d var 
 zeros_like
 """
 FREE = frozenset(_FREE_NAMES.split())
+# Pointwise, though torch does not tag them so.
+_UNTAGGED = frozenset({"_prelu_kernel", "hardswish", "log_sigmoid_forward", "prelu", "rrelu_with_noise"})
 
 
 def product_of(name: str, args: tuple[Any, ...], out: Tensor) -> Sides | None:
@@ -155,9 +157,29 @@ def is_free(operator: Any) -> bool:
         return False
     if name in FREE or operator._schema.name.startswith("prim::"):
         return True
+    return is_view(operator) or is_pointwise(operator)
+
+
+@lru_cache(maxsize=4096)
+def is_view(operator: Any) -> bool:
+    """Say whether an operator shows the values of a tensor in another shape."""
+    return any(overload.is_view for overload in _overloads(operator))
+
+
+@lru_cache(maxsize=4096)
+def is_pointwise(operator: Any) -> bool:
+    """Say whether each value that an operator makes depends on the values at its own place only."""
+    tagged = any(torch.Tag.pointwise in overload.tags for overload in _overloads(operator))
+    return tagged or name_of(operator) in _UNTAGGED
+
+
+def _overloads(operator: Any) -> list[OpOverload]:
+    """Return an operator with those of its name: not every one is tagged."""
+    if not isinstance(operator, OpOverload):
+        return []
+    name = name_of(operator)
     plain = getattr(torch.ops.aten, name, None) if "::" not in name else None
-    overloads = [operator] + ([getattr(plain, overload) for overload in plain.overloads()] if plain else [])
-    return any(overload.is_view or torch.Tag.pointwise in overload.tags for overload in overloads)
+    return [operator] + ([getattr(plain, overload) for overload in plain.overloads()] if plain else [])
 
 
 @lru_cache(maxsize=4096)

@@ -135,7 +135,7 @@ class Watch(TorchDispatchMode):
             self._count(name, args, out, from_input)
         elif from_input and not is_free(func):
             self._leave_out(self.running[-1], name, "this operator is not known to the count")
-        elif self._sums.sees(name, args, kwargs, out) and from_input and not self._in_a_whole():
+        elif self._sums.sees(func, name, args, kwargs, out) and from_input and not self._in_a_whole():
             self._leave_out(self.running[-1], name, "it adds up products of single values, which are not counted")
         return out
 
