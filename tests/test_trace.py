@@ -26,6 +26,7 @@ from bnas.trace import trace
 
 SHORTCUTS = ("repeat", "conv", "bottleneck")
 SAMPLES = 500  # architectures of the shipped spaces, together
+TWINS = 100  # architectures of each space
 WEIGHT = nn.Parameter(torch.eye(3), requires_grad=False)
 
 
@@ -108,7 +109,7 @@ class TestBuiltNetworks:
     @pytest.mark.parametrize("space", [small_space(squeeze_excite=True), *shipped_spaces()])
     def test_macs_of_the_float_twin_are_torchs_own(self, space: SearchSpace) -> None:
         random = Random(1)
-        for _ in range(10):
+        for _ in range(TWINS):
             twin = float_twin(space.architecture(space.sample(random)))
             assert cost(plan(twin)).flops == torch_macs(build(twin), twin.input)
 
