@@ -1,19 +1,25 @@
 """The search: samplers, fates, the front, and that a killed search pays for nothing twice."""
 
+from pathlib import Path
 from random import Random
 
 import pytest
+from optuna.samplers import RandomSampler
 
 from bnas.arch import Architecture
 from bnas.cost import Budget, Cost, cost
 from bnas.errors import BudgetError, RunError, TrainingError
+from bnas.feasible import cost_of
 from bnas.plan import plan
 from bnas.progress import silent
 from bnas.searcher import SAMPLERS, Candidate, InProcess, Journal, Score, Search, StoredStudy, front, ledger, paid
 from bnas.searcher.sampler import population
+from bnas.space import SearchSpace
+from bnas.spec import read
 from tests.tiny import tiny_space
 
 SPACE = tiny_space()
+DIGITS = read(SearchSpace, Path(__file__).parents[1] / "search_spaces" / "digits.yaml")
 BUDGET = Budget.parse(SPACE.search.budget)
 
 
@@ -28,8 +34,9 @@ def search(
 ):
     stored = StoredStudy(f"sqlite:///{folder}/study.db" if folder else None, "search")
     asked = space.model_copy(update={"search": space.search.model_copy(update={"trials": trials})})
+    make = sampler if callable(sampler) else SAMPLERS[sampler]
     study = Search(
-        asked, budget, sampler=SAMPLERS[sampler], seed=seed, name="search", stored=stored, journal=journal or Journal()
+        asked, budget, sampler=make, seed=seed, name="search", stored=stored, journal=journal or Journal()
     )  # fmt: skip
     return study.run(trials, InProcess(score).submit, progress=silent, note=lambda candidate: None)
 
@@ -64,6 +71,9 @@ class TestEverySampler:
     def test_the_ledger_adds_up(self, sampler) -> None:
         counts = ledger(search(sampler=sampler))
         assert counts["proposed"] == sum(counts[s] for s in ("paid", "over_budget", "repeated", "failed"))
+
+    def test_proposes_nothing_over_budget(self, sampler) -> None:
+        assert ledger(search(sampler=sampler))["over_budget"] == 0
 
 
 def test_evolution_proposes_nothing_over_budget_and_nothing_twice() -> None:
@@ -102,6 +112,12 @@ def test_a_small_space_is_searched_whole_and_then_the_search_ends() -> None:
     space = tiny_space(stages=[{"depth": [1, 2], "width": [4, 8]}])
     found = search(sampler="random", space=space, budget=Budget())
     assert sum(c.status == "paid" for c in found) == space.size == 4
+    assert len(found) < 100  # it ends with the last of them
+
+
+def test_a_search_with_nothing_new_inside_the_budget_ends() -> None:
+    found = search(space=tiny_space(search={}), budget=Budget.parse(["ops=5k"]), trials=10_000)
+    assert 0 < sum(c.status == "paid" for c in found) < 10_000
 
 
 def test_a_candidate_that_cannot_be_scored_is_counted_as_failed() -> None:
@@ -130,8 +146,17 @@ def test_a_budget_nothing_fits_names_what_the_smallest_network_needs() -> None:
         search(budget=Budget.parse(["ops=10"]))
 
 
-def test_over_budget_proposals_are_free_and_say_so() -> None:
-    found = search(sampler="tpe", trials=10)
+def test_a_budget_that_few_networks_keep_is_searched_by_every_sampler() -> None:
+    tight = Budget.parse(["ops=7.3k"])
+    random = Random(0)
+    assert not any(tight.admits(cost_of(DIGITS, DIGITS.sample(random))) for _ in range(1000))
+    for sampler in SAMPLERS:
+        counts = ledger(search(sampler=sampler, space=DIGITS, budget=tight, trials=5))
+        assert (counts["paid"], counts["over_budget"]) == (5, 0), sampler
+
+
+def test_over_budget_proposals_of_a_sampler_of_the_users_are_free_and_say_so() -> None:
+    found = search(sampler=lambda space, budget, seed: RandomSampler(seed=seed), trials=10)
     over = [c for c in found if c.status == "over_budget"]
     assert over
     assert all(c.score is None and not BUDGET.admits(c.cost) for c in over)

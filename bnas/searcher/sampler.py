@@ -4,7 +4,7 @@ So a proposal depends on the seed, its number and what was scored before it, and
 would take with it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -39,15 +39,14 @@ def ask(study: Study, make: MakeSampler, space: SearchSpace, budget: Budget, *, 
     anyway, others are given those draws.
     """
     study.sampler = make(space, budget, seed)
-    draws_itself = isinstance(study.sampler, FeasibleSampler)
-    if (
-        space.precision == "first_by_metric"
-        and len(study.get_trials(deepcopy=False)) < population(space)
-        and not draws_itself
-    ):
+    if _begins_by_metric(study, space) and not isinstance(study.sampler, FeasibleSampler):
         study.enqueue_trial(to_params(space, sample_within(space, budget, Random(f"{seed}/first"))))
     trial = study.ask(distributions(space))
     return trial, to_genes(space, trial.params)
+
+
+def _begins_by_metric(study: Study, space: SearchSpace) -> bool:
+    return space.precision == "first_by_metric" and len(study.get_trials(deepcopy=False)) < population(space)
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
@@ -68,6 +67,8 @@ def to_params(space: SearchSpace, genes: Genes) -> dict[str, int]:
 class FeasibleSampler(BaseSampler):
     """A sampler that proposes whole genotypes inside the budget."""
 
+    draws = 1  # genotypes looked at before one is proposed that is not new
+
     def __init__(self, space: SearchSpace, budget: Budget, seed: int) -> None:
         self._space, self._budget, self._seed = space, budget, seed
 
@@ -79,21 +80,54 @@ class FeasibleSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the parameters of the next candidate."""
-        return to_params(self._space, self._propose(study, Random(f"{self._seed}/propose")))
+        return to_params(self._space, self._propose(study, trial, Random(f"{self._seed}/propose")))
 
     def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
         """Refuse: nothing is drawn on its own."""
         raise NotImplementedError(f"{name} is not a dimension of the space")
 
-    def _propose(self, study: Study, random: Random) -> Genes:
+    def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
         raise NotImplementedError
+
+    def _inside(self, genes: Genes, random: Random) -> Genes | None:
+        """Return a genotype, moved inside the budget if it is outside; None if no way leads there."""
+        if self._budget.admits(cost_of(self._space, genes)):
+            return genes
+        return repair(self._space, genes, self._budget, random)
 
 
 class RandomWithin(FeasibleSampler):
     """Even draws from inside the budget: what a search has to beat."""
 
-    def _propose(self, study: Study, random: Random) -> Genes:
+    def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
         return sample_within(self._space, self._budget, random)
+
+
+class MovedInside(FeasibleSampler):
+    """A sampler of Optuna's whose proposals are moved inside the budget, so that it learns from each of them."""
+
+    def __init__(self, inner: BaseSampler, space: SearchSpace, budget: Budget, seed: int) -> None:
+        super().__init__(space, budget, seed)
+        self._inner = inner
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Let the sampler prepare."""
+        self._inner.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Let the sampler note what became of a trial."""
+        self._inner.after_trial(study, trial, state, values)
+
+    def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
+        if _begins_by_metric(study, self._space):
+            return sample_within(self._space, self._budget, random)
+        inner = self._inner
+        params = dict(inner.sample_relative(study, trial, inner.infer_relative_search_space(study, trial)))
+        for name, distribution in distributions(self._space).items():
+            if name not in params:
+                params[name] = inner.sample_independent(study, trial, name, distribution)
+        genes = self._inside(to_genes(self._space, params), random)
+        return sample_within(self._space, self._budget, random) if genes is None else genes
 
 
 class Evolution(FeasibleSampler):
@@ -106,7 +140,9 @@ class Evolution(FeasibleSampler):
     Source: Real et al., Regularized Evolution for Image Classifier Architecture Search, 2019 (arXiv:1802.01548).
     """
 
-    def _propose(self, study: Study, random: Random) -> Genes:
+    draws = _TRIES
+
+    def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
         space, trials = self._space, study.get_trials(deepcopy=False)
         in_hand = [trial for trial in trials if trial.state != TrialState.RUNNING or trial.params]  # but for this one
         seen = {to_genes(space, trial.params) for trial in in_hand}
@@ -127,10 +163,7 @@ class Evolution(FeasibleSampler):
         genes = to_genes(space, first.params)
         if random.random() < 0.3:
             genes = space.cross(genes, to_genes(space, second.params), random)
-        genes = space.mutate(genes, random, changes=random.choice((1, 1, 2, 3)))
-        if self._budget.admits(cost_of(space, genes)):
-            return genes
-        return repair(space, genes, self._budget, random)
+        return self._inside(space.mutate(genes, random, changes=random.choice((1, 1, 2, 3))), random)
 
     def _parent(self, parents: list[FrozenTrial], random: Random) -> FrozenTrial:
         drawn = random.sample(parents, min(len(parents), max(2, len(parents) // 6)))
@@ -145,11 +178,12 @@ def _beats(one: FrozenTrial, other: FrozenTrial) -> bool:
 
 
 def _nsga2(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
-    return NSGAIISampler(population_size=population(space), seed=seed)
+    return MovedInside(NSGAIISampler(population_size=population(space), seed=seed), space, budget, seed)
 
 
 def _tpe(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
-    return TPESampler(multivariate=True, n_startup_trials=_BEFORE_A_MODEL, seed=seed)
+    tpe = TPESampler(multivariate=True, n_startup_trials=_BEFORE_A_MODEL, seed=seed)
+    return MovedInside(tpe, space, budget, seed)
 
 
 SAMPLERS: dict[str, MakeSampler] = {

@@ -19,20 +19,20 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from bnas.arch import Architecture
-from bnas.cost import Budget, cost
+from bnas.cost import Budget
 from bnas.errors import BudgetError, Stopped, TrainingError
-from bnas.plan import plan
+from bnas.feasible import cost_of
 from bnas.progress import Progress
 from bnas.searcher.candidate import Candidate, Outcome, Score, Status
 from bnas.searcher.journal import Journal
-from bnas.searcher.sampler import MakeSampler, ask, distributions, to_params
+from bnas.searcher.sampler import FeasibleSampler, MakeSampler, ask, distributions, to_params
 from bnas.searcher.storage import DIRECTIONS, StoredStudy
 from bnas.space import Genes, SearchSpace
 
 Submit = Callable[[Architecture], "Future[Score]"]
 Note = Callable[[Candidate], None]
 
-FREE_IN_A_ROW = 2000  # free proposals after which a sampler has nothing new
+FREE_IN_A_ROW = 2000  # genotypes looked at for nothing after which a sampler has nothing new
 
 
 class _Bought(NamedTuple):
@@ -96,12 +96,12 @@ class Search:
 
         bought = free = 0
         try:
-            while bought < trials and free < FREE_IN_A_ROW:
+            while bought < trials and free < FREE_IN_A_ROW and len(self._seen) < self._space.size:
                 while len(self._window) >= self._in_flight():
                     tell(self._settle(progress))
                 candidate = self._propose(submit)
                 is_bought = candidate.status == "paid"
-                bought, free = bought + is_bought, 0 if is_bought else free + 1
+                bought, free = bought + is_bought, 0 if is_bought else free + self._draws()
                 if not is_bought:
                     tell(candidate)
             while self._window:
@@ -112,6 +112,11 @@ class Search:
         if not bought:
             raise BudgetError(f"search: none of {len(self._candidates)} proposals fits the budget {self._budget}")
         return self._candidates
+
+    def _draws(self) -> int:
+        """Return how many genotypes the sampler looked at for its last proposal."""
+        sampler = self._memory.sampler
+        return sampler.draws if isinstance(sampler, FeasibleSampler) else 1
 
     def _in_flight(self) -> int:
         """Return how many candidates the next proposal does not wait for."""
@@ -129,7 +134,7 @@ class Search:
         drawn = Random(f"{self._seed}/{self._name}/{number}").getrandbits(31)
         trial, genes = ask(self._memory, self._make, self._space, self._budget, seed=drawn)
         arch = self._space.architecture(genes)
-        price = cost(plan(arch))
+        price = cost_of(self._space, genes)
         for quantity, limit in self._budget.limits:
             trial.set_constraint(quantity, limit.excess(getattr(price, quantity)))
         fits = self._budget.admits(price)
