@@ -127,6 +127,12 @@ def test_images_are_resized_where_the_space_says_so(tmp_path) -> None:
     assert bnas.search(space, data="digits", out=tmp_path / "run").best.architecture.input == (1, 4, 4)
 
 
+def test_a_search_of_few_networks_ends_early_and_its_twin_pays_for_as_many(tmp_path) -> None:
+    space = tiny_space(stages=[{"depth": [1, 2], "width": [4, 8]}])
+    result = bnas.search(space, data="digits", out=tmp_path / "run", trials=50)
+    assert result.ledger["search"]["paid"] == result.ledger["twin"]["paid"] == space.size == 4
+
+
 def test_a_folder_with_another_run_is_refused(result) -> None:
     with pytest.raises(RunError, match=r"seed"):
         bnas.search(tiny_space(), data="digits", out=result.run.path, seed=7)

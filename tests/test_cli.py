@@ -79,6 +79,15 @@ def test_the_same_command_again_is_quick_and_prints_the_tables(run) -> None:
         assert word in done.stdout
 
 
+def test_a_search_that_ends_early_says_so(tmp_path) -> None:
+    few = TINY.replace("width: [4, 8], groups: [1, 2], experts: [1, 2], precision: [binary, weight]", "width: [4, 8]")
+    (tmp_path / "few.yaml").write_text(few.replace("width: [8, 16], groups: [1, 2], experts: [1, 2]", "width: 8"))
+    done = bnas("search", tmp_path / "few.yaml", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"best proxy accuracy after 4 paid evaluations [\d.]+%; random twin after as many ", done.stdout)
+    assert "ended after 4 of 6 trials: nothing new inside the budget was left to propose" in done.stdout
+
+
 def test_report_and_export_take_the_finished_run(run, tmp_path) -> None:
     folder, _ = run
     assert bnas("report", folder).stdout.strip() == str(folder / "report.html")

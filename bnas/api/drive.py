@@ -48,7 +48,7 @@ def search(
         space: a YAML file or a `SearchSpace`; its `search` section gives what is not given here.
         data: a data set's name, a path, or `file.py:attr`.
         budget: as `["ops=3M", "bytes=20k"]` or `{"ops": "3M"}`.
-        trials: paid evaluations of the search; a random twin pays for as many.
+        trials: paid evaluations of the search, fewer where no more networks fit; a random twin pays for as many.
         sampler: `evolution`, `nsga2`, `tpe`, `random`, or `pkg.mod:attr` of an Optuna sampler's maker.
         top: how many of the best candidates are trained alone.
         out: the run folder.

@@ -1,6 +1,7 @@
 """A trained supernet -> every candidate of the search and of its random twin, each scored once, and written down."""
 
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -86,14 +87,18 @@ def explore(
                 space, request.budget, sampler=samplers[name], seed=request.seed, name=name, stored=stored,
                 journal=journal, in_flight=engine.in_flight(request.device),
             )  # fmt: skip
-            found[name] = search.run(
-                request.settings.trials, executor.submit, progress=progress, note=_Table(run, tables[name])
-            )
+            trials = _bought(found["search"]) if found else request.settings.trials
+            found[name] = search.run(trials, executor.submit, progress=progress, note=_Table(run, tables[name]))
             run.write_table(tables[name], [c.row() for c in found[name]])
             run.log("searched", study=name, **ledger(found[name]))
     run.write_ledger({name: ledger(candidates) for name, candidates in found.items()})
     run.write_table("pareto", [c.facts() for c in front(found["search"])])
     return found["search"]
+
+
+def _bought(candidates: Iterable[Candidate]) -> int:
+    """Return how many were paid for, those whose score failed among them."""
+    return sum(candidate.status in ("paid", "failed") for candidate in candidates)
 
 
 class _Table:

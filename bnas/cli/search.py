@@ -76,6 +76,7 @@ def summary(result: Any) -> dict[str, Any]:
     return {
         "run": str(result.run.path),
         "best": {key: manifest[key] for key in ("architecture_id", "accuracy", "cost", "budget")},
+        "trials": result.run.config["trials"],
         "ledger": result.ledger,
         "front": json.loads(result.front.to_json(orient="records")),
     }
@@ -89,13 +90,25 @@ def show_result(result: Any) -> None:
     front = front_table(result.front, best=best, retrained=list(retrained["id"]))
     _print_table("Pareto front (proxy accuracy: with shared weights, on held-out training images)", front)
     _print_table("Trained alone (accuracy)", retrained_table(retrained, best=best))
-    own, twin = (frame["proxy_accuracy"].max() for frame in (result.candidates, result.twin))
     fates = result.ledger["search"]
     print(
-        f"best proxy accuracy {own:.2%}; random twin at as many paid evaluations {twin:.2%}\n"
+        f"{_beside_its_twin(result)}\n"
         f"proposed {fates['proposed']}: paid {fates['paid']}, over budget {fates['over_budget']} (free), "
         f"repeated {fates['repeated']} (free), failed {fates['failed']}\n{NOT_COUNTED}\n"
         f"report: {result.run.report}\nnext:   bnas export {result.run.path} --to training -o DIR"
+    )
+
+
+def _beside_its_twin(result: Any) -> str:
+    """Say how the search did beside random search at as many paid evaluations, and whether it ended early."""
+    own, twin = (frame["proxy_accuracy"].dropna() for frame in (result.candidates, result.twin))
+    number, trials = min(len(own), len(twin)), result.run.config["trials"]
+    fates = result.ledger["search"]
+    tried = fates["paid"] + fates["failed"]
+    early = f"\nended after {tried} of {trials} trials: nothing new inside the budget was left to propose"
+    return (
+        f"best proxy accuracy after {number} paid evaluations {own[:number].max():.2%}; "
+        f"random twin after as many {twin[:number].max():.2%}{early if tried < trials else ''}"
     )
 
 
