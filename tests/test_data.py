@@ -218,7 +218,8 @@ def test_limit_keeps_the_mixture_and_the_test_split(digits: DataSet) -> None:
     ("arguments", "message"),
     [
         ({"validation": 0.0}, "between 0 and 1, but got 0"),
-        ({"seed": -1}, "at least 0, but got -1"),
+        ({"seed": -1}, "from 0 to 4294967295, but got -1"),
+        ({"seed": 2**32}, "from 0 to 4294967295, but got 4294967296"),
         ({"limit": 5}, "at least 2 for each of 10 classes"),
         ({"input_shape": (3, 8, 8)}, "1 x 8 x 8, but 3 x 8 x 8 was asked for"),
         ({"input_shape": (1, 0, 8)}, "at least 1"),

@@ -11,8 +11,11 @@ from bnas.data.resize import Shape, text
 from bnas.data.tables import hub, image_folder, parquet, parquet_files
 from bnas.errors import BnasError, DataError
 from bnas.lookup import FAILURES, load_reference, reason
+from bnas.spec import shown
 
 DATA_SETS: dict[str, Callable[[Shape | None], Raw]] = {"cifar10": cifar10, "digits": digits, "mnist": mnist}
+
+SEEDS = 2**32  # as many as every random generator takes
 
 
 def load_data(
@@ -46,8 +49,8 @@ def load_data(
         raise DataError(f"input_shape must be channels, height and width of at least 1, but got {tuple(input_shape)}")
     if limit is not None and limit < 1:
         raise DataError(f"limit must be at least 1, but got {limit}")
-    if seed < 0:
-        raise DataError(f"seed must be at least 0, but got {seed}")
+    if not 0 <= seed < SEEDS:
+        raise DataError(f"seed must be from 0 to {SEEDS - 1}, but got {shown(seed)}")
     path = Path(name).expanduser()
     if name in DATA_SETS:
         raw = DATA_SETS[name](input_shape)
