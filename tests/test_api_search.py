@@ -111,6 +111,20 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_made(tmp_path, chang
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("where", ["supernet", "retrain.recipe"])
+def test_a_batch_of_more_than_all_images_is_refused_before_anything_is_made(tmp_path, where) -> None:
+    settings = tiny_space().search.model_dump()
+    part = settings
+    for key in where.split("."):
+        part = part[key]
+    part["batch"] = 100_000
+    with pytest.raises(
+        DataError, match=rf"search\.{where}\.batch: 100000 is more than the 1294 training images of dig"
+    ):
+        bnas.search(tiny_space(search=settings), data="digits", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_images_of_another_size_are_refused_with_both_sizes(tmp_path) -> None:
     with pytest.raises(DataError, match=r"images are 1x8x8, but the space's input is 1x16x16.*resize: true"):
         bnas.search(tiny_space(input=[1, 16, 16]), data="digits", out=tmp_path / "run")

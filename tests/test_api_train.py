@@ -182,6 +182,8 @@ def test_what_does_not_go_together_is_refused(tmp_path, small_data) -> None:
         bnas.train_model("lenett5", data="digits", out=tmp_path / "a")
     with pytest.raises(DataError, match="the network fails on images of 1x8x8"):
         bnas.train_model("lenet5", data="digits", out=tmp_path / "a")
+    with pytest.raises(DataError, match="recipe: batch: 5000 is more than the 1294 training images of digits"):
+        bnas.train_model(ARCH, data="digits", recipe=SHORT.model_copy(update={"batch": 5000}), out=tmp_path / "a")
     with pytest.raises(LookupFailed, match="recipe 'nope': give"):
         bnas.train_model(ARCH, data="digits", recipe="nope", out=tmp_path / "a")
     assert not (tmp_path / "a").exists()

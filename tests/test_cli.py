@@ -123,6 +123,8 @@ def test_schema_accepts_the_shipped_spaces_and_refuses_an_unknown_key() -> None:
         (TINY, ["--data", "mnist"], "BNAS_DATA"),
         (TINY, ["--data", "nothing_here"], "nothing_here"),
         (TINY, ["--sampler", "tpee"], "did you mean 'tpe'"),
+        (TINY, ["--seed", "9" * 23], "seed must be from 0 to 4294967295, but got 99999999999999999999999"),
+        (TINY, ["--seed", "9" * 4000], "seed must be from 0 to 4294967295, but got 9999"),
         (TINY.replace("classes: 10", "classes: 3"), [], "has 10 classes, but the space only 3"),
         (TINY.replace("input: [1, 8, 8]", "input: [1, 9, 9]"), [], "images are 1x8x8"),
     ],

@@ -100,18 +100,18 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def load_matching(request: SearchRequest) -> DataSet:
-    """Return the data set, whose images and classes fit the space.
+    """Return the data set, whose images and classes fit the space, and which fills every batch of training.
 
     Raises:
-        DataError: they do not; says both sides.
+        DataError: it does not; says both sides.
     """
-    space = request.space
+    space, settings = request.space, request.settings
     data = load_data(
         request.data,
-        validation=request.settings.validation,
+        validation=settings.validation,
         seed=request.seed,
-        input_shape=space.input if request.settings.resize else None,
-        limit=request.settings.limit,
+        input_shape=space.input if settings.resize else None,
+        limit=settings.limit,
     )
     if data.input_shape != space.input:
         raise DataError(
@@ -123,7 +123,22 @@ def load_matching(request: SearchRequest) -> DataSet:
             f"data {request.data}: has {data.classes} classes, but the space only {space.classes}; "
             f"set classes: {data.classes} in the space"
         )
+    check_batch(settings.supernet.batch, data, source="search.supernet.batch")
+    check_batch(settings.retrain.recipe.batch, data, source="search.retrain.recipe.batch")
     return data
+
+
+def check_batch(batch: int, data: DataSet, *, source: str) -> None:
+    """Raise unless the training images fill one batch: a short one is dropped, so nothing would be trained.
+
+    Raises:
+        DataError: they do not; says how many there are.
+    """
+    images = len(data.train)
+    if batch > images:
+        raise DataError(
+            f"{source}: {batch} is more than the {images} training images of {data.name}; choose at most {images}"
+        )
 
 
 def _by(shape: tuple[int, int, int]) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas.api.manifest import manifest_of
-from bnas.api.request import pick_device
+from bnas.api.request import check_batch, pick_device
 from bnas.arch import Architecture
 from bnas.binarize import has_exact_gradient
 from bnas.conversion import ConvertedModel, convert
@@ -103,6 +103,7 @@ def train_model(
     chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = chosen if epochs is None else chosen.lasting(epochs)
     check_fits(described, images, chosen)
+    check_batch(chosen.batch, images, source="recipe: batch")
     config = {
         "model": described.model_dump(mode="json"), "data": data, "validation": validation, "seed": seed,
         "recipe": chosen.model_dump(mode="json"), "teacher": str(teacher) if teacher else None,
