@@ -161,21 +161,32 @@ class Budget(NamedTuple):
     limits: tuple[tuple[str, Limit], ...] = ()
 
     @classmethod
-    def parse(cls, items: Iterable[str] | Mapping[str, str | int | float], *, source: str = "--budget") -> Self:
+    def parse(
+        cls,
+        items: Iterable[str] | Mapping[str, str | int | float],
+        *,
+        source: str = "--budget",
+        over: Self | None = None,
+    ) -> Self:
         """Return the budget of `ops=3M`, `bytes=20k` (at most) or `ops=1M..3M` (between).
 
+        Args:
+            items: a limit for each quantity.
+            source: what errors call them.
+            over: a budget whose limits stay for quantities that are not among the items; `ops=none` lifts one of them.
         Raises:
             SpecError: not of this form, an unknown quantity, one given twice, or a lower limit over the upper.
         """
         pairs = list(items.items()) if isinstance(items, Mapping) else [_pair(item, source) for item in items]
-        limits: dict[str, Limit] = {}
+        limits: dict[str, Limit | None] = {}
         for name, text in pairs:
             if name not in QUANTITIES:
                 raise SpecError(f"{source}: {not_among(name, QUANTITIES, what='quantity')}")
             if name in limits:
                 raise SpecError(f"{source}: {name} is given twice; give one limit for it")
-            limits[name] = _limit(name, str(text), source)
-        return cls(tuple(sorted(limits.items(), key=lambda item: QUANTITIES.index(item[0]))))
+            limits[name] = None if over is not None and str(text) == "none" else _limit(name, str(text), source)
+        whole = dict(over.limits if over is not None else ()) | limits
+        return cls(tuple((name, limit) for name in QUANTITIES if (limit := whole.get(name)) is not None))
 
     def excess(self, cost: Cost) -> float:
         """Return how far a cost lies outside, as shares summed over the limits; 0 if it fits."""

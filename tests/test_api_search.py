@@ -8,6 +8,7 @@ import torch
 
 import bnas
 from bnas.api import drive
+from bnas.api.request import resolve
 from bnas.cost import cost
 from bnas.data import load_data
 from bnas.errors import BudgetError, DataError, LookupFailed, RunError, SpecError
@@ -145,6 +146,17 @@ def test_a_search_of_few_networks_ends_early_and_its_twin_pays_for_as_many(tmp_p
     space = tiny_space(stages=[{"depth": [1, 2], "width": [4, 8]}])
     result = bnas.search(space, data="digits", out=tmp_path / "run", trials=50)
     assert result.ledger["search"]["paid"] == result.ledger["twin"]["paid"] == space.size == 4
+
+
+def test_a_budget_changes_the_limits_of_the_space_that_it_names() -> None:
+    def budget(*items: str) -> dict[str, str]:
+        return resolve(
+            tiny_space(), "digits", budget=items, trials=None, sampler=None, top=None, seed=0, device="cpu"
+        ).budget.as_dict()
+
+    assert budget() == {"ops": "12000", "bytes": "4000"}
+    assert budget("ops=9k") == {"ops": "9000", "bytes": "4000"}
+    assert budget("bytes=none", "bops=1M") == {"ops": "12000", "bops": "1000000"}
 
 
 def test_a_folder_with_another_run_is_refused(result) -> None:

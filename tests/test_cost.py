@@ -149,6 +149,20 @@ class TestBudget:
         with pytest.raises(SpecError, match=r"^space\.yaml ops: '.*' is not an amount"):
             Budget.parse({"ops": value}, source="space.yaml")
 
+    def test_over_another_it_changes_the_limits_that_it_names(self) -> None:
+        own = Budget.parse(["ops=3M", "bytes=20k"])
+        assert Budget.parse([], over=own) == own
+        assert Budget.parse(["ops=5M"], over=own) == Budget.parse(["ops=5M", "bytes=20k"])
+        assert Budget.parse({"flops": "1M"}, over=own) == Budget.parse(["ops=3M", "flops=1M", "bytes=20k"])
+        assert Budget.parse(["bytes=none", "ops=1M..2M"], over=own) == Budget.parse(["ops=1M..2M"])
+
+    @pytest.mark.parametrize("item", ["opps=none", "ops="])
+    def test_over_another_a_wrong_item_is_refused_too(self, item: str) -> None:
+        with pytest.raises(SpecError):
+            Budget.parse([item], over=Budget())
+        with pytest.raises(SpecError, match="given twice"):
+            Budget.parse(["ops=none", "ops=3M"], over=Budget())
+
     def test_every_limit_is_kept(self) -> None:
         budget = Budget.parse(["ops=100", "bytes=50"])
         assert budget.admits(price(flops=100, size=50))

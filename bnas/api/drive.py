@@ -47,7 +47,8 @@ def search(
     Args:
         space: a YAML file or a `SearchSpace`; its `search` section gives what is not given here.
         data: a data set's name, a path, or `file.py:attr`.
-        budget: as `["ops=3M", "bytes=20k"]` or `{"ops": "3M"}`.
+        budget: as `["ops=3M", "bytes=20k"]` or `{"ops": "3M"}`; the space's limits of other quantities stay, unless
+            lifted, as by `bytes=none`.
         trials: paid evaluations of the search, fewer where no more networks fit; a random twin pays for as many.
         sampler: `evolution`, `nsga2`, `tpe`, `random`, or `pkg.mod:attr` of an Optuna sampler's maker.
         top: how many of the best candidates are trained alone.

@@ -79,7 +79,8 @@ def resolve(
         settings["trials"] = trials
     if top is not None:
         settings["retrain"]["top"] = top
-    limits = Budget.parse(budget) if budget else Budget.parse(checked.search.budget, source=f"{source}: search.budget")
+    own = Budget.parse(checked.search.budget, source=f"{source}: search.budget")
+    limits = Budget.parse(budget or (), over=own)
     settings["budget"] = limits.as_dict()
     settings["sampler"] = sampler or checked.search.sampler
     whole = checked.model_copy(update={"search": parse(SearchSettings, settings, source=source)})

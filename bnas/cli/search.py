@@ -23,7 +23,11 @@ def search_command(
         str, typer.Option(help="digits, mnist, cifar10, an image folder, Parquet, a hub name, or file.py:attr.")
     ] = "digits",
     budget: Annotated[
-        list[str] | None, typer.Option(help="ops=3M, bytes=20k, bops=..., flops=...; repeatable; 1M..3M for a range.")
+        list[str] | None,
+        typer.Option(
+            help="ops=3M, bytes=20k, bops=..., flops=...; repeatable; 1M..3M for a range. The space's limits of other "
+            "quantities stay; bytes=none lifts one."
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Paid evaluations; the random twin pays as many.")] = None,
     sampler: Annotated[str | None, typer.Option(help="evolution, nsga2, tpe, random, or pkg.mod:attr.")] = None,
