@@ -1,4 +1,4 @@
-"""Architectures a second that are checked against a budget before any forward pass, on one core.
+"""Architectures a second that are checked against a budget before any forward pass, and the time to trace a model.
 
     python benchmarks/planning.py [--quick] [--json]
 
@@ -6,21 +6,26 @@ A check is genotype -> architecture -> plan -> cost -> budget, for genotypes tha
 about 20 blocks, after 5,000 others; those first ones, which meet every part for the first time, take about half as long
 again.
 The yardsticks are the second that 5,000 checks may take, and the same checks with no part remembered.
-Times are milliseconds of the processor for 5,000 checks, so that what else the machine does counts little.
+Tracing is that of ResNet-18 on an image of 224x224, whose yardstick is the two seconds that it may take.
+Times are milliseconds of the processor, on one core, so that what else the machine does counts little.
 """
 
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from random import Random
 
+import torch
 from claim import Claim, main
 
 from bnas.cost import Budget, Cost, cost
 from bnas.feasible import cost_of
+from bnas.models import MODELS, build_model
 from bnas.plan import PlannedLayer, plan_block, plan_head, plan_stem
 from bnas.space import Genes, SearchSpace
 from bnas.spec import parse
+from bnas.trace import trace
 
 CHECKS = 5_000
 SECOND = 1_000.0  # milliseconds
@@ -48,6 +53,25 @@ SPACE = {
 
 
 def measure(quick: bool) -> Iterator[Claim]:
+    """Time checks and traces."""
+    yield from measure_checks(quick)
+    yield from measure_trace(quick)
+
+
+def measure_trace(quick: bool) -> Iterator[Claim]:
+    """Time traces of a new model each; the first, which loads much of torch, counts."""
+    torch.set_num_threads(1)
+    times = []
+    for _ in range(3 if quick else 11):
+        model = build_model("resnet18")
+        start = time.process_time()
+        with warnings.catch_warnings(action="error"):  # everything is counted
+            trace(model, MODELS["resnet18"].input)
+        times.append(1e3 * (time.process_time() - start))
+    yield Claim("the slowest trace of ResNet-18 on 3x224x224, against two seconds", max(times), 2 * SECOND, 1.0)
+
+
+def measure_checks(quick: bool) -> Iterator[Claim]:
     """Time checks of new genotypes in both ways, in turn, then compare."""
     space = parse(SearchSpace, SPACE, source="benchmark")
     budget = Budget.parse(["ops=20M", "bytes=1M"])

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
-TORCH_FREE = ["errors", "lookup", "spec", "arch", "recipe", "space", "plan", "cost", "feasible", "selection"]
+TORCH_FREE = [
+    "errors", "lookup", "spec", "arch", "recipe", "space", "plan", "cost", "feasible", "selection", "by_metric"
+]  # fmt: skip
 HEAVY = ["torch", "optuna", "matplotlib", "pandas", "numpy", "sklearn", "datasets"]
 
 

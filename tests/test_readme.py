@@ -61,5 +61,5 @@ def test_the_benchmark_it_names_runs() -> None:
     )
     assert done.returncode == 0, done.stderr
     claims = done.stdout.splitlines()
-    assert len(claims) == 2
+    assert len(claims) == 3
     assert all("ratio" in claim and "target" in claim for claim in claims)
