@@ -12,7 +12,9 @@ import pytest
 
 from bnas.arch import Architecture
 from bnas.cli.app import main
+from bnas.conversion import ConvertedModel
 from bnas.cost import cost
+from bnas.models.spec import ModelSpec
 from bnas.plan import plan
 from bnas.spec import dump, read
 
@@ -95,6 +97,10 @@ def model_file(tmp_path: Path) -> Path:
     path.write_text(SMALL_MODEL)
     for name, text in (("raises", "raise RuntimeError('no\\nway')"), ("leaves", "exit(4)"), ("syntax", "def f(:")):
         path.with_name(f"{name}.py").write_text(text)
+    space = "input: [1, 8, 8]\nclasses: 10\nstem: {width: [4, 8]}\nstages: [{width: [4, 8]}]\n"
+    path.with_name("space.yaml").write_text(space)
+    path.with_name("typo.yaml").write_text(space.replace("[4, 8]", "8").replace("[{width", "[{widht"))
+    path.with_name("model.yaml").write_text("model: lenet6\ninput: [1, 28, 28]\nclasses: 10\n")
     return path
 
 
@@ -185,6 +191,22 @@ class TestModels:
         assert ops in out
         assert f"weights alone {weights}" in out
 
+    def test_what_training_a_model_writes(self, bnas: Any, tmp_path: Path) -> None:
+        path = tmp_path / "architecture.yaml"
+        described = ModelSpec(model="lenet5", input=(1, 28, 28), classes=10, precision="weight")
+        path.write_text(dump(described))
+        made = json.loads(bnas("cost", path, "--json")[1])
+        assert made["inputs"] == [[1, 28, 28]]
+        assert made["total"]["binary_weights"] == 25 * 32 * 64 + 64 * 4 * 4 * 512
+
+    def test_what_fine_tuning_a_converted_model_writes(self, bnas: Any, tmp_path: Path) -> None:
+        path = tmp_path / "architecture.yaml"
+        original = {"model": "lenet5", "input": [1, 28, 28], "classes": 10}
+        layers = {"conv2.conv": {"precision": "binary"}}
+        path.write_text(dump(ConvertedModel.model_validate({"original": original, "layers": layers})))
+        made = json.loads(bnas("cost", path, "--json")[1])
+        assert made["total"]["bops"] == 25 * 32 * 64 * 8 * 8
+
     @pytest.mark.parametrize("attribute", ["build", "model"])
     def test_a_model_of_the_users_own(self, bnas: Any, model_file: Path, attribute: str) -> None:
         code, out, _ = bnas("cost", f"{model_file}:{attribute}", "--input", "3x8x8", "--json")
@@ -270,6 +292,9 @@ class TestBadInput:
             ("{arch}", ["--input", "3x9999999x64"], "--input: input[1]: "),
             ("{arch}", ["--input", "3x6x6", "--input", "3"], "--input: an architecture takes one image, but 2 shapes"),
             ("{space}", [], "{space}: holds a space; give one architecture"),
+            ("{folder}/space.yaml", [], "{folder}/space.yaml: holds a space; give one architecture"),
+            ("{folder}/typo.yaml", [], "{folder}/typo.yaml: stages[0].width: this key is required"),
+            ("{folder}/model.yaml", [], "model 'lenet6': "),
         ],
     )
     def test_is_one_line(self, bnas: Any, model_file: Path, source: str, options: list[str], expected: str) -> None:

@@ -1,10 +1,10 @@
-"""`bnas cost`: an architecture file or a model -> what each layer costs, the totals, and what was not counted."""
+"""`bnas cost`: a model, or a file that describes one -> what each layer costs, the totals, and what was not counted."""
 
 import json
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from bnas.cli.cost_output import Counted, print_csv, print_tables, summary
 from bnas.cost import BOPS_PER_OP, convention
 from bnas.errors import LookupFailed, ShapeError, SpecError
 from bnas.plan import plan
+from bnas.space import SearchSpace
 from bnas.spec import parse, read_yaml, shown
 
 EXAMPLE = """
@@ -22,12 +23,15 @@ Examples: bnas cost search_spaces/expert_net.yaml; bnas cost resnet18 --precisio
 bnas cost my_model.py:build --input 3x224x224 --json
 """
 
+Shapes = tuple[tuple[int, ...], ...]
+
 _SHAPE = re.compile(r"\d{1,9}(x\d{1,9})*", re.ASCII | re.IGNORECASE)
 
 
 def cost_command(
     source: Annotated[
-        str, typer.Argument(metavar="ARCH_OR_MODEL", help="architecture.yaml, a known model, or file.py:attr.")
+        str,
+        typer.Argument(metavar="ARCH_OR_MODEL", help="architecture.yaml of any run, a known model, or file.py:attr."),
     ],
     shape: Annotated[
         list[str] | None, typer.Option("--input", help="Shape of one image, as 3x224x224; repeat for several inputs.")
@@ -56,7 +60,7 @@ def cost_command(
         raise typer.BadParameter(
             "only the known models have presets of precision", param_hint=f"--{next(iter(preset))}"
         )
-    counted = _planned(source, shapes) if planned else _traced(source, shapes, preset)
+    counted = _of_file(source, shapes) if planned else _of_model(source, shapes, preset)
     for line in counted.uncounted:
         print(f"not counted: {line}", file=sys.stderr)
     if as_json:
@@ -82,11 +86,12 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return sides
 
 
-def _planned(source: str, shapes: tuple[tuple[int, ...], ...]) -> Counted:
+def _of_file(source: str, shapes: Shapes) -> Counted:
+    """Count what a YAML file describes: an architecture without torch, a model by name or a converted one with it."""
     data = read_yaml(source)
-    if isinstance(data, dict) and "search" in data:
-        raise SpecError(f"{source}: holds a space; give one architecture, as best/architecture.yaml in a run folder")
-    arch = parse(Architecture, data, source=source)
+    if isinstance(data, Mapping) and {"model", "layers"} & data.keys():
+        return _described(source, data, shapes)
+    arch = _architecture(source, data)
     if len(shapes) > 1:
         raise ShapeError(f"--input: an architecture takes one image, but {len(shapes)} shapes were given")
     if shapes and len(shapes[0]) != len(arch.input):
@@ -96,11 +101,35 @@ def _planned(source: str, shapes: tuple[tuple[int, ...], ...]) -> Counted:
     return Counted(source, (arch.input,), plan(arch))
 
 
-def _traced(source: str, shapes: tuple[tuple[int, ...], ...], preset: dict[str, Any]) -> Counted:
+def _architecture(source: str, data: object) -> Architecture:
+    try:
+        return parse(Architecture, data, source=source)
+    except SpecError:
+        if not _is_space(data):
+            raise
+    raise SpecError(f"{source}: holds a space; give one architecture, as best/architecture.yaml in a run folder")
+
+
+def _is_space(data: object) -> bool:
+    try:
+        return (isinstance(data, Mapping) and "search" in data) or bool(parse(SearchSpace, data, source=""))
+    except SpecError:
+        return False
+
+
+def _described(source: str, data: object, shapes: Shapes) -> Counted:
+    from bnas.exporters import parse_description, rebuild  # torch is imported only for a model
+
+    described = parse_description(data, source=source)
+    with _apart():
+        return _traced(source, rebuild(described), shapes or (described.input,))
+
+
+def _of_model(source: str, shapes: Shapes, preset: dict[str, Any]) -> Counted:
+    """Count a known model, or one of the user's own."""
     if source.endswith(".py"):
         raise LookupFailed(f"{source}: say which model in it, as in {source}:build")
     from bnas.models import MODELS, build_model, load_model  # torch is imported only for a model
-    from bnas.trace import trace
 
     with _apart():
         if ":" in source:
@@ -110,7 +139,13 @@ def _traced(source: str, shapes: tuple[tuple[int, ...], ...], preset: dict[str, 
             shapes = shapes or (MODELS[source].input,)
         if not shapes:
             raise ShapeError(f"{source}: a model's cost depends on its input; add --input, as in --input 3x224x224")
-        traced = trace(model, shapes)
+        return _traced(source, model, shapes)
+
+
+def _traced(source: str, model: Any, shapes: Shapes) -> Counted:
+    from bnas.trace import trace
+
+    traced = trace(model, shapes)
     return Counted(source, shapes, traced.layers, tuple(map(str, traced.uncounted)))
 
 
