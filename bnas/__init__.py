@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from bnas.api.rank_check import RankCheck, check_ranking
     from bnas.api.select import select_layers
     from bnas.conversion import convert
+    from bnas.counting import count
     from bnas.exporters import export, load
 
 _HOMES = {
@@ -15,6 +16,7 @@ _HOMES = {
     "TrainResult": "bnas.api",
     "check_ranking": "bnas.api.rank_check",
     "convert": "bnas.conversion",
+    "count": "bnas.counting",
     "export": "bnas.exporters",
     "load": "bnas.exporters",
     "search": "bnas.api",
@@ -24,8 +26,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "RankCheck", "SearchResult", "TrainResult", "check_ranking", "convert", "export", "load", "search",
-    "select_layers", "together", "train_model",
+    "RankCheck", "SearchResult", "TrainResult", "check_ranking", "convert", "count", "export", "load",
+    "search", "select_layers", "together", "train_model",
 ]  # fmt: skip
 
 
