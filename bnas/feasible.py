@@ -6,10 +6,11 @@ from functools import lru_cache
 from random import Random
 
 from bnas.arch import Architecture, BlockSpec, StageSpec, Stem
+from bnas.choices import StageChoices
 from bnas.cost import Budget, Cost, cost, show, total
 from bnas.errors import BudgetError
 from bnas.plan import Size, plan, plan_block, plan_head, plan_stem
-from bnas.space import Genes, SearchSpace, StageChoices
+from bnas.space import Genes, SearchSpace
 
 Price = Callable[[Cost], float]
 Way = tuple[float, Stem, tuple[StageSpec, ...]]  # price so far and the choices it is made of

@@ -2,7 +2,8 @@ import subprocess
 import sys
 
 TORCH_FREE = [
-    "errors", "lookup", "spec", "arch", "recipe", "space", "plan", "cost", "feasible", "selection", "by_metric"
+    "errors", "lookup", "spec", "arch", "choices", "recipe", "space", "plan", "cost", "feasible", "selection",
+    "by_metric", "counting",
 ]  # fmt: skip
 HEAVY = ["torch", "optuna", "matplotlib", "pandas", "numpy", "sklearn", "datasets"]
 
