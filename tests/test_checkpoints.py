@@ -283,3 +283,12 @@ class TestWriting:
         assert found[0]["loss"] == "nan"
         assert found[0]["time"].endswith("+00:00")
         assert "line 2 is torn" in caplog.text
+
+    def test_a_line_that_is_no_text_costs_one_event(self, run: Run, caplog: pytest.LogCaptureFixture) -> None:
+        for number in range(3):
+            run.log("event", number=number)
+        log = run.path / "log.jsonl"
+        log.write_bytes(log.read_bytes().replace(b'"number": 1', b'"number": \xff'))
+        with caplog.at_level(logging.WARNING):
+            assert [event["number"] for event in run.events()] == [0, 2]
+        assert "line 2 is torn" in caplog.text

@@ -1,6 +1,7 @@
 """The export folder: proved before it is there, loaded back, trained and evaluated with torch alone."""
 
 import importlib.util
+import os
 import shutil
 import sys
 import types
@@ -108,18 +109,48 @@ def test_load_gives_the_network_ready_to_evaluate(exported: Path, run_folder: Pa
             assert torch.equal(loaded(images()), network(images()))
 
 
-def test_an_export_may_be_written_again_over_itself(
-    copied: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export of one file, without a proof."""
+
     def other(best: Best, folder: Path) -> dict[str, Any]:
         (folder / "other.txt").write_text(best.described.id)
         return {"reload": "none"}
 
-    (copied / "__pycache__").mkdir()
     monkeypatch.setitem(EXPORTERS, "training", other)
+
+
+def test_an_export_may_be_written_again_over_itself(copied: Path, run_folder: Path, quick: None) -> None:
+    (copied / "__pycache__").mkdir()
     assert export(run_folder, out=copied) == copied
     assert left_in(copied) == {"other.txt", "manifest.json"}
     assert manifest_of(copied)["reload"] == "none"
+
+
+def test_what_lies_beside_an_export_is_left_alone(copied: Path, run_folder: Path, quick: None) -> None:
+    for name in ("copy.previous", ".copy.previous", ".copy.4194305.tmp"):  # no process has that number
+        (copied.parent / name).mkdir()
+        (copied.parent / name / "mine.txt").touch()
+    before = left_in(copied.parent)
+    export(run_folder, out=copied)
+    assert left_in(copied.parent) == before
+    assert all(left_in(copied.parent / name) == {"mine.txt"} for name in before - {"copy"})
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_a_killed_export_left_is_cleared_up_and_what_it_moved_away_put_back(
+    copied: Path, run_folder: Path, tmp_path: Path, moved: bool
+) -> None:
+    left, alive = tmp_path / ".copy.4194305.tmp", tmp_path / f".copy.{os.getppid()}.tmp"
+    (left / "new").mkdir(parents=True)
+    (alive / "new").mkdir(parents=True)
+    (copied / "notes.txt").write_text("mine")
+    if moved:
+        copied.rename(left / "old")
+    with pytest.raises(ExportError, match=r"notes\.txt would be lost"):
+        export(run_folder, out=copied)
+    assert left_in(tmp_path) == {"copy", alive.name}
+    assert (copied / "notes.txt").read_text() == "mine"
 
 
 def test_a_folder_that_holds_something_else_is_refused(copied: Path, run_folder: Path, tmp_path: Path) -> None:
@@ -197,19 +228,16 @@ def test_a_manifest_that_does_not_say_enough_is_named(
     [
         (lambda folder: (folder / "weights.safetensors").write_bytes(b"no weights"), "sha256"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: cannot be read"),
-        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: cannot be read"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "is no manifest"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: is missing"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "it must hold keys and values"),
         (lambda folder: shutil.rmtree(folder), "is no folder"),
-        (
-            lambda folder: (folder / "architecture.yaml").write_text(dump(make_arch())),
-            "the weights are not those of architecture",
-        ),
+        (lambda folder: (folder / "architecture.yaml").write_text(dump(make_arch())), "architecture.yaml: is damaged"),
     ],
     ids=["damaged weights", "no weights", "no manifest", "other manifest", "no folder", "other architecture"],
 )
 def test_load_says_in_one_line_what_is_wrong(copied: Path, spoil: Any, reason: str) -> None:
     spoil(copied)
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(BnasError) as caught:
         load(copied)
     assert reason in line_of(caught)
 

@@ -1,6 +1,7 @@
 """The run folder knows its own question, stays inside itself, and gives back what was written."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,20 +212,33 @@ class TestBest:
             "manifest.json",
         }
 
-    def test_other_weights_than_those_of_the_manifest_are_refused(self, run: Run) -> None:
-        run.write_best("", weights(1), {})
-        file = run.path / "best" / "weights.safetensors"
-        file.write_bytes(file.read_bytes().replace(b"\x3f", b"\x3e"))
-        with pytest.raises(RunError, match="its sha256"):
+    @pytest.mark.parametrize("name", ["weights.safetensors", "architecture.yaml", "manifest.json"])
+    @pytest.mark.parametrize("left", [0, 0.9])
+    def test_a_truncated_file_is_named_and_what_it_belongs_to_is_no_best_network(
+        self, run: Run, caplog: pytest.LogCaptureFixture, name: str, left: float
+    ) -> None:
+        run.write_best("stages: [0, 1, 2, 3, 4]\n", weights(1), {})
+        assert run.has_best()
+        file = run.best_folder / name
+        os.truncate(file, int(left * file.stat().st_size))
+        with pytest.raises(RunError, match=rf"{name}: (is damaged|cannot be read).*run the command that began this"):
             run.read_best()
+        assert not run.has_best()
+        assert name in caplog.text
+        assert [name in event["message"] for event in run.events()] == [True]
+        run.write_best("stages: []\n", weights(1), {})
+        assert run.has_best()
 
     def test_killed_between_two_renames_the_one_before_is_found(self, run: Run) -> None:
         run.write_best("old", weights(1), {})
-        (run.path / "best").rename(run.path / "best.previous")
-        assert run.read_best()[0] == "old"
-        run.write_best("new", weights(1), {})
-        assert run.read_best()[0] == "new"
-        assert not (run.path / "best.previous").exists()
+        (run.path / ".best.7.tmp").mkdir()
+        run.best_folder.rename(run.path / ".best.7.tmp" / "old")
+        assert not run.has_best()
+        with run.lock():
+            assert run.read_best().architecture_yaml == "old"
+            run.write_best("new", weights(1), {})
+        assert run.read_best().architecture_yaml == "new"
+        assert not list(run.path.glob(".best*"))
 
 
 class TestSecrets:

@@ -1,6 +1,7 @@
 """Bad weather: a full disk, a folder that cannot be written, damaged files, a clock set back, two drivers at once."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -14,7 +15,7 @@ import pytest
 from tests.mortal import Ended, bnas
 from tests.tiny import tiny_file
 
-FOUND = ("candidates.csv", "twin.csv", "best/weights.safetensors")
+FOUND = ("candidates.csv", "twin.csv", "pareto.csv", "ledger.json", "best/weights.safetensors")
 
 pytestmark = pytest.mark.slow
 
@@ -129,6 +130,50 @@ def test_a_corrupted_study_is_set_aside_and_filled_again_from_the_log(whole, tmp
     for name in ("search", "twin"):
         assert len(optuna.load_study(storage=f"sqlite:///{study}", study_name=name).trials) == 6
     assert (run / "log.jsonl").read_text().count('"scored"') == (whole / "log.jsonl").read_text().count('"scored"')
+
+
+def halved(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("command", "damage", "names"),
+    [
+        (("report",), Path.unlink, ["candidates.csv", "ledger.json"]),
+        (("report",), Path.unlink, ["twin.csv", "retrained.csv"]),
+        (("export", "-o", "out"), halved, ["best/weights.safetensors"]),
+        (("export", "-o", "out"), halved, ["best/manifest.json"]),
+        (("export", "-o", "out"), halved, ["best/architecture.yaml"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_a_finished_run_has_lost_is_named_and_made_again_without_training(
+    whole, tmp_path, command, damage, names
+) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    for name in names:
+        damage(run / name)
+    ended = bnas(*command, run, folder=tmp_path)
+    assert (ended.code, ended.said.count("\n")) == (1, 1)
+    assert names[0] in ended.said
+    assert "run the command that began this run again" in ended.said
+    again = search(tmp_path, run)
+    assert again.code == 0, again.said
+    assert not [what for what in again.done if what.startswith(("supernet: ", "retrain"))]
+    assert_equal_end(run, whole)
+    assert (run / "log.jsonl").read_text().count('"scored"') == (whole / "log.jsonl").read_text().count('"scored"')
+
+
+def test_a_damaged_network_is_made_again_from_the_checkpoints_of_its_training(whole, tmp_path) -> None:
+    run, weights = tmp_path / "trained", tmp_path / "trained" / "best" / "weights.safetensors"
+    command = ("train", whole / "best" / "architecture.yaml", "--epochs", 3, "--out", run)
+    assert bnas(*command, folder=tmp_path).code == 0
+    before = weights.read_bytes()
+    halved(weights)
+    again = bnas(*command, folder=tmp_path)
+    assert again.code == 0, again.said
+    assert not [what for what in again.done if what.startswith("train-")]
+    assert weights.read_bytes() == before
 
 
 def test_a_clock_set_back_by_a_day_changes_nothing(whole, tmp_path) -> None:

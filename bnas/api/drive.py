@@ -11,6 +11,7 @@ from bnas.api.request import SearchRequest, load_matching, resolve
 from bnas.api.result import SearchResult
 from bnas.arch import Architecture
 from bnas.data import DataSet
+from bnas.errors import RunError
 from bnas.feasible import sample_within
 from bnas.progress import Progress, silent
 from bnas.report import write_report
@@ -19,6 +20,8 @@ from bnas.runs import Run
 from bnas.searcher import LEASE_SECONDS, Engine, paid
 from bnas.space import SearchSpace
 from bnas.train import ALONE, Ranks, SharedStore, train_supernet
+
+TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended
 
 
 def search(
@@ -71,11 +74,22 @@ def search(
     images = load_matching(request)
     run = Run.open(out, config=request.config, space_yaml=request.space_yaml)
     with run.lock():
-        if not run.has_best():
+        if not _is_complete(run):
             ranks.call(partial(_beside, request))
             _drive(run, request, images, storage, crew, _Logged(run, progress), ranks)
         write_report(run)
     return SearchResult(run)
+
+
+def _is_complete(run: Run) -> bool:
+    """Whether the run has ended, and what it found is still there and can be read; else it is made again."""
+    try:
+        for name in TABLES:
+            run.read_table(name)
+        run.read_ledger()
+    except RunError:
+        return False
+    return run.has_best()
 
 
 def _drive(

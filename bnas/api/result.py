@@ -67,5 +67,5 @@ class SearchResult:
     def best(self) -> Best:
         """The best network."""
         text, _, manifest = self.run.read_best()
-        folder = self.run.path / "best"
+        folder = self.run.best_folder
         return Best(folder, parse(Architecture, parse_yaml(text, source=str(folder)), source=str(folder)), manifest)

@@ -56,7 +56,7 @@ class TrainResult:
 
     def load(self) -> nn.Module:
         """Return the network with its trained weights, checked against the manifest."""
-        return load(self.run.path / "best")
+        return load(self.run.best_folder)
 
 
 def train_model(

@@ -1,30 +1,32 @@
 """A run folder -> a folder to hand over, proved before it is there; and such a folder -> its network."""
 
-import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import nn
 
 from bnas.errors import ExportError
 from bnas.exporters.description import Description, parse_description
 from bnas.exporters.proof import reload
-from bnas.exporters.training import ARCHITECTURE, MANIFEST, WEIGHTS, Best, export_training, sha256
+from bnas.exporters.training import Best, export_training, sha256
 from bnas.lookup import find
 from bnas.runs import Run, environment
-from bnas.runs.files import replacing_folder
+from bnas.runs.best import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS
+from bnas.runs.best import read as read_network
+from bnas.runs.documents import read_json
+from bnas.runs.files import clear_up, replacing_folder
 from bnas.runs.picked import run_in
-from bnas.spec import parse_yaml, read_yaml
+from bnas.spec import parse_yaml
 
 Exporter = Callable[[Best, Path], dict[str, Any]]  # writes into an empty folder, returns entries for the manifest
 
 EXPORTERS: dict[str, Exporter] = {"training": export_training}
 
 _CACHE = "__pycache__"  # what running model.py leaves
+_NOT_ONE = "export the run again, or give RUN/best"
 
 
 def export(run: str | Path, *, to: str = "training", out: str | Path) -> Path:
@@ -41,9 +43,10 @@ def export(run: str | Path, *, to: str = "training", out: str | Path) -> Path:
         LookupFailed: there is no such target.
     """
     exporter, out = find(to, EXPORTERS, what="export target"), Path(out)
-    best = _best(run_in(Path(run)))
+    best, place = _best(run_in(Path(run))), Path(os.path.realpath(out))
+    clear_up(place)
     _check_replaceable(out, best.described)
-    with replacing_folder(out.absolute()) as folder:
+    with replacing_folder(place) as folder:
         proved = exporter(best, folder)
         files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
         manifest = {**best.manifest, **proved, "export": {"to": to, "files": files, "versions": environment()}}
@@ -55,32 +58,28 @@ def load(folder: str | Path) -> nn.Module:
     """Return the network of an export, or of `best/` in a run folder, with its weights, ready to evaluate.
 
     Raises:
-        ExportError: a file is missing or damaged, or the weights are not those of the architecture.
+        ExportError: it is no folder, or the weights are not those of the architecture.
+        RunError: a file is missing or damaged.
         SpecError: the description is not well formed.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ExportError(f"{folder}: is no folder; give the folder of an export, or RUN/best")
-    manifest, weights = _manifest(folder), folder / WEIGHTS
-    try:
-        content = weights.read_bytes()
-        if hashlib.sha256(content).hexdigest() != manifest.get("weights_sha256"):
-            raise ExportError(f"{weights}: is damaged: its sha256 is not that of {MANIFEST}; export the run again")
-        tensors = load_tensors(content)
-    except (OSError, SafetensorError) as problem:
-        raise ExportError(f"{weights}: cannot be read: {problem}; export the run again") from problem
-    description = folder / ARCHITECTURE
-    return reload(parse_description(read_yaml(description), source=str(description)), tensors, source=str(weights))
+    text, tensors, _ = read_network(folder, hint=_NOT_ONE)
+    source = str(folder / ARCHITECTURE)
+    described = parse_description(parse_yaml(text, source=source), source=source)
+    return reload(described, tensors, source=str(folder / WEIGHTS))
 
 
 def _best(run: Path) -> Best:
-    text, tensors, manifest = Run.read(run).read_best()
-    source = str(run / "best" / ARCHITECTURE)
+    found = Run.read(run)
+    text, tensors, manifest = found.read_best()
+    source = str(found.best_folder / ARCHITECTURE)
     described = parse_description(parse_yaml(text, source=source), source=source)
     if manifest.get("architecture_id") != described.id:
         raise ExportError(
             f"{source}: is architecture {described.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "
-            "put the file back, or give the command of this run again"
+            f"put the file back, or remove {found.best_folder} and {ANEW}"
         )
     return Best(described, tensors, manifest)
 
@@ -92,7 +91,7 @@ def _check_replaceable(out: Path, described: Description) -> None:
     names = {file.name for file in out.iterdir()} - {_CACHE} if out.exists() else set()
     if not names:
         return
-    manifest = _manifest(out) if MANIFEST in names else {}
+    manifest = read_json(out / MANIFEST, hint="give another folder") if MANIFEST in names else {}
     told = manifest.get("export")
     files = told.get("files") if isinstance(told, dict) else None
     if not isinstance(files, dict) or manifest.get("architecture_id") != described.id:
@@ -106,14 +105,3 @@ def _check_replaceable(out: Path, described: Description) -> None:
             f"{out}: {', '.join(changed[:3])} would be lost, for it is not as the export before wrote it; "
             "give another folder, or move it away"
         )
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise ExportError(f"{path}: cannot be read: {problem}; give the folder of an export, or RUN/best") from problem
-    if not isinstance(manifest, dict):
-        raise ExportError(f"{path}: is no manifest; give the folder of an export, or RUN/best")
-    return manifest

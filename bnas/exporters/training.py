@@ -15,9 +15,8 @@ from bnas.exporters.model_file import model_file
 from bnas.exporters.proof import count_again, prove_model_file, reload
 from bnas.exporters.train_file import Preparation, train_file
 from bnas.recipe import Recipe
+from bnas.runs.best import ARCHITECTURE, MANIFEST, WEIGHTS
 from bnas.spec import Spec, dump, parse
-
-ARCHITECTURE, WEIGHTS, MANIFEST = "architecture.yaml", "weights.safetensors", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ def export_training(best: Best, folder: Path) -> dict[str, Any]:
     (folder / ARCHITECTURE).write_text(dump(best.described), encoding="utf-8")
     return {
         "weights_sha256": sha256(folder / WEIGHTS),
+        "architecture_sha256": sha256(folder / ARCHITECTURE),
         "counted_again": price.as_dict(),
         "reload": prove_model_file(folder, network, best.described, weights=WEIGHTS),
     }

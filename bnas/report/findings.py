@@ -58,11 +58,11 @@ def read_findings(run: Run) -> Findings:
     """Return what a run has found so far.
 
     Raises:
-        RunError, SpecError: a file that is there is damaged.
+        RunError, SpecError: a file that is there is damaged, or one that must be there is not.
     """
     space = parse(SearchSpace, parse_yaml(run.space_yaml, source="space.yaml"), source="space.yaml")
-    candidates, twin = _table(run, "candidates"), _table(run, "twin")
     searched = run.has_table("pareto")
+    candidates, twin = (_table(run, name, needed=searched) for name in ("candidates", "twin"))
     events = run.events()
     subject, manifest = _subject(run, space, candidates)
     return Findings(
@@ -72,7 +72,7 @@ def read_findings(run: Run) -> Findings:
         budget=Budget.parse(run.config.get("budget", {}), source="config.yaml: budget"),
         candidates=candidates,
         twin=twin,
-        front=_table(run, "pareto") if searched else front_so_far(candidates),
+        front=_table(run, "pareto", needed=True) if searched else front_so_far(candidates),
         searched=searched,
         retrained=run.read_table("retrained") if run.has_table("retrained") else pd.DataFrame(),
         subject=subject,
@@ -102,8 +102,8 @@ def architecture_of(space: SearchSpace, row: "pd.Series[Any]") -> Architecture:
     return space.architecture([int(gene) for gene in str(row["genes"]).split("-")])
 
 
-def _table(run: Run, name: str) -> pd.DataFrame:
-    table = run.read_table(name) if run.has_table(name) else pd.DataFrame()
+def _table(run: Run, name: str, *, needed: bool) -> pd.DataFrame:
+    table = run.read_table(name) if needed or run.has_table(name) else pd.DataFrame()
     return table if not table.empty else pd.DataFrame(columns=list(CANDIDATE_COLUMNS))
 
 

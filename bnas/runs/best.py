@@ -1,8 +1,8 @@
-"""Description, weights and manifest of the best network <-> a folder of three files that always belong together."""
+"""Description, weights and manifest of a network <-> a folder of three files that always belong together."""
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -11,49 +11,61 @@ from torch import Tensor
 from bnas.errors import RunError
 from bnas.runs.checkpoint import own_memory
 from bnas.runs.documents import json_text, read_json
-from bnas.runs.files import previous_of, read_text, replacing_folder
+from bnas.runs.files import read_text, replacing_folder
 
-_WEIGHTS, _ARCHITECTURE, _MANIFEST = "weights.safetensors", "architecture.yaml", "manifest.json"
-_SHA256 = "weights_sha256"  # key of the manifest
-_ANEW = "run the command that began this run again, so that it ends"
+WEIGHTS, ARCHITECTURE, MANIFEST = "weights.safetensors", "architecture.yaml", "manifest.json"
+ANEW = "run the command that began this run again, so that it ends"
+_SUMS = {WEIGHTS: "weights_sha256", ARCHITECTURE: "architecture_sha256"}  # keys of the manifest
+
+
+class Network(NamedTuple):
+    """What the folder holds."""
+
+    architecture_yaml: str
+    tensors: dict[str, Tensor]
+    manifest: dict[str, Any]
 
 
 def write(folder: Path, *, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
-    """Write the three files, together or not at all; the sha256 of the weights is added to the manifest.
+    """Write the three files, together or not at all; the sha256 of the other two is added to the manifest.
 
     Raises:
         RunError: they cannot be written; the folder before is intact.
     """
-    weights = save(own_memory(tensors))
-    known = {**manifest, _SHA256: hashlib.sha256(weights).hexdigest()}
+    content = {WEIGHTS: save(own_memory(tensors)), ARCHITECTURE: architecture_yaml.encode()}
+    known = manifest | {_SUMS[name]: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     with replacing_folder(folder) as temporary:
-        (temporary / _WEIGHTS).write_bytes(weights)
-        (temporary / _ARCHITECTURE).write_text(architecture_yaml, encoding="utf-8")
-        (temporary / _MANIFEST).write_text(json_text(known), encoding="utf-8")
+        for name, data in content.items():
+            (temporary / name).write_bytes(data)
+        (temporary / MANIFEST).write_text(json_text(known), encoding="utf-8")
 
 
-def is_there(folder: Path) -> bool:
-    """Whether a best network was written."""
-    return folder.exists() or previous_of(folder).exists()
+def read(folder: Path, *, hint: str = ANEW) -> Network:
+    """Return description, weights and manifest, as `write` or an export wrote them.
 
-
-def read(folder: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
-    """Return description, weights and manifest.
-
+    Args:
+        folder: the three files, perhaps among others.
+        hint: what to do where they are missing or damaged.
     Raises:
-        RunError: there is none yet, or the weights are not those that were written.
+        RunError: a file is missing, or is not the one that was written.
     """
-    if not is_there(folder):
-        raise RunError(f"{folder}: is missing, for the run did not end; {_ANEW}")
-    if not folder.exists():  # a kill between two renames
-        folder = previous_of(folder)
-    manifest = read_json(folder / _MANIFEST, hint=_ANEW)
-    file = folder / _WEIGHTS
+    if not folder.exists():
+        raise RunError(f"{folder}: is missing, for the run did not end; {hint}")
+    manifest = read_json(folder / MANIFEST, hint=hint)
+    data = _checked(folder / WEIGHTS, manifest, hint)
     try:
-        weights = file.read_bytes()
-        if hashlib.sha256(weights).hexdigest() != manifest.get(_SHA256):
-            raise RunError(f"{file}: is damaged: its sha256 is not that of {_MANIFEST}; {_ANEW}")
-        tensors = load(weights)
-    except (OSError, SafetensorError) as problem:
-        raise RunError(f"{file}: cannot be read: {problem}; {_ANEW}") from problem
-    return read_text(folder / _ARCHITECTURE, hint=_ANEW), tensors, manifest
+        tensors = load(data)
+    except SafetensorError as problem:
+        raise RunError(f"{folder / WEIGHTS}: cannot be read: {problem}; {hint}") from problem
+    _checked(folder / ARCHITECTURE, manifest, hint)
+    return Network(read_text(folder / ARCHITECTURE, hint=hint), tensors, manifest)
+
+
+def _checked(file: Path, manifest: dict[str, Any], hint: str) -> bytes:
+    try:
+        data = file.read_bytes()
+    except OSError as problem:
+        raise RunError(f"{file}: cannot be read: {problem.strerror}; {hint}") from problem
+    if hashlib.sha256(data).hexdigest() != manifest.get(_SUMS[file.name]):
+        raise RunError(f"{file}: is damaged: its sha256 is not that of {MANIFEST}; {hint}")
+    return data

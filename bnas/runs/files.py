@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bnas.errors import RunError
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\..+)?")
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>\d+)\.tmp(?P<suffix>\..+)?")
+_NEW, _OLD = "new", "old"  # folders in the temporary of a folder
 _NO_SPACE = "free some space on this disk"
 _NO_PERMISSION = "make the folder writable or give another --out"
 _ADVICE = {
@@ -56,29 +57,27 @@ def replacing(path: Path, *, previous: Path | None = None) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder; it takes the place of the folder `path` when the block ends well.
 
-    A folder cannot be swapped in one step: between two renames `path` is missing and `previous(path)` is whole.
+    A folder cannot be swapped in one step: between two renames `path` is missing, and what it was lies in a hidden
+    folder beside it. After a writer that was killed there, `clear_up` and `sweep` put it back.
 
     Raises:
-        RunError: the disk is full, the folder cannot be written, and so on.
+        RunError: the disk is full, the folder cannot be written, and so on; what was there is intact.
     """
-    temporary, before = _temporary(path), previous_of(path)
+    temporary = _temporary(path)
+    new, old = temporary / _NEW, temporary / _OLD
     try:
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        temporary.mkdir(parents=True)
-        yield temporary
-        for written in (*temporary.iterdir(), temporary):
+        new.mkdir(parents=True)
+        yield new
+        for written in (*new.iterdir(), new):
             _flush(written)
         if path.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            os.replace(path, before)
-        os.replace(temporary, path)
+            os.replace(path, old)
+        os.replace(new, path)
         _flush(path.parent)
-        shutil.rmtree(before, ignore_errors=True)
     except OSError as problem:
         raise cannot_write(path, problem) from problem
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _undo(temporary)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -153,9 +152,18 @@ def sweep(folder: Path, *, spare: Sequence[Path]) -> None:
         if any(path in left.parents or left.name.startswith(f".{path.stem}.") for path in spare):
             continue
         if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
+            _undo(left)
         else:
             remove(left)
+
+
+def clear_up(path: Path) -> None:
+    """Undo what writers of the folder `path` that were killed have left half done beside it."""
+    with suppress(OSError):  # a folder that cannot be listed: what is left stays
+        for found in list(path.parent.iterdir()):
+            parts = _TEMPORARY.fullmatch(found.name)
+            if parts and _target(found) == path and not _lives(int(parts["process"])) and _is_ours(found):
+                _undo(found)
 
 
 def is_temporary(name: str) -> bool:
@@ -180,6 +188,40 @@ def cannot_write(path: Path, problem: OSError) -> RunError:
 def _temporary(path: Path) -> Path:
     # The process in the name keeps two reports on one run apart; the suffix tells matplotlib the format.
     return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
+def _undo(temporary: Path) -> None:
+    """Put back the folder that was moved away where nothing has taken its place; remove what else there is."""
+    path, old = _target(temporary), temporary / _OLD
+    with suppress(OSError):  # a disk that refuses this too: nothing is removed
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_ours(temporary: Path) -> bool:
+    """Whether it is a folder that holds nothing but what `replacing_folder` puts there."""
+    if not temporary.is_dir() or temporary.is_symlink():
+        return False
+    return {inner.name for inner in temporary.iterdir()} <= {_NEW, _OLD}
+
+
+def _target(temporary: Path) -> Path:
+    parts = _TEMPORARY.fullmatch(temporary.name)
+    assert parts
+    return temporary.with_name(parts["stem"] + (parts["suffix"] or ""))
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there a signal of zero is no question; what is left stays
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()  # this one is only about to begin
 
 
 def _flush(path: Path) -> None:

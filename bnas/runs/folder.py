@@ -3,34 +3,26 @@
 import logging
 import os
 import platform
-import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
-import yaml
-from filelock import SoftFileLease
 from torch import Tensor
 
 from bnas.errors import RunError
-from bnas.runs import best, checkpoint, documents, events, tables
+from bnas.runs import best, checkpoint, documents, events, question, tables
+from bnas.runs.access import LOCK, Access
 from bnas.runs.asked import Asked, is_free, spelled
 from bnas.runs.checkpoint import Checkpoint
 from bnas.runs.environment import environment
-from bnas.runs.files import cannot_write, previous_of, read_text, remove, set_aside, sweep
-from bnas.runs.lock import check_held, driving
+from bnas.runs.files import cannot_write, previous_of, remove, set_aside, sweep
 from bnas.runs.masking import without_secrets
-from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, inside, table_file
+from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, table_file
 
-_CONFIG, _SPACE, _ENVIRONMENT = "config.yaml", "space.yaml", "environment.json"
-_LOG, _LOCK, _STUDY, _LEDGER = "log.jsonl", "driver.lock", "study.db", "ledger.json"
-_RANKING = "ranking.json"
+_LOG, _STUDY, _LEDGER, _RANKING = "log.jsonl", "study.db", "ledger.json", "ranking.json"
 _BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.safetensors"
-_ID = "run_id"  # key of environment.json
-_RESTORE = "put it back, or give another --out"
-_SEARCH_AGAIN = "run the search again in this run folder, so that it ends"
 _logger = logging.getLogger(__name__)
 
 
@@ -40,8 +32,7 @@ class Run:
     def __init__(self, path: Path, *, asked: Asked, readonly: bool) -> None:
         self.path = path
         self._asked = asked
-        self._readonly = readonly
-        self._lease: SoftFileLease | None = None
+        self._access = Access(path, readonly=readonly)
 
     @classmethod
     def open(
@@ -59,7 +50,7 @@ class Run:
         """
         run = cls(Path(path), asked=Asked(without_secrets(config), space_yaml), readonly=False)
         check_folder_name(run.path)
-        if run._holds_a_run():
+        if question.is_there(run.path):
             run._resume(mutable)
         else:
             run._create(mutable)
@@ -75,7 +66,7 @@ class Run:
         path = Path(path)
         if not path.is_dir():
             raise RunError(f"{path}: is no folder; give the folder of a run, as in runs/NAME")
-        return cls(path, asked=_stored(path), readonly=True)
+        return cls(path, asked=question.read(path), readonly=True)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -90,12 +81,12 @@ class Run:
     @property
     def is_training(self) -> bool:
         """Whether one given network is trained in this run; else a space is searched."""
-        return _trains(self.config)
+        return question.trains(self.config)
 
     @property
     def storage_url(self) -> str:
         """The URL of the run's own Optuna storage."""
-        return f"sqlite:///{self._inside(_STUDY).absolute()}"
+        return f"sqlite:///{self._access.inside(_STUDY).absolute()}"
 
     @property
     def label(self) -> str:
@@ -104,8 +95,7 @@ class Run:
         Raises:
             RunError: environment.json, which holds the id, is missing or damaged.
         """
-        known = documents.read_json(self._inside(_ENVIRONMENT), hint=_RESTORE)
-        return f"{self.path.absolute().name}-{known.get(_ID, '0')}"
+        return question.label(self.path)
 
     def set_study_aside(self) -> Path:
         """Give the run's own storage, which is damaged, another name, and return it.
@@ -114,17 +104,22 @@ class Run:
             RunError: it cannot be renamed.
         """
         # A journal left beside a fresh file would be played into it, so it goes along.
-        return set_aside(self._target(_STUDY), companions=("-journal", "-wal", "-shm"))
+        return set_aside(self._access.target(_STUDY), companions=("-journal", "-wal", "-shm"))
+
+    @property
+    def best_folder(self) -> Path:
+        """The folder of the best network; read it with `read_best`, or `bnas.load`."""
+        return self._access.inside(_BEST)
 
     @property
     def figures(self) -> Path:
         """The folder for figures; write them with `replacing`."""
-        return self._inside(_FIGURES)
+        return self._access.inside(_FIGURES)
 
     @property
     def report(self) -> Path:
         """The page that reports on the run; write it with `replacing`."""
-        return self._inside(_REPORT)
+        return self._access.inside(_REPORT)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -133,7 +128,7 @@ class Run:
         Raises:
             RunError: another driver is at work; says where and since when.
         """
-        with self._driving():
+        with self._access.driving(since=self._begin):
             sweep(self.path, spare=(self.figures, self.report))
             self.log("driver", host=platform.node(), pid=os.getpid(), environment=environment())
             yield
@@ -144,11 +139,11 @@ class Run:
         Raises:
             RunError: the log cannot be written.
         """
-        events.append(self._target(_LOG), event=event, fields=fields)
+        events.append(self._access.target(_LOG), event=event, fields=fields)
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the log, oldest first; a line torn by a kill is skipped with a warning."""
-        return events.read(self._inside(_LOG))
+        return events.read(self._access.inside(_LOG))
 
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, and keep the sound one before it.
@@ -160,7 +155,7 @@ class Run:
         Raises:
             RunError: the name is not allowed, or it cannot be written; the one before it is intact.
         """
-        checkpoint.write(self._target(*_place(name)), tensors=tensors, state=state)
+        checkpoint.write(self._access.target(*_place(name)), tensors=tensors, state=state)
 
     def load_checkpoint(self, name: str) -> Checkpoint | None:
         """Return the newest sound checkpoint, None where none was written; a damaged one is named in the log.
@@ -168,7 +163,7 @@ class Run:
         Raises:
             RunError: the name is not allowed, or each checkpoint that is there is damaged.
         """
-        return checkpoint.newest(self._inside(*_place(name)), warn=self._warn)
+        return checkpoint.newest(self._access.inside(*_place(name)), warn=self._warn)
 
     def discard_checkpoint(self, name: str) -> None:
         """Remove a checkpoint and the one before it.
@@ -176,7 +171,7 @@ class Run:
         Raises:
             RunError: the name is not allowed, or they cannot be removed.
         """
-        path = self._target(*_place(name))
+        path = self._access.target(*_place(name))
         # The older one first: killed in between, the newest is still what is found.
         remove(previous_of(path))
         remove(path)
@@ -187,11 +182,11 @@ class Run:
         Raises:
             RunError: the name is not plain, or it cannot be written; the table before it is intact.
         """
-        tables.write(self._target(table_file(name)), rows=rows)
+        tables.write(self._access.target(table_file(name)), rows=rows)
 
     def has_table(self, name: str) -> bool:
         """Whether the table was written."""
-        return self._inside(table_file(name)).exists()
+        return self._access.inside(table_file(name)).exists()
 
     def read_table(self, name: str) -> pd.DataFrame:
         """Return a table; its floats are exactly those that were written.
@@ -199,7 +194,7 @@ class Run:
         Raises:
             RunError: it is missing or is no table.
         """
-        return tables.read(self._inside(table_file(name)))
+        return tables.read(self._access.inside(table_file(name)))
 
     def write_ledger(self, ledger: dict[str, Any]) -> None:
         """Write how many candidates had which fate.
@@ -207,7 +202,7 @@ class Run:
         Raises:
             RunError: it cannot be written; the ledger before it is intact.
         """
-        documents.write_text(self._target(_LEDGER), text=documents.json_text(ledger))
+        documents.write_text(self._access.target(_LEDGER), text=documents.json_text(ledger))
 
     def read_ledger(self) -> dict[str, Any]:
         """Return how many candidates had which fate.
@@ -215,7 +210,7 @@ class Run:
         Raises:
             RunError: it is missing or damaged.
         """
-        return documents.read_json(self._inside(_LEDGER), hint=_SEARCH_AGAIN)
+        return documents.read_json(self._access.inside(_LEDGER), hint=best.ANEW)
 
     def write_ranking(self, ranking: dict[str, Any]) -> None:
         """Write how far the proxy can be trusted.
@@ -223,7 +218,7 @@ class Run:
         Raises:
             RunError: it cannot be written; what was there is intact.
         """
-        documents.write_text(self._target(_RANKING), text=documents.json_text(ranking))
+        documents.write_text(self._access.target(_RANKING), text=documents.json_text(ranking))
 
     def read_ranking(self) -> dict[str, Any]:
         """Return how far the proxy can be trusted.
@@ -231,7 +226,7 @@ class Run:
         Raises:
             RunError: it is missing or damaged.
         """
-        return documents.read_json(self._inside(_RANKING), hint="run bnas rank-check on this run folder")
+        return documents.read_json(self._access.inside(_RANKING), hint="run bnas rank-check on this run folder")
 
     def write_best(self, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
         """Write the best network, its three files together or not at all.
@@ -239,46 +234,46 @@ class Run:
         Args:
             architecture_yaml: its description.
             tensors: its weights by name.
-            manifest: what is known of it; `weights_sha256` is added.
+            manifest: what is known of it; the checksums of the other two files are added.
         Raises:
             RunError: it cannot be written; the best network before it is intact.
         """
-        folder = self._target(_BEST)
-        best.write(folder, architecture_yaml=architecture_yaml, tensors=tensors, manifest=manifest)
+        place = self._access.target(_BEST)
+        best.write(place, architecture_yaml=architecture_yaml, tensors=tensors, manifest=manifest)
 
     def has_best(self) -> bool:
-        """Whether a best network was written."""
-        return best.is_there(self._inside(_BEST))
+        """Whether a best network is there and sound; one that is damaged is named in the log."""
+        if not self.best_folder.exists():
+            return False
+        try:
+            self.read_best()
+        except RunError as problem:
+            self._warn(str(problem))
+            return False
+        return True
 
-    def read_best(self) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
+    def read_best(self) -> best.Network:
         """Return description, weights and manifest of the best network.
 
         Raises:
-            RunError: there is none yet, or its weights are not those that were written.
+            RunError: there is none yet, or one of its files is not the one that was written.
         """
-        return best.read(self._inside(_BEST))
-
-    def _holds_a_run(self) -> bool:
-        return (self.path / _CONFIG).exists()
+        return best.read(self.best_folder)
 
     def _create(self, mutable: Collection[str]) -> None:
-        check_empty(self.path, known=(_SPACE, _ENVIRONMENT, _LOCK))
+        check_empty(self.path, known=(*question.BEFORE_CONFIG, LOCK))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise cannot_write(self.path, problem) from problem
-        with self._driving():
-            if not self._holds_a_run():
-                if self.space_yaml:
-                    documents.write_text(self._target(_SPACE), text=self.space_yaml)
-                here = environment() | {_ID: secrets.token_hex(4)}
-                documents.write_text(self._target(_ENVIRONMENT), text=documents.json_text(here))
-                self._write_config()  # last, for it makes the folder a run
+        with self._access.driving(since=self._begin):
+            if not question.is_there(self.path):
+                question.write(self._access.target(), self._asked)
                 return
         self._resume(mutable)  # another driver was faster
 
     def _resume(self, mutable: Collection[str]) -> None:
-        stored = _stored(self.path)
+        stored = question.read(self.path)
         found = stored.differences(self._asked)
         fixed = {key: pair for key, pair in found.items() if not is_free(key, mutable)}
         if fixed:
@@ -287,52 +282,17 @@ class Run:
             )
         self._asked = Asked(self.config, stored.space_yaml)
         if found:
-            with self._driving():
-                self._write_config()
+            with self._access.driving(since=self._begin):
+                question.write_config(self._access.target(), self.config)
                 self.log("config", changed=spelled(found))
 
-    def _write_config(self) -> None:
-        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
-        documents.write_text(self._target(_CONFIG), text=text)
-
-    @contextmanager
-    def _driving(self) -> Iterator[None]:
-        with driving(self._target(_LOCK), since=self._began) as lease:
-            self._lease = lease
-            try:
-                yield
-            finally:
-                self._lease = None
-
-    def _began(self, pid: int) -> str | None:
-        for event in reversed(self.events()):
-            if event.get("event") == "driver" and event.get("pid") == pid:
-                return str(event["time"])
-        return None
+    def _begin(self, pid: int) -> str | None:
+        return events.begin_of(self.events(), pid)
 
     def _warn(self, message: str) -> None:
         _logger.warning("%s", message)
-        if not self._readonly:
+        if not self._access.readonly:
             self.log("warning", message=message)
-
-    def _inside(self, *parts: str) -> Path:
-        return inside(self.path, *parts)
-
-    def _target(self, *parts: str) -> Path:
-        if self._readonly:
-            raise RunError(f"{self.path.joinpath(*parts)}: this run was opened to be read; open it with Run.open")
-        if self._lease is not None:
-            check_held(self._lease)
-        return inside(self.path, *parts)
-
-
-def _stored(path: Path) -> Asked:
-    config = documents.read_yaml(path / _CONFIG, hint=_RESTORE)
-    return Asked(config, "" if _trains(config) else read_text(path / _SPACE, hint=_RESTORE))
-
-
-def _trains(config: dict[str, Any]) -> bool:
-    return "model" in config
 
 
 def _place(name: str) -> tuple[str, ...]:
