@@ -1,7 +1,9 @@
 """Executors: the same scores from whoever computes them, each once, whatever becomes of the workers."""
 
 import copy
+import errno
 import itertools
+import math
 import os
 import random
 import resource
@@ -10,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from random import Random
 
@@ -22,6 +25,7 @@ from bnas.data import load_data
 from bnas.errors import LookupFailed, RunError, SpecError, Stopped, TrainingError
 from bnas.progress import silent
 from bnas.searcher import SAMPLERS, Engine, InProcess, Journal, Score, Scorer, Search, StoredStudy, paid
+from bnas.searcher.executors import pool as pool_module
 from bnas.searcher.executors.attempt import attempt
 from bnas.searcher.executors.block import pack, unpack
 from bnas.searcher.executors.pool import Lost, Pool
@@ -115,6 +119,10 @@ def fine(place: int, arch: Architecture | None) -> None:
 
 
 class TestPool:
+    @pytest.fixture(autouse=True)
+    def brief(self, monkeypatch) -> None:
+        monkeypatch.setattr(pool_module, "PAUSE_SECONDS", 0.0)
+
     def test_every_architecture_is_handed_out_once(self) -> None:
         log: list = []
         with pool_of(fine, workers=3, log=log) as pool:
@@ -156,6 +164,18 @@ class TestPool:
 
         with pool_of(fate) as pool:
             assert [f.result(10) for f in [pool.submit(a) for a in ARCHS]] == [quality_of(a) for a in ARCHS]
+
+    def test_a_worker_that_cannot_be_made_is_tried_again(self) -> None:
+        tries, events = itertools.count(), list[str]()
+
+        def make(place: int) -> Fake:
+            if next(tries) < 2:
+                raise Lost("no room")
+            return Fake(place, fine, [])
+
+        with Pool(make, workers=1, report=lambda event, **_: events.append(event)) as pool:
+            assert pool.submit(ARCHS[0]).result(10) == quality_of(ARCHS[0])
+        assert events == ["worker not started"] * 2
 
     def test_where_none_can_start_everybody_hears_of_it(self) -> None:
         def fate(place, arch):
@@ -225,6 +245,9 @@ def test_in_this_process_a_candidate_too_large_for_memory_fails_alone() -> None:
         ({"workers": 2}, SpecError, "--engine processes"),
         ({"name": "processes", "workers": 0}, SpecError, "at least 1"),
         ({"name": "processes", "lease_seconds": 0.0}, SpecError, "more than 0"),
+        ({"name": "processes", "lease_seconds": math.nan}, SpecError, "at most 604800 seconds .*got nan"),
+        ({"name": "processes", "lease_seconds": math.inf}, SpecError, "got inf; give --lease"),
+        ({"name": "processes", "lease_seconds": 604_801.0}, SpecError, "a week"),
         ({"name": "processes", "ray_address": "auto"}, SpecError, "--engine ray"),
     ],
 )
@@ -348,6 +371,32 @@ def processes(scorer):
 
 def scores(pool, archs) -> list[Score]:
     return [future.result(120) for future in [pool.submit(arch) for arch in archs]]
+
+
+def test_a_system_that_starts_no_process_is_tried_three_times(scorer, monkeypatch) -> None:
+    def refused(process: SpawnProcess) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    lost: list[str] = []
+    monkeypatch.setattr(SpawnProcess, "start", refused)
+    monkeypatch.setattr(pool_module, "PAUSE_SECONDS", 0.0)
+    with (
+        Engine("processes", workers=1).executor(
+            lambda _: scorer, CPU, lambda _, **said: lost.append(said["why"])
+        ) as pool,
+        pytest.raises(RunError, match="no worker can be started: the system starts no process: Resource temporarily"),
+    ):
+        pool.submit(ARCHS[0]).result(10)
+    assert lost == ["the system starts no process: Resource temporarily unavailable"] * 3
+
+
+def test_a_full_shared_memory_is_one_line_that_says_what_to_do(scorer, monkeypatch) -> None:
+    def full(block: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(RunError, match=r"no room for 0\.\d MiB .*No space left.*make /dev/shm larger.*in-process"):
+        Engine("processes", workers=2).executor(lambda _: scorer, CPU, print)
 
 
 @pytest.mark.slow

@@ -95,3 +95,14 @@ def test_no_secret_of_a_storage_is_told_or_written(tmp_path, url) -> None:
         *(file.read_text() for file in (tmp_path / "run").rglob("*.*") if file.is_file()),
     ):
         assert SECRET not in said
+
+
+@pytest.mark.parametrize("name", ["...yaml", "..yaml"])
+def test_a_space_whose_name_would_lead_out_of_the_folder_of_runs_needs_an_out(tmp_path, monkeypatch, name) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_file(tmp_path).rename(tmp_path / name)
+    done = command("search", name, "--data", "nowhere")
+    assert done.returncode == 2
+    assert "for --out" in done.stderr
+    assert "nowhere" in command("search", name, "--data", "nowhere", "--out", "run").stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -2,8 +2,10 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
+from runfolder import contents
 
 from bnas.cli.stop import Stop
 from bnas.errors import Stopped
@@ -12,10 +14,18 @@ from tests.mortal import bnas
 from tests.tiny import tiny_file
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A search that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    ended = bnas("search", tiny_file(folder), "--out", folder / "run", folder=folder, report=False)
+    assert ended.code == 0, ended.said
+    return folder / "run"
+
+
 @pytest.mark.slow
-def test_stopped_in_every_phase_the_same_command_goes_on_to_the_same_end(tmp_path) -> None:
+def test_stopped_in_every_phase_the_same_command_goes_on_to_the_same_end(whole, tmp_path) -> None:
     space = tiny_file(tmp_path)
-    whole = bnas("search", space, "--out", tmp_path / "whole", folder=tmp_path, report=False)
     stops = {
         "supernet: 3 of 10": signal.SIGTERM,
         "search: 2 of 6": signal.SIGINT,
@@ -31,9 +41,9 @@ def test_stopped_in_every_phase_the_same_command_goes_on_to_the_same_end(tmp_pat
             f"bnas: stopped at {phase}, {done} done, all of it saved; the same command goes on",
         ]
         assert not (run / "driver.lock").exists()
-    assert bnas("search", space, "--out", run, folder=tmp_path, report=False).code == whole.code == 0
+    assert bnas("search", space, "--out", run, folder=tmp_path, report=False).code == 0
     for name in ("candidates.csv", "best/weights.safetensors"):
-        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -48,3 +58,16 @@ def test_the_first_signal_asks_and_the_second_ends_at_once(number, capfd) -> Non
             os.kill(os.getpid(), number)
     assert signal.getsignal(number) is before
     assert capfd.readouterr().err.count("once more stops at once") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_export_or_a_report_that_is_stopped_leaves_nothing_half_written(whole, tmp_path, number) -> None:
+    commands = {("export", whole, "-o", tmp_path / "out"): "model.py", ("report", whole): ".pareto.png"}
+    for command, file in commands.items():
+        before = contents(whole)
+        ended = bnas(*command, folder=tmp_path, at=f"start: open {file}", number=number)
+        assert ended.code == 1
+        assert ended.said == "bnas: stopped; nothing is half written; run the same command again\n"
+        assert contents(whole) == before
+        assert not list(tmp_path.rglob("*out*"))

@@ -15,6 +15,9 @@ def export_command(
 
     Example: bnas export runs/digits --to training -o handover
     """
+    from bnas.cli.stop import ending_at_once
     from bnas.exporters import export
 
-    print(export(run, to=to, out=out))
+    with ending_at_once():
+        folder = export(run, to=to, out=out)
+    print(folder)

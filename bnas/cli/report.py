@@ -11,8 +11,11 @@ def report_command(run: Annotated[Path, typer.Argument(help="Run folder, finishe
 
     Example: bnas report runs/digits
     """
+    from bnas.cli.stop import ending_at_once
     from bnas.report import write_report, write_training_report
     from bnas.runs import Run
 
-    found = Run.read(run)
-    print(write_training_report(found) if found.is_training else write_report(found))
+    with ending_at_once():
+        found = Run.read(run)
+        page = write_training_report(found) if found.is_training else write_report(found)
+    print(page)

@@ -65,13 +65,24 @@ def search_command(
     with leading() as ranks, Watch() as watch, Stop(watch) as progress:
         result = search(
             space, data=data, budget=budget, trials=trials, sampler=sampler, top=retrain, seed=seed,
-            out=out or Path("runs") / space.stem, storage=storage, device=device, engine=engine, workers=workers,
+            out=out or named_after(space), storage=storage, device=device, engine=engine, workers=workers,
             lease_seconds=lease, ray_address=ray_address, progress=progress, ranks=ranks,
         )  # fmt: skip
     if as_json:
         print(json.dumps(summary(result)))
     else:
         show_result(result)
+
+
+def named_after(space: Path) -> Path:
+    """Return the run folder of a space where none was given.
+
+    Raises:
+        BadParameter: the file has no name to give it.
+    """
+    if not space.stem.strip("."):
+        raise typer.BadParameter(f"{space} has no name to call a run folder after; give one", param_hint="--out")
+    return Path("runs") / space.stem
 
 
 def summary(result: Any) -> dict[str, Any]:

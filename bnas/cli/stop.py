@@ -1,7 +1,9 @@
-"""Ctrl-C or SIGTERM -> the work is put down where that loses nothing; a second one ends it at once."""
+"""Ctrl-C or SIGTERM -> long work is put down where that loses nothing, and at once at a second one; short work ends."""
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -39,3 +41,19 @@ class Stop:
         self._asked = True
         # Not print: the signal may have come in the middle of one.
         os.write(STDERR, b"bnas: stopping after the step in hand; once more stops at once\n")
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Let Ctrl-C or SIGTERM end the block, which has no steps to finish and leaves nothing half written.
+
+    Raises:
+        Stopped: one of them came.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as problem:
+        raise Stopped("stopped; nothing is half written; run the same command again") from problem
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -81,7 +81,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line, on a line of its own even where a kill tore the line before.
+    """Append one line, on a line of its own even where a kill tore the line before; it outlasts a power cut.
 
     Raises:
         RunError: the file cannot be written; what it held is intact.
@@ -92,6 +92,7 @@ def append_line(path: Path, line: str) -> None:
             content = (b"\n" if torn else b"") + line.encode() + b"\n"
             if file.write(content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
     except OSError as problem:
         raise cannot_write(path, problem) from problem
 

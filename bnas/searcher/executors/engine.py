@@ -22,6 +22,7 @@ ScorerOn = Callable[[torch.device], Scorer]  # makes the scorer on a device
 
 CPU = torch.device("cpu")
 LEASE_SECONDS = 600.0
+LONGEST_LEASE_SECONDS = 7 * 86400.0  # systems count the milliseconds of a wait in 32 bits: no more than 24 days
 _AHEAD = 2  # candidates in flight for each worker: while the oldest is waited for, the others have work
 
 
@@ -58,8 +59,11 @@ class Engine:
             )
         if self.workers is not None and self.workers < 1:
             raise SpecError(f"workers must be at least 1, but got {self.workers}")
-        if self.lease_seconds <= 0:
-            raise SpecError(f"lease must be more than 0 seconds, but got {self.lease_seconds:g}")
+        if not 0 < self.lease_seconds <= LONGEST_LEASE_SECONDS:  # which nan is not
+            raise SpecError(
+                f"lease must be more than 0 and at most {LONGEST_LEASE_SECONDS:g} seconds (a week), but got "
+                f"{self.lease_seconds:g}; give --lease what one candidate may take"
+            )
         if self.ray_address is not None and self.name != "ray":
             raise SpecError(f"a Ray address goes with engine ray, but the engine is {self.name}; give --engine ray")
         if self.name == "ray":

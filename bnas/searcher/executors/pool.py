@@ -5,6 +5,7 @@ One thread a worker waits for it, so that a worker that hangs or dies holds up n
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from bnas.searcher.candidate import Score
 
 RETRIES = 2  # after a worker was lost with an architecture in hand
 STARTS = 3  # tries to start a worker
+PAUSE_SECONDS = 1.0  # between two of them
 
 
 class Lost(Exception):
@@ -35,7 +37,7 @@ class Worker(Protocol):
         """End it at once, whatever it does; called from another thread than the others."""
 
 
-Make = Callable[[int], Worker]  # place -> a worker that starts
+Make = Callable[[int], Worker]  # place -> a worker that starts; raises `Lost` where it cannot
 Report = Callable[..., None]  # (event, **fields)
 
 
@@ -106,16 +108,19 @@ class Pool:
     def _manned(self, place: int) -> Worker | None:
         """Return a worker that is ready; None where there is no more need of one, or none to be had."""
         why = ""
-        for _ in range(STARTS):
-            with self._lock:
-                if self._closed:
-                    return None
-                worker = self._workers[place] = self._make(place)
+        for start in range(STARTS):
+            time.sleep(PAUSE_SECONDS if start else 0.0)  # a system short of something may have it again by then
+            worker = None
             try:
+                with self._lock:
+                    if self._closed:
+                        return None
+                    worker = self._workers[place] = self._make(place)
                 worker.ready()
                 return worker
             except Lost as problem:
-                worker.stop()
+                if worker:
+                    worker.stop()
                 why = str(problem)
                 self._note("worker not started", worker=place, why=why)
         with self._lock:

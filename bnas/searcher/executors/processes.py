@@ -8,6 +8,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from bnas.arch import Architecture
+from bnas.errors import RunError
 from bnas.searcher.candidate import Score
 from bnas.searcher.executors.attempt import attempt
 from bnas.searcher.executors.block import Layout, pack, unpack
@@ -27,12 +28,26 @@ def processes(scorer: Scorer, *, workers: int, device: torch.device, lease_secon
         scorer: what is twinned; on the CPU.
         device: what the workers compute on; `cuda` spreads them over all GPUs.
         lease_seconds: a worker that has had a candidate for so long is replaced.
+    Raises:
+        RunError: there is no room for the shared memory.
     """
-    block, layout = pack(scorer.tensors())
-    block.share_memory_()
+    block, layout = _shared(scorer)
     parts = shares(workers, device)
     make = partial(_Process, scorer.space, block, layout, lease_seconds)
     return Pool(lambda place: make(parts[place]), workers=workers, report=report)
+
+
+def _shared(scorer: Scorer) -> tuple[torch.Tensor, Layout]:
+    block, layout = pack(scorer.tensors())
+    try:
+        block.share_memory_()
+    except RuntimeError as problem:
+        raise RunError(
+            f"engine processes: no room for {block.numel() / 2**20:.1f} MiB of weights and images in shared memory "
+            f"({problem}); make /dev/shm larger, as docker run --shm-size does, or give --engine in-process, then run "
+            "the same command again (what was trained is kept)"
+        ) from problem
+    return block, layout
 
 
 class _Process:
@@ -40,9 +55,12 @@ class _Process:
 
     def __init__(self, space: SearchSpace, block: torch.Tensor, layout: Layout, seconds: float, share: Share) -> None:
         self._seconds = seconds
-        self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(theirs, space, block, layout, share), daemon=True)
-        self._process.start()
+        try:
+            self._pipe, theirs = _SPAWN.Pipe()
+            self._process = _SPAWN.Process(target=_serve, args=(theirs, space, block, layout, share), daemon=True)
+            self._process.start()
+        except OSError as problem:  # no more processes, files or memory for now
+            raise Lost(f"the system starts no process: {problem.strerror or problem}") from problem
         theirs.close()
 
     def ready(self) -> None:

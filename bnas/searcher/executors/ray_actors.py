@@ -4,11 +4,10 @@ import ipaddress
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -52,7 +51,7 @@ def actors(
         gpus = int(device.type == "cuda")
         remote = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_restarts=0)(_Twin)
         make = partial(remote.remote, scorer.space, stored, layout, device.type)
-        with Pool(lambda place: _Actor(make(), lease_seconds), workers=workers, report=report) as pool:
+        with Pool(lambda place: _Actor(make, lease_seconds), workers=workers, report=report) as pool:
             yield pool
 
 
@@ -78,9 +77,7 @@ def _connected(address: str | None, workers: int, device: torch.device) -> Itera
 
 def _start(*, cpus: int, gpus: int) -> None:
     """Start a cluster that listens on loopback alone. It asks for a token, as Ray does unless told not to."""
-    # Ray takes the address that others reach for a node's own, even when it is told loopback. Where clusters of
-    # several machines are switched off, as they are on Windows, it takes loopback.
-    with patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False):
+    with _without_other_machines():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports home unless told not to
         ray.init(
             "local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, log_to_driver=False,
@@ -94,11 +91,30 @@ def _start(*, cpus: int, gpus: int) -> None:
         )
 
 
+@contextmanager
+def _without_other_machines() -> Iterator[None]:
+    """Have Ray listen on loopback, as it does where clusters of several machines are switched off.
+
+    Told loopback, it would take the address that others reach. The public switch is a variable that Ray reads when it
+    is imported: too late here, and too early for a cluster that is elsewhere.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
 class _Actor:
     """A worker that is an actor."""
 
-    def __init__(self, actor: Any, seconds: float) -> None:
-        self._actor, self._seconds = actor, seconds
+    def __init__(self, make: Callable[[], Any], seconds: float) -> None:
+        self._seconds = seconds
+        try:
+            self._actor = make()
+        except RayError as problem:
+            raise _lost(problem) from problem
 
     def ready(self) -> None:
         self._answer(self._actor.ready.remote(), START_SECONDS)
@@ -117,10 +133,14 @@ class _Actor:
         except GetTimeoutError as problem:
             raise Lost(f"no answer for {seconds:g} s") from problem
         except RayError as problem:
-            raise Lost(f"{type(problem).__name__}: {' '.join(str(problem).split())}") from problem
+            raise _lost(problem) from problem
         if isinstance(said, Exception):
             raise said
         return said
+
+
+def _lost(problem: RayError) -> Lost:
+    return Lost(f"{type(problem).__name__}: {' '.join(str(problem).split())}")
 
 
 class _Twin:
