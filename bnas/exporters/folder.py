@@ -86,9 +86,11 @@ def _best(run: Path) -> Best:
 
 def _check_replaceable(out: Path, described: Description) -> None:
     """Raise unless nothing would be lost in `out`: it is missing, empty, or an untouched export of the same network."""
-    if out.exists() and not out.is_dir():
+    if not os.path.exists(out):  # nor if its name is too long, which writing it tells
+        return
+    if not out.is_dir():
         raise ExportError(f"{out}: is a file; give a folder as -o")
-    names = {file.name for file in out.iterdir()} - {_CACHE} if out.exists() else set()
+    names = {file.name for file in out.iterdir()} - {_CACHE}
     if not names:
         return
     manifest = read_json(out / MANIFEST, hint="give another folder") if MANIFEST in names else {}

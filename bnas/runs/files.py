@@ -11,13 +11,14 @@ from pathlib import Path
 
 from bnas.errors import RunError
 
-_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>\d+)\.tmp(?P<suffix>\..+)?")
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>\d+)\.tmp(?P<suffix>\..+)?", re.DOTALL)
 _NEW, _OLD = "new", "old"  # folders in the temporary of a folder
 _NO_SPACE = "free some space on this disk"
 _NO_PERMISSION = "make the folder writable or give another --out"
 _ADVICE = {
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: _NO_SPACE,
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EFBIG: "allow larger files (ulimit -f)",
     errno.EACCES: _NO_PERMISSION,
     errno.EPERM: _NO_PERMISSION,

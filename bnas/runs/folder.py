@@ -64,7 +64,7 @@ class Run:
             RunError: the folder or one of the files that make it a run is missing or damaged; says which.
         """
         path = Path(path)
-        if not path.is_dir():
+        if not os.path.isdir(path):
             raise RunError(f"{path}: is no folder; give the folder of a run, as in runs/NAME")
         return cls(path, asked=question.read(path), readonly=True)
 

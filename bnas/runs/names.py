@@ -1,5 +1,6 @@
 """A run folder and a name -> a path that is sure to lie inside that folder."""
 
+import os
 import re
 from pathlib import Path
 
@@ -31,9 +32,11 @@ def check_empty(path: Path, *, known: tuple[str, ...]) -> None:
     Raises:
         RunError: the path is a file, or the folder holds something else.
     """
-    if path.exists() and not path.is_dir():
+    if not os.path.exists(path):
+        return
+    if not path.is_dir():
         raise RunError(f"{path}: is a file; give a folder as --out")
-    names = sorted(found.name for found in path.iterdir()) if path.exists() else []
+    names = sorted(found.name for found in path.iterdir())
     foreign = [name for name in names if not (name.startswith(known) or is_temporary(name))]
     if foreign:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")

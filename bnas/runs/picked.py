@@ -1,5 +1,6 @@
 """The folder of a selection: the names in it, and the run in which its network was fine-tuned."""
 
+import os
 from pathlib import Path
 
 from bnas.errors import RunError
@@ -14,7 +15,7 @@ def run_in(folder: Path) -> Path:
     Raises:
         RunError: the network of the selection was not fine-tuned.
     """
-    if not (folder / DECISIONS).is_file():
+    if not os.path.isfile(folder / DECISIONS):  # false of a name that is too long, too
         return folder
     run = folder / FINETUNED / SELECTED
     if not run.is_dir():

@@ -1,5 +1,6 @@
 """What was asked of a run <-> config.yaml, space.yaml and environment.json in its folder; they make it a run."""
 
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ _RESTORE = "put it back, or give another --out"
 
 def is_there(folder: Path) -> bool:
     """Whether the folder holds a run."""
-    return (folder / _CONFIG).exists()
+    return os.path.exists(folder / _CONFIG)  # false in a folder whose name is too long, too
 
 
 def read(folder: Path) -> Asked:
