@@ -22,7 +22,8 @@ from bnas.cost import Budget
 from bnas.data import load_data
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
-from bnas.searcher import SAMPLERS, Candidate, Engine, InProcess, Journal, Scorer, Search, StoredStudy
+from bnas.searcher import SAMPLERS, Candidate, Engine, InProcess, Journal, Scorer, Search, StoredStudy, sampler
+from bnas.space import Genes
 from bnas.supernet import Supernet
 from tests.mortal import SERVER
 from tests.tiny import tiny_space
@@ -30,6 +31,7 @@ from tests.tiny import tiny_space
 SPACE = tiny_space()
 CPU = torch.device("cpu")
 TRIALS = 24
+POPULATION = 4  # so that so short a search breeds from what was scored
 IN_FLIGHT = Engine("processes", workers=2).in_flight(CPU)
 
 pytestmark = pytest.mark.slow
@@ -43,6 +45,17 @@ def scorer() -> Scorer:
 
 
 def search(folder: Path, submit, progress: Progress = silent) -> list[Candidate]:
+    bred: list[Genes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler, "POPULATION", POPULATION)
+        child = sampler.Evolution._child
+        patch.setattr(sampler.Evolution, "_child", lambda *known: bred.append(child(*known)) or bred[-1])
+        found = _search(folder, submit, progress)
+    assert {candidate.genes for candidate in found} & set(bred)
+    return found
+
+
+def _search(folder: Path, submit, progress: Progress) -> list[Candidate]:
     study = Search(
         SPACE, Budget.parse(SPACE.search.budget), sampler=SAMPLERS["evolution"], seed=0, name="search",
         stored=StoredStudy(f"sqlite:///{folder}/study.db", "search"), journal=Journal(), in_flight=IN_FLIGHT,
@@ -101,33 +114,53 @@ class Cluster(NamedTuple):
 
     address: str
     token: str
-    second: int  # the process group of the second node
 
     @property
     def environment(self) -> dict[str, str]:
         """What Ray reads of it."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "RAY_USAGE_STATS_ENABLED": "0"}
 
-    def kill_an_actor(self) -> None:
-        """Kill one of the processes that score; it is told from those of other clusters by its token."""
-        for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                is_actor = b"ray::_Twin" in (path / "cmdline").read_bytes()
-                if is_actor and self.token.encode() in (path / "environ").read_bytes():
-                    os.kill(int(path.name), signal.SIGKILL)
-                    return
-        raise AssertionError("there is no actor to kill")
+    def kill_an_actor_of_the_first_node(self) -> None:
+        """Kill a process that scores; it is told from those of other nodes by what it inherits."""
+        os.kill(actor_with(self.token, "BNAS_TEST=head"), signal.SIGKILL)
 
     def kill_the_second_node(self) -> None:
-        """Kill a node with all its processes."""
-        os.killpg(self.second, signal.SIGKILL)
+        """Kill a node with all its processes, the actor too, which outlives the rest for a while."""
+        for process in processes_with(self.token, "BNAS_TEST=second"):
+            os.kill(process, signal.SIGKILL)
+
+    def wait_for(self, nodes: int) -> None:
+        """Wait until so many nodes are alive; the driver must be connected."""
+        import ray
+
+        deadline = time.monotonic() + 60
+        while sum(node["Alive"] for node in ray.nodes()) != nodes:
+            assert time.monotonic() < deadline, ray.nodes()
+            time.sleep(0.1)
+
+
+def processes_with(*inherited: str) -> list[int]:
+    """The processes that have these in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            environment = (path / "environ").read_bytes()
+            if all(what.encode() in environment for what in inherited):
+                found.append(int(path.name))
+    return found
+
+
+def actor_with(*inherited: str) -> int:
+    """The one of them that is an actor."""
+    named = [(process, Path(f"/proc/{process}/cmdline").read_bytes()) for process in processes_with(*inherited)]
+    return next(process for process, name in named if b"ray::_Twin" in name)
 
 
 def on_a_cluster(folder: Path, scorer: Scorer, cluster: Cluster, told) -> None:
     """Search on Ray, in a process of its own, for Ray reads its environment once; kill an actor, then a node."""
     os.environ.update(cluster.environment)
     lost: list[str] = []
-    kill_one, kill_two = after(5, cluster.kill_an_actor), after(12, cluster.kill_the_second_node)
+    kill_one, kill_two = after(5, cluster.kill_an_actor_of_the_first_node), after(12, cluster.kill_the_second_node)
 
     def progress(*said) -> None:
         kill_one(*said)
@@ -135,14 +168,35 @@ def on_a_cluster(folder: Path, scorer: Scorer, cluster: Cluster, told) -> None:
 
     engine = Engine("ray", workers=2, ray_address=cluster.address)
     with engine.executor(lambda _: scorer, CPU, lambda event, **_: lost.append(event)) as pool:
-        told.put((search(folder, pool.submit, progress), lost))
+        cluster.wait_for(nodes=2)
+        both_at_work(pool)
+        found = search(folder, pool.submit, progress)
+        cluster.wait_for(nodes=1)
+        told.put((found, lost))
+
+
+def both_at_work(pool) -> None:
+    """Wait until an actor on each node can score, so that each has something in hand when it is killed."""
+    pool.submit(SPACE.smallest()).result(120)
+    while len(pool._workers) < 2:
+        time.sleep(0.1)
+    for worker in pool._workers.values():
+        worker.ready()
 
 
 def on_its_own(scorer: Scorer, told) -> None:
-    with Engine("ray", workers=1).executor(lambda _: scorer, CPU, print):
+    """Score on a cluster that the engine starts; have an actor hang in between."""
+    secret = secrets.token_hex(8)
+    os.environ["BNAS_TEST"] = secret
+    arch, lost = SPACE.smallest(), list[str]()
+    with Engine("ray", workers=1).executor(lambda _: scorer, CPU, lambda _, **said: lost.append(said["why"])) as pool:
         import ray
 
-        told.put((ray.util.get_node_ip_address(), os.environ["RAY_AUTH_MODE"]))
+        scores = [pool.submit(arch).result(120)]
+        pool._workers[0]._seconds = 2.0
+        os.kill(actor_with(secret), signal.SIGSTOP)
+        scores.append(pool.submit(arch).result(120))
+        told.put((ray.util.get_node_ip_address(), os.environ["RAY_AUTH_MODE"], scores, lost))
 
 
 def in_a_process(target, *arguments: object):
@@ -166,25 +220,24 @@ def cluster():
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
     start += ["--node-ip-address=127.0.0.1", "--object-store-memory=100000000"]
     # Actors must find the code under test, which may not be what is installed.
-    environment = Cluster(address, token, 0).environment | {"PYTHONPATH": str(Path(bnas.__file__).parents[1])}
+    environment = Cluster(address, token).environment | {"PYTHONPATH": str(Path(bnas.__file__).parents[1])}
 
-    def node(*arguments: str) -> int:
-        process = subprocess.Popen(
-            [*start, *arguments], env=os.environ | environment, start_new_session=True, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        started.append(process)
-        return process.pid
+    def node(*arguments: str) -> None:
+        own = os.environ | environment | {"BNAS_TEST": "second" if started else "head"}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen([*start, *arguments], env=own, start_new_session=True, **quiet))
 
     node("--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false")
     with socket.socket() as probe:
         while probe.connect_ex(("127.0.0.1", int(address.partition(":")[2]))):
             assert started[0].poll() is None
             time.sleep(0.1)
-    yield Cluster(address, token, node(f"--address={address}"))
-    for process in started:
+    node(f"--address={address}")
+    yield Cluster(address, token)
+    for process in processes_with(token):
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
+    for process in started:
         process.wait()
 
 
@@ -195,12 +248,15 @@ def test_a_ray_cluster_that_loses_an_actor_and_then_a_node_finds_what_one_proces
     found, lost = in_a_process(on_a_cluster, tmp_path, scorer, cluster)
     assert found == alone
     assert_each_is_stored_once(tmp_path, found)
-    assert lost.count("worker lost") >= 1
+    assert lost.count("worker lost") >= 2  # the actor, and that of the node
 
 
 @without_ray
-def test_a_cluster_of_our_own_is_out_of_reach_of_others(scorer) -> None:
-    assert in_a_process(on_its_own, scorer) == ("127.0.0.1", "token")
+def test_a_cluster_of_our_own_is_out_of_reach_of_others_and_replaces_an_actor_that_hangs(scorer) -> None:
+    address, token, scores, lost = in_a_process(on_its_own, scorer)
+    assert (address, token) == ("127.0.0.1", "token")
+    assert scores[0] == scores[1]
+    assert lost == ["no answer for 2 s"]
 
 
 @without_ray

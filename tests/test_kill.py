@@ -1,6 +1,8 @@
 """Kill -9 at any moment of a whole search: the same command goes on to the same end, and nothing is paid for twice."""
 
 import json
+import re
+import shutil
 import signal
 from collections import Counter
 from pathlib import Path
@@ -9,12 +11,15 @@ from typing import NamedTuple
 
 import optuna
 import pytest
+from runfolder import contents
 
 from tests.mortal import Ended, bnas
 from tests.tiny import tiny_file
 
 SEED = 7
 MOMENTS = {"start": 2, "supernet": 4, "search": 5, "twin": 2, "retrain": 5, "report": 2}  # twenty
+EXPORTS = 4  # moments more
+STEPS = 5  # of an epoch, in the supernet and in each network
 FOUND = (
     "candidates.csv",
     "twin.csv",
@@ -62,6 +67,23 @@ def assert_equal_end(run: Path, whole: Whole) -> None:
     assert not [path for path in run.rglob("*") if ".tmp" in path.name and path.parent.name != "figures"]
 
 
+def moment(ended: Ended, phase: str, number: int) -> int:
+    """A place, drawn by its number, among the things that a command did in a phase."""
+    return Random(f"{SEED}/{phase}/{number}").choice([k for k, what in enumerate(ended.done) if what.startswith(phase)])
+
+
+def steps(done: list[str]) -> list[tuple[str, int]]:
+    """The steps of training among what was done: phase and number."""
+    found = [re.fullmatch(r"(supernet|retrain .*): (\d+) of \d+", what) for what in done]
+    return [(match[1], int(match[2])) for match in found if match]
+
+
+def test_the_search_breeds_and_some_moments_lie_within_an_epoch(whole) -> None:
+    assert "search: breeds" in whole.ended.done
+    taken = [steps(whole.ended.done[: moment(whole.ended, *at)])[-1:] for at in [("supernet", k) for k in range(4)]]
+    assert [step for found in taken for _, step in found if step % STEPS and step > 1]
+
+
 @pytest.mark.parametrize(("phase", "number"), [(phase, k) for phase, count in MOMENTS.items() for k in range(count)])
 def test_killed_at_a_random_moment_the_same_command_ends_as_if_nothing_had_happened(
     whole, tmp_path, phase, number
@@ -75,25 +97,31 @@ def test_killed_at_a_random_moment_the_same_command_ends_as_if_nothing_had_happe
     ended = bnas(*command, folder=tmp_path, report=phase == "report")
     assert ended.code == 0, ended.said
     assert not paid - scores(run)
+    assert not set(steps(ended.done)) & set(steps(killed.done)[:-1])  # but for the last, no step is taken again
     assert_equal_end(run, whole)
 
 
-def test_an_export_killed_at_any_moment_is_whole_after_the_same_command(whole, tmp_path) -> None:
-    command = ("export", whole.run, "--to", "training", "-o", tmp_path / "once" / "handover")
-    once = bnas(*command, folder=tmp_path)
-    assert once.code == 0, once.said
-    for number in range(2):
-        out = tmp_path / str(number) / "handover"
-        killed = bnas(*command[:-1], out, folder=tmp_path, at=moment(once, "start", number))
-        assert killed.code == -signal.SIGKILL
-        assert bnas(*command[:-1], out, folder=tmp_path).code == 0
-        assert contents(out) == contents(tmp_path / "once" / "handover")
+@pytest.fixture(scope="module")
+def exported(whole, tmp_path_factory) -> tuple[Path, Ended]:
+    """An export over an earlier one that nobody interrupted, and how it went."""
+    folder = tmp_path_factory.mktemp("once")
+    once = [bnas("export", whole.run, "-o", folder / "handover", folder=folder, report=False) for _ in range(2)]
+    assert [ended.code for ended in once] == [0, 0], once[0].said
+    return folder / "handover", once[1]
 
 
-def moment(ended: Ended, phase: str, number: int) -> int:
-    """A place, drawn by its number, among the things that a command did in a phase."""
-    return Random(f"{SEED}/{phase}/{number}").choice([k for k, what in enumerate(ended.done) if what.startswith(phase)])
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+@pytest.mark.parametrize("at", [*range(EXPORTS), "rename handover", "rename new", "rmdir old"])
+def test_an_export_killed_at_any_moment_is_whole_after_the_same_command_and_leaves_nothing_beside(
+    whole, exported, tmp_path, at
+) -> None:
+    out, (once, ended) = tmp_path / "handover", exported
+    shutil.copytree(once, out)
+    killed = bnas(
+        "export", whole.run, "-o", out, folder=tmp_path, report=False,
+        at=moment(ended, "start", at) if isinstance(at, int) else f"start: os.{at}",
+    )  # fmt: skip
+    assert killed.code == -signal.SIGKILL
+    again = bnas("export", whole.run, "-o", out, folder=tmp_path, report=False)
+    assert again.code == 0, again.said
+    assert contents(out) == contents(once)
+    assert {path.name for path in tmp_path.iterdir()} == {"handover", "stderr.txt", "done.txt"}

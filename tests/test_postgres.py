@@ -1,8 +1,11 @@
 """A study in PostgreSQL: shared by searches, outlived by them when it goes away, and silent about its password."""
 
+import os
 import shutil
+import signal
 import threading
 import time
+from pathlib import Path
 
 import optuna
 import pytest
@@ -12,8 +15,9 @@ from bnas.arch import Architecture
 from bnas.cost import Budget
 from bnas.errors import RunError
 from bnas.progress import silent
-from bnas.searcher import SAMPLERS, InProcess, Journal, Score, Search, StoredStudy, storage
-from tests.mortal import bnas
+from bnas.runs import Run
+from bnas.searcher import SAMPLERS, InProcess, Journal, Score, Search, StoredStudy, sampler, storage
+from tests.mortal import Ended, bnas
 from tests.postgres import PASSWORD, Server, own_folder, programs
 from tests.tiny import tiny_file, tiny_space
 
@@ -40,6 +44,7 @@ def server():
 @pytest.fixture(autouse=True)
 def brief(monkeypatch) -> None:
     monkeypatch.setattr(storage, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(sampler, "POPULATION", 4)  # so that so short a search breeds from what was scored
 
 
 def quality_of(arch: Architecture) -> Score:
@@ -149,6 +154,35 @@ def test_a_whole_run_killed_and_taken_up_again_says_the_password_to_nobody(serve
     for part in (PASSWORD, *server.url.partition("bnas:")[2].split("@")[:1], "geh", "eim"):
         assert part.encode() not in written
         assert part not in said
+
+
+def test_a_whole_run_outlives_a_server_that_stops_and_starts_again(server, tmp_path) -> None:
+    space, run, ended = tiny_file(tmp_path), tmp_path / "away", list[Ended]()
+    (tmp_path / "said").mkdir()
+    frozen = {"folder": tmp_path / "said", "at": "search: 4 of 6", "number": signal.SIGSTOP, "report": False}
+    thread = threading.Thread(
+        target=lambda: ended.append(bnas("search", space, "--out", run, "--storage", server.url, **frozen))
+    )
+    thread.start()
+    wait_for(tmp_path / "said" / "done.txt", "search: 4 of 6")
+    server.stop()
+    driver = next(event for event in Run.read(run).events() if event["event"] == "driver")
+    os.kill(driver["pid"], signal.SIGCONT)
+    wait_for(tmp_path / "said" / "done.txt", "waiting for the storage")
+    server.start()
+    thread.join(120)
+    assert ended[0].code == 0, ended[0].said
+    assert bnas("search", space, "--out", tmp_path / "here", folder=tmp_path, report=False).code == 0
+    assert (run / "candidates.csv").read_bytes() == (tmp_path / "here" / "candidates.csv").read_bytes()
+    names = [n for n in optuna.get_all_study_names(server.url) if n.startswith("away-")]
+    assert [len(set(ids(server.url, name))) for name in names] == [6, 6]
+
+
+def wait_for(file: Path, text: str) -> None:
+    deadline = time.monotonic() + 120
+    while not (file.exists() and text in file.read_text()):
+        assert time.monotonic() < deadline, f"{text} never happened"
+        time.sleep(0.02)
 
 
 def test_a_storage_may_change_between_two_starts_and_nothing_is_paid_for_twice(server, tmp_path) -> None:

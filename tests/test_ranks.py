@@ -1,13 +1,12 @@
 """Processes that train together: the losses of one process, the same search, and a rank that is killed."""
 
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from bnas.data.stream import Stream
 from bnas.errors import DataError, TrainingError
 from bnas.layers.binary_conv import BinaryConv
 from bnas.recipe import Distillation, Recipe, Stage, SupernetRecipe
+from bnas.runs import Run
 from bnas.supernet import Supernet
 from bnas.train import ALONE, Ranks, SharedStore, fit
 from bnas.train.objective import answering, stage_loss
@@ -174,15 +174,24 @@ def test_a_network_trains_on_two_processes_as_on_one(tmp_path) -> None:
     assert in_ranks(trained, tmp_path / "run") == pytest.approx(alone, abs=1e-4)
 
 
-def processes_of(job: str) -> dict[int, int]:
-    """The living processes that torchrun started for a job: pid by rank."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            variables = dict(part.partition("=")[::2] for part in (path / "environ").read_text().split("\0"))
-            if variables.get("TORCHELASTIC_RUN_ID") == job and "RANK" in variables:
-                found[int(variables["RANK"])] = int(path.name)
-    return found
+# A bnas command that keeps every step, and rank 1 of which sends a signal within an epoch, at the first start.
+MORTAL = """
+import os, signal, time
+from bnas.cli.app import main
+from bnas.train import loop
+
+take_step = loop._Step.__call__
+
+def mortal(self, images, labels, step, **told):
+    if step == {step} and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill({process}, signal.{signal})
+        time.sleep(2)  # it reaches rank 0 in the middle of this step
+    return take_step(self, images, labels, step, **told)
+
+loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0
+loop._Step.__call__ = mortal
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -215,33 +224,39 @@ def test_after_rank_0_was_killed_the_other_ends_and_the_same_call_goes_on(whole,
         in_ranks(dying, space, run)
     in_ranks(searched, space, run)
     assert_equal_end(run, whole)
-    assert phases(run).count("supernet") == 1
+    assert [event["phase"] for event in begins(run)].count("supernet") == 1
+
+
+def by_torchrun(folder: Path, run: Path, **fate: object) -> subprocess.CompletedProcess[str]:
+    """Search on two ranks that torchrun starts, and starts once more."""
+    script = folder / "mortal.py"
+    script.write_text(MORTAL.format(**fate))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d",
+        "--rdzv-endpoint=127.0.0.1:0", f"--rdzv-id={folder.name}", "--max-restarts=1",
+        str(script), "search", str(tiny_file(folder)), "--out", str(run),
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(Path(bnas.__file__).parents[1])}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_is_started_again_by_torchrun_and_the_search_goes_on(whole, tmp_path) -> None:
-    space, run, job = tiny_file(tmp_path), tmp_path / "run", tmp_path.name
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d",
-        "--rdzv-endpoint=127.0.0.1:0", f"--rdzv-id={job}", "--max-restarts=1",
-        "-m", "bnas", "search", str(space), "--out", str(run),
-    ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(Path(bnas.__file__).parents[1])}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as started:
-        while not phases(run):
-            assert started.poll() is None
-            time.sleep(0.002)
-        os.kill(processes_of(job)[1], signal.SIGKILL)
-        said = started.stderr.read()
-    assert started.returncode == 0, said
-    assert phases(run).count("supernet") == 2
-    assert "bnas: torchrun: another process is gone" in said
+def test_stopped_and_then_a_rank_killed_torchrun_goes_on_from_the_step_before(whole, tmp_path) -> None:
+    run = tmp_path / "run"
+    stopped = by_torchrun(tmp_path, run, step=1, process="os.getppid()", signal="SIGTERM")
+    assert stopped.returncode
+    said = re.search(r"bnas: stopped at supernet, ([12]) of 10 done, all of it saved; the same", stopped.stderr)
+    assert said, stopped.stderr
+    done = int(said[1])  # rank 0 was still in the step before, or waited in the next
+    killed = by_torchrun(tmp_path, run, step=done + 1, process="os.getpid()", signal="SIGKILL")
+    assert killed.returncode == 0, killed.stderr
+    assert "bnas: torchrun: another process is gone" in killed.stderr
+    first_steps = [event["done"] for event in begins(run) if event["phase"] == "supernet"]
+    assert first_steps == [1, done + 1, done + 2]  # so none is taken again
     assert_equal_end(run, whole)
     assert (run / "report.html").exists()
 
 
-def phases(run: Path) -> list[str]:
+def begins(run: Path) -> list[dict]:
     """The phases that drivers of a run began, in order."""
-    log = run / "log.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return [event["phase"] for event in map(json.loads, lines) if event["event"] == "phase"]
+    return [event for event in Run.read(run).events() if event["event"] == "phase"]
