@@ -86,7 +86,7 @@ def _live(command: list[str], said: Path, log: Path, fate: Fate) -> None:
     if not fate.report:
         _change(exporting, "prove_model_file", lambda *_, **__: {})
     _change(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # one after each step
-    _change(sampler, "POPULATION", POPULATION)
+    _change(sampler, "_POPULATION", (POPULATION, POPULATION))
     if fate.at is None:
         _shift_clocks(fate.clock)
     resource.setrlimit(resource.RLIMIT_FSIZE, (fate.largest, fate.largest))

@@ -47,7 +47,7 @@ def scorer() -> Scorer:
 def search(folder: Path, submit, progress: Progress = silent) -> list[Candidate]:
     bred: list[Genes] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampler, "POPULATION", POPULATION)
+        patch.setattr(sampler, "_POPULATION", (POPULATION, POPULATION))
         child = sampler.Evolution._child
         patch.setattr(sampler.Evolution, "_child", lambda *known: bred.append(child(*known)) or bred[-1])
         found = _search(folder, submit, progress)

@@ -44,7 +44,7 @@ def server():
 @pytest.fixture(autouse=True)
 def brief(monkeypatch) -> None:
     monkeypatch.setattr(storage, "PAUSE_SECONDS", 0.1)
-    monkeypatch.setattr(sampler, "POPULATION", 4)  # so that so short a search breeds from what was scored
+    monkeypatch.setattr(sampler, "_POPULATION", (4, 4))  # so that so short a search breeds from what was scored
 
 
 def quality_of(arch: Architecture) -> Score:

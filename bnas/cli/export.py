@@ -1,5 +1,6 @@
 """`bnas export`: a finished run -> a folder to train, or to ship, from."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ def export_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished search or training, or of a fine-tuned selection.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
     to: Annotated[str, typer.Option(help="training: one plain torch file, weights, recipe, proof.")] = "training",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the folder as JSON.")] = False,
 ) -> None:
     """Hand the network of a run over, reloaded and compared before it is called done.
 
@@ -20,4 +22,4 @@ def export_command(
 
     with ending_at_once():
         folder = export(run, to=to, out=out)
-    print(folder)
+    print(json.dumps({"export": str(folder)}) if as_json else folder)

@@ -1,12 +1,16 @@
 """`bnas report`: a run folder -> figures and one page."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def report_command(run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")]) -> None:
+def report_command(
+    run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the page's path as JSON.")] = False,
+) -> None:
     """Write the figures and the one-page report of a search or a training anew.
 
     Example: bnas report runs/digits
@@ -18,4 +22,4 @@ def report_command(run: Annotated[Path, typer.Argument(help="Run folder, finishe
     with ending_at_once():
         found = Run.read(run)
         page = write_training_report(found) if found.is_training else write_report(found)
-    print(page)
+    print(json.dumps({"report": str(page)}) if as_json else page)
