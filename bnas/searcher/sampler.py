@@ -22,7 +22,7 @@ from bnas.space import Genes, SearchSpace
 MakeSampler = Callable[[SearchSpace, Budget, int], BaseSampler]
 
 _POPULATION = (8, 48)  # candidates, at least and at most
-_BEFORE_A_MODEL = 24  # trials of tpe; a model of fewer misled it in replays of the tabular benchmark
+_BEFORE_A_MODEL = 24  # trials that tpe draws evenly before it models what they scored
 _TRIES = 60  # children drawn before a fresh sample is taken instead
 
 
