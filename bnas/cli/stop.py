@@ -50,10 +50,11 @@ def ending_at_once() -> Iterator[None]:
     Raises:
         Stopped: one of them came.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
     try:
         yield
     except KeyboardInterrupt as problem:
         raise Stopped("stopped; nothing is half written; run the same command again") from problem
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
