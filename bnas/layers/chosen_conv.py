@@ -43,16 +43,16 @@ class Choice(NamedTuple):
 def by_expert(x: Tensor, winner: Tensor, experts: int, convolve: Callable[[Tensor, int], Tensor]) -> Tensor:
     """Return all images as `convolve` makes them, which is given some images and the expert that won them.
 
-    On a CPU it is given them channels last: their convolution then needs no copies in a layout of its own. What is
-    returned has the memory format of x.
+    What is returned has the memory format of x.
     """
     parts = _by_winner(winner, experts)
     if len(parts) == 1:
         return convolve(x, parts[0][0])
+    # All images are moved once, to lie in the order of their winners: each expert's are then a view.
+    ordered = _some(x, torch.cat([images for _, images in parts]))
     y = None
-    for expert, images in parts:
-        some = _some(x, images)
-        part = convolve(some.contiguous(memory_format=torch.channels_last) if some.is_cpu else some, expert)
+    for (expert, images), some in zip(parts, ordered.split([len(images) for _, images in parts]), strict=True):
+        part = convolve(some, expert)
         y = _room_for(len(x), part, like=x) if y is None else y
         y.index_copy_(0, images, part)
     assert y is not None

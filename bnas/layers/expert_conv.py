@@ -82,7 +82,7 @@ class ExpertConv(nn.Module):
             self._count(winner)
         if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
             return self._learned(self._binarized(x), share, winner)
-        return by_expert(x, winner, self.experts, self._convolved)
+        return by_expert(self._binarized(x), winner, self.experts, self._convolved)
 
     def expert_of(self, x: Tensor) -> Tensor:
         """Return the winning expert for each image of x [batch, in, height, width], as [batch] of int64."""
@@ -108,8 +108,7 @@ class ExpertConv(nn.Module):
         return self.binarize_input(x) if self.precision == "binary" and not self.real_inputs else x
 
     def _convolved(self, x: Tensor, expert: int) -> Tensor:
-        # Only now are bits made of these few images and of this bank: both are still in the cache for the convolution.
-        x, filters = self._binarized(x), self._effective(self.weight[expert])
+        filters = self._effective(self.weight[expert])  # of the banks in use alone: one image needs one
         return padded_conv(x, filters, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
 
     def _effective(self, latent: Tensor) -> Tensor:
