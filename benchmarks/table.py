@@ -2,11 +2,11 @@
 
     python benchmarks/table.py [--networks N] [--seeds-of N SEEDS] [--shard I/N] [--out CSV] [--space FILE --data NAME]
 
-What is committed was made by --networks 200 --seeds-of 30 3. The networks are drawn in strata of ops, in an order in
-which every sample is the beginning of a larger one, so --networks 384 extends the table to the whole space. Rows are
-appended as they come, and what is there is not trained again: it may be stopped at any time. Several processes share
-the work where each has a shard of its own. What they were trained with is written beside the table, as YAML; a table of
-another recipe or data set is not extended. CIFAR-10 lies under $BNAS_DATA.
+What is committed comes from --networks 200 --seeds-of 30 3, as far as it has got. The networks are drawn in strata of
+ops, in an order in which every sample is the beginning of a larger one, so --networks 384 extends the table to the
+whole space. Rows are appended as they come, and what is there is not trained again: it may be stopped at any time.
+Several processes share the work where each has a shard of its own. What they were trained with is written beside the
+table, as YAML; a table of another recipe or data set is not extended. CIFAR-10 lies under $BNAS_DATA.
 """
 
 import argparse
