@@ -139,3 +139,19 @@ def in_parts(objective: Objective, parts: list[Tensor]) -> Objective:
         return torch.stack(losses).sum() / len(labels)
 
     return whole
+
+
+def naive_warped(image: Tensor, angle: float, scale: tuple[float, float], move: tuple[float, float]) -> Tensor:
+    """One image [channels, height, width] seen through a window, pixel by pixel, between four neighbours."""
+    out = torch.zeros_like(image)
+    height, width = image.shape[1:]
+    for row in range(height):
+        for column in range(width):
+            x, y = scale[0] * (column - (width - 1) / 2), scale[1] * (row - (height - 1) / 2)
+            across = math.cos(angle) * x - math.sin(angle) * y + move[0] * width + (width - 1) / 2
+            along = math.sin(angle) * x + math.cos(angle) * y + move[1] * height + (height - 1) / 2
+            for i in (math.floor(along), math.floor(along) + 1):
+                for j in (math.floor(across), math.floor(across) + 1):
+                    if 0 <= i < height and 0 <= j < width:
+                        out[:, row, column] += image[:, i, j] * (1 - abs(along - i)) * (1 - abs(across - j))
+    return out

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from reference import naive_warped
 from torch import Tensor
 
 from bnas.data import AUGMENTATIONS, DataSet, Split, from_arrays, load_data
-from bnas.data.augment import windows
+from bnas.data.augment import warped, windows
 from bnas.data.resize import moments, resize
 from bnas.data.stratify import stratified
 from bnas.errors import DataError, LookupFailed
@@ -35,7 +36,7 @@ def test_digits_are_divided_into_three(digits: DataSet) -> None:
     assert len(digits.test) == DIGITS_TEST
     assert len(digits.validation) == DIGITS_VALIDATION
     assert len(digits.train) == DIGITS - DIGITS_TEST - DIGITS_VALIDATION
-    assert (digits.classes, digits.input_shape, digits.augmentation) == (10, (1, 8, 8), ())
+    assert (digits.classes, digits.input_shape, digits.augmentation) == (10, (1, 8, 8), ("affine",))
     assert digits.train.images.dtype == torch.uint8
 
 
@@ -165,6 +166,25 @@ def test_shift_reaches_each_place_and_fills_with_zeros() -> None:
     places = {(int(row), int(column)) for _, _, row, column in out.nonzero()}
     assert places == {(14 + down, 14 + right) for down in range(-2, 3) for right in range(-2, 3)}
     assert out.sum() == 2_000 * 9
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_a_warp_matches_a_loop_over_pixels(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (6, 3, 9, 14), generator=generator).to(dtype)
+    angle, wide, tall, right, down = (torch.rand(5, 6, generator=generator) - 0.5).unbind()
+    seen = warped(images, angle, (1 + wide, 1 + tall), (right / 2, down / 2))
+    assert seen.dtype == dtype
+    for index, image in enumerate(images):
+        turned, *sides = (float(each[index]) for each in (angle, 1 + wide, 1 + tall, right / 2, down / 2))
+        naive = naive_warped(image.double(), turned, (sides[0], sides[1]), (sides[2], sides[3]))
+        assert (seen[index].double() - naive).abs().max() < (0.501 if dtype == torch.uint8 else 1e-3)
+
+
+def test_a_window_that_is_not_moved_shows_the_image() -> None:
+    images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    still, one = torch.zeros(4), torch.ones(4)
+    assert torch.equal(warped(images, still, (one, one), (still, still)), images)
 
 
 def test_augmentation_can_be_chosen(digits: DataSet) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bnas.arch import Architecture
 from bnas.binarize import HARDENED_GRADIENT
 from bnas.cost import Cost, cost
+from bnas.data import AUGMENTATIONS
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.exporters import EXPORTERS, Best, count_again, export, load, prove_reload
 from bnas.exporters.model_file import model_file
@@ -492,6 +493,15 @@ def test_flip_mirrors_about_half_of_the_images(script: types.ModuleType, monkeyp
     assert 70 < int(mirrored.sum()) < 130  # 100 expected, deviation 7
     assert torch.equal(changed[mirrored], ramp[mirrored].flip(3))
     assert torch.equal(changed[~mirrored], ramp[~mirrored])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_affine_changes_images_as_they_were_changed_before(script: types.ModuleType, dtype: torch.dtype) -> None:
+    images = (255 * torch.rand(20, 2, 8, 11, generator=torch.Generator().manual_seed(0))).to(dtype)
+    torch.manual_seed(3)
+    changed = script.warped(images)
+    assert changed.dtype == dtype
+    assert torch.equal(changed, AUGMENTATIONS["affine"](images, torch.Generator().manual_seed(3)))
 
 
 def test_shift_moves_every_image_on_its_own(script: types.ModuleType) -> None:

@@ -1,5 +1,6 @@
-"""A batch of images -> the batch mirrored or shifted at random, every image on its own, without a loop over images."""
+"""A batch of images -> the batch changed at random, every image on its own, without a loop over images."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -27,7 +28,13 @@ def shift(images: Tensor, generator: torch.Generator) -> Tensor:
     return _move(images, generator, parts=14)
 
 
-AUGMENTATIONS: dict[str, Augment] = {"crop": crop, "flip": flip, "shift": shift}
+def affine(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return each image turned by up to 10 degrees, stretched by a tenth and moved by a 27th of its side at most."""
+    turn, wide, tall, right, down = (2 * torch.rand(5, len(images), generator=generator) - 1).unbind()
+    return warped(images, math.radians(10) * turn, (1 + wide / 10, 1 + tall / 10), (right / 27, down / 27))
+
+
+AUGMENTATIONS: dict[str, Augment] = {"affine": affine, "crop": crop, "flip": flip, "shift": shift}
 
 
 def _move(images: Tensor, generator: torch.Generator, *, parts: int) -> Tensor:
@@ -54,3 +61,26 @@ def windows(images: Tensor, rows: Tensor, columns: Tensor, *, size: tuple[int, i
         return torch.from_numpy(every.numpy()[each.numpy(), :, rows.numpy(), columns.numpy()])
     device = images.device
     return every[each.to(device), :, rows.to(device), columns.to(device)]
+
+
+def warped(images: Tensor, angle: Tensor, scale: tuple[Tensor, Tensor], move: tuple[Tensor, Tensor]) -> Tensor:
+    """Return each image as it is seen through a window that is turned, scaled and moved, with zeros around it.
+
+    A pixel of the result that lies (x, y) pixels from the centre takes its value, between four pixels, from
+    R(angle) (scale_x x, scale_y y) + (move_x width, move_y height) pixels from the centre of the image.
+
+    Args:
+        images: [batch, channels, height, width]; integers are rounded.
+        angle: in radians, clockwise where y points down [batch].
+        scale, move: along x and y; a scale above 1 shrinks what is seen, a move is in sides of the image [batch].
+    """
+    height, width = images.shape[2:]
+    cos, sin = angle.cos(), angle.sin()
+    # In the coordinates of affine_grid a side is 2 long, whatever its pixels.
+    rows = (cos * scale[0], -sin * scale[1] * height / width, 2 * move[0])
+    rows += (sin * scale[0] * width / height, cos * scale[1], 2 * move[1])
+    window = torch.stack(rows, 1).view(-1, 2, 3).to(images.device)
+    seen = F.grid_sample(
+        images.float(), F.affine_grid(window, list(images.shape), align_corners=False), align_corners=False
+    )
+    return seen.to(images.dtype) if images.is_floating_point() else seen.round().to(images.dtype)

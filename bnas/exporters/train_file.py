@@ -45,7 +45,7 @@ INPUT = {described.input!r}  # channels, height, width
 CLASSES = {described.classes}
 MEAN = {tuple(preparation.mean)!r}  # per channel, of images from 0 to 1
 STD = {tuple(preparation.std)!r}
-AUGMENTATION: tuple[str, ...] = {literal(tuple(preparation.augmentation))}  # any of flip, crop, shift
+AUGMENTATION: tuple[str, ...] = {literal(tuple(preparation.augmentation))}  # any of affine, crop, flip, shift
 BATCH = {recipe.batch}
 STAGES = [
 {stages}]

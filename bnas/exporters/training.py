@@ -42,7 +42,7 @@ class Known(Spec):
 
     recipe: Recipe
     normalisation: Normalisation
-    augmentation: tuple[Literal["flip", "crop", "shift"], ...] = ()  # those that train.py knows
+    augmentation: tuple[Literal["affine", "crop", "flip", "shift"], ...] = ()  # those that train.py knows
     accuracy: dict[str, float | None]
 
 

@@ -59,7 +59,7 @@ INPUT = (1, 8, 8)  # channels, height, width
 CLASSES = 10
 MEAN = (0.5,)  # per channel, of images from 0 to 1
 STD = (0.25,)
-AUGMENTATION: tuple[str, ...] = ()  # any of flip, crop, shift
+AUGMENTATION: tuple[str, ...] = ()  # any of affine, crop, flip, shift
 BATCH = 128
 STAGES = [Stage(epochs=1, weights="binary", experts="all", optimizer="adamw", rate=1e-3)]
 # END OF SETTINGS
@@ -139,6 +139,8 @@ def augment(images: Tensor) -> Tensor:
         if name == "flip":
             mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
             images = torch.where(mirrored, images.flip(3), images)
+        elif name == "affine":
+            images = warped(images)
         else:
             images = moved(images, {"crop": 8, "shift": 14}[name])
     return images
@@ -152,6 +154,19 @@ def moved(images: Tensor, parts: int) -> Tensor:
     each = torch.arange(count, device=images.device)
     rows, columns = (torch.randint(2 * side + 1, (count,), device=images.device) for side in (down, right))
     return windows[each, :, rows, columns]
+
+
+def warped(images: Tensor) -> Tensor:
+    """Return each image turned by up to 10 degrees, stretched by a tenth and moved by a 27th of its side at most."""
+    count, _, height, width = images.shape
+    turn, wide, tall, right, down = (2 * torch.rand(5, count, device=images.device) - 1).unbind()
+    cos, sin = torch.cos(math.radians(10) * turn), torch.sin(math.radians(10) * turn)
+    wide, tall = 1 + wide / 10, 1 + tall / 10
+    rows = (cos * wide, -sin * tall * height / width, right * 2 / 27, sin * wide * width / height, cos * tall)
+    window = torch.stack((*rows, down * 2 / 27), 1).view(-1, 2, 3)
+    grid = F.affine_grid(window, list(images.shape), align_corners=False)
+    seen = F.grid_sample(images.float(), grid, align_corners=False)
+    return seen if images.is_floating_point() else seen.round().to(images.dtype)
 
 
 def batches(data: Images, size: int, device: torch.device) -> Iterator[Images]:
