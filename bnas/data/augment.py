@@ -77,9 +77,9 @@ def warped(images: Tensor, angle: Tensor, scale: tuple[Tensor, Tensor], move: tu
     height, width = images.shape[2:]
     cos, sin = angle.cos(), angle.sin()
     # In the coordinates of affine_grid a side is 2 long, whatever its pixels.
-    rows = (cos * scale[0], -sin * scale[1] * height / width, 2 * move[0])
-    rows += (sin * scale[0] * width / height, cos * scale[1], 2 * move[1])
-    window = torch.stack(rows, 1).view(-1, 2, 3).to(images.device)
+    x_row = (cos * scale[0], -sin * scale[1] * height / width, 2 * move[0])
+    y_row = (sin * scale[0] * width / height, cos * scale[1], 2 * move[1])
+    window = torch.stack((*x_row, *y_row), 1).view(-1, 2, 3).to(images.device)
     seen = F.grid_sample(
         images.float(), F.affine_grid(window, list(images.shape), align_corners=False), align_corners=False
     )
