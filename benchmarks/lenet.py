@@ -1,24 +1,25 @@
 """LeNet-5 on MNIST with every weight in one bit: each weight binarizer, and the transformations tried for `group`.
 
-    python benchmarks/lenet.py [--quick] [--json] [--weights NAME] [--seeds N] [--epochs N] [--images N] [--results CSV]
+    python benchmarks/lenet.py [--quick] [--json] [--seeds N] [--shard I/N] [--epochs N] [--images N] [--results CSV]
 
 Trained as `bnas train lenet5 --weights NAME --data mnist` does, all for as many epochs, on the images of $BNAS_DATA;
 activations are real. Soft accuracy is that before weights which become binary gradually are made so; between the
 transformations, validation accuracy on held-out training images decides. Rows go to results/lenet.csv as they come;
-those that are there are not trained again, and several processes may share the work by --weights. --quick reads the
-table and trains one of its networks for four epochs on 8,000 images.
+those that are there are not trained again, and several processes share the work where each has a shard of its own.
+--quick reads the table and trains one of its networks for four epochs on 8,000 images.
 """
 
 import argparse
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import torch
 from claim import Claim
 from nowhere import NoStore
-from rows import Rows
+from rows import Rows, shard
 
 from bnas.api.training import maker, recipe_for
 from bnas.data import DataSet, load_data
@@ -58,16 +59,15 @@ def trained(weights: str, *, seed: int, epochs: int, data: DataSet) -> dict[str,
 
 def complete(results: Rows, options: argparse.Namespace) -> pd.DataFrame:
     """Return the rows of a setting, those that are missing freshly trained."""
-    for seed in range(options.seeds):
+    for weights, seed in shard(list(product(WEIGHTS, range(options.seeds))), options.shard):
+        key = dict(zip(SETTING, (weights, seed, options.epochs, options.images), strict=True))
+        if (results.frame()[list(SETTING)] == pd.Series(key)).all(axis=1).any():
+            continue
         data = load_data("mnist", seed=seed, limit=options.images)
-        for weights in [options.weights] if options.weights else WEIGHTS:
-            key = dict(zip(SETTING, (weights, seed, options.epochs, options.images), strict=True))
-            if (results.frame()[list(SETTING)] == pd.Series(key)).all(axis=1).any():
-                continue
-            row = trained(weights, seed=seed, epochs=options.epochs, data=data)
-            results.add(**key, **row)
-            if not options.json:
-                print(f"{weights:<24} seed {seed}: {row['test_accuracy']:.2%}, {row['seconds']:.0f} s", flush=True)
+        row = trained(weights, seed=seed, epochs=options.epochs, data=data)
+        results.add(**key, **row)
+        if not options.json:
+            print(f"{weights:<24} seed {seed}: {row['test_accuracy']:.2%}, {row['seconds']:.0f} s", flush=True)
     return of_setting(results.frame(), options)
 
 
@@ -98,8 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="read the table, train one network for four epochs")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument("--weights", choices=WEIGHTS, help="train those of one binarizer only")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shard", default="1/1", help="which part of the work this process does, as in 2/4")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--results", type=Path, default=RESULTS)

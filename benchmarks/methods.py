@@ -1,14 +1,14 @@
 """The binarizers on real images: one table of test accuracy for a plain net and a residual one, all trained as long.
 
-    python benchmarks/methods.py [--quick] [--json] [--network NAME] [--seeds N] [--epochs N] [--size PIXELS]
-                                 [--images N] [--width N] [--results CSV]
+    python benchmarks/methods.py [--quick] [--json] [--network NAME] [--seeds N] [--shard I/N] [--epochs N]
+                                 [--size PIXELS] [--images N] [--width N] [--results CSV]
 
 Real; binary weights (WBin) by xnor, alpha_beta and group; binary inputs too (FBin) by xnor, alpha_beta, and xnor with 4
 experts. The plain net is VGG-Small, the residual one has two blocks in each of three stages with a shortcut round each
 convolution; first and last layer are real. All are trained for the same number of epochs on CIFAR-10 ($BNAS_DATA): real
 and WBin in one stage, FBin in two, binary inputs first. Rows go to results/methods.csv as they come; those that are
-there are not trained again, and several processes may share the work by --network. --quick trains one network for two
-epochs, and reads the table.
+there are not trained again, and several processes share the work where each has a shard of its own. --quick trains one
+network for two epochs, and reads the table.
 
 The full networks, where a GPU is at hand: `bnas train vgg_small --weights group --data cifar10 --recipe cifar_group`,
 and resnet18_cifar likewise; here VGG-Small by all methods: --network VGG-Small --size 32 --images 50000 --width 128
@@ -18,6 +18,7 @@ and resnet18_cifar likewise; here VGG-Small by all methods: --network VGG-Small 
 import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ import pandas as pd
 import torch
 from claim import Claim
 from nowhere import NoStore
-from rows import Rows
+from rows import Rows, shard
 from torch import nn
 
 from bnas.arch import Architecture
@@ -116,18 +117,16 @@ def trained(network: str, method: str, seed: int, epochs: int, *, data: DataSet,
 def complete(results: Rows, options: argparse.Namespace) -> None:
     """Train what the table of a setting does not have, and write it down."""
     setting = {name: getattr(options, name) for name in SETTING}
-    for seed in range(options.seeds):
-        data = cifar(options, seed)
-        for network in [options.network] if options.network else NETWORKS:
-            for method in METHODS:
-                key = {"network": network, "method": method, "seed": seed} | setting
-                frame = results.frame()
-                if (frame[list(key)] == pd.Series(key)).all(axis=1).any():
-                    continue
-                accuracy = trained(network, method, seed, options.epochs, data=data, width=options.width)
-                results.add(**key, test_accuracy=accuracy)
-                if not options.json:
-                    print(f"{network:<10} {method:<22} seed {seed}: {accuracy:.2%}", flush=True)
+    networks = [options.network] if options.network else list(NETWORKS)
+    for seed, network, method in shard(list(product(range(options.seeds), networks, METHODS)), options.shard):
+        key = {"network": network, "method": method, "seed": seed} | setting
+        frame = results.frame()
+        if (frame[list(key)] == pd.Series(key)).all(axis=1).any():
+            continue
+        accuracy = trained(network, method, seed, options.epochs, data=cifar(options, seed), width=options.width)
+        results.add(**key, test_accuracy=accuracy)
+        if not options.json:
+            print(f"{network:<10} {method:<22} seed {seed}: {accuracy:.2%}", flush=True)
 
 
 def cifar(options: argparse.Namespace, seed: int) -> DataSet:
@@ -156,6 +155,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="read the table, train one network again for two epochs")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shard", default="1/1", help="which part of the work this process does, as in 2/4")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--images", type=int, default=10_000)

@@ -1,10 +1,14 @@
-"""A CSV file of results that grows row by row, so that a long benchmark can be stopped and goes on."""
+"""A CSV file of results that grows row by row, so that a long benchmark can be stopped and goes on, or be shared."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
 from bnas.ranking.rows import append_row, read_rows
+
+Job = TypeVar("Job")
 
 
 class Rows:
@@ -23,6 +27,12 @@ class Rows:
     def add(self, **row: object) -> None:
         """Append a row; several processes may do so at once."""
         append_row(self._path, columns=self._columns, cells=[_said(row[column]) for column in self._columns])
+
+
+def shard(jobs: Sequence[Job], part: str) -> Sequence[Job]:
+    """Return the jobs of one process of several: `2/4` takes the second of four, and every fourth after it."""
+    place, parts = map(int, part.split("/"))
+    return jobs[place - 1 :: parts]
 
 
 def _said(value: object) -> str:

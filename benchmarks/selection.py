@@ -21,6 +21,7 @@ from random import Random
 import pandas as pd
 import torch
 from claim import Claim
+from rows import shard
 from selection_networks import DRAWS, FBIN, LATEST, NETWORKS, WAYS, choices
 from selection_rows import COLUMNS, Bench, add_missing, groups, of_group, results
 
@@ -130,8 +131,8 @@ def main() -> None:
     parser.add_argument("--shard", help="which part of the work this process does, as in 2/4; it claims nothing")
     options = parser.parse_args()
     file = results()
-    part, parts = map(int, (options.shard or "1/1").split("/"))
-    wanted = groups([options.network] if options.network else list(NETWORKS), options.seeds)[part - 1 :: parts]
+    names = [options.network] if options.network else list(NETWORKS)
+    wanted = shard(groups(names, options.seeds), options.shard or "1/1")
     for name, seed in [] if options.quick else wanted:
         for row in add_missing(file, name, seed):
             print(*(row[column] for column in COLUMNS), sep="  ", file=sys.stderr, flush=True)

@@ -10,11 +10,12 @@ table, as YAML; a table of another recipe or data set is not extended. CIFAR-10 
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from nowhere import NoStore
+from rows import shard
 
 from bnas.data import DataSet, load_data
 from bnas.feasible import cost_of
@@ -48,7 +49,7 @@ def images(space: SearchSpace, name: str) -> DataSet:
     )  # fmt: skip
 
 
-def missing(space: SearchSpace, wanted: list[Job], out: Path) -> Iterator[Job]:
+def missing(space: SearchSpace, wanted: Sequence[Job], out: Path) -> Iterator[Job]:
     """Yield the trainings that the table does not have at the time."""
     for genes, seed in wanted:
         trainings = Table.read(out).trainings if out.exists() else None
@@ -69,8 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     space = read(SearchSpace, options.space)
     repeated, seeds = options.seeds_of
-    part, parts = map(int, options.shard.split("/"))
-    wanted = jobs(space, networks=options.networks, repeated=repeated, seeds=seeds)[part - 1 :: parts]
+    wanted = shard(jobs(space, networks=options.networks, repeated=repeated, seeds=seeds), options.shard)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = images(space, options.data)
     Terms.of(options.data, space.search).keep(options.out)
