@@ -1,15 +1,14 @@
 """Other transformations of a filter into bits than the one that `group` has, with exact gradients as it has.
 
-All begin with u, the filter centred and divided by its standard deviation, keep its mean square at one, and end in its
-signs. `bnas train lenet5 --weights group_transforms:power` trains with one of them, run from this folder.
+All begin with u, the filter centred and divided by its standard deviation, keep each filter's norm at one, and end in
+its signs. `bnas train lenet5 --weights group_transforms:power` trains with one of them, run from this folder.
 """
 
-import torch
 from torch import Tensor
 
-from bnas.binarize import BinaryWeight, filter_dims
+from bnas.binarize import BinaryWeight
 from bnas.binarize.sign import hard_sign
-from bnas.binarize.weight import standardized
+from bnas.binarize.weight import at_mean_square_one, of_norm_one, standardized
 
 CLIPS = 12  # times that `clip` clips at the most
 TINY = 1e-12  # square below which a weight counts as zero; a root has no gradient there
@@ -26,15 +25,9 @@ def clip(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
     """Return u clipped to [-1, 1] and divided by its root mean square, again and again, 12 times before hardness 1."""
     u = v = standardized(weight)
     for _ in range(round(CLIPS * float(hardness))):
-        v = _unit(v.clamp(-1, 1))
+        v = at_mean_square_one(v.clamp(-1, 1))
     return _ended(u, v, hard=float(hardness) >= 1)
 
 
 def _ended(u: Tensor, v: Tensor, *, hard: bool) -> BinaryWeight:
-    one = torch.ones_like(u.detach().mean(filter_dims(u), keepdim=True))
-    return BinaryWeight(hard_sign(u) if hard else _unit(v), one, torch.zeros_like(one))
-
-
-def _unit(v: Tensor) -> Tensor:
-    size = v.square().mean(filter_dims(v), keepdim=True)
-    return v * torch.where(size > 0, size, torch.ones_like(size)).rsqrt()
+    return of_norm_one(hard_sign(u) if hard else at_mean_square_one(v))

@@ -234,3 +234,10 @@ def test_a_model_that_is_not_known_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("bnas: model 'lenet6'")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("model", ["..", ":network"])
+def test_a_model_without_a_name_needs_a_folder(model: str) -> None:
+    done = bnas("train", model)
+    assert done.returncode == 2
+    assert "no name to call a run folder after; give one" in done.stderr

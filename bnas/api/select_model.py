@@ -16,7 +16,7 @@ from bnas.exporters import load
 from bnas.models.original import build_original
 from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
-from bnas.runs import documents, tables
+from bnas.runs import best_in, documents, tables
 from bnas.runs.picked import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
 from bnas.selection import Decisions, Original, Selection
 from bnas.spec import dump, read
@@ -93,8 +93,7 @@ def load_trained(folder: Path, *, device: str | None) -> nn.Module:
     Raises:
         BnasError: there is none.
     """
-    best = folder / "best"
-    return load(best if best.is_dir() else folder).to(pick_device(device))
+    return load(best_in(folder)).to(pick_device(device))
 
 
 def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:

@@ -1,5 +1,6 @@
 """What every weight binarizer returns: latent weights as signs, a scale and an offset per filter."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -70,3 +71,16 @@ def standardized(weight: Tensor) -> Tensor:
     variance = centred.square().mean(dims, keepdim=True)
     # Where there is nothing to divide by, 1 stands in, before the root: its gradient at 0 is not finite.
     return (centred / torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()).to(weight.dtype)
+
+
+def at_mean_square_one(filters: Tensor) -> Tensor:
+    """Return each filter divided by the root of its mean square; a filter of zeros stays one."""
+    size = filters.square().mean(filter_dims(filters), keepdim=True)
+    return filters * torch.where(size > 0, size, torch.ones_like(size)).rsqrt()
+
+
+def of_norm_one(signs: Tensor) -> BinaryWeight:
+    """Return filters of n signs (or of mean square one) with scale 1 / sqrt(n) and offset zero: each has norm one."""
+    one = torch.ones_like(signs.detach().mean(filter_dims(signs), keepdim=True))
+    n = signs.numel() // one.numel()
+    return BinaryWeight(signs, one / math.sqrt(n), torch.zeros_like(one))

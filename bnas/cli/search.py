@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.columns import aligned
+from bnas.cli.out import named_after
 from bnas.cost import NOT_COUNTED
 from bnas.space import SearchSpace
 
@@ -72,17 +73,6 @@ def search_command(
         print(json.dumps(summary(result)))
     else:
         show_result(result)
-
-
-def named_after(space: Path) -> Path:
-    """Return the run folder of a space where none was given.
-
-    Raises:
-        BadParameter: the file has no name to give it.
-    """
-    if not space.stem.strip("."):
-        raise typer.BadParameter(f"{space} has no name to call a run folder after; give one", param_hint="--out")
-    return Path("runs") / space.stem
 
 
 def summary(result: Any) -> dict[str, Any]:

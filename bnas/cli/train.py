@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas.cli.out import named_after
 from bnas.cost import NOT_COUNTED, show
 
 EXAMPLE = """
@@ -47,11 +48,11 @@ def train_command(
     from bnas.cli.stop import Stop
     from bnas.cli.watch import Watch
 
-    name = Path(model.partition(":")[0]).stem
+    out = out or named_after(Path(model.partition(":")[0]))
     with leading() as ranks, Watch() as watch, Stop(watch) as progress:
         result = train_model(
             model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
-            validation=validation, seed=seed, out=out or Path("runs") / name, device=device, compiled=compiled,
+            validation=validation, seed=seed, out=out, device=device, compiled=compiled,
             progress=progress, ranks=ranks,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))

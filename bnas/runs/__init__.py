@@ -3,7 +3,7 @@
 from bnas.runs.checkpoint import Checkpoint
 from bnas.runs.environment import environment
 from bnas.runs.files import replacing
-from bnas.runs.folder import Run
+from bnas.runs.folder import Run, best_in
 from bnas.runs.masking import mask_secrets
 
-__all__ = ["Checkpoint", "Run", "environment", "mask_secrets", "replacing"]
+__all__ = ["Checkpoint", "Run", "best_in", "environment", "mask_secrets", "replacing"]

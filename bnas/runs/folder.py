@@ -26,6 +26,12 @@ _BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.
 _logger = logging.getLogger(__name__)
 
 
+def best_in(folder: Path) -> Path:
+    """Return where the best network lies in a run folder; another folder is taken to be one that holds a network."""
+    best = folder / _BEST
+    return best if best.is_dir() else folder
+
+
 class Run:
     """One run folder, opened to be driven (`open`) or looked at (`read`)."""
 
