@@ -20,6 +20,11 @@ needs_data = pytest.mark.skipif(not os.environ.get("BNAS_DATA"), reason="BNAS_DA
 SIDE = 6
 
 
+def packed(content: bytes) -> bytes:
+    """Return content compressed, the same bytes at any time: they name tests."""
+    return gzip.compress(content, mtime=0)
+
+
 def picture(shade: int, *, mode: str = "RGB", side: int = SIDE) -> Image.Image:
     return Image.new(mode, (side, side), shade if mode == "L" else (shade, 2 * shade, 3 * shade))
 
@@ -79,7 +84,7 @@ def test_missing_data_folder_is_one_clear_line(name: str, tmp_path: Path, monkey
 def test_idx_is_read_back(tmp_path: Path) -> None:
     array = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
     path = tmp_path / "a.gz"
-    path.write_bytes(gzip.compress(struct.pack(">BBBB3I", 0, 0, 8, 3, 2, 3, 4) + array.tobytes()))
+    path.write_bytes(packed(struct.pack(">BBBB3I", 0, 0, 8, 3, 2, 3, 4) + array.tobytes()))
     assert np.array_equal(read_idx(path, dimensions=3), array)
 
 
@@ -87,10 +92,10 @@ def test_idx_is_read_back(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"plain text", "cannot be unpacked"),
-        (gzip.compress(bytes(100))[:-12], "cannot be unpacked"),
-        (gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 3, 7) + bytes(7)), "magic 00000801, but has 00000803"),
-        (gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 7) + bytes(6)), "announces 7 bytes, but holds 6"),
-        (gzip.compress(struct.pack(">BBBB", 0, 0, 8, 1)), "ends within its header"),
+        (packed(bytes(100))[:-12], "cannot be unpacked"),
+        (packed(struct.pack(">BBBBI", 0, 0, 8, 3, 7) + bytes(7)), "magic 00000801, but has 00000803"),
+        (packed(struct.pack(">BBBBI", 0, 0, 8, 1, 7) + bytes(6)), "announces 7 bytes, but holds 6"),
+        (packed(struct.pack(">BBBB", 0, 0, 8, 1)), "ends within its header"),
     ],
 )
 def test_damaged_idx_is_one_clear_line(content: bytes, message: str, tmp_path: Path) -> None:
