@@ -65,8 +65,10 @@ class TestWeightContract:
         made = WEIGHT_BINARIZERS[name](weight)
         assert set(made.sign.unique().tolist()) <= {-1.0, 1.0}
         assert made.sign.shape == made.dense().shape == shape
-        assert made.scale.shape == made.offset.shape == PER_FILTER[shape]
-        for tensor in (*made, made.dense()):
+        upper, lower = made.values()
+        assert made.scale.shape == upper.shape == lower.shape == PER_FILTER[shape]
+        assert torch.equal(made.dense(), torch.where(made.sign > 0, upper, lower))
+        for tensor in (made.sign, made.scale, upper, lower, made.dense()):
             assert tensor.dtype == dtype
             assert tensor.device == weight.device
             assert tensor.isfinite().all()
@@ -246,8 +248,7 @@ def test_alpha_beta_is_the_best_cut(n: int, shift: float) -> None:
 )
 def test_alpha_and_beta_by_hand(filter: list[float], alpha: float, beta: float) -> None:
     made = alpha_beta(torch.tensor([filter], dtype=torch.float64))
-    assert (made.offset + made.scale).item() == pytest.approx(alpha)
-    assert (made.offset - made.scale).item() == pytest.approx(beta)
+    assert [value.item() for value in made.values()] == pytest.approx([alpha, beta])
     assert made.dense()[0].tolist() == pytest.approx(filter)
 
 

@@ -17,7 +17,8 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # relative to the large
 @pytest.fixture(params=["all at once", "by expert"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of convolving, whatever the shape."""
-    monkeypatch.setattr(chosen_conv, "NARROW", 2**20 if request.param == "all at once" else 0)
+    for limit in ("NARROW", "NARROWER"):
+        monkeypatch.setattr(chosen_conv, limit, 2**20 if request.param == "all at once" else 0)
     return request.param
 
 
@@ -159,10 +160,10 @@ def test_images_are_taken_in_turns_where_room_is_short(monkeypatch: pytest.Monke
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12))
     x = torch.randn(24, 6, 7, 5)
-    assert chosen_conv.all_at_once(x, conv.weight)
+    assert chosen_conv.all_at_once(x, conv.weight, learning=True)
     at_once = values_and_gradients(conv, x, conv)
     monkeypatch.setattr(chosen_conv, "ROOM", 2 * conv.weight[0].numel())  # two images
-    assert not chosen_conv.all_at_once(x, conv.weight)
+    assert not chosen_conv.all_at_once(x, conv.weight, learning=True)
     for actual, expected in zip(values_and_gradients(conv, x, conv), at_once, strict=True):
         assert_close(actual, expected, torch.float32)
 
@@ -189,10 +190,12 @@ def test_empty_batch_gives_an_empty_batch() -> None:
 
 
 @pytest.mark.usefixtures("way")
-def test_evaluation_equals_training_output() -> None:
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("images", [1, 24])
+def test_evaluation_equals_training_output(images: int, groups: int) -> None:
     torch.manual_seed(0)
-    conv = spread_gate(ExpertConv(6, 12, pad_value=1, stride=2))
-    x = torch.randn(24, 6, 7, 5)
+    conv = spread_gate(ExpertConv(6, 12, pad_value=1, stride=2, groups=groups))
+    x = torch.randn(images, 6, 7, 5)
     trained = conv(x)
     with torch.no_grad():
         evaluated = conv.eval()(x)

@@ -29,7 +29,7 @@ def group(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
         hardness: in [0, 1], a number or a tensor of one; the number 1 stands for the limit.
     Returns:
         sign in {-1, +1} in the limit, between them and beyond before it; scale 1 / sqrt(n), n the weights of a filter;
-        offset zero.
+        no offset.
     Raises:
         ShapeError: weight has no filter dimension, or no element.
     Source: reconstruction; the aim is Shulman, Exact Backpropagation in Binary Weighted Networks with Group Weight

@@ -29,7 +29,7 @@ def irnet(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
     scale = torch.where(size == 0, torch.ones_like(size), torch.exp2(size.log2().round()))
     signs = hard_sign(u)
     if not (torch.is_grad_enabled() and u.requires_grad):
-        return BinaryWeight(signs, scale, torch.zeros_like(scale))
+        return BinaryWeight(signs, scale)
     t = 0.1 * 100.0 ** torch.as_tensor(hardness, dtype=u.dtype, device=u.device)
     soft = (1 / t).clamp_min(1) * torch.tanh(t * u)
-    return BinaryWeight(signs + (soft - soft.detach()), scale, torch.zeros_like(scale))
+    return BinaryWeight(signs + (soft - soft.detach()), scale)

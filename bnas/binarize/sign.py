@@ -52,7 +52,7 @@ def clipped_sign(value: Tensor) -> Tensor:
 
 
 def sign(weight: Tensor) -> BinaryWeight:
-    """Binarize each weight to its sign: scale 1, offset 0; clipped straight-through gradient.
+    """Binarize each weight to its sign: scale 1, no offset; clipped straight-through gradient.
 
     Args:
         weight: latent weights [..., out, in, kh, kw] or [out, in], floating point.
@@ -62,4 +62,4 @@ def sign(weight: Tensor) -> BinaryWeight:
     """
     dims = filter_dims(weight)
     shape = weight.shape[: weight.ndim - len(dims)] + (1,) * len(dims)
-    return BinaryWeight(clipped_sign(weight), weight.new_ones(shape), weight.new_zeros(shape))
+    return BinaryWeight(clipped_sign(weight), weight.new_ones(shape))

@@ -13,16 +13,27 @@ from bnas.errors import ShapeError
 class BinaryWeight(NamedTuple):
     """Filters of two values each: offset + scale and offset - scale.
 
-    sign [..., out, in, kh, kw] in {-1, +1}; scale and offset broadcast over a filter, [..., out, 1, 1, 1].
+    sign [..., out, in, kh, kw] in {-1, +1}; scale and offset broadcast over a filter, [..., out, 1, 1, 1]. An offset of
+    None stands for zero.
     """
 
     sign: Tensor
     scale: Tensor
-    offset: Tensor
+    offset: Tensor | None = None
 
     def dense(self) -> Tensor:
         """Return the weights that the network computes with, scale * sign + offset."""
-        return (self.scale * self.sign).add_(self.offset)
+        weights = self.scale * self.sign
+        return weights if self.offset is None else weights.add_(self.offset)
+
+    def values(self) -> tuple[Tensor, Tensor]:
+        """Return what +1 and what -1 stands for, each in the shape of scale."""
+        offset = torch.zeros_like(self.scale) if self.offset is None else self.offset
+        return offset + self.scale, offset - self.scale
+
+    def times(self, factor: Tensor) -> "BinaryWeight":
+        """Return the same signs with both values multiplied; the factor broadcasts over a filter."""
+        return self._replace(scale=self.scale * factor, offset=None if self.offset is None else self.offset * factor)
 
 
 # Called with latent weights; an annealed binarizer takes a keyword `hardness` in [0, 1] beside them.
@@ -80,7 +91,7 @@ def at_mean_square_one(filters: Tensor) -> Tensor:
 
 
 def of_norm_one(signs: Tensor) -> BinaryWeight:
-    """Return filters of n signs (or of mean square one) with scale 1 / sqrt(n) and offset zero: each has norm one."""
+    """Return filters of n signs (or of mean square one) with scale 1 / sqrt(n): each has norm one."""
     one = torch.ones_like(signs.detach().mean(filter_dims(signs), keepdim=True))
     n = signs.numel() // one.numel()
-    return BinaryWeight(signs, one / math.sqrt(n), torch.zeros_like(one))
+    return BinaryWeight(signs, one / math.sqrt(n))

@@ -1,6 +1,5 @@
 """Latent weights -> signs and one scale per filter, as XNOR-Net has it."""
 
-import torch
 from torch import Tensor
 
 from bnas.binarize.sign import clipped_sign
@@ -18,10 +17,10 @@ def xnor(weight: Tensor) -> BinaryWeight:
     Args:
         weight: latent weights [..., out, in, kh, kw] or [out, in], floating point.
     Returns:
-        sign in {-1, +1}; scale [..., out, 1, 1, 1] in the unit of weight; offset zero.
+        sign in {-1, +1}; scale [..., out, 1, 1, 1] in the unit of weight; no offset.
     Raises:
         ShapeError: weight has no filter dimension, or no element.
     Source: Rastegari et al., XNOR-Net, 2016 (arXiv:1603.05279), section 3.1.
     """
     scale = weight.detach().abs().mean(filter_dims(weight), keepdim=True)
-    return BinaryWeight(clipped_sign(weight), scale, torch.zeros_like(scale))
+    return BinaryWeight(clipped_sign(weight), scale)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas.allocator import keep_freed_memory
 from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
 from bnas.cli.rank_check import rank_check_command
@@ -69,6 +70,7 @@ def options(
 
 def main() -> None:
     """Run the command line: 0 done; 1 failed, one line on stderr says why; 2 wrong usage."""
+    keep_freed_memory()
     try:
         app()
     except BnasError as problem:

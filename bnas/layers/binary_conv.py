@@ -176,7 +176,7 @@ def effective_weight(latent: Tensor, alpha: Tensor | None, binarize: WeightBinar
     alpha = alpha.view(-1, 1, 1, 1)
     if real_weights:
         return at_binary_magnitude(latent, binary.dense()) * alpha
-    return binary._replace(scale=binary.scale * alpha, offset=binary.offset * alpha).dense()
+    return binary.times(alpha).dense()
 
 
 def padded_conv(

@@ -1,8 +1,8 @@
 """A convolution of each image with the filter bank chosen for it, and its gradients by images, banks and choice.
 
-Two ways of learning, each ahead of the other for its shapes on a CPU. `all_at_once`: one convolution in which every
-image has groups of its own; where groups are narrow it keeps the speed of a plain one. `by_expert`: one
-plain convolution for the images of each expert, and image by image gradients as batched products.
+Two ways, each ahead of the other for its shapes on a CPU. `all_at_once`: one convolution in which every image has
+groups of its own; where groups are narrow it keeps the speed of a plain one. `by_expert`: one plain convolution for the
+images of each expert; in learning, image by image gradients as batched products.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from bnas.layers.binary_conv import padded_conv
 
-NARROW = 32  # channels in a group up to which all at once is the faster way
+NARROW = 32  # channels in a group up to which all at once is the faster way to learn
+NARROWER = 16  # the same for the output alone
 ROOM = 2**24  # numbers that filters, or their gradients, of single images may take up at a time
 
 
@@ -48,11 +49,9 @@ def by_expert(x: Tensor, winner: Tensor, experts: int, convolve: Callable[[Tenso
     parts = _by_winner(winner, experts)
     if len(parts) == 1:
         return convolve(x, parts[0][0])
-    # All images are moved once, to lie in the order of their winners: each expert's are then a view.
-    ordered = _some(x, torch.cat([images for _, images in parts]))
     y = None
-    for (expert, images), some in zip(parts, ordered.split([len(images) for _, images in parts]), strict=True):
-        part = convolve(some, expert)
+    for expert, images in parts:  # what one needs is small, and stays in the cache
+        part = convolve(_some(x, images), expert)
         y = _room_for(len(x), part, like=x) if y is None else y
         y.index_copy_(0, images, part)
     assert y is not None
@@ -61,19 +60,20 @@ def by_expert(x: Tensor, winner: Tensor, experts: int, convolve: Callable[[Tenso
 
 def learned_conv(x: Tensor, bank: Tensor, choice: Choice, geometry: Geometry) -> Tensor:
     """Convolve each image with its winner's filters; `choice.share` gets the gradient of the choice."""
-    if all_at_once(x, bank):
-        return _grouped_conv(x, ChosenFilters.apply(bank, choice.share, choice), geometry)
+    if all_at_once(x, bank, learning=True):
+        return grouped_conv(x, ChosenFilters.apply(bank, choice.share, choice), geometry)
     y: Tensor = ChosenConv.apply(x, bank, choice.share, choice, geometry)
     return y
 
 
-def all_at_once(x: Tensor, bank: Tensor) -> bool:
-    """Return whether one convolution with a group for each image is the faster way."""
+def all_at_once(x: Tensor, bank: Tensor, *, learning: bool) -> bool:
+    """Return whether one convolution with a group for each image is the faster way: where groups are narrow."""
+    narrow = bank.shape[2] <= (NARROW if learning else NARROWER)
     fits = 0 < len(x) * bank[0].numel() <= ROOM
-    return x.device.type == "cpu" and x.is_contiguous() and bank.shape[2] <= NARROW and fits
+    return x.device.type == "cpu" and x.is_contiguous() and narrow and fits
 
 
-def _grouped_conv(x: Tensor, filters: Tensor, geometry: Geometry) -> Tensor:
+def grouped_conv(x: Tensor, filters: Tensor, geometry: Geometry) -> Tensor:
     """Convolve image b of x with filters[b], in one convolution."""
     many = geometry._replace(groups=len(x) * geometry.groups)
     y = _conv(x.reshape(1, -1, *x.shape[2:]), filters.flatten(0, 1), many)

@@ -16,7 +16,7 @@ from bnas.layers.binary_conv import (
     fresh_latent,
     padded_conv,
 )
-from bnas.layers.chosen_conv import Choice, Geometry, by_expert, learned_conv
+from bnas.layers.chosen_conv import Choice, Geometry, all_at_once, by_expert, grouped_conv, learned_conv
 
 USAGE_MEMORY = 0.98  # share of the old average that a training batch keeps: about the last 50 batches count
 
@@ -82,7 +82,9 @@ class ExpertConv(nn.Module):
             self._count(winner)
         if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
             return self._learned(self._binarized(x), share, winner)
-        return by_expert(self._binarized(x), winner, self.experts, self._convolved)
+        if len(x) > 1 and self.experts > 1 and all_at_once(x, self.weight, learning=False):
+            return grouped_conv(self._binarized(x), self._effective(self.weight)[winner], self._geometry())
+        return by_expert(x, winner, self.experts, self._convolved)
 
     def expert_of(self, x: Tensor) -> Tensor:
         """Return the winning expert for each image of x [batch, in, height, width], as [batch] of int64."""
@@ -108,6 +110,7 @@ class ExpertConv(nn.Module):
         return self.binarize_input(x) if self.precision == "binary" and not self.real_inputs else x
 
     def _convolved(self, x: Tensor, expert: int) -> Tensor:
+        x = self._binarized(x)
         filters = self._effective(self.weight[expert])  # of the banks in use alone: one image needs one
         return padded_conv(x, filters, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
 

@@ -127,6 +127,4 @@ def warn_of_collapse(usage: dict[str, float], warned: set[str]) -> None:
 @torch.no_grad()
 def _values(layer: BinaryLayer) -> list[float]:
     """Return alpha and beta of the first filter: its weights are one or the other."""
-    binary = layer.binarize_weight(layer.weight)
-    scale, offset = binary.scale.flatten()[0], binary.offset.flatten()[0]
-    return [float(f"{value:.5g}") for value in (offset + scale, offset - scale)]
+    return [float(f"{value.flatten()[0]:.5g}") for value in layer.binarize_weight(layer.weight).values()]

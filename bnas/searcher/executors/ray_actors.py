@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bnas.allocator import keep_freed_memory
 from bnas.arch import Architecture
 from bnas.errors import RunError
 from bnas.searcher.candidate import Score
@@ -148,6 +149,7 @@ class _Twin:
 
     def __init__(self, space: SearchSpace, block: "np.ndarray[Any, Any]", layout: Layout, device: str) -> None:
         torch.set_num_threads(1)
+        keep_freed_memory()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that Ray's memory cannot be written: nobody writes
             tensors = unpack(torch.from_numpy(block), layout)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from bnas.allocator import keep_freed_memory
+
 
 class Share(NamedTuple):
     """What one worker works on."""
@@ -18,6 +20,7 @@ class Share(NamedTuple):
         if self.cores:
             os.sched_setaffinity(0, self.cores)
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
 
 
 def shares(workers: int, device: torch.device) -> list[Share]:
