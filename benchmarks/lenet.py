@@ -1,6 +1,7 @@
 """LeNet-5 on MNIST with every weight in one bit: each weight binarizer, and the transformations tried for `group`.
 
-    python benchmarks/lenet.py [--quick] [--json] [--seeds N] [--shard I/N] [--epochs N] [--images N] [--results CSV]
+    python benchmarks/lenet.py [--quick] [--json] [--weights NAME] [--seeds N] [--shard I/N] [--epochs N] [--images N]
+                               [--results CSV]
 
 Trained as `bnas train lenet5 --weights NAME --data mnist` does, all for as many epochs, on the images of $BNAS_DATA;
 activations are real. Soft accuracy is that before weights which become binary gradually are made so; between the
@@ -59,7 +60,8 @@ def trained(weights: str, *, seed: int, epochs: int, data: DataSet) -> dict[str,
 
 def complete(results: Rows, options: argparse.Namespace) -> pd.DataFrame:
     """Return the rows of a setting, those that are missing freshly trained."""
-    for weights, seed in shard(list(product(WEIGHTS, range(options.seeds))), options.shard):
+    names = [options.weights] if options.weights else WEIGHTS
+    for weights, seed in shard(list(product(names, range(options.seeds))), options.shard):
         key = dict(zip(SETTING, (weights, seed, options.epochs, options.images), strict=True))
         if (results.frame()[list(SETTING)] == pd.Series(key)).all(axis=1).any():
             continue
@@ -98,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="read the table, train one network for four epochs")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--weights", choices=WEIGHTS, help="train those of one binarizer only")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shard", default="1/1", help="which part of the work this process does, as in 2/4")
     parser.add_argument("--epochs", type=int, default=30)
