@@ -64,6 +64,6 @@ def main(measure: Callable[[bool], Iterable[Claim]], description: str) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repeats; ends within a minute")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
-    keep_freed_memory()  # as in the command line; or it is chance which way pays for new pages
+    keep_freed_memory()  # as the command line does; without it, which way pays for new pages is chance
     for claim in measure(options.quick):
         print(claim.as_json() if options.json else claim, flush=True)

@@ -22,6 +22,7 @@ from claim import Claim
 from nowhere import NoStore
 from rows import Rows, shard
 
+from bnas.allocator import keep_freed_memory
 from bnas.api.training import maker, recipe_for
 from bnas.data import DataSet, load_data
 from bnas.models.spec import ModelSpec
@@ -61,7 +62,7 @@ def trained(weights: str, *, seed: int, epochs: int, data: DataSet) -> dict[str,
 def complete(results: Rows, options: argparse.Namespace) -> pd.DataFrame:
     """Return the rows of a setting, those that are missing freshly trained."""
     names = [options.weights] if options.weights else WEIGHTS
-    for weights, seed in shard(list(product(names, range(options.seeds))), options.shard):
+    for weights, seed in shard(list(product(names, range(options.seeds))), options.shard or "1/1"):
         key = dict(zip(SETTING, (weights, seed, options.epochs, options.images), strict=True))
         if (results.frame()[list(SETTING)] == pd.Series(key)).all(axis=1).any():
             continue
@@ -102,11 +103,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--weights", choices=WEIGHTS, help="train those of one binarizer only")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shard", default="1/1", help="which part of the work this process does, as in 2/4")
+    parser.add_argument("--shard", help="which part of the work this process does, as in 2/4; it claims nothing")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    keep_freed_memory()
     results = Rows(options.results, COLUMNS, texts=("weights",))
     found = []
     if options.quick:
@@ -116,7 +118,7 @@ def main() -> None:
         table = of_setting(results.frame(), options)
     else:
         table = complete(results, options)
-    if set(WEIGHTS) <= set(table["weights"]):
+    if not options.shard and set(WEIGHTS) <= set(table["weights"]):
         if not options.json:
             show(table)
         found += claims(table)

@@ -29,6 +29,7 @@ from nowhere import NoStore
 from rows import Rows, shard
 from torch import nn
 
+from bnas.allocator import keep_freed_memory
 from bnas.arch import Architecture
 from bnas.data import DataSet, load_data
 from bnas.layers.binary_conv import BinaryConv
@@ -118,7 +119,7 @@ def complete(results: Rows, options: argparse.Namespace) -> None:
     """Train what the table of a setting does not have, and write it down."""
     setting = {name: getattr(options, name) for name in SETTING}
     networks = [options.network] if options.network else list(NETWORKS)
-    for seed, network, method in shard(list(product(range(options.seeds), networks, METHODS)), options.shard):
+    for seed, network, method in shard(list(product(range(options.seeds), networks, METHODS)), options.shard or "1/1"):
         key = {"network": network, "method": method, "seed": seed} | setting
         frame = results.frame()
         if (frame[list(key)] == pd.Series(key)).all(axis=1).any():
@@ -155,7 +156,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="read the table, train one network again for two epochs")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shard", default="1/1", help="which part of the work this process does, as in 2/4")
+    parser.add_argument("--shard", help="which part of the work this process does, as in 2/4; it claims nothing")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--images", type=int, default=10_000)
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--network", choices=NETWORKS, help="train those of one network only")
     options = parser.parse_args()
+    keep_freed_memory()
     results, found = Rows(options.results, COLUMNS, texts=("network", "method")), []
     if options.quick:
         accuracy = trained("ResNet", "FBin xnor", 0, 2, data=cifar(options, 0), width=options.width)
@@ -170,6 +172,8 @@ def main() -> None:
         found = [Claim("ResNet, FBin xnor, two epochs: test error against guessing", 1 - accuracy, yardstick, 0.9)]
     else:
         complete(results, options)
+    if options.shard:
+        return
     table = of_setting(results.frame(), options)
     if len(table) and not options.json:
         show(table)

@@ -32,6 +32,8 @@ class Rows:
 def shard(jobs: Sequence[Job], part: str) -> Sequence[Job]:
     """Return the jobs of one process of several: `2/4` takes the second of four, and every fourth after it."""
     place, parts = map(int, part.split("/"))
+    if not 1 <= place <= parts:
+        raise SystemExit(f"--shard {part}: the first of four is 1/4, the last 4/4")
     return jobs[place - 1 :: parts]
 
 

@@ -25,6 +25,7 @@ from rows import shard
 from selection_networks import DRAWS, FBIN, LATEST, NETWORKS, WAYS, choices
 from selection_rows import COLUMNS, Bench, add_missing, groups, of_group, results
 
+from bnas.allocator import keep_freed_memory
 from bnas.api.select import select_layers
 from bnas.cost import Budget, Cost
 from bnas.models import build_model
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shard", help="which part of the work this process does, as in 2/4; it claims nothing")
     options = parser.parse_args()
+    keep_freed_memory()
     file = results()
     names = [options.network] if options.network else list(NETWORKS)
     wanted = shard(groups(names, options.seeds), options.shard or "1/1")

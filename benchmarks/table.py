@@ -17,6 +17,7 @@ import torch
 from nowhere import NoStore
 from rows import shard
 
+from bnas.allocator import keep_freed_memory
 from bnas.data import DataSet, load_data
 from bnas.feasible import cost_of
 from bnas.ranking import Table, Terms, dealt, every_network, train_alone
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--data", default="cifar10")
     options = parser.parse_args()
+    keep_freed_memory()
     space = read(SearchSpace, options.space)
     repeated, seeds = options.seeds_of
     wanted = shard(jobs(space, networks=options.networks, repeated=repeated, seeds=seeds), options.shard)

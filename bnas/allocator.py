@@ -10,20 +10,20 @@ import os
 import platform
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of the parameters in malloc.h
-_NEVER = 2**31 - 1
-_BLOCK = 2**30  # bytes below which a block comes from memory that is kept
+_NEVER = -1
+_BLOCK, _OLD_BLOCK = 2**30, 2**25  # bytes below which a block comes from memory that is kept; an old glibc's most
 _AT_ONCE = 2**26  # bytes by which that memory grows
-_OURS_TO_SET = ("MALLOC_", "GLIBC_TUNABLES")
+_SET_BY_THE_USER = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> bool:
     """Let this process keep freed memory for its next use; return whether its allocator could be told.
 
-    That of another C library than glibc cannot; one that the environment has set (MALLOC_TRIM_THRESHOLD_ and the like,
-    GLIBC_TUNABLES) is left as it is. The peak of memory stays what it was; it is held until the process ends.
+    Only glibc's can. Where the environment sets it (MALLOC_TRIM_THRESHOLD_ and the like, GLIBC_TUNABLES), it is left as
+    it is. What a process has taken it holds until it ends; the peak may be a little higher.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith(_OURS_TO_SET) for name in os.environ):
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith(_SET_BY_THE_USER) for name in os.environ):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = ((_MMAP_THRESHOLD, _BLOCK), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, _AT_ONCE))
-    return all(mallopt(name, value) for name, value in settings)
+    kept = mallopt(_MMAP_THRESHOLD, _BLOCK) or mallopt(_MMAP_THRESHOLD, _OLD_BLOCK)
+    return all([kept, mallopt(_TRIM_THRESHOLD, _NEVER), mallopt(_TOP_PAD, _AT_ONCE)])

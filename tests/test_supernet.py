@@ -1,4 +1,5 @@
 import copy
+import math
 from functools import cache
 from random import Random
 from typing import Any
@@ -9,7 +10,7 @@ from spaces import make_arch, make_space, rich_space
 from torch import Tensor
 
 from bnas.arch import Architecture
-from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_conv import BinaryConv, effective_weight
 from bnas.layers.expert_conv import ExpertConv
 from bnas.network import build
 from bnas.plan import plan
@@ -46,6 +47,21 @@ def first_unit(supernet: Supernet, stage: int) -> SharedUnit:
     unit = supernet.get_submodule(f"stages.{stage}.0.main")
     assert isinstance(unit, SharedUnit)
     return unit
+
+
+@pytest.mark.parametrize("weights", ["xnor", "sign", "alpha_beta", "irnet", "group"])
+def test_every_shape_begins_with_outputs_of_one_size(weights: str) -> None:
+    """Effective weights have about the variance 1 / fan-in, whatever slice of the shared ones they are."""
+    torch.manual_seed(0)
+    supernet = Supernet(rich_space(binarizers={"weight": weights})).eval()
+    sizes = []
+    for arch in draws(supernet.space):
+        for conv in supernet.extract(arch).modules():
+            if isinstance(conv, BinaryConv | ExpertConv) and conv.alpha is not None:
+                weight = effective_weight(conv.weight, conv.alpha, conv.binarize_weight, real_weights=False)
+                sizes.append((weight.square().mean() * math.prod(weight.shape[-3:])).sqrt().item())
+    assert min(sizes) > 0.6
+    assert max(sizes) < 1.2
 
 
 def images_for(space: SearchSpace) -> Tensor:

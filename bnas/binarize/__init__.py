@@ -14,7 +14,7 @@ from bnas.binarize.weight import BinaryWeight, WeightBinarizer, at_binary_magnit
 from bnas.binarize.xnor import xnor
 from bnas.lookup import find
 
-ActivationBinarizer = Callable[[Tensor], Tensor]
+ActivationBinarizer = Callable[[Tensor], Tensor]  # value by value: it may be given a part of the images
 
 WEIGHT_BINARIZERS: dict[str, WeightBinarizer] = {
     "sign": sign,

@@ -18,11 +18,12 @@ def group(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
 
     With u the filter, centred and divided by its standard deviation: v = u / sqrt(u^2 + e^2), divided
     by its norm. So v stays on the sphere of radius 1, has the direction of u for a large e, and that of
-    a vertex of the cube, sign(u), in the limit e -> 0. e falls in a line from 3 at hardness 0 to 0.001
-    at 1. (Where it fell geometrically, most weights stopped learning before half of the training was
-    over, and on the sphere of radius sqrt(n) a classifier of thousands of inputs began with logits in
-    the hundreds, which no rate survived.) Training raises the hardness to 1, where weights near 0 are
-    still soft; evaluation takes the limit itself, which has no gradient. Backward: exact, through all.
+    a vertex of the cube, sign(u), in the limit e -> 0. e falls linearly from 3 at hardness 0 to 0.001
+    at 1. (Two things were tried before. Where e fell geometrically, most weights stopped learning before
+    half of the training was over. On the sphere of radius sqrt(n), what multiplies the output, alpha,
+    begins sqrt(n) times smaller with a gradient sqrt(n) times larger: behind a classifier of thousands
+    of inputs the first steps threw it far off.) Training raises the hardness to 1, where weights near 0
+    are still soft; evaluation takes the limit itself, which has no gradient. Backward: exact, through all.
 
     Args:
         weight: latent weights [..., out, in, kh, kw] or [out, in], floating point.

@@ -19,7 +19,7 @@ def irnet(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
         weight: latent weights [..., out, in, kh, kw] or [out, in], floating point.
         hardness: how far training has come, in [0, 1]; it does not change what is returned.
     Returns:
-        sign in {-1, +1}, in each filter about as many of either; scale [..., out, 1, 1, 1]; offset zero.
+        sign in {-1, +1}, in each filter about as many of either; scale [..., out, 1, 1, 1]; no offset.
     Raises:
         ShapeError: weight has no filter dimension, or no element.
     Source: Qin et al., Forward and Backward Information Retention (IR-Net), 2020 (arXiv:1909.10788), section 3.

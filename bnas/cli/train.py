@@ -48,7 +48,7 @@ def train_command(
     from bnas.cli.stop import Stop
     from bnas.cli.watch import Watch
 
-    out = out or named_after(Path(model.partition(":")[0]))
+    out = out or named_after(model)
     with leading() as ranks, Watch() as watch, Stop(watch) as progress:
         result = train_model(
             model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,

@@ -66,7 +66,8 @@ class SharedUnit(nn.Module):
         binarize, largest = weight_binarizer(self.weights), math.prod(self.weight.shape[2:])
         self.alphas = nn.ParameterDict()
         for precision, (i, o), g, k in itertools.product(choices.precision, pairs, groups, kernels):
-            alpha = torch.ones(o) if precision == "real" else fresh_alpha(self.weight[:, :o].detach(), binarize)
+            part = centre(self.weight[:, :o, : i // g], k).detach()
+            alpha = torch.ones(o) if precision == "real" else fresh_alpha(part, binarize)
             self.alphas[key(precision, i, o, g, k)] = nn.Parameter(alpha * math.sqrt(largest / (i // g * k * k)))
         self.register_buffer("hardness", fresh_hardness(binarize), persistent=False)
         self.slope = nn.Parameter(torch.full((outs,), 0.25))
