@@ -4,9 +4,9 @@
 
 The search is that of a run: it proposes, waits for the oldest of the candidates in flight (one with one worker, four
 with two), writes each score to a log that outlasts a power cut and stores it in SQLite. It proposes at random, so that
-both ways score the same candidates: of the demo's space, where to store a score takes about as long as to find it, and
-of that for CIFAR-10. Images are random. Needs two idle cores: what else runs on them is measured too. Workers have
-started before the clock does. Times are in milliseconds for one search.
+both ways score the same candidates: of the demo's space and images, where to store a score takes about as long as to
+find it, and of the space for CIFAR-10, on random images. Needs two idle cores: what else runs on them is measured too.
+Workers have started before the clock does. Times are in milliseconds for one search.
 """
 
 import os
@@ -21,6 +21,7 @@ from claim import Claim, main, medians
 from scoring import SPACES, noise
 
 from bnas.cost import Budget
+from bnas.data import load_data
 from bnas.progress import silent
 from bnas.runs import Run
 from bnas.searcher import SAMPLERS, Candidate, Engine, Journal, Scorer, Search, StoredStudy
@@ -56,7 +57,8 @@ def compared(name: str, trials: int, repeats: int) -> Claim:
     space = read(SearchSpace, SPACES / f"{name}.yaml")
     scoring = space.search.scoring
     torch.manual_seed(0)
-    data = noise(space, 2 * (scoring.recalibration_images + scoring.validation_images))
+    images = 2 * (scoring.recalibration_images + scoring.validation_images)
+    data = load_data(name) if name == "digits" else noise(space, images)
     scorer = Scorer(Supernet(space), data, scoring, seed=0, device=CPU)
 
     with ExitStack() as stack:

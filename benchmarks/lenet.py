@@ -62,7 +62,7 @@ def trained(weights: str, *, seed: int, epochs: int, data: DataSet) -> dict[str,
 def complete(results: Rows, options: argparse.Namespace) -> pd.DataFrame:
     """Return the rows of a setting, those that are missing freshly trained."""
     names = [options.weights] if options.weights else WEIGHTS
-    for weights, seed in shard(list(product(names, range(options.seeds))), options.shard or "1/1"):
+    for weights, seed in shard(list(product(names, range(options.seeds))), options.shard):
         key = dict(zip(SETTING, (weights, seed, options.epochs, options.images), strict=True))
         if (results.frame()[list(SETTING)] == pd.Series(key)).all(axis=1).any():
             continue

@@ -119,7 +119,7 @@ def complete(results: Rows, options: argparse.Namespace) -> None:
     """Train what the table of a setting does not have, and write it down."""
     setting = {name: getattr(options, name) for name in SETTING}
     networks = [options.network] if options.network else list(NETWORKS)
-    for seed, network, method in shard(list(product(range(options.seeds), networks, METHODS)), options.shard or "1/1"):
+    for seed, network, method in shard(list(product(range(options.seeds), networks, METHODS)), options.shard):
         key = {"network": network, "method": method, "seed": seed} | setting
         frame = results.frame()
         if (frame[list(key)] == pd.Series(key)).all(axis=1).any():

@@ -29,8 +29,13 @@ class Rows:
         append_row(self._path, columns=self._columns, cells=[_said(row[column]) for column in self._columns])
 
 
-def shard(jobs: Sequence[Job], part: str) -> Sequence[Job]:
-    """Return the jobs of one process of several: `2/4` takes the second of four, and every fourth after it."""
+def shard(jobs: Sequence[Job], part: str | None) -> Sequence[Job]:
+    """Return the jobs of one process of several: `2/4` takes the second of four, and every fourth after it.
+
+    None takes all.
+    """
+    if part is None:
+        return jobs
     place, parts = map(int, part.split("/"))
     if not 1 <= place <= parts:
         raise SystemExit(f"--shard {part}: the first of four is 1/4, the last 4/4")

@@ -134,7 +134,7 @@ def main() -> None:
     keep_freed_memory()
     file = results()
     names = [options.network] if options.network else list(NETWORKS)
-    wanted = shard(groups(names, options.seeds), options.shard or "1/1")
+    wanted = shard(groups(names, options.seeds), options.shard)
     for name, seed in [] if options.quick else wanted:
         for row in add_missing(file, name, seed):
             print(*(row[column] for column in COLUMNS), sep="  ", file=sys.stderr, flush=True)

@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=200)
     parser.add_argument("--seeds-of", type=int, nargs=2, default=(30, 3), metavar=("NETWORKS", "SEEDS"))
-    parser.add_argument("--shard", default="1/1", help="which part of the work this process does, as in 2/4")
+    parser.add_argument("--shard", help="which part of the work this process does, as in 2/4")
     parser.add_argument("--out", type=Path, default=TABLE)
     parser.add_argument("--space", type=Path, default=SPACE)
     parser.add_argument("--data", default="cifar10")

@@ -1,8 +1,7 @@
 """The C library's allocator, told to keep what is freed: a training step takes as much again, thousands of times.
 
 As it is, glibc gives large blocks back to the system at once, and the next step has every page of them made anew and
-filled with zeros. On two cores that was a tenth of the time of training the CIFAR-10 supernet, and up to two thirds of
-that of a single convolution.
+filled with zeros. `benchmarks/allocator.py` measures what that costs.
 """
 
 import ctypes

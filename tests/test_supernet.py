@@ -49,6 +49,16 @@ def first_unit(supernet: Supernet, stage: int) -> SharedUnit:
     return unit
 
 
+def images_for(space: SearchSpace) -> Tensor:
+    return torch.randn(6, *space.input, generator=torch.Generator().manual_seed(1))
+
+
+def draws(space: SearchSpace) -> list[Architecture]:
+    """Return the smallest, the largest and some drawn architectures."""
+    drawn = [space.architecture(space.sample(Random(seed))) for seed in range(DRAWS)]
+    return [space.smallest(), space.largest(), *drawn]
+
+
 @pytest.mark.parametrize("weights", ["xnor", "sign", "alpha_beta", "irnet", "group"])
 def test_every_shape_begins_with_outputs_of_one_size(weights: str) -> None:
     """Effective weights have about the variance 1 / fan-in, whatever slice of the shared ones they are."""
@@ -62,16 +72,6 @@ def test_every_shape_begins_with_outputs_of_one_size(weights: str) -> None:
                 sizes.append((weight.square().mean() * math.prod(weight.shape[-3:])).sqrt().item())
     assert min(sizes) > 0.6
     assert max(sizes) < 1.2
-
-
-def images_for(space: SearchSpace) -> Tensor:
-    return torch.randn(6, *space.input, generator=torch.Generator().manual_seed(1))
-
-
-def draws(space: SearchSpace) -> list[Architecture]:
-    """Return the smallest, the largest and some drawn architectures."""
-    drawn = [space.architecture(space.sample(Random(seed))) for seed in range(DRAWS)]
-    return [space.smallest(), space.largest(), *drawn]
 
 
 def moving(supernet: Supernet) -> dict[str, Tensor]:

@@ -19,10 +19,9 @@ def group(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
     With u the filter, centred and divided by its standard deviation: v = u / sqrt(u^2 + e^2), divided
     by its norm. So v stays on the sphere of radius 1, has the direction of u for a large e, and that of
     a vertex of the cube, sign(u), in the limit e -> 0. e falls linearly from 3 at hardness 0 to 0.001
-    at 1. (Two things were tried before. Where e fell geometrically, most weights stopped learning before
-    half of the training was over. On the sphere of radius sqrt(n), what multiplies the output, alpha,
-    begins sqrt(n) times smaller with a gradient sqrt(n) times larger: behind a classifier of thousands
-    of inputs the first steps threw it far off.) Training raises the hardness to 1, where weights near 0
+    at 1. (Two things were tried before, on a VGG-Small of width 32 with every weight binary, 8 epochs of
+    10,000 CIFAR-10 images of 16x16, one seed: where e fell geometrically it reached 55.2 %, against 62.2;
+    on the sphere of radius sqrt(n) it diverged.) Training raises the hardness to 1, where weights near 0
     are still soft; evaluation takes the limit itself, which has no gradient. Backward: exact, through all.
 
     Args:

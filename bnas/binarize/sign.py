@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bnas.binarize.weight import BinaryWeight, filter_dims
+from bnas.binarize.weight import BinaryWeight, one_scale
 
 
 class ClippedStraightThrough(torch.autograd.Function):
@@ -60,6 +60,4 @@ def sign(weight: Tensor) -> BinaryWeight:
         ShapeError: weight has no filter dimension, or no element.
     Source: Hubara et al., Binarized Neural Networks, 2016 (arXiv:1602.02830).
     """
-    dims = filter_dims(weight)
-    shape = weight.shape[: weight.ndim - len(dims)] + (1,) * len(dims)
-    return BinaryWeight(clipped_sign(weight), weight.new_ones(shape))
+    return BinaryWeight(clipped_sign(weight), one_scale(weight, 1.0))

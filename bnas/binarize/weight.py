@@ -92,6 +92,11 @@ def at_mean_square_one(filters: Tensor) -> Tensor:
 
 def of_norm_one(signs: Tensor) -> BinaryWeight:
     """Return filters of n signs (or of mean square one) with scale 1 / sqrt(n): each has norm one."""
-    one = torch.ones_like(signs.detach().mean(filter_dims(signs), keepdim=True))
-    n = signs.numel() // one.numel()
-    return BinaryWeight(signs, one / math.sqrt(n))
+    n = math.prod(signs.shape[dim] for dim in filter_dims(signs))
+    return BinaryWeight(signs, one_scale(signs, 1 / math.sqrt(n)))
+
+
+def one_scale(filters: Tensor, scale: float) -> Tensor:
+    """Return the same scale for each filter, [..., out, 1, 1, 1]."""
+    dims = filter_dims(filters)
+    return filters.new_full((*filters.shape[: -len(dims)], *(1,) * len(dims)), scale)

@@ -83,7 +83,8 @@ class ExpertConv(nn.Module):
         if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
             return self._learned(self._binarized(x), share, winner)
         if len(x) > 1 and self.experts > 1 and all_at_once(x, self.weight, learning=False):
-            return grouped_conv(self._binarized(x), self._effective(self.weight)[winner], self._geometry())
+            filters = self._effective(self.weight).index_select(0, winner)
+            return grouped_conv(self._binarized(x), filters, self._geometry())
         return by_expert(x, winner, self.experts, self._convolved)
 
     def expert_of(self, x: Tensor) -> Tensor:
