@@ -1,7 +1,7 @@
 """The binarizers on real images: one table of test accuracy for a plain net and a residual one, all trained as long.
 
-    python benchmarks/methods.py [--quick] [--json] [--network NAME] [--seeds N] [--shard I/N] [--epochs N]
-                                 [--size PIXELS] [--images N] [--width N] [--results CSV]
+    python benchmarks/methods.py [--quick] [--json] [--network NAME] [--methods BEGIN] [--seeds N] [--shard I/N]
+                                 [--epochs N] [--size PIXELS] [--images N] [--width N] [--results CSV]
 
 Real; binary weights (WBin) by xnor, alpha_beta and group; binary inputs too (FBin) by xnor, alpha_beta, and xnor with 4
 experts. The plain net is VGG-Small, the residual one has two blocks in each of three stages with a shortcut round each
@@ -119,7 +119,8 @@ def complete(results: Rows, options: argparse.Namespace) -> None:
     """Train what the table of a setting does not have, and write it down."""
     setting = {name: getattr(options, name) for name in SETTING}
     networks = [options.network] if options.network else list(NETWORKS)
-    for seed, network, method in shard(list(product(range(options.seeds), networks, METHODS)), options.shard):
+    methods = [method for method in METHODS if method.startswith(options.methods)]
+    for seed, network, method in shard(list(product(range(options.seeds), networks, methods)), options.shard):
         key = {"network": network, "method": method, "seed": seed} | setting
         frame = results.frame()
         if (frame[list(key)] == pd.Series(key)).all(axis=1).any():
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--network", choices=NETWORKS, help="train those of one network only")
+    parser.add_argument("--methods", default="", help="train those whose name begins so only, as in FBin")
     options = parser.parse_args()
     keep_freed_memory()
     results, found = Rows(options.results, COLUMNS, texts=("network", "method")), []

@@ -14,25 +14,29 @@ def row(*cells: str) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def percent(values: pd.Series) -> str:
-    return f"{100 * values.mean():.1f} ± {100 * values.std():.1f}"
+def percent(values: pd.Series, digits: int = 1) -> str:
+    """Return mean and deviation; of one training there is no deviation."""
+    mean, deviation = (f"{100 * value:.{digits}f}" for value in (values.mean(), values.std()))
+    return f"{mean} ± {deviation}" if len(values) > 1 else mean
 
 
 def test_methods() -> None:
     table = pd.read_csv(RESULTS / "methods.csv")
-    for method, rows in table.groupby("method"):
-        cells = [percent(rows[rows["network"] == name]["test_accuracy"]) for name in ("VGG-Small", "ResNet")]
-        assert row(str(method), *cells) in SHOWN
+    for (images, method), rows in table.groupby(["images", "method"]):
+        found = [rows[rows["network"] == name]["test_accuracy"] for name in ("VGG-Small", "ResNet")]
+        if images == 10_000:
+            assert [len(values) for values in found] == [3, 3]
+            assert row(str(method), *map(percent, found)) in SHOWN
+        else:
+            cells = [cell for values in found for cell in (percent(values), str(len(values)))]
+            assert row(str(method), *cells) in SHOWN
 
 
 def test_lenet() -> None:
     table = pd.read_csv(RESULTS / "lenet.csv")
     for weights, rows in table.groupby("weights"):
         gap = 100 * (rows["soft_accuracy"] - rows["test_accuracy"]).abs().max()
-        accuracy = f"{100 * rows['test_accuracy'].mean():.2f}"
-        if len(rows) > 1:
-            accuracy += f" ± {100 * rows['test_accuracy'].std():.2f}"
-        assert row(f"`{weights}`", accuracy, f"{gap:.2f}", str(len(rows))) in SHOWN
+        assert row(f"`{weights}`", percent(rows["test_accuracy"], 2), f"{gap:.2f}", str(len(rows))) in SHOWN
 
 
 def test_selection() -> None:
