@@ -50,7 +50,8 @@ def test_selection() -> None:
             "; ".join(f"{means[name, budget, choice]:.1f}" for choice in choices) for name in ("plain", "resnet")
         )
 
-    lines = [line.strip("| ").split(" | ") for line in SHOWN.splitlines() if line.startswith("|")]
+    section = SHOWN.partition("## Which layers")[2].partition("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
     shown = [(line[1], line[3]) for line in lines if len(line) == 5][1:]
     assert shown == [
         cells(0, "all weights binary"),
