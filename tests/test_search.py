@@ -1,10 +1,17 @@
 """The search: samplers, fates, the front, and that a killed search pays for nothing twice."""
 
+import math
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from optuna.samplers import RandomSampler
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from bnas.arch import Architecture
 from bnas.cost import Budget, Cost, cost
@@ -13,8 +20,10 @@ from bnas.feasible import cost_of
 from bnas.plan import plan
 from bnas.progress import silent
 from bnas.searcher import SAMPLERS, Candidate, InProcess, Journal, Score, Search, StoredStudy, front, ledger, paid
+from bnas.searcher import sampler as samplers
+from bnas.searcher.predictor import Predictor
 from bnas.searcher.sampler import population
-from bnas.space import SearchSpace
+from bnas.space import Genes, SearchSpace
 from bnas.spec import read
 from tests.tiny import tiny_space
 
@@ -106,6 +115,50 @@ def test_evolution_beats_random_search_on_every_seed() -> None:
             for sampler in ("evolution", "random")
         }
         assert best["evolution"] > best["random"]
+
+
+def test_children_chosen_by_the_model_find_the_best_sooner(monkeypatch) -> None:
+    """By a score that is no sum of choices' shares; mean over the search of the best so far."""
+    stage = {"depth": [1, 2, 3], "width": [4, 8, 12, 16], "groups": [1, 2, 4], "experts": [1, 2, 4]}
+    space = tiny_space(stem={"width": [4, 8]}, stages=[stage, stage | {"stride": 2}, stage])
+    so_far: dict[float, list[float]] = {share: [] for share in (0.0, samplers._CHOSEN_BY_MODEL)}
+    for share, means in so_far.items():
+        monkeypatch.setattr(samplers, "_CHOSEN_BY_MODEL", share)
+        for seed in range(3):
+            scores = [c.score.proxy_accuracy for c in search(trials=60, seed=seed, space=space) if c.score]
+            means.append(sum(accumulate(scores, max)) / len(scores))
+    without, with_model = so_far.values()
+    assert all(ours > theirs for ours, theirs in zip(with_model, without, strict=True))
+
+
+class TestPredictor:
+    def drawn(self, count: int, seed: int) -> tuple[list[Genes], list[float], list[float]]:
+        random = Random(seed)
+        genes = [DIGITS.sample(random) for _ in range(count)]
+        ops = [cost_of(DIGITS, each).ops for each in genes]
+        return genes, ops, [sum(each) + math.log(cost) + random.random() for each, cost in zip(genes, ops, strict=True)]
+
+    def test_is_ridge_regression_on_a_column_for_every_choice_but_the_first(self) -> None:
+        genes, ops, scores = self.drawn(40, 0)
+        others, prices, _ = self.drawn(20, 1)
+        known = [list(range(len(d.choices))) for d in DIGITS.dimensions]
+        columns = make_column_transformer(
+            (OneHotEncoder(categories=known, drop="first"), list(range(len(known)))), remainder="passthrough"
+        )
+        ridge = make_pipeline(columns, Ridge(alpha=1.0))
+        ridge.fit(np.column_stack([genes, np.log(ops)]), scores)
+        predicted = Predictor(DIGITS, genes, ops, scores)(others, prices)
+        np.testing.assert_allclose(predicted, ridge.predict(np.column_stack([others, np.log(prices)])), rtol=1e-9)
+
+    def test_one_scored_network_predicts_its_own_score_for_all(self) -> None:
+        genes, ops, scores = self.drawn(1, 0)
+        others, prices, _ = self.drawn(5, 1)
+        np.testing.assert_allclose(Predictor(DIGITS, genes, ops, scores)(others, prices), scores * 5)
+
+    def test_a_space_without_a_choice_is_predicted_too(self) -> None:
+        space = tiny_space(stages=[{"depth": 1, "width": 4}])
+        genes = [space.sample(Random(0))]
+        assert Predictor(space, genes, [100.0], [0.5])(genes, [100.0]) == pytest.approx([0.5])
 
 
 def test_a_small_space_is_searched_whole_and_then_the_search_ends() -> None:
