@@ -1,6 +1,6 @@
 """The supernets and the ways of scoring that benchmarks/ranking.py compares; one score of one network a row.
 
-On one core a supernet takes about 9 minutes where SUPERNETS says nothing else, and scoring 200 networks 5 more, where
+On one core a supernet takes 3 to 9 minutes where SUPERNETS says nothing else, and scoring 200 networks 5 more, where
 WAYS says nothing else. Two-stage scoring trains and scores nothing: it is put together from scores that are there.
 """
 
@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from rows import Rows
 from table import images
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnas.arch import Architecture
 from bnas.cli.watch import Watch
 from bnas.data import DataSet
 from bnas.layers.blocks import Network
+from bnas.network import build
 from bnas.ranking import Table
 from bnas.recipe import Scoring, Stage
 from bnas.runs import Run
@@ -37,6 +38,7 @@ RUNS = Path("runs") / "ranking"  # checkpoints, so that a stopped training goes 
 COLUMNS = ("supernet", "scoring", "seed", "id", "accuracy", "loss")
 FINE_TUNING = Stage(epochs=1, rate=1e-3, warmup=0.1)
 FINE_BATCH = 64
+FRESH_BATCH = 128
 CPU = torch.device("cpu")
 
 
@@ -120,6 +122,43 @@ def fine_tuned(steps: int) -> Way:
     return way
 
 
+def untrained(measure: Callable[[nn.Module, Tensor, Tensor], float]) -> Way:
+    """Return what a measure says of a network with fresh weights and one batch: a score that needs no supernet."""
+
+    def way(supernet: Supernet, data: DataSet, scoring: Scoring, seed: int) -> Callable[[Architecture], Score]:
+        images, labels = next(iter(data.train.batches(FRESH_BATCH, seed=seed, epoch=0, augment=False)))
+
+        def score(arch: Architecture) -> Score:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = build(arch).train()
+            value = measure(network, images, labels)
+            return value, -value
+
+        return score
+
+    return way
+
+
+def gradient_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the Euclidean norm of the loss's gradient. Source: Abdelfattah et al., 2021 (arXiv:2101.08134)."""
+    return float(torch.cat([gradient.flatten() for _, gradient in _gradients(network, images, labels)]).norm())
+
+
+def saliency(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the sum of |weight * gradient|: SNIP. Source: Lee et al., 2019 (arXiv:1810.02340)."""
+    return sum(
+        float((weight * gradient).abs().sum()) for weight, gradient in _gradients(network, images, labels)
+    )  # fmt: skip
+
+
+def _gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    parameters = list(network.parameters())
+    loss = F.cross_entropy(network(images), labels)
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    return [(parameter.detach(), gradient) for parameter, gradient in zip(parameters, gradients, strict=True)]
+
+
 def fine_tune(network: Network, data: DataSet, *, steps: int, seed: int) -> Network:
     """Train a network for some steps, the same batches for every network."""
     optimizers = make_optimizers(network.train(), FINE_TUNING)
@@ -141,6 +180,8 @@ WAYS: dict[str, Way] = {
     "batch norm as trained": as_trained,
     "fine-tuned 25 steps": fine_tuned(25),  # 10 minutes
     "fine-tuned 100 steps": fine_tuned(100),  # 25 minutes
+    "untrained, gradient norm": untrained(gradient_norm),  # a minute, as the next
+    "untrained, saliency": untrained(saliency),
 }
 DEFAULT = ("single", "search", 0)
 TWO_STAGES = ("scored on 1000", "search")  # few images for all, then more for the better half

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from bnas.cost import Budget
+from bnas.data import load_data
 from bnas.ranking import Alone, Table, every_network, judge
 from bnas.ranking.table import training
 from bnas.recipe import SupernetRecipe
@@ -92,6 +93,7 @@ class TestReplay:
     def test_rows_of_a_smaller_table_do_not_count(self, table, budgets, tmp_path, monkeypatch) -> None:
         quick = {name: SAMPLERS[name] for name in ("evolution", "random")}
         monkeypatch.setattr(replay, "SAMPLERS", quick)
+        monkeypatch.setattr(replay, "TRIED", {})
         monkeypatch.setattr(replay, "SEEDS", 2)
         rows = replay.replay_rows(tmp_path / "replays.csv")
         rows.add(networks=len(table) - 1, budget="8k", sampler="evolution", seed=0, pays=1, final=0.0, mean=0.0)
@@ -210,6 +212,22 @@ class TestSupernets:
     def test_the_better_half_stands_above_the_others_by_its_second_score(self) -> None:
         first, second = [0.5, 0.9, 0.6, 0.8], [0.9, 0.1, 0.9, 0.2]
         assert np.argsort(-supernets.in_two_stages(first, second)).tolist() == [3, 1, 2, 0]
+
+    def test_scores_of_untrained_networks_are_those_of_their_definitions(self) -> None:
+        """Of one linear layer: softmax less one-hot, times the input, are the gradients."""
+        layer, images, labels = torch.nn.Linear(3, 4), torch.randn(5, 3), torch.tensor([0, 1, 2, 3, 0])
+        error = (layer(images).softmax(1) - F.one_hot(labels, 4)).detach() / 5
+        weight, bias = error.T @ images, error.sum(0)
+        norm = (weight.square().sum() + bias.square().sum()).sqrt()
+        assert supernets.gradient_norm(layer, images, labels) == pytest.approx(norm.item(), rel=1e-5)
+        kept = (layer.weight * weight).abs().sum() + (layer.bias * bias).abs().sum()
+        assert supernets.saliency(layer, images, labels) == pytest.approx(kept.item(), rel=1e-5)
+
+    def test_an_untrained_network_is_scored_with_the_same_weights_each_time(self) -> None:
+        way = supernets.WAYS["untrained, saliency"](Supernet(SPACE), load_data("digits"), SPACE.search.scoring, 0)
+        first, second = way(SPACE.largest()), way(SPACE.largest())
+        assert first == second
+        assert first != way(SPACE.smallest())
 
     def test_named_variants_are_made_after_the_default(self) -> None:
         assert list(supernets.wanted(None)) == [supernets.DEFAULT]

@@ -20,9 +20,8 @@ from bnas.feasible import cost_of
 from bnas.plan import plan
 from bnas.progress import silent
 from bnas.searcher import SAMPLERS, Candidate, InProcess, Journal, Score, Search, StoredStudy, front, ledger, paid
-from bnas.searcher import sampler as samplers
 from bnas.searcher.predictor import Predictor
-from bnas.searcher.sampler import population
+from bnas.searcher.sampler import Evolution, population
 from bnas.space import Genes, SearchSpace
 from bnas.spec import read
 from tests.tiny import tiny_space
@@ -121,14 +120,25 @@ def test_children_chosen_by_the_model_find_the_best_sooner(monkeypatch) -> None:
     """By a score that is no sum of choices' shares; mean over the search of the best so far."""
     stage = {"depth": [1, 2, 3], "width": [4, 8, 12, 16], "groups": [1, 2, 4], "experts": [1, 2, 4]}
     space = tiny_space(stem={"width": [4, 8]}, stages=[stage, stage | {"stride": 2}, stage])
-    so_far: dict[float, list[float]] = {share: [] for share in (0.0, samplers._CHOSEN_BY_MODEL)}
+    so_far: dict[float, list[float]] = {share: [] for share in (0.0, Evolution.by_model)}
     for share, means in so_far.items():
-        monkeypatch.setattr(samplers, "_CHOSEN_BY_MODEL", share)
+        monkeypatch.setattr(Evolution, "by_model", share)
         for seed in range(3):
             scores = [c.score.proxy_accuracy for c in search(trials=60, seed=seed, space=space) if c.score]
             means.append(sum(accumulate(scores, max)) / len(scores))
     without, with_model = so_far.values()
     assert all(ours > theirs for ours, theirs in zip(with_model, without, strict=True))
+
+
+def test_the_first_population_has_the_dearer_of_each_two_draws(monkeypatch) -> None:
+    """A quarter of 60 paid for, so 15: even draws have fewer ops, on each of three seeds."""
+    ops: dict[int, list[float]] = {1: [], 2: []}
+    for of, means in ops.items():
+        monkeypatch.setattr(Evolution, "dearest_of", of)
+        for seed in range(3):
+            first = search(trials=60, seed=seed)[: population(tiny_space(search={"trials": 60}))]
+            means.append(sum(candidate.cost.ops for candidate in first))
+    assert all(two > one for one, two in zip(*ops.values(), strict=True))
 
 
 class TestPredictor:

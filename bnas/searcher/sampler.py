@@ -25,7 +25,6 @@ MakeSampler = Callable[[SearchSpace, Budget, int], BaseSampler]
 _POPULATION = (8, 48)  # candidates, at least and at most
 _BEFORE_A_MODEL = 24  # trials that tpe draws evenly before it models what they scored
 _TRIES = 60  # children drawn before a fresh sample is taken instead
-_CHOSEN_BY_MODEL = 0.75  # of the children, once there are parents
 _BRED, _FRESH = 32, 32  # children and even draws among which the model chooses
 
 
@@ -148,6 +147,8 @@ class Evolution(FeasibleSampler):
     """
 
     draws = _TRIES
+    dearest_of = 2  # even draws for each of the first population
+    by_model = 0.75  # share of the proposals that the model chooses, once there are parents
 
     def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
         space, trials = self._space, study.get_trials(deepcopy=False)
@@ -155,9 +156,9 @@ class Evolution(FeasibleSampler):
         seen = {to_genes(space, trial.params) for trial in in_hand}
         scored = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         size = population(space)
-        draw = partial(self._dearer, random)
+        draw = partial(self._dearest, random)
         breed = partial(self._child, scored[-size:], random)
-        if len(scored) >= size and random.random() < _CHOSEN_BY_MODEL:
+        if len(scored) >= size and random.random() < self.by_model:
             drawn = [breed() for _ in range(_BRED)] + [space.sample(random) for _ in range(_FRESH)]
             new = sorted({genes for genes in drawn if self._fits(genes)} - seen)
             if new:
@@ -169,8 +170,8 @@ class Evolution(FeasibleSampler):
                     return genes
         return draw()
 
-    def _dearer(self, random: Random) -> Genes:
-        draws = [sample_within(self._space, self._budget, random) for _ in range(2)]
+    def _dearest(self, random: Random) -> Genes:
+        draws = [sample_within(self._space, self._budget, random) for _ in range(self.dearest_of)]
         return max(draws, key=lambda genes: cost_of(self._space, genes).ops)
 
     def _most_promising(self, genes: Sequence[Genes], scored: Sequence[FrozenTrial]) -> Genes:
