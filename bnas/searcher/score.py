@@ -31,8 +31,9 @@ class Scorer:
         batches = max(1, round(scoring.recalibration_images / scoring.batch))
         held_out = data.validation.batches(scoring.batch, augment=False, drop_last=False, device=device)
         self._supernet = supernet.to(device)
-        self._recalibration = [batch for batch, _ in itertools.islice(images, batches)]
-        self._held_out = list(itertools.islice(held_out, max(1, math.ceil(scoring.validation_images / scoring.batch))))
+        scored = itertools.islice(held_out, max(1, math.ceil(scoring.validation_images / scoring.batch)))
+        self._recalibration = [_laid_out(batch) for batch, _ in itertools.islice(images, batches)]
+        self._held_out = [(_laid_out(batch), labels) for batch, labels in scored]
 
     def __call__(self, arch: Architecture) -> Score:
         """Return the proxy accuracy and loss of an architecture of the supernet's space.
@@ -89,6 +90,12 @@ class Scorer:
         twin = cls.__new__(cls)
         twin._supernet = Supernet(space).to(device)
         twin._supernet.load_state_dict(parts["weights"], assign=True)
-        twin._recalibration = list(parts["recalibration"].values())
-        twin._held_out = list(zip(parts["images"].values(), parts["labels"].values(), strict=True))
+        twin._recalibration = [_laid_out(batch) for batch in parts["recalibration"].values()]
+        images = [_laid_out(batch) for batch in parts["images"].values()]
+        twin._held_out = list(zip(images, parts["labels"].values(), strict=True))
         return twin
+
+
+def _laid_out(images: Tensor) -> Tensor:
+    """Return images with their channels last on a CPU, whose convolutions turn them so anyway, layer by layer."""
+    return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
