@@ -8,6 +8,7 @@ import typer
 
 from bnas.cli.out import named_after
 from bnas.cost import NOT_COUNTED, show
+from bnas.recipe import RECIPES
 
 EXAMPLE = """
 Example: bnas train lenet5 --weights group --data mnist --out runs/lenet
@@ -23,7 +24,7 @@ def train_command(
     ] = "digits",
     recipe: Annotated[
         str | None,
-        typer.Option(help="straight_through, group, two_stages, expert, bop, or a YAML file.  [default: what suits]"),
+        typer.Option(help=f"{', '.join(RECIPES)}, or a YAML file.  [default: what suits]"),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weight binarizer; without --precision every layer's weights are binary.")
