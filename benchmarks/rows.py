@@ -12,7 +12,7 @@ Job = TypeVar("Job")
 
 
 class Rows:
-    """Results in a file; texts must hold no comma. A row that a kill tore does not count."""
+    """Results in a file; texts hold no comma. A row that a kill tore does not count."""
 
     def __init__(self, path: Path, columns: tuple[str, ...], *, texts: tuple[str, ...]) -> None:
         self._path, self._columns = path, columns
@@ -43,4 +43,7 @@ def shard(jobs: Sequence[Job], part: str | None) -> Sequence[Job]:
 
 
 def _said(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    if "," in text:
+        raise ValueError(f"results: {text!r} holds a comma, which parts cells; choose another name")
+    return text

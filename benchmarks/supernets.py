@@ -180,8 +180,8 @@ WAYS: dict[str, Way] = {
     "batch norm as trained": as_trained,
     "fine-tuned 25 steps": fine_tuned(25),  # 10 minutes
     "fine-tuned 100 steps": fine_tuned(100),  # 25 minutes
-    "untrained, gradient norm": untrained(gradient_norm),  # a minute, as the next
-    "untrained, saliency": untrained(saliency),
+    "untrained: gradient norm": untrained(gradient_norm),  # a minute, as the next
+    "untrained: saliency": untrained(saliency),
 }
 DEFAULT = ("single", "search", 0)
 TWO_STAGES = ("scored on 1000", "search")  # few images for all, then more for the better half

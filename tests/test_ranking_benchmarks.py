@@ -29,6 +29,7 @@ import ranking
 import replay
 import search_vs_scratch
 import supernets
+from rows import Rows
 
 SPACE = tiny_space(search={"trials": 40, "retrain": {"top": 2}})
 EVERY = every_network(SPACE)
@@ -53,6 +54,13 @@ def budgets(monkeypatch) -> tuple[str, ...]:
     monkeypatch.setattr(replay, "BUDGETS", limits)
     monkeypatch.setattr(ranking, "BUDGETS", limits)
     return limits
+
+
+def test_a_result_that_holds_a_comma_is_refused_and_nothing_is_written(tmp_path) -> None:
+    results = Rows(tmp_path / "results.csv", ("way",), texts=("way",))
+    with pytest.raises(ValueError, match=r"'few, then more' holds a comma"):
+        results.add(way="few, then more")
+    assert results.frame().empty
 
 
 class TestReplay:
@@ -224,7 +232,7 @@ class TestSupernets:
         assert supernets.saliency(layer, images, labels) == pytest.approx(kept.item(), rel=1e-5)
 
     def test_an_untrained_network_is_scored_with_the_same_weights_each_time(self) -> None:
-        way = supernets.WAYS["untrained, saliency"](Supernet(SPACE), load_data("digits"), SPACE.search.scoring, 0)
+        way = supernets.WAYS["untrained: saliency"](Supernet(SPACE), load_data("digits"), SPACE.search.scoring, 0)
         first, second = way(SPACE.largest()), way(SPACE.largest())
         assert first == second
         assert first != way(SPACE.smallest())
