@@ -27,6 +27,7 @@ COLUMNS = ("networks", "budget", "sampler", "seed", "pays", "final", "mean")
 BUDGETS = ("50k", "100k", "250k")  # ops: about a third, a half and three quarters of the space
 SEEDS = 50
 DOUBT = 0.05
+FREE_IN_A_ROW = 2000  # proposals that cost nothing, after which a sampler has nothing new
 
 
 class EvenDraws(Evolution):
@@ -45,10 +46,9 @@ class Plain(EvenDraws, NoModel):
     """Evolution with neither."""
 
 
-TRIED: dict[str, MakeSampler] = {
+PARTS_LEFT_OUT: dict[str, MakeSampler] = {
     "evolution from even draws": EvenDraws, "evolution without model": NoModel, "evolution with neither": Plain
 }  # fmt: skip
-FREE_IN_A_ROW = 2000  # proposals that cost nothing, after which a sampler has nothing new
 
 
 def replay(
@@ -118,7 +118,7 @@ def replay_missing(space: SearchSpace, table: Table, results: Rows) -> None:
     """
     known = told(table)
     done = {(row.budget, row.sampler, row.seed) for row in on(table, results.frame()).itertuples()}
-    for limit, (name, make), seed in itertools.product(BUDGETS, (SAMPLERS | TRIED).items(), range(SEEDS)):
+    for limit, (name, make), seed in itertools.product(BUDGETS, (SAMPLERS | PARTS_LEFT_OUT).items(), range(SEEDS)):
         if (limit, name, seed) in done:
             continue
         budget = Budget.parse([f"ops={limit}"])
@@ -145,7 +145,7 @@ def told(table: Table) -> Mapping[Genes, float]:
 def replay_claims(replays: pd.DataFrame) -> Iterator[Claim]:
     """Yield whether evolution is significantly worse than another sampler at a budget: mean shortfall on the way."""
     means = {place: part["mean"] for place, part in replays.groupby(["budget", "sampler"])}
-    for limit, other in itertools.product(BUDGETS, ("nsga2", "tpe", "random")):
+    for limit, other in itertools.product(BUDGETS, ("nsga2", "tpe", "random", *PARTS_LEFT_OUT)):
         own, its = means.get((limit, "evolution")), means.get((limit, other))
         if own is None or its is None:
             continue

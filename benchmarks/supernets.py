@@ -123,7 +123,7 @@ def fine_tuned(steps: int) -> Way:
 
 
 def untrained(measure: Callable[[nn.Module, Tensor, Tensor], float]) -> Way:
-    """Return what a measure says of a network with fresh weights and one batch: a score that needs no supernet."""
+    """Return what a measure says of a network with fresh weights and one batch, whatever the supernet has learned."""
 
     def way(supernet: Supernet, data: DataSet, scoring: Scoring, seed: int) -> Callable[[Architecture], Score]:
         images, labels = next(iter(data.train.batches(FRESH_BATCH, seed=seed, epoch=0, augment=False)))
@@ -141,19 +141,25 @@ def untrained(measure: Callable[[nn.Module, Tensor, Tensor], float]) -> Way:
 
 
 def gradient_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the Euclidean norm of the loss's gradient. Source: Abdelfattah et al., 2021 (arXiv:2101.08134)."""
-    return float(torch.cat([gradient.flatten() for _, gradient in _gradients(network, images, labels)]).norm())
+    """Return the Euclidean norms of the gradients of all convolutions and linear layers, summed.
+
+    Source: `grad_norm` of Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, 2021 (arXiv:2101.08134).
+    """
+    return sum(float(gradient.norm()) for _, gradient in _gradients(network, images, labels))
 
 
 def saliency(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the sum of |weight * gradient|: SNIP. Source: Lee et al., 2019 (arXiv:1810.02340)."""
+    """Return the sum of |weight * gradient| over convolutions and linear layers.
+
+    Source: `snip` of the same, after Lee et al., SNIP, 2019 (arXiv:1810.02340).
+    """
     return sum(
         float((weight * gradient).abs().sum()) for weight, gradient in _gradients(network, images, labels)
     )  # fmt: skip
 
 
 def _gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
-    parameters = list(network.parameters())
+    parameters = [parameter for parameter in network.parameters() if parameter.dim() > 1]  # no norm, bias or slope
     loss = F.cross_entropy(network(images), labels)
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     return [(parameter.detach(), gradient) for parameter, gradient in zip(parameters, gradients, strict=True)]

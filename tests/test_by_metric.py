@@ -30,6 +30,9 @@ STAGES = [
 ERRORS = {(0, 0): 0.4, (0, 1): 0.5, (1, 0): 0.3, (1, 1): 0.2}
 
 
+BUDGET = Budget.parse(["ops=60k"])
+
+
 def metric_space(kind: str = "by_metric", **search: object) -> MetricSpace:
     space = make_space(stages=STAGES, precision=kind, search=search)
     return MetricSpace.of(space, {place: LayerErrors(value, 0.0, {}) for place, value in ERRORS.items()})
@@ -144,10 +147,19 @@ def test_every_search_leaves_what_the_metric_decides_after_its_first_population(
     assert set(found) - set(every_network(metric_space()))
 
 
+@pytest.mark.parametrize("precision", ["by_metric", "first_by_metric"])
+def test_evolution_proposes_the_same_again_and_nothing_twice_where_a_metric_decides(precision) -> None:
+    found = proposals(metric_space(precision, trials=40), "evolution", count=40)
+    assert found == proposals(metric_space(precision, trials=40), "evolution", count=40)
+    space = metric_space(precision)
+    inside = [genes for genes in every_network(space) if BUDGET.admits(cost_of(space, genes))]
+    assert len(set(found)) == min(len(found), len(inside))
+
+
 def proposals(space: SearchSpace, sampler: str, *, count: int) -> list[Genes]:
     study, found = optuna.create_study(directions=["maximize", "minimize"]), []
     for number in range(count):
-        trial, genes = ask(study, SAMPLERS[sampler], space, Budget.parse(["ops=60k"]), seed=number)
+        trial, genes = ask(study, SAMPLERS[sampler], space, BUDGET, seed=number)
         study.tell(trial, [Random(str(genes)).random(), cost_of(space, genes).ops])
         found.append(genes)
     return found

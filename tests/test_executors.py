@@ -21,7 +21,7 @@ import torch
 
 from bnas.arch import Architecture
 from bnas.cost import Budget
-from bnas.data import load_data
+from bnas.data import from_arrays, load_data
 from bnas.errors import LookupFailed, RunError, SpecError, Stopped, TrainingError
 from bnas.progress import silent
 from bnas.searcher import SAMPLERS, Engine, InProcess, Journal, Score, Scorer, Search, StoredStudy, paid
@@ -60,11 +60,19 @@ class TestBlock:
         assert {view.untyped_storage().data_ptr() for view in views.values()} == {block.untyped_storage().data_ptr()}
         assert all(place.offset % 64 == 0 for place in layout.values())
 
-    def test_a_twin_scores_alike_and_has_no_weights_of_its_own(self, scorer) -> None:
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_a_twin_scores_alike_and_has_no_weights_or_images_of_its_own(self, channels) -> None:
+        torch.manual_seed(0)
+        space = tiny_space(input=(channels, 8, 8))
+        pixels, labels = torch.randint(0, 256, (300, channels, 8, 8), dtype=torch.uint8), torch.arange(300) % 10
+        data = from_arrays("noise", pixels, labels, pixels, labels, validation=0.5)
+        scorer = Scorer(Supernet(space), data, space.search.scoring, seed=0, device=CPU)
         block, layout = pack(scorer.tensors())
         before = block.clone()
-        twin = Scorer.from_tensors(SPACE, unpack(block, layout), CPU)
-        assert [twin(arch) for arch in ARCHS[:4]] == [scorer(arch) for arch in ARCHS[:4]]
+        twin = Scorer.from_tensors(space, unpack(block, layout), CPU)
+        archs = [space.smallest(), space.largest()]
+        assert [twin(arch) for arch in archs] == [scorer(arch) for arch in archs]
+        assert len({scorer(arch) for arch in archs}) == 2
         memory = block.untyped_storage().data_ptr()
         assert {t.untyped_storage().data_ptr() for t in twin.tensors().values()} == {memory}
         assert torch.equal(block, before)  # scoring writes nothing into it

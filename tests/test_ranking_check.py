@@ -55,9 +55,9 @@ def test_every_network_has_its_scores_and_its_accuracy(checked) -> None:
     assert rows.notna().all(axis=None)
     candidates = checked.run.read_table("candidates").set_index("id")
     assert rows["proxy_accuracy"].tolist() == candidates.loc[rows["id"], "proxy_accuracy"].tolist()
-    assert checked.ranking["proxy accuracy"].tau == pytest.approx(
-        tau(rows["proxy_accuracy"], rows["test_accuracy"]), nan_ok=True
-    )
+    assert checked.ranking.proxy == "proxy loss"  # what a search ranks by
+    for name, score in (("proxy accuracy", rows["proxy_accuracy"]), ("proxy loss", -rows["proxy_loss"])):
+        assert checked.ranking[name].tau == pytest.approx(tau(score, rows["test_accuracy"]), nan_ok=True)
 
 
 def test_two_were_trained_twice_and_all_is_written_down(checked) -> None:

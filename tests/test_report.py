@@ -246,11 +246,11 @@ def test_search_command_asks_the_same_again(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_leading_candidate_is_the_best_by_proxy_accuracy(tmp_path: Path) -> None:
+def test_leading_candidate_is_the_best_by_proxy_loss(tmp_path: Path) -> None:
     found = read_findings(make_run(tmp_path / "run", until="searching"))
     paid = found.candidates[found.candidates["status"] == "paid"]
     assert found.subject is not None
-    assert paid.set_index("id")["proxy_accuracy"][found.subject.id] == paid["proxy_accuracy"].max()
+    assert paid.set_index("id")["proxy_loss"][found.subject.id] == paid["proxy_loss"].min()
 
 
 def test_front_so_far_is_the_front_of_the_search() -> None:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from bnas.ranking import Table, tau
+from bnas.ranking.measure import bands, tau_within
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = (ROOT / "docs" / "results.md").read_text()
@@ -62,6 +65,31 @@ def test_selection() -> None:
             for row in (cells(budget, "sensitivity greedy"), cells(budget, "chance", "latest that fit"))
         ),
     ]
+
+
+def test_ranking() -> None:
+    table = Table.read(RESULTS / "bench_table.csv")
+    every = pd.read_csv(RESULTS / "ranking.csv")
+    ops, truth = table.networks["ops"], table.networks["test_accuracy"]
+    for (supernet, scoring, seed), rows in every.groupby(["supernet", "scoring", "seed"]):
+        found = rows.drop_duplicates("id").set_index("id").reindex(table.networks.index)
+        scores = (found["accuracy"], -found["loss"])
+        taus = [value for score in scores for value in (tau(score, truth), tau_within(score, truth, bands(ops)))]
+        assert row(supernet, scoring, str(seed), *(f"{value:.2f}" for value in taus)) in SHOWN
+
+
+def test_replays() -> None:
+    means = 100 * pd.read_csv(RESULTS / "replays.csv").groupby(["sampler", "budget"])["mean"].mean()
+    for sampler in means.index.unique("sampler"):
+        assert row(sampler, *(f"{means[sampler, budget]:.2f}" for budget in ("50k", "100k", "250k"))) in SHOWN
+
+
+def test_by_metric() -> None:
+    for way, rows in pd.read_csv(RESULTS / "by_metric.csv").groupby("way"):
+        assert sorted(rows["seed"]) == [0, 1, 2]
+        mean = rows[["proxy_accuracy", "test_accuracy", "ops", "real_inputs"]].mean()
+        accuracies = (f"{100 * mean[key]:.2f}" for key in ("proxy_accuracy", "test_accuracy"))
+        assert row(str(way), *accuracies, f"{mean['ops'] / 1e3:.0f}k", f"{mean['real_inputs']:.1f}") in SHOWN
 
 
 def test_found_and_hand_made() -> None:

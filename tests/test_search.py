@@ -1,6 +1,7 @@
 """The search: samplers, fates, the front, and that a killed search pays for nothing twice."""
 
 import math
+import statistics
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -139,6 +140,24 @@ def test_the_first_population_has_the_dearer_of_each_two_draws(monkeypatch) -> N
             first = search(trials=60, seed=seed)[: population(tiny_space(search={"trials": 60}))]
             means.append(sum(candidate.cost.ops for candidate in first))
     assert all(two > one for one, two in zip(*ops.values(), strict=True))
+
+
+def test_near_a_tight_budget_the_model_still_has_many_to_choose_from(monkeypatch) -> None:
+    """Children over the budget are moved inside: where few draws fit, as here one in twenty, some are left."""
+    chosen_from: list[int] = []
+    choose = Evolution._most_promising
+
+    def counting(self, genes, scored):
+        chosen_from.append(len(genes))
+        return choose(self, genes, scored)
+
+    monkeypatch.setattr(Evolution, "_most_promising", counting)
+    budget, random = Budget.parse(["ops=9k"]), Random(0)
+    fit = sum(budget.admits(cost_of(DIGITS, DIGITS.sample(random))) for _ in range(400)) / 400
+    assert fit < 0.05
+    search(trials=60, space=DIGITS, budget=budget)
+    assert len(chosen_from) > 20
+    assert statistics.median(chosen_from) >= 10
 
 
 class TestPredictor:

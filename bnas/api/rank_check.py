@@ -23,8 +23,8 @@ from bnas.spec import parse, parse_yaml
 from bnas.train import evaluate, train_supernet
 
 Row = dict[str, Any]
-PROXY, LOSS, AS_TRAINED, PARAMETERS = (
-    "proxy accuracy", "proxy loss", "batch norm as trained", "parameters"
+LOSS, ACCURACY, AS_TRAINED, PARAMETERS = (
+    "proxy loss", "proxy accuracy", "batch norm as trained", "parameters"
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def check_ranking(
     device: str | None = None,
     progress: Progress = silent,
 ) -> RankCheck:
-    """Train some of a run's candidates alone, and say whether its proxy ranks them as their accuracy does.
+    """Train some of a run's candidates alone, and say whether its proxy loss ranks them as their accuracy does.
 
     Called again it trains what is missing; with more networks the sample grows. Written to the run folder: alone.csv,
     one training a row; ranking.csv, one network a row; ranking.json; figures/ranking.png; report.html, anew.
@@ -173,15 +173,15 @@ def _networks(check: _Check, chosen: Sequence[Row], trainings: Sequence[Row]) ->
 
 
 def _judged(rows: pd.DataFrame, trainings: Sequence[Row], seed: int) -> Ranking:
-    """Return how well each score ranks the networks."""
+    """Return how well each score ranks the networks; what a search ranks by is judged."""
     scores = {
-        PROXY: rows["proxy_accuracy"], LOSS: -rows["proxy_loss"], AS_TRAINED: rows["as_trained_accuracy"],
+        LOSS: -rows["proxy_loss"], ACCURACY: rows["proxy_accuracy"], AS_TRAINED: rows["as_trained_accuracy"],
         PARAMETERS: rows["parameters"],
     }  # fmt: skip
     ids = set(rows["id"])
     repeated = _table([row for row in trainings if row["id"] in ids]).repeated()
     return judge(
-        scores, rows["test_accuracy"], rows["ops"], proxy=PROXY, seed=seed,
+        scores, rows["test_accuracy"], rows["ops"], proxy=LOSS, seed=seed,
         repeated=repeated if len(repeated[0]) > 1 else None,
     )  # fmt: skip
 

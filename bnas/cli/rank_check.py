@@ -28,7 +28,7 @@ def rank_check_command(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Say whether a search's proxy accuracy ranks networks as their accuracy does, and better than counting ops."""
+    """Say whether a search's proxy loss ranks networks as their accuracy does, and better than counting ops."""
     from bnas.api.rank_check import check_ranking  # torch is imported only when there is work for it
     from bnas.cli.stop import Stop
     from bnas.cli.watch import Watch

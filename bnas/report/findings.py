@@ -117,7 +117,7 @@ def _subject(
     scored = paid(candidates)
     if scored.empty:
         return None, None
-    leading = scored.sort_values(["proxy_accuracy", "proxy_loss"], ascending=[False, True], kind="stable").iloc[0]
+    leading = scored.sort_values("proxy_loss", kind="stable").iloc[0]
     return architecture_of(space, leading), None
 
 

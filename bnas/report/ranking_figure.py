@@ -28,10 +28,10 @@ def write_ranking_figures(networks: pd.DataFrame, ranking: Ranking, folder: Path
 
 
 def draw_ranking(networks: pd.DataFrame, ranking: Ranking, ink: Ink) -> Figure:
-    """Return proxy accuracy against accuracy, and tau of each score with its interval.
+    """Return proxy loss against accuracy, and tau of each score with its interval.
 
     Args:
-        networks: columns proxy_accuracy, test_accuracy and ops, one network a row.
+        networks: columns proxy_loss, test_accuracy and ops, one network a row.
         ranking: how well scores rank these networks.
     """
     figure = ink.figure(10.5, 4.4)
@@ -43,11 +43,12 @@ def draw_ranking(networks: pd.DataFrame, ranking: Ranking, ink: Ink) -> Figure:
 
 
 def _scatter(figure: Figure, axes: Axes, networks: pd.DataFrame, ink: Ink) -> None:
-    dress(axes, ink, title="Two orders of the same networks", x="proxy accuracy (%)", y="accuracy, trained alone (%)")
+    dress(axes, ink, title="Two orders of the same networks", x="proxy loss", y="accuracy, trained alone (%)")
     drawn = axes.scatter(
-        100 * networks["proxy_accuracy"], 100 * networks["test_accuracy"], c=networks["ops"].astype(float), s=28,
+        networks["proxy_loss"], 100 * networks["test_accuracy"], c=networks["ops"].astype(float), s=28,
         cmap="viridis", norm="log", edgecolors=ink.quiet, linewidths=0.5,
     )  # fmt: skip
+    axes.invert_xaxis()  # better is to the right
     bar = figure.colorbar(drawn, ax=axes, pad=0.02)
     bar.set_label("ops for one image", color=ink.text, fontsize=SMALL)
     for axis in (bar.ax.yaxis.set_major_formatter, bar.ax.yaxis.set_minor_formatter):

@@ -37,12 +37,12 @@ def missing(found: Findings) -> list[str]:
         return [
             f"The search has not ended: {scored} of {trials} evaluations are in its table, and "
             f"{len(paid(found.twin))} in that of its random twin. The front is that of the candidates so far. {go_on}",
-            "No network has been trained alone, so no accuracy is known; the network shown leads by proxy accuracy.",
+            "No network has been trained alone, so no accuracy is known; the network shown leads by proxy loss.",
         ]
     if not found.manifest:
         return [
             "The search has ended, but retraining has not: no accuracy is known yet, and the network shown only leads "
-            f"by proxy accuracy. {go_on}"
+            f"by proxy loss. {go_on}"
         ]
     return []
 

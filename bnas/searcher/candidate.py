@@ -16,6 +16,14 @@ class Score(NamedTuple):
     proxy_accuracy: float
     proxy_loss: float
 
+    @property
+    def quality(self) -> float:
+        """What networks are ranked by: the lower loss, which tells more of few images than how many are right.
+
+        benchmarks/ranking.py compares the two.
+        """
+        return -self.proxy_loss
+
 
 Outcome = Score | str  # of what was paid for; text says why it failed
 
@@ -49,23 +57,22 @@ def ledger(candidates: Sequence[Candidate]) -> dict[str, int]:
 
 
 def paid(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return the scored candidates, best proxy accuracy first; between equals the lower loss."""
+    """Return the scored candidates, the best first."""
     scored = [c for c in candidates if c.status == "paid"]
     return sorted(scored, key=quality, reverse=True)
 
 
-def quality(candidate: Candidate) -> tuple[float, float]:
-    """Return what candidates are ranked by: proxy accuracy, then the lower proxy loss."""
+def quality(candidate: Candidate) -> float:
+    """Return what candidates are ranked by, higher is better."""
     assert candidate.score is not None
-    return candidate.score.proxy_accuracy, -candidate.score.proxy_loss
+    return candidate.score.quality
 
 
 def front(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return the Pareto front over proxy accuracy and ops, cheapest first: no other is as good for as little."""
     chosen: list[Candidate] = []
-    for candidate in sorted(paid(candidates), key=lambda c: c.cost.ops):  # stable: the best of equal ops comes first
-        assert candidate.score is not None
-        if not chosen or candidate.score.proxy_accuracy > _accuracy(chosen[-1]):
+    for candidate in sorted(paid(candidates), key=lambda c: (c.cost.ops, -_accuracy(c))):  # stable: then the lower loss
+        if not chosen or _accuracy(candidate) > _accuracy(chosen[-1]):
             chosen.append(candidate)
     return chosen
 

@@ -7,11 +7,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from bnas.space import Genes, SearchSpace
 
-_STRENGTH = 1.0  # of the ridge, in scored genotypes: a choice seen once is believed by half
+_STRENGTH = 1.0  # of the ridge: so many more genotypes of average score are taken to have been seen with each choice
 
 
 class Predictor:
-    """Predicts the score of a genotype: a share for each choice of each dimension, and one for the logarithm of ops.
+    """Predicts the score of a genotype: a share for each choice but a dimension's first, and one for log ops.
 
     Ridge regression on the scored ones, an intercept aside. Source: Hoerl and Kennard, Ridge Regression, 1970.
     """

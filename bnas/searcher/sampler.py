@@ -7,7 +7,7 @@ would take with it.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
@@ -91,12 +91,11 @@ class FeasibleSampler(BaseSampler):
     def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
         raise NotImplementedError
 
-    def _fits(self, genes: Genes) -> bool:
-        return self._budget.admits(cost_of(self._space, genes))
-
     def _inside(self, genes: Genes, random: Random) -> Genes | None:
         """Return a genotype, moved inside the budget if it is outside; None if no way leads there."""
-        return genes if self._fits(genes) else repair(self._space, genes, self._budget, random)
+        if self._budget.admits(cost_of(self._space, genes)):
+            return genes
+        return repair(self._space, genes, self._budget, random)
 
 
 class RandomWithin(FeasibleSampler):
@@ -133,17 +132,25 @@ class MovedInside(FeasibleSampler):
         return sample_within(self._space, self._budget, random) if genes is None else genes
 
 
+class _Scored(NamedTuple):
+    """What evolution breeds from."""
+
+    genes: Genes
+    score: float
+    ops: float
+
+
 class Evolution(FeasibleSampler):
     """Aging evolution, feasible by construction, no repeats; most children are chosen among many by a model.
 
     The first population are even draws, of each two the one with more ops, which are free to know. Parents come from
     the last `population` scored candidates only, so that a lucky score dies out. A parent is the best of a sixth of
-    them, drawn at random, by accuracy or, every other time, by how many of those beat it in both accuracy and ops,
-    which keeps the whole front alive. Three of four proposals are the one of many children and even draws for which
-    ridge regression on all that is scored predicts most; the others are the next child, moved back inside where it is
-    over the budget. Where the space has no more to draw, as where a metric decides what is drawn, it breeds earlier.
+    them, drawn at random, by score or, every other time, by how many of those beat it in both score and ops, which
+    keeps the whole front alive. A child over the budget is moved back inside. Three of four proposals are the one of
+    many children and even draws for which ridge regression on all that is scored predicts most. Where the space has no
+    more to draw, as where a metric decides what is drawn, it breeds earlier.
     Source: Real et al., Regularized Evolution for Image Classifier Architecture Search, 2019 (arXiv:1802.01548); the
-    begin by ops and the choice by a model are ours, as benchmarks/ranking.py has them pay.
+    begin by ops and the choice by a model are ours: benchmarks/ranking.py replays evolution without them.
     """
 
     draws = _TRIES
@@ -153,53 +160,58 @@ class Evolution(FeasibleSampler):
     def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
         space, trials = self._space, study.get_trials(deepcopy=False)
         in_hand = [trial for trial in trials if trial.state != TrialState.RUNNING or trial.params]  # but for this one
-        seen = {to_genes(space, trial.params) for trial in in_hand}
-        scored = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        genes = {trial.number: to_genes(space, trial.params) for trial in in_hand}
+        seen = set(genes.values())
+        scored = [_Scored(genes[t.number], *t.values) for t in in_hand if t.state == TrialState.COMPLETE]
         size = population(space)
-        draw = partial(self._dearest, random)
         breed = partial(self._child, scored[-size:], random)
-        if len(scored) >= size and random.random() < self.by_model:
-            drawn = [breed() for _ in range(_BRED)] + [space.sample(random) for _ in range(_FRESH)]
-            new = sorted({genes for genes in drawn if self._fits(genes)} - seen)
-            if new:
-                return self._most_promising(new, scored)
-        for way in (breed, draw) if len(scored) >= size else (draw, breed):
-            for _ in range(_TRIES if scored or way is draw else 0):
-                genes = self._inside(way(), random)
-                if genes is not None and genes not in seen:
-                    return genes
-        return draw()
+        ways: tuple[Callable[[], Genes | None], ...]
+        if len(scored) < size:
+            ways = (partial(self._dearest, random), breed)
+        else:
+            ways = (breed, partial(sample_within, space, self._budget, random))
+            if random.random() < self.by_model:
+                drawn = [breed() for _ in range(_BRED)] + self._even(random)
+                new = sorted({each for each in drawn if each is not None} - seen)
+                if new:
+                    return self._most_promising(new, scored)
+        for way in ways:
+            for _ in range(_TRIES if scored or way is not breed else 0):
+                found = way()
+                if found is not None and found not in seen:
+                    return found
+        return sample_within(space, self._budget, random)
 
     def _dearest(self, random: Random) -> Genes:
         draws = [sample_within(self._space, self._budget, random) for _ in range(self.dearest_of)]
         return max(draws, key=lambda genes: cost_of(self._space, genes).ops)
 
-    def _most_promising(self, genes: Sequence[Genes], scored: Sequence[FrozenTrial]) -> Genes:
-        """Return the genotype of the highest predicted accuracy; the first of equals, on any machine."""
-        space = self._space
-        known, ops = [to_genes(space, trial.params) for trial in scored], [trial.values[1] for trial in scored]
-        predictor = Predictor(space, known, ops, [trial.values[0] for trial in scored])
-        predicted = predictor(genes, [cost_of(space, each).ops for each in genes])
+    def _even(self, random: Random) -> list[Genes]:
+        """Return those of some even draws that are inside the budget."""
+        draws = [self._space.sample(random) for _ in range(_FRESH)]
+        return [genes for genes in draws if self._budget.admits(cost_of(self._space, genes))]
+
+    def _most_promising(self, genes: Sequence[Genes], scored: Sequence[_Scored]) -> Genes:
+        """Return the genotype of the highest predicted score; of those equal in nine digits the first."""
+        known, scores, ops = zip(*scored, strict=True)
+        predicted = Predictor(self._space, known, ops, scores)(genes, [cost_of(self._space, g).ops for g in genes])
         return genes[int(predicted.round(9).argmax())]
 
-    def _child(self, parents: list[FrozenTrial], random: Random) -> Genes:
+    def _child(self, parents: Sequence[_Scored], random: Random) -> Genes | None:
         space = self._space
-        first, second = (self._parent(parents, random) for _ in range(2))
-        genes = to_genes(space, first.params)
-        if random.random() < 0.3:
-            genes = space.cross(genes, to_genes(space, second.params), random)
-        return space.mutate(genes, random, changes=random.choice((1, 1, 2, 3)))
+        first, second = (self._parent(parents, random).genes for _ in range(2))
+        genes = space.cross(first, second, random) if random.random() < 0.3 else first
+        return self._inside(space.mutate(genes, random, changes=random.choice((1, 1, 2, 3))), random)
 
-    def _parent(self, parents: list[FrozenTrial], random: Random) -> FrozenTrial:
+    def _parent(self, parents: Sequence[_Scored], random: Random) -> _Scored:
         drawn = random.sample(parents, min(len(parents), max(2, len(parents) // 6)))
         if random.random() < 0.5:
-            return max(drawn, key=lambda trial: trial.values[0])
-        return min(drawn, key=lambda trial: (sum(_beats(other, trial) for other in drawn), -trial.values[0]))
+            return max(drawn, key=lambda one: one.score)
+        return min(drawn, key=lambda one: (sum(_beats(other, one) for other in drawn), -one.score))
 
 
-def _beats(one: FrozenTrial, other: FrozenTrial) -> bool:
-    (accuracy, ops), (its_accuracy, its_ops) = one.values, other.values
-    return accuracy >= its_accuracy and ops <= its_ops and (accuracy, ops) != (its_accuracy, its_ops)
+def _beats(one: _Scored, other: _Scored) -> bool:
+    return one.score >= other.score and one.ops <= other.ops and one[1:] != other[1:]
 
 
 def _nsga2(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:

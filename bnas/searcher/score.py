@@ -74,9 +74,12 @@ class Scorer:
         return network
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that a twin in another process needs beside the space: weights and images, by name."""
+        """Return all that a twin in another process needs beside the space: weights and images, by name.
+
+        Images are [batch, height, width, channels].
+        """
         images, labels = zip(*self._held_out, strict=True)
-        lists = {"recalibration": self._recalibration, "images": images, "labels": labels}
+        lists = {"recalibration": map(_rows, self._recalibration), "images": map(_rows, images), "labels": labels}
         numbered = {f"{name}/{index}": batch for name, some in lists.items() for index, batch in enumerate(some)}
         return {f"weights/{name}": tensor for name, tensor in self._supernet.state_dict().items()} | numbered
 
@@ -90,12 +93,24 @@ class Scorer:
         twin = cls.__new__(cls)
         twin._supernet = Supernet(space).to(device)
         twin._supernet.load_state_dict(parts["weights"], assign=True)
-        twin._recalibration = [_laid_out(batch) for batch in parts["recalibration"].values()]
-        images = [_laid_out(batch) for batch in parts["images"].values()]
-        twin._held_out = list(zip(images, parts["labels"].values(), strict=True))
+        twin._recalibration = [_of_rows(batch) for batch in parts["recalibration"].values()]
+        twin._held_out = [
+            (_of_rows(batch), labels)
+            for batch, labels in zip(parts["images"].values(), parts["labels"].values(), strict=True)
+        ]
         return twin
 
 
 def _laid_out(images: Tensor) -> Tensor:
-    """Return images with their channels last on a CPU, whose convolutions turn them so anyway, layer by layer."""
-    return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
+    """Return a copy whose channels lie last in memory, a single one too: benchmarks/scoring.py says what it saves."""
+    return _of_rows(_rows(images).clone(memory_format=torch.contiguous_format))
+
+
+def _rows(images: Tensor) -> Tensor:
+    """Return images as [batch, height, width, channels], a view of those whose channels lie last in memory."""
+    return images.permute(0, 2, 3, 1)
+
+
+def _of_rows(rows: Tensor) -> Tensor:
+    """Return the images of which these are the rows, a view."""
+    return rows.permute(0, 3, 1, 2)

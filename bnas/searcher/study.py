@@ -159,7 +159,7 @@ class Search:
         trial, candidate, _ = self._window.popleft()
         outcome = self._journal[candidate.id]
         if isinstance(outcome, Score):
-            self._memory.tell(trial, [outcome.proxy_accuracy, candidate.cost.ops])
+            self._memory.tell(trial, [outcome.quality, candidate.cost.ops])
             candidate = candidate._replace(score=outcome)
         else:
             self._memory.tell(trial, state=TrialState.FAIL)
