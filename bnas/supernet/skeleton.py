@@ -56,9 +56,7 @@ class Skeletons:
 def unshared(module: nn.Module) -> nn.Module:
     """Return a copy with modules and tables of its own and the same tensors: what deepcopy gives, without its cost."""
     twin = copy.copy(module)
-    twin.__dict__.update(
-        {key: copy.copy(value) for key, value in vars(module).items() if isinstance(value, dict | set)}
-    )
+    twin.__dict__.update({key: value.copy() for key, value in vars(module).items() if isinstance(value, dict | set)})
     for name, child in module.named_children():
         twin._modules[name] = unshared(child)
     return twin

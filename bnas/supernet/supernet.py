@@ -67,9 +67,10 @@ class Supernet(nn.Module):
     def extract(self, arch: Architecture) -> Network:
         """Return a plain network with copies of the weights that `arch` uses; it gives the same logits."""
         network = _with_weights(self._skeletons.copy(arch), real=False)
+        modules = dict(network.named_modules())
         for name, tensor in self.slices(arch).items():
             owner, _, leaf = name.rpartition(".")
-            module = network.get_submodule(owner)
+            module = modules[owner]
             if leaf in module._buffers:
                 module._buffers[leaf] = tensor.clone()
             else:
