@@ -60,7 +60,7 @@ class Supernet(nn.Module):
             real_weights: compute with the latent weights, as the teacher of a sandwich step does.
         """
         skeleton = _with_weights(self._skeletons.network(arch), real=real_weights).train(self.training)
-        logits: Tensor = functional_call(skeleton, self.slices(arch), (images,))
+        logits: Tensor = functional_call(skeleton, self.slices(arch), (images,), tie_weights=False)  # none are
         return logits
 
     @torch.no_grad()
