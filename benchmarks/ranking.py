@@ -151,7 +151,7 @@ def show_variants(table: Table, scores: pd.DataFrame) -> None:
         if len(networks) < len(table):
             continue
         found, (name, way, seed) = judged(networks, table), variant
-        taus = [tau for score in (PROXY, LOSS) for tau in (found[score].tau, found[score].within)]
+        taus = [value for score in (PROXY, LOSS) for value in (found[score].tau, found[score].within)]
         fits = (fitted_taus(networks, genes=genes) for genes in (False, True))
         lost = 100 * found[LOSS].regrets.get(10, 0)
         numbers = "".join(f"{value:>10.3f}" for value in (*taus, found[BOTH].tau, *fits, lost))

@@ -322,5 +322,13 @@ class TestSearchVsScratch:
         _, accuracy, _ = self.claims((0.58, 0.55), (0.50, 0.65), (0.61, 0.62))
         assert accuracy.yardstick == 300  # the second is better than the search, but would not be handed over
 
+    def test_what_is_left_to_gain_is_what_the_best_has_over_the_first_and_less_as_more_is_trained(self, table) -> None:
+        budget, known = Budget.parse(SPACE.search.budget), replay.told(table)
+        best = max(known[genes] for genes in replay.feasible(SPACE, known, budget))
+        firsts = [replay.replay(SPACE, known, budget, SAMPLERS["tpe"], pays=1, seed=seed)[0] for seed in range(20)]
+        one, six = (search_vs_scratch.room(table, SPACE, networks=count).yardstick for count in (1, 6))
+        assert one == pytest.approx(best - np.mean([known[genes] for genes in firsts]))
+        assert 0 < six < one
+
     def test_without_results_nothing_is_claimed(self) -> None:
         assert list(search_vs_scratch.claims(pd.DataFrame(columns=list(search_vs_scratch.COLUMNS)))) == []

@@ -59,24 +59,19 @@ def ledger(candidates: Sequence[Candidate]) -> dict[str, int]:
 def paid(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return the scored candidates, the best first."""
     scored = [c for c in candidates if c.status == "paid"]
-    return sorted(scored, key=quality, reverse=True)
-
-
-def quality(candidate: Candidate) -> float:
-    """Return what candidates are ranked by, higher is better."""
-    assert candidate.score is not None
-    return candidate.score.quality
+    return sorted(scored, key=lambda c: _score(c).quality, reverse=True)
 
 
 def front(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return the Pareto front over proxy accuracy and ops, cheapest first: no other is as good for as little."""
     chosen: list[Candidate] = []
-    for candidate in sorted(paid(candidates), key=lambda c: (c.cost.ops, -_accuracy(c))):  # stable: then the lower loss
-        if not chosen or _accuracy(candidate) > _accuracy(chosen[-1]):
+    by_cost = sorted(paid(candidates), key=lambda c: (c.cost.ops, -_score(c).proxy_accuracy))  # stable: then lower loss
+    for candidate in by_cost:
+        if not chosen or _score(candidate).proxy_accuracy > _score(chosen[-1]).proxy_accuracy:
             chosen.append(candidate)
     return chosen
 
 
-def _accuracy(candidate: Candidate) -> float:
+def _score(candidate: Candidate) -> Score:
     assert candidate.score is not None
-    return candidate.score.proxy_accuracy
+    return candidate.score
