@@ -25,8 +25,8 @@ from rows import Rows
 from table import SPACE, images
 
 from bnas.arch import Architecture
-from bnas.by_metric import Block, Errors, MetricSpace
-from bnas.cli.watch import Watch
+from bnas.by_metric import DecidedBlock, Errors, MetricSpace
+from bnas.cli.watch import ProgressBars
 from bnas.cost import Budget
 from bnas.data import DataSet
 from bnas.progress import silent
@@ -50,7 +50,7 @@ class AtRandom(MetricSpace):
 
     seed: int
 
-    def ordered(self, genes: Genes) -> list[Block]:
+    def ordered(self, genes: Genes) -> list[DecidedBlock]:
         """Return the blocks whose precision is decided, in an order drawn for all networks that share the rest."""
         blocks = sorted(self._blocks(genes), key=lambda block: block.place)
         decided = {block.place for block in blocks}
@@ -93,7 +93,7 @@ def search_missing(results: Rows, *, seeds: int, trials: int) -> None:
     run = Run.open(
         RUN, config={"recipe": space.search.supernet.model_dump()}, space_yaml=dump(open_space("free", trials=1))
     )  # scores serve any number of trials
-    with run.lock(), Watch() as watch:
+    with run.lock(), ProgressBars() as watch:
         supernet = train_supernet(space, space.search.supernet, data, seed=0, store=run, device=CPU, progress=watch)
         scorer = Scorer(supernet, data, space.search.scoring, seed=0, device=CPU)
         measured = with_metric(open_space("by_metric", trials=trials), lambda: scorer, seed=0, store=run)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bnas.binarize import BinaryWeight
 from bnas.binarize.sign import hard_sign
-from bnas.binarize.weight import at_mean_square_one, of_norm_one, standardized
+from bnas.binarize.weight import at_mean_square_one, of_norm_one, standardized_filters
 
 CLIPS = 12  # times that `clip` clips at the most
 TINY = 1e-12  # square below which a weight counts as zero; a root has no gradient there
@@ -16,14 +16,14 @@ TINY = 1e-12  # square below which a weight counts as zero; a root has no gradie
 
 def power(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
     """Return sign(u) |u|^p over its root mean square, p from 1 at hardness 0 to 0 at hardness 1."""
-    u = standardized(weight)
+    u = standardized_filters(weight)
     p = 1 - float(hardness)
     return _ended(u, u * (u.square() + TINY).pow((p - 1) / 2), hard=p <= 0)
 
 
 def clip(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
     """Return u clipped to [-1, 1] and divided by its root mean square, again and again, 12 times before hardness 1."""
-    u = v = standardized(weight)
+    u = v = standardized_filters(weight)
     for _ in range(round(CLIPS * float(hardness))):
         v = at_mean_square_one(v.clamp(-1, 1))
     return _ended(u, v, hard=float(hardness) >= 1)

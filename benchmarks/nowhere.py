@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bnas.train import Checkpoint
+from bnas.train import Kept
 
 
 class NoStore:
@@ -13,7 +13,7 @@ class NoStore:
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Forget it."""
 
-    def load_checkpoint(self, name: str) -> Checkpoint | None:
+    def load_checkpoint(self, name: str) -> Kept | None:
         """Have nothing."""
         return None
 

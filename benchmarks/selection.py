@@ -29,7 +29,7 @@ from bnas.allocator import keep_freed_memory
 from bnas.api.select import select_layers
 from bnas.cost import Budget, Cost
 from bnas.models import build_model
-from bnas.selection import METHODS, Choice, Problem, Score
+from bnas.selection import METHODS, Choice, LayerScore, Problem
 
 CLAIMED = {"plain": (10, 0.04), "resnet": (25, 0.02)}  # percent of ops at most, points of accuracy at least
 CELL = ("tiny", 0, "product knapsack", 50)  # what --quick trains again
@@ -85,7 +85,9 @@ def deciding() -> Iterator[Claim]:
         "of four costs": [random.choice(a_resnets) for _ in range(100)],
     }.items():
         layers = [
-            Choice(str(place), Score(random.uniform(0.3, 0.6), 0), Cost(0, 64 * ops, 0, 0), Cost(64 * ops, 0, 0, 0))
+            Choice(
+                str(place), LayerScore(random.uniform(0.3, 0.6), 0), Cost(0, 64 * ops, 0, 0), Cost(64 * ops, 0, 0, 0)
+            )
             for place, ops in enumerate(costs)
         ]
         problem = Problem(layers, Cost(0, 0, 0, 0), budget=Budget.parse({"ops": (1 + 63 * 0.3) * sum(costs)}))

@@ -19,7 +19,7 @@ from table import images
 from torch import Tensor, nn
 
 from bnas.arch import Architecture
-from bnas.cli.watch import Watch
+from bnas.cli.watch import ProgressBars
 from bnas.data import DataSet
 from bnas.layers.blocks import Network
 from bnas.network import build
@@ -252,7 +252,7 @@ def trained(space: SearchSpace, data: DataSet, name: str, seed: int) -> Iterator
     for number, part in enumerate(parts(space, split) if split else (space,)):
         folder = RUNS / f"{name.replace(' ', '-')}-{number}-{seed}"
         run = Run.open(folder, config={"recipe": recipe.model_dump(), "seed": seed}, space_yaml=dump(part))
-        with run.lock(), Watch() as watch:
+        with run.lock(), ProgressBars() as watch:
             yield part, train_supernet(part, recipe, data, seed=seed, store=run, device=CPU, progress=watch)
 
 

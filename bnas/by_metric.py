@@ -18,7 +18,7 @@ from bnas.space import Genes, SearchSpace
 Errors = Mapping[tuple[int, int], LayerErrors]  # by stage and block
 
 
-class Block(NamedTuple):
+class DecidedBlock(NamedTuple):
     """A block whose precision is decided: its place in a genotype, its choices there, and what the metric weighs."""
 
     place: int
@@ -78,13 +78,13 @@ class MetricSpace(SearchSpace):
             result[block.place] = block.real if rank < kept else block.binary
         return tuple(result)
 
-    def ordered(self, genes: Genes) -> list[Block]:
+    def ordered(self, genes: Genes) -> list[DecidedBlock]:
         """Return the blocks of a genotype whose precision is decided, in the order in which they would stay real."""
         blocks = list(self._blocks(genes))
         most = max((block.macs for block in blocks), default=1)
         metric = METRICS[self.search.metric]
 
-        def wanted(block: Block) -> float:
+        def wanted(block: DecidedBlock) -> float:
             return metric(Evidence(block.errors, block.ops_saved, block.macs / most)).metric
 
         return sorted(blocks, key=wanted, reverse=True)
@@ -102,7 +102,7 @@ class MetricSpace(SearchSpace):
         )
         return fixed * (ways + sums)
 
-    def _blocks(self, genes: Genes) -> Iterator[Block]:
+    def _blocks(self, genes: Genes) -> Iterator[DecidedBlock]:
         """Yield the blocks of a genotype whose precision is decided."""
         arch = self.architecture(genes)
         _, size = stem_cost(arch.stem, arch.input[0], arch.input[1:])
@@ -113,5 +113,5 @@ class MetricSpace(SearchSpace):
                     binary = choices.index("binary")
                     costs = [block_cost(block._replace(precision=choice), size)[0] for choice in choices]
                     saved = costs[1 - binary].ops - costs[binary].ops
-                    yield Block(place, binary, 1 - binary, self.errors[stage, index], saved, costs[binary].macs)
+                    yield DecidedBlock(place, binary, 1 - binary, self.errors[stage, index], saved, costs[binary].macs)
                 _, size = block_cost(block, size)

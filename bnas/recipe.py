@@ -11,7 +11,7 @@ from bnas.spec import Flag, Spec, read
 
 RECIPES = {file.stem: file for file in sorted(Path(__file__).parent.glob("recipes/*.yaml"))}
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
@@ -28,7 +28,7 @@ class Distillation(Spec):
     temperature: PositiveFloat = 1.0
 
 
-class Bop(Spec):
+class BopSettings(Spec):
     """How `optimizer: bop` flips binary weights: when the average gradient against their sign is beyond a threshold.
 
     Source: Helwegen et al., Latent Weights Do Not Exist, 2019 (arXiv:1906.02107), algorithm 1.
@@ -48,12 +48,12 @@ class Stage(Spec):
     optimizer: Literal["adamw", "sgd", "bop"] = "adamw"  # bop: for binary weights; adamw for the others
     rate: PositiveFloat = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
-    bop: Bop = Bop()
-    warmup: Share = 0.02  # share of the stage's steps over which the rate rises
+    bop: BopSettings = BopSettings()
+    warmup: Fraction = 0.02  # share of the stage's steps over which the rate rises
     weight_decay: NonNegative = 0.0  # none on latent weights with straight-through gradients once weights are binary
     centre_latent: Flag = False  # keep latent weights at mean 0 over input channels, as alpha-beta's authors do
     clip_latent: Flag = False  # keep latent weights in [-1, 1], where their straight-through gradient is not zero
-    label_smoothing: Share = 0.0
+    label_smoothing: Fraction = 0.0
     mixup: NonNegative = 0.0  # a of the Beta(a, a) that images and labels are mixed by; 0 mixes nothing
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the forward pass, by autocast
     distill: Distillation | None = None
@@ -142,12 +142,12 @@ class SupernetRecipe(Spec):
     mode: Literal["single", "sandwich"] = "single"
     epochs: PositiveInt = 40
     teacher: Literal["real", "binary"] = "real"  # weights of a sandwich's largest sub-network
-    one_expert: Share = 0.25  # share of the epochs with one expert, copied to all when it ends
+    one_expert: Fraction = 0.25  # share of the epochs with one expert, copied to all when it ends
     batch: PositiveInt = 128
     rate: PositiveFloat = 2e-3
-    warmup: Share = 0.02
+    warmup: Fraction = 0.02
     weight_decay: NonNegative = 0.0
-    label_smoothing: Share = 0.0
+    label_smoothing: Fraction = 0.0
 
 
 class Scoring(Spec):
@@ -162,7 +162,7 @@ class Retraining(Spec):
     """How the best candidates are trained alone: all start, the worse half stops at each of the `halvings`."""
 
     top: PositiveInt = 3
-    halvings: tuple[Share, ...] = (0.3, 0.6)  # shares of the last stage's epochs
+    halvings: tuple[Fraction, ...] = (0.3, 0.6)  # shares of the last stage's epochs
     recipe: Recipe = Recipe(stages=(Stage(epochs=20),))
 
 

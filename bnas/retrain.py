@@ -15,7 +15,7 @@ from bnas.progress import Progress, silent
 from bnas.recipe import Retraining
 from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
 
-BATCH = 500  # images of one evaluation step
+EVALUATION_BATCH = 500  # images of one evaluation step
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def retrain(
 
 
 def _evaluated(network: Network, split: Split, device: torch.device) -> tuple[float, float]:
-    return evaluate(network, split.batches(BATCH, device=device))
+    return evaluate(network, split.batches(EVALUATION_BATCH, device=device))
 
 
 class _Rung(NamedTuple):

@@ -23,7 +23,7 @@ from sqlalchemy.engine import Engine
 
 from bnas.api import drive
 from bnas.cli.app import main
-from bnas.cli.watch import Watch
+from bnas.cli.watch import ProgressBars
 from bnas.exporters import training as exporting
 from bnas.runs import Run, events
 from bnas.searcher import sampler
@@ -130,7 +130,7 @@ def _watch(phase: list[str], log: Path, fate: Fate) -> None:
         if writes or name in _FILE_EVENTS:
             happens(f"{name} {Path(str(arguments[0])).name}")
 
-    def progress(self: Watch, now: str, done: int, total: int, note: str = "") -> None:
+    def progress(self: ProgressBars, now: str, done: int, total: int, note: str = "") -> None:
         phase[0] = now
         happens(f"{done} of {total}")
 
@@ -140,7 +140,7 @@ def _watch(phase: list[str], log: Path, fate: Fate) -> None:
 
     child = sampler.Evolution._child
     sampler.Evolution._child = breed  # type: ignore[method-assign]
-    Watch.__call__ = progress  # type: ignore[method-assign]
+    ProgressBars.__call__ = progress  # type: ignore[method-assign]
     event.listen(Engine, "before_cursor_execute", lambda *_: happens("sql"))
     event.listen(Engine, "commit", lambda *_: happens("commit"))
     sys.addaudithook(audit)

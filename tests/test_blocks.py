@@ -15,12 +15,12 @@ from bnas.layers.blocks import (
     Block,
     BottleneckShortcut,
     BranchedStem,
+    CeilingPool,
     ConvNorm,
     ConvShortcut,
     ConvUnit,
     Head,
     Network,
-    Pool,
     RepeatShortcut,
     SqueezeExcite,
     shortcut,
@@ -75,12 +75,12 @@ class TestPool:
     def test_its_size_is_that_of_a_strided_conv(self, side: int, stride: int) -> None:
         x = images(1, 4, side, side + 3)
         for kernel in (1, 3, 5):
-            assert BinaryConv(4, 4, kernel=kernel, stride=stride)(x).shape == Pool(stride)(x).shape
+            assert BinaryConv(4, 4, kernel=kernel, stride=stride)(x).shape == CeilingPool(stride)(x).shape
 
     @pytest.mark.parametrize("stride", [2, 3, 5])
     def test_a_window_over_the_edge_averages_what_it_holds(self, stride: int) -> None:
         x = images(2, 3, 7, 4)
-        pooled = Pool(stride)(x)
+        pooled = CeilingPool(stride)(x)
         for row in range(pooled.shape[2]):
             for column in range(pooled.shape[3]):
                 window = x[:, :, row * stride : (row + 1) * stride, column * stride : (column + 1) * stride]
@@ -98,7 +98,7 @@ class TestShortcuts:
 
     def test_repeat_pools_first(self) -> None:
         x = images(2, 4, 5, 5)
-        assert torch.equal(RepeatShortcut(8, 2)(x), Pool(2)(x).repeat(1, 2, 1, 1))
+        assert torch.equal(RepeatShortcut(8, 2)(x), CeilingPool(2)(x).repeat(1, 2, 1, 1))
 
     def test_repeat_has_no_parameters(self) -> None:
         assert not list(RepeatShortcut(8, 2).parameters())

@@ -28,7 +28,7 @@ from bnas.searcher import SAMPLERS, Engine, InProcess, Journal, Score, Scorer, S
 from bnas.searcher.executors import pool as pool_module
 from bnas.searcher.executors.attempt import attempt
 from bnas.searcher.executors.block import pack, unpack
-from bnas.searcher.executors.pool import Lost, Pool
+from bnas.searcher.executors.pool import Lost, WorkerPool
 from bnas.searcher.executors.share import shares
 from bnas.supernet import Supernet
 from tests.tiny import tiny_space
@@ -117,7 +117,7 @@ class Fake:
 def pool_of(fate, *, workers=2, log=None, events=None):
     tried = [] if log is None else log
     told = [] if events is None else events
-    return Pool(
+    return WorkerPool(
         lambda place: Fake(place, fate, tried), workers=workers, report=lambda event, **fields: told.append(event)
     )
 
@@ -181,7 +181,7 @@ class TestPool:
                 raise Lost("no room")
             return Fake(place, fine, [])
 
-        with Pool(make, workers=1, report=lambda event, **_: events.append(event)) as pool:
+        with WorkerPool(make, workers=1, report=lambda event, **_: events.append(event)) as pool:
             assert pool.submit(ARCHS[0]).result(10) == quality_of(ARCHS[0])
         assert events == ["worker not started"] * 2
 
@@ -217,7 +217,7 @@ class TestPool:
                 assert self._stopped.wait(10)
                 raise Lost("stopped")
 
-        with Pool(lambda place: Endless(place, fine, []), workers=1, report=lambda *_, **__: None) as pool:
+        with WorkerPool(lambda place: Endless(place, fine, []), workers=1, report=lambda *_, **__: None) as pool:
             pool.submit(ARCHS[0])
             assert entered.wait(10)
         assert threading.active_count() < 10

@@ -21,7 +21,7 @@ from bnas.binarize import HARDENED_GRADIENT
 from bnas.cost import Cost, cost
 from bnas.data import AUGMENTATIONS
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
-from bnas.exporters import EXPORTERS, Best, count_again, export, load, prove_reload
+from bnas.exporters import EXPORTERS, TrainedNetwork, count_again, export, load, prove_reload
 from bnas.exporters.model_file import model_file
 from bnas.exporters.train_file import Preparation, train_file
 from bnas.layers.blocks import Network
@@ -114,7 +114,7 @@ def test_load_gives_the_network_ready_to_evaluate(exported: Path, run_folder: Pa
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """An export of one file, without a proof."""
 
-    def other(best: Best, folder: Path) -> dict[str, Any]:
+    def other(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
         (folder / "other.txt").write_text(best.described.id)
         return {"reload": "none"}
 

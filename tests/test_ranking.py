@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 
 from bnas.errors import SpecError
 from bnas.feasible import cost_of
-from bnas.ranking import dealt, every_network, judge, tau, tau_within, together
+from bnas.ranking import dealt, every_network, judge, summed_ranks, tau, tau_within
 from bnas.ranking.measure import (
     bands,
     ceiling,
@@ -122,8 +122,8 @@ class TestInterval:
 
 def test_together_weighs_score_and_cost_alike() -> None:
     # In their own deviations both are (-1, 1) and (1, -1): they cancel out.
-    assert together([0.4, 0.6], [1000, 10]) == pytest.approx([0, 0])
-    assert together([0.4, 0.6], [10, 1000]) == pytest.approx([-2, 2])
+    assert summed_ranks([0.4, 0.6], [1000, 10]) == pytest.approx([0, 0])
+    assert summed_ranks([0.4, 0.6], [10, 1000]) == pytest.approx([-2, 2])
 
 
 class TestSample:

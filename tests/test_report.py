@@ -27,7 +27,7 @@ from bnas.report.ink import DARK, LIGHT
 from bnas.report.page import Picture, render
 from bnas.report.tables import as_real, cost_table, duration, facts_table, layer_table, percent, stage_table
 from bnas.report.topology import draw_topology, topology_graph
-from bnas.report.words import search_command, twin_sentence
+from bnas.report.words import search_line, twin_sentence
 from bnas.runs import Run, environment
 from bnas.searcher import Candidate, Score, front
 from bnas.space import SearchSpace
@@ -234,7 +234,7 @@ def test_damaged_table_is_an_error(tmp_path: Path) -> None:
 
 
 def test_search_command_asks_the_same_again(tmp_path: Path) -> None:
-    words = shlex.split(search_command(read_findings(make_run(tmp_path / "a run", until="created"))))
+    words = shlex.split(search_line(read_findings(make_run(tmp_path / "a run", until="created"))))
     asked: dict[str, list[str]] = {}
     for option, value in zip(words[3::2], words[4::2], strict=True):
         asked.setdefault(option, []).append(value)

@@ -12,7 +12,7 @@ import bnas
 from bnas.errors import BnasError, SpecError
 from bnas.exporters import load
 from bnas.models.original import load_weights
-from bnas.runs import documents
+from bnas.runs.documents import read_settings
 from bnas.spec import parse_yaml
 from tests.test_cli import bnas as command
 from tests.tiny import tiny_file
@@ -80,7 +80,7 @@ def test_yaml_that_builds_objects_is_refused_unread(tmp_path) -> None:
     with pytest.raises(SpecError, match="not valid YAML"):
         parse_yaml(text, source="test")
     with pytest.raises(BnasError, match="is damaged"):
-        documents.read_yaml(tmp_path / "config.yaml", hint="mend it")
+        read_settings(tmp_path / "config.yaml", hint="mend it")
     assert not (tmp_path / "trace").exists()
 
 

@@ -31,7 +31,7 @@ from bnas.models import MODELS, build_model, load_model
 from bnas.models.original import build_original, load_weights
 from bnas.recipe import Stage
 from bnas.runs import Run
-from bnas.selection import METRICS, Decision, Decisions, Evidence, Original, Rules, Score, decide
+from bnas.selection import METRICS, Decision, Decisions, Evidence, LayerScore, Original, Rules, decide
 from bnas.spec import dump, parse, read
 from bnas.trace import trace
 
@@ -137,8 +137,8 @@ class TestCall:
         assert all(made.decisions.layers[name].why.startswith(f"{metric}, {method}: ") for name in made.free)
 
     def test_a_metric_is_measured_what_it_reads(self) -> None:
-        def worst(seen: Evidence) -> Score:
-            return Score(seen.losses.binary, seen.losses.binary)
+        def worst(seen: Evidence) -> LayerScore:
+            return LayerScore(seen.losses.binary, seen.losses.binary)
 
         named, given, own = (
             select_layers(BUILDS["dense"].make(), loader(), ratio=0.7, metric=metric)

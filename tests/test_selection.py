@@ -21,12 +21,12 @@ from bnas.selection import (
     Evidence,
     LayerErrors,
     LayerFacts,
+    LayerScore,
     LossChanges,
     NotMeasured,
     Problem,
     Ratio,
     Rules,
-    Score,
     Selection,
     Verdict,
     budget_of,
@@ -45,7 +45,7 @@ def problem(
     """Return a problem of layers 0, 1, ..., whose value is their metric."""
     costs = ops or [1] * len(metrics)
     choices = [
-        Choice(str(index), Score(metric, metric), Cost(0, 64 * cost, 8, 0), Cost(64 * cost, 0, 16, 0))
+        Choice(str(index), LayerScore(metric, metric), Cost(0, 64 * cost, 8, 0), Cost(64 * cost, 0, 16, 0))
         for index, (metric, cost) in enumerate(zip(metrics, costs, strict=True))
     ]
     limit = None if ratio is None else Ratio(ratio, len(choices))
@@ -163,13 +163,13 @@ class TestMetrics:
     seen = Evidence(LayerErrors(0.4, 0.3, {}, LossChanges(0.25, 0.05)), ops_saved=200.0, share=0.1, gamma=0.02)
 
     def test_product_is_the_error_for_each_million_ops(self) -> None:
-        assert METRICS["product"](self.seen) == Score(0.4, 1e6 * 0.4 / 200)
+        assert METRICS["product"](self.seen) == LayerScore(0.4, 1e6 * 0.4 / 200)
 
     def test_hybrid_adds_gamma_over_the_share_of_macs(self) -> None:
-        assert METRICS["hybrid"](self.seen) == Score(0.4 + 0.02 / 0.1, 0.4 + 0.02 / 0.1)
+        assert METRICS["hybrid"](self.seen) == LayerScore(0.4 + 0.02 / 0.1, 0.4 + 0.02 / 0.1)
 
     def test_sensitivity_is_the_loss_of_the_binary_input_for_each_million_ops(self) -> None:
-        assert METRICS["sensitivity"](self.seen) == Score(0.05, 1e6 * 0.05 / 200)
+        assert METRICS["sensitivity"](self.seen) == LayerScore(0.05, 1e6 * 0.05 / 200)
 
     def test_an_unmeasured_loss_is_said(self) -> None:
         unmeasured = self.seen._replace(errors=self.seen.errors._replace(losses=None))
@@ -368,7 +368,7 @@ class TestDecide:
 
     def test_a_metric_and_a_method_of_ones_own(self) -> None:
         made = decide(
-            self.layers, self.rest, ratio=1.0, metric=lambda seen: Score(seen.share, seen.share),
+            self.layers, self.rest, ratio=1.0, metric=lambda seen: LayerScore(seen.share, seen.share),
             method=lambda made: frozenset([max(made.choices, key=lambda choice: choice.score.value).name]),
         )  # fmt: skip
         assert made.kept == ("a",)

@@ -22,16 +22,7 @@ from bnas.network import build
 from bnas.recipe import Distillation, Recipe, Stage, SupernetRecipe
 from bnas.spec import parse
 from bnas.supernet import Supernet
-from bnas.train import (
-    BinaryWatch,
-    build_for,
-    evaluate,
-    evaluate_soft,
-    fit,
-    recalibrate,
-    train_staged,
-    train_supernet,
-)
+from bnas.train import BinaryWatch, build_for, evaluate, evaluate_soft, fit, recalibrate, train_staged, train_supernet
 from bnas.train import loop as training
 from bnas.train.objective import answering, attention, distance, stage_loss
 from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule

@@ -11,7 +11,7 @@ from bnas.api.request import SearchRequest
 from bnas.data import DataSet
 from bnas.progress import Progress
 from bnas.runs import Run
-from bnas.searcher import (
+from bnas.searcher import (  # fmt: skip
     Candidate,
     DamagedStorage,
     Engine,
@@ -23,7 +23,7 @@ from bnas.searcher import (
     front,
     ledger,
     with_metric,
-)  # fmt: skip
+)
 from bnas.searcher.sampler import RandomWithin
 from bnas.supernet import Supernet
 

@@ -16,8 +16,10 @@ from bnas.exporters import load
 from bnas.models.original import build_original
 from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
-from bnas.runs import best_in, documents, tables
+from bnas.runs import best_in
+from bnas.runs.documents import write_text
 from bnas.runs.picked import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
+from bnas.runs.tables import write_table
 from bnas.selection import Decisions, Original, Selection
 from bnas.spec import dump, read
 
@@ -83,7 +85,7 @@ def select_model(
             progress=progress,
         )  # fmt: skip
     networks = list(_networks(selection, found))
-    tables.write(folder / NETWORKS, rows=networks)
+    write_table(folder / NETWORKS, rows=networks)
     return SelectResult(folder, selection, networks)
 
 
@@ -115,8 +117,8 @@ def _write(folder: Path, selection: Selection, decisions: Decisions) -> None:
             f"{folder}: holds another selection, perhaps an edited one; give another folder, or take that one with "
             f"--selection {path}"
         )
-    documents.write_text(path, text=_HEAD + dump(decisions))
-    tables.write(folder / LAYERS, rows=selection.rows())
+    write_text(path, text=_HEAD + dump(decisions))
+    write_table(folder / LAYERS, rows=selection.rows())
     write_selection_figures(selection.rows(), folder / FIGURES, metric=selection.metric)
 
 

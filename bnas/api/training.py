@@ -27,17 +27,7 @@ from bnas.recipe import Recipe, Stage, read_recipe
 from bnas.report import write_training_report
 from bnas.runs import Run
 from bnas.spec import dump, parse, read_yaml
-from bnas.train import (
-    ALONE,
-    BinaryWatch,
-    Ranks,
-    SharedStore,
-    Store,
-    build_for,
-    evaluate,
-    evaluate_soft,
-    train_staged,
-)
+from bnas.train import ALONE, BinaryWatch, Ranks, SharedStore, Store, build_for, evaluate, evaluate_soft, train_staged
 
 NAME = "train"  # of the checkpoints
 BATCH = 500  # images of one evaluation step

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bnas.binarize.sign import hard_sign
-from bnas.binarize.weight import BinaryWeight, at_mean_square_one, of_norm_one, standardized
+from bnas.binarize.weight import BinaryWeight, at_mean_square_one, of_norm_one, standardized_filters
 
 SOFTEST, HARDEST = 3.0, 1e-3  # width of the transition from -1 to +1, in standard deviations of the filter
 
@@ -35,7 +35,7 @@ def group(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
     Source: reconstruction; the aim is Shulman, Exact Backpropagation in Binary Weighted Networks with Group Weight
         Transformations, 2021 (arXiv:2107.01400).
     """
-    u = standardized(weight)
+    u = standardized_filters(weight)
     if not isinstance(hardness, Tensor) and hardness >= 1:
         return of_norm_one(hard_sign(u))
     softness = 1 - torch.as_tensor(hardness, dtype=u.dtype, device=u.device)

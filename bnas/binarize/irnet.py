@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bnas.binarize.sign import hard_sign
-from bnas.binarize.weight import BinaryWeight, filter_dims, standardized
+from bnas.binarize.weight import BinaryWeight, filter_dims, standardized_filters
 
 
 def irnet(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
@@ -24,7 +24,7 @@ def irnet(weight: Tensor, *, hardness: float | Tensor = 1.0) -> BinaryWeight:
         ShapeError: weight has no filter dimension, or no element.
     Source: Qin et al., Forward and Backward Information Retention (IR-Net), 2020 (arXiv:1909.10788), section 3.
     """
-    u = standardized(weight)
+    u = standardized_filters(weight)
     size = u.detach().abs().mean(filter_dims(weight), keepdim=True)
     scale = torch.where(size == 0, torch.ones_like(size), torch.exp2(size.log2().round()))
     signs = hard_sign(u)

@@ -74,7 +74,7 @@ def at_binary_magnitude(latent: Tensor, binary: Tensor) -> Tensor:
     return latent * (binary.detach().abs().mean(dims, keepdim=True) / size)
 
 
-def standardized(weight: Tensor) -> Tensor:
+def standardized_filters(weight: Tensor) -> Tensor:
     """Return each filter with its mean taken away and divided by its standard deviation; a filter of one value is 0."""
     dims = filter_dims(weight)
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))  # a mean of half precision moves small weights

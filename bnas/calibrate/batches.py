@@ -45,13 +45,13 @@ def answers(model: nn.Module, batches: Iterable[Example]) -> Iterator[Any]:
             raise
         except Exception as problem:
             raise DataError(
-                f"calibration: the model fails on batch {number}, {_shown(batch)}: {reason(problem)}; give batches "
-                "that differ in the number of images only, of the size and type that the model takes"
+                f"calibration: the model fails on batch {number}, {_shown(batch)}: {short_reason(problem)}; give "
+                "batches that differ in the number of images only, of the size and type that the model takes"
             ) from problem
         yield answer
 
 
-def reason(problem: Exception) -> str:
+def short_reason(problem: Exception) -> str:
     """Return what went wrong, short enough for one line."""
     return " ".join(str(problem).split())[:150]
 

@@ -61,7 +61,7 @@ def measure_errors(
     return {name: LayerErrors(e.plain, e.scale_invariant, weights[name]) for name, e in totals.items()}
 
 
-def standardized(x: Tensor, channels: int) -> Tensor:
+def normalized_over_batch(x: Tensor, channels: int) -> Tensor:
     """Return values with each channel's mean taken away and divided by its deviation, over the batch.
 
     Args:
@@ -79,7 +79,7 @@ def _before_sign(module: nn.Module, x: Tensor, layer: LayerFacts) -> Tensor:
     channels = -1 if layer.planned.kind == "linear" else 1
     if x.numel() <= x.shape[channels]:
         raise DataError(f"calibration: layer {layer.name!r} sees one value a channel; give batches of several images")
-    return standardized(x, channels)
+    return normalized_over_batch(x, channels)
 
 
 def _checked(name: str, error: InputError) -> InputError:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.arch import Binarizers, Precision
-from bnas.calibrate.batches import Example, answers, reason
+from bnas.calibrate.batches import Example, answers, short_reason
 from bnas.calibrate.fit import Fit
 from bnas.conversion import at_rest
 from bnas.errors import DataError
@@ -134,8 +134,8 @@ def _mean_loss(model: nn.Module, batches: Sequence[Example], loss: Loss) -> floa
             total += size * float(loss(answer, batch.labels))
         except Exception as problem:
             raise DataError(
-                f"sensitivity: the loss fails on batch {number}: {reason(problem)}; give labels that fit what the "
-                "model returns, or a loss of your own"
+                f"sensitivity: the loss fails on batch {number}: {short_reason(problem)}; give labels that fit what "
+                "the model returns, or a loss of your own"
             ) from problem
         count += size
     return total / count

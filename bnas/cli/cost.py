@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.arch import Architecture
-from bnas.cli.cost_output import Counted, print_csv, print_tables, summary
+from bnas.cli.cost_output import Counted, cost_summary, print_csv, print_tables
 from bnas.cost import BOPS_PER_OP, convention
 from bnas.errors import LookupFailed, ShapeError, SpecError
 from bnas.plan import plan
@@ -64,7 +64,7 @@ def cost_command(
     for line in counted.uncounted:
         print(f"not counted: {line}", file=sys.stderr)
     if as_json:
-        print(json.dumps(summary(counted, count)))
+        print(json.dumps(cost_summary(counted, count)))
     elif as_csv:
         print_csv(counted, count)
     else:

@@ -19,7 +19,7 @@ class Counted(NamedTuple):
     uncounted: tuple[str, ...] = ()
 
 
-def summary(counted: Counted, count: Convention) -> dict[str, Any]:
+def cost_summary(counted: Counted, count: Convention) -> dict[str, Any]:
     """Return everything that was counted, for machines."""
     whole = cost(counted.layers)
     return {

@@ -31,9 +31,9 @@ def rank_check_command(
     """Say whether a search's proxy loss ranks networks as their accuracy does, and better than counting ops."""
     from bnas.api.rank_check import check_ranking  # torch is imported only when there is work for it
     from bnas.cli.stop import Stop
-    from bnas.cli.watch import Watch
+    from bnas.cli.watch import ProgressBars
 
-    with Watch() as watch, Stop(watch) as progress:
+    with ProgressBars() as watch, Stop(watch) as progress:
         found = check_ranking(
             run, networks=networks, repeated=repeated, table=table, device=device, progress=progress
         )  # fmt: skip

@@ -61,9 +61,9 @@ def search_command(
     from bnas.api import search  # torch is imported only when there is work for it
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
-    from bnas.cli.watch import Watch
+    from bnas.cli.watch import ProgressBars
 
-    with leading() as ranks, Watch() as watch, Stop(watch) as progress:
+    with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = search(
             space, data=data, budget=budget, trials=trials, sampler=sampler, top=retrain, seed=seed,
             out=out or named_after(space), storage=storage, device=device, engine=engine, workers=workers,

@@ -97,10 +97,10 @@ def select_command(
     from bnas.api.select import review, select_layers  # torch is imported only when there is work for it
     from bnas.api.select_model import load_trained, select_model
     from bnas.cli.stop import Stop
-    from bnas.cli.watch import Watch
+    from bnas.cli.watch import ProgressBars
 
     kept = _published(model, preset) if preset else keep
-    with Watch() as watch, Stop(watch) as progress, warnings.catch_warnings(record=True) as warned:
+    with ProgressBars() as watch, Stop(watch) as progress, warnings.catch_warnings(record=True) as warned:
         if selection:
             choose = partial(review, decisions=read(Decisions, selection), progress=progress)
         else:

@@ -47,10 +47,10 @@ def train_command(
     from bnas.api import train_model  # torch is imported only when there is work for it
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
-    from bnas.cli.watch import Watch
+    from bnas.cli.watch import ProgressBars
 
     out = out or named_after(model)
-    with leading() as ranks, Watch() as watch, Stop(watch) as progress:
+    with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = train_model(
             model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
             validation=validation, seed=seed, out=out, device=device, compiled=compiled,

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Watch:
+class ProgressBars:
     """A progress to hand to long work; use it as a context."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Watch:
         self._tasks: dict[str, tuple[TaskID, float, int]] = {}
         self._line = (0.0, "")
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "ProgressBars":
         if self._console.is_terminal:
             self._bars.start()
         return self

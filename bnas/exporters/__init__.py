@@ -3,13 +3,13 @@
 from bnas.exporters.description import Description, parse_description, rebuild
 from bnas.exporters.folder import EXPORTERS, Exporter, export, load
 from bnas.exporters.proof import count_again, prove_reload
-from bnas.exporters.training import Best
+from bnas.exporters.training import TrainedNetwork
 
 __all__ = [
     "EXPORTERS",
-    "Best",
     "Description",
     "Exporter",
+    "TrainedNetwork",
     "count_again",
     "export",
     "load",

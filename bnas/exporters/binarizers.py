@@ -7,7 +7,7 @@ from torch import nn
 
 from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
 from bnas.errors import ExportError
-from bnas.exporters.bundle import Reference
+from bnas.exporters.bundle import Definition
 from bnas.exporters.literals import literal
 from bnas.exporters.source import read_source
 from bnas.layers.kinds import BinaryLayer
@@ -19,8 +19,8 @@ _BINARIZE = "bnas.binarize"
 class Tables(NamedTuple):
     """Edits and extra names for a `Bundle`."""
 
-    edits: dict[Reference, str]
-    extra: dict[str, list[Reference]]
+    edits: dict[Definition, str]
+    extra: dict[str, list[Definition]]
 
 
 def tables_for(weights: Collection[str], activations: Collection[str]) -> Tables:
@@ -29,8 +29,8 @@ def tables_for(weights: Collection[str], activations: Collection[str]) -> Tables
     Raises:
         ExportError: a binarizer of the user's own is not defined where its name says.
     """
-    edits: dict[Reference, str] = {}
-    own: list[Reference] = []
+    edits: dict[Definition, str] = {}
+    own: list[Definition] = []
     for kind, names, table in (
         ("weight", weights, WEIGHT_BINARIZERS),
         ("activation", activations, ACTIVATION_BINARIZERS),
@@ -39,8 +39,8 @@ def tables_for(weights: Collection[str], activations: Collection[str]) -> Tables
         own += [function for name, function in functions.items() if name not in table]
         entries = ", ".join(f"{literal(name)}: {function.name}" for name, function in functions.items())
         constant, lookup, returns = f"{kind.upper()}_BINARIZERS", f"{kind}_binarizer", f"{kind.title()}Binarizer"
-        edits[Reference(_BINARIZE, constant)] = f"{constant}: dict[str, {returns}] = {{{entries}}}"
-        edits[Reference(_BINARIZE, lookup)] = (
+        edits[Definition(_BINARIZE, constant)] = f"{constant}: dict[str, {returns}] = {{{entries}}}"
+        edits[Definition(_BINARIZE, lookup)] = (
             f"def {lookup}(name: str) -> {returns}:\n"
             f'    """Return the {kind} binarizer of this name."""\n'
             f"    return {constant}[name]"
@@ -62,14 +62,14 @@ def tables_of(network: nn.Module) -> Tables:
     )
 
 
-def _function(name: str, table: Mapping[str, Callable[..., Any]]) -> Reference:
+def _function(name: str, table: Mapping[str, Callable[..., Any]]) -> Definition:
     """Return where a binarizer is defined."""
     if name in table:
-        return Reference(table[name].__module__, table[name].__name__)
+        return Definition(table[name].__module__, table[name].__name__)
     module, _, attribute = name.rpartition(":")
     if attribute not in read_source(module).definitions:
         raise ExportError(
             f"binarizer {name!r}: {module} does not define {attribute!r} at its top, so it cannot be written into "
             "model.py; name the module that holds its `def`"
         )
-    return Reference(module, attribute)
+    return Definition(module, attribute)

@@ -24,7 +24,7 @@ OURS = "bnas"
 _OUTSIDE = frozenset({"torch"}) | frozenset(sys.stdlib_module_names)
 
 
-class Reference(NamedTuple):
+class Definition(NamedTuple):
     """A name at the top of a module; the module is a dotted name, or the path of a `.py` file."""
 
     module: str
@@ -42,19 +42,19 @@ class Bundle:
 
     def __init__(
         self,
-        edits: Mapping[Reference, str],
-        extra: Mapping[str, Sequence[Reference]],
+        edits: Mapping[Definition, str],
+        extra: Mapping[str, Sequence[Definition]],
         *,
         reserved: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._edits, self._extra = edits, extra
         self._reserved = reserved
         self._sources: dict[str, Source] = {}
-        self._texts: dict[Reference, str] = {}
+        self._texts: dict[Definition, str] = {}
         self._imports: set[Import] = set()
         self._before: dict[str, set[str]] = {}  # module -> modules that have to stand above it
 
-    def add(self, wanted: Reference, *, by: str | None = None) -> None:
+    def add(self, wanted: Definition, *, by: str | None = None) -> None:
         """Gather a name and everything that it needs; `by` is the module that needs it.
 
         Raises:
@@ -87,8 +87,8 @@ class Bundle:
         self._check_names()
         texts: list[str] = []
         for module in self._ordered():
-            names = [name for name in self._sources[module].definitions if Reference(module, name) in self._texts]
-            texts += dict.fromkeys(self._texts[Reference(module, name)] for name in names)
+            names = [name for name in self._sources[module].definitions if Definition(module, name) in self._texts]
+            texts += dict.fromkeys(self._texts[Definition(module, name)] for name in names)
         for old in {reference.name for reference in self._texts} & self._reserved.keys():
             texts = [renamed(text, old, self._reserved[old]) for text in texts]
         return "\n\n\n".join([import_block(_each_once(self._imports)), _joined(texts)])
@@ -98,7 +98,7 @@ class Bundle:
             self._sources[module], self._before[module] = read_source(module), set()
         return self._sources[module]
 
-    def _define(self, wanted: Reference, source: Source) -> None:
+    def _define(self, wanted: Definition, source: Source) -> None:
         if wanted in self._texts:
             return
         text = self._texts[wanted] = self._edits.get(wanted, source.definitions[wanted.name])
@@ -108,11 +108,11 @@ class Bundle:
         if source.postpones:
             self._imports.add(POSTPONED)
         for name in sorted(global_names(text, postponed=source.postpones) - {wanted.name}):
-            self.add(extra.get(name, Reference(wanted.module, name)), by=wanted.module)
+            self.add(extra.get(name, Definition(wanted.module, name)), by=wanted.module)
 
-    def _import(self, found: Import, wanted: Reference, *, by: str) -> None:
+    def _import(self, found: Import, wanted: Definition, *, by: str) -> None:
         if found.package == OURS and found.attribute == found.alias:
-            self.add(Reference(found.module, found.alias), by=by)
+            self.add(Definition(found.module, found.alias), by=by)
         else:
             _check_outside(found, wanted)
             self._imports.add(found)
@@ -138,7 +138,7 @@ class Bundle:
                 )
 
 
-def _check_outside(found: Import, wanted: Reference) -> None:
+def _check_outside(found: Import, wanted: Definition) -> None:
     """Raise unless an import is from torch or the standard library."""
     if found.package not in _OUTSIDE:
         raise ExportError(

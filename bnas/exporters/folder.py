@@ -11,17 +11,19 @@ from torch import nn
 from bnas.errors import ExportError
 from bnas.exporters.description import Description, parse_description
 from bnas.exporters.proof import reload
-from bnas.exporters.training import Best, export_training, sha256
+from bnas.exporters.training import TrainedNetwork, export_training, sha256
 from bnas.lookup import find
 from bnas.runs import Run, environment
 from bnas.runs.best import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS
-from bnas.runs.best import read as read_network
+from bnas.runs.best import read_network as read_network
 from bnas.runs.documents import read_json
 from bnas.runs.files import clear_up, replacing_folder
 from bnas.runs.picked import run_in
 from bnas.spec import parse_yaml
 
-Exporter = Callable[[Best, Path], dict[str, Any]]  # writes into an empty folder, returns entries for the manifest
+Exporter = Callable[
+    [TrainedNetwork, Path], dict[str, Any]
+]  # writes into an empty folder, returns entries for the manifest
 
 EXPORTERS: dict[str, Exporter] = {"training": export_training}
 
@@ -71,7 +73,7 @@ def load(folder: str | Path) -> nn.Module:
     return reload(described, tensors, source=str(folder / WEIGHTS))
 
 
-def _best(run: Path) -> Best:
+def _best(run: Path) -> TrainedNetwork:
     found = Run.read(run)
     text, tensors, manifest = found.read_best()
     source = str(found.best_folder / ARCHITECTURE)
@@ -81,7 +83,7 @@ def _best(run: Path) -> Best:
             f"{source}: is architecture {described.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "
             f"put the file back, or remove {found.best_folder} and {ANEW}"
         )
-    return Best(described, tensors, manifest)
+    return TrainedNetwork(described, tensors, manifest)
 
 
 def _check_replaceable(out: Path, described: Description) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from bnas.arch import Architecture, BlockSpec
 from bnas.cost import cost, show
 from bnas.exporters.binarizers import tables_for
-from bnas.exporters.bundle import Reference
+from bnas.exporters.bundle import Definition
 from bnas.exporters.fold import fold
 from bnas.exporters.literals import WIDTH, arguments
 from bnas.exporters.parts import Parts
@@ -29,13 +29,13 @@ def architecture_parts(arch: Architecture) -> Parts:
     return Parts(
         title=f"Binary network {arch.id} in plain torch, as bnas found it",
         functions=_build_function(arch),
-        wanted=[Reference(_BLOCKS, name) for name in ("stem", "Block", "Head", "Network")],
+        wanted=[Definition(_BLOCKS, name) for name in ("stem", "Block", "Head", "Network")],
         edits=_without_unused_branches(arch) | tables.edits,
         extra=tables.extra,
     )
 
 
-def _without_unused_branches(arch: Architecture) -> dict[Reference, str]:
+def _without_unused_branches(arch: Architecture) -> dict[Definition, str]:
     """Return the functions that choose between layers, with only those choices that this architecture makes."""
     experts, activations = {stage.experts for stage in arch.stages}, {arch.binarizers.activation}
     known: dict[str, tuple[str, dict[str, Any]]] = {
@@ -48,7 +48,7 @@ def _without_unused_branches(arch: Architecture) -> dict[Reference, str]:
     }
     definitions = read_source(_BLOCKS).definitions
     return {
-        Reference(_BLOCKS, name): fold(definitions[name], facts, function=function)
+        Definition(_BLOCKS, name): fold(definitions[name], facts, function=function)
         for name, (function, facts) in known.items()
     }
 

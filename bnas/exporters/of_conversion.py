@@ -7,9 +7,9 @@ from torch import nn
 from bnas.arch import Binarizers
 from bnas.conversion import ConvertedModel
 from bnas.exporters.binarizers import tables_of
-from bnas.exporters.bundle import Reference
+from bnas.exporters.bundle import Definition
 from bnas.exporters.literals import arguments, literal
-from bnas.exporters.of_model import function_of, maker_of, shown
+from bnas.exporters.of_model import function_of, maker_of, shown_name
 from bnas.exporters.parts import BUILD, BUILD_ORIGINAL, Parts
 from bnas.layers.binarized import BINARIZED, Binarized
 from bnas.models.spec import ModelSpec
@@ -27,11 +27,11 @@ def conversion_parts(converted: ConvertedModel) -> Parts:
     network, original = converted.build(), converted.original
     maker = maker_of(ModelSpec(model=original.model, input=original.input, classes=original.classes))
     tables, layers = tables_of(network), _binarized(network)
-    wanted = [Reference(_BINARIZED, "binarize_")] if layers else []
-    wanted += [Reference(_REPLACE, "stop_fusing")] if layers and _fuses(network) else []
+    wanted = [Definition(_BINARIZED, "binarize_")] if layers else []
+    wanted += [Definition(_REPLACE, "stop_fusing")] if layers and _fuses(network) else []
     float_model = function_of(maker, name=BUILD_ORIGINAL, says="Return the float model.")
     return Parts(
-        title=f"{shown(original.model)} with {len(layers)} layers in one bit, in plain torch, as bnas trained it",
+        title=f"{shown_name(original.model)} with {len(layers)} layers in one bit, in plain torch, as bnas trained it",
         functions=f"{float_model}\n\n{_build_function(network, layers, converted.binarizers)}",
         wanted=[*maker.wanted, *wanted],
         edits=maker.edits | tables.edits | _kinds(layers),
@@ -50,12 +50,12 @@ def _fuses(network: nn.Module) -> bool:
     return any(isinstance(module, _FUSING) for module in network.modules())
 
 
-def _kinds(layers: Mapping[str, Binarized]) -> dict[Reference, str]:
+def _kinds(layers: Mapping[str, Binarized]) -> dict[Definition, str]:
     """Return the table of layers that can become binary, with those alone that do."""
     used = {type(layer) for layer in layers.values()}
     entries = [f"    nn.{real.__name__}: {binary.__name__},\n" for real, binary in BINARIZED.items() if binary in used]
     table = f"BINARIZED: dict[type[nn.Module], type[Binarized]] = {{\n{''.join(entries)}}}"
-    return {Reference(_BINARIZED, "BINARIZED"): table}
+    return {Definition(_BINARIZED, "BINARIZED"): table}
 
 
 def _build_function(network: nn.Module, layers: Mapping[str, Binarized], binarizers: Binarizers) -> str:

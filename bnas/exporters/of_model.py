@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from bnas.exporters.binarizers import tables_of
-from bnas.exporters.bundle import Reference
+from bnas.exporters.bundle import Definition
 from bnas.exporters.fold import Facts, fold
 from bnas.exporters.literals import arguments, literal, rows
 from bnas.exporters.parts import BUILD, NN, RESERVED, Parts
@@ -28,8 +28,8 @@ class Maker(NamedTuple):
     """
 
     body: str
-    wanted: list[Reference]
-    edits: dict[Reference, str]
+    wanted: list[Definition]
+    edits: dict[Definition, str]
     imports: tuple[Import, ...] = (NN,)
     own: str = ""
 
@@ -42,7 +42,7 @@ def model_parts(spec: ModelSpec) -> Parts:
     """
     maker, tables = maker_of(spec), tables_of(spec.build())
     return Parts(
-        title=f"{shown(spec.model)} in plain torch, as bnas trained it",
+        title=f"{shown_name(spec.model)} in plain torch, as bnas trained it",
         functions=function_of(maker, name=BUILD, says="Return the network with fresh weights."),
         wanted=maker.wanted,
         edits=maker.edits | tables.edits,
@@ -63,7 +63,7 @@ def maker_of(spec: ModelSpec) -> Maker:
         f"    preset = {_preset(preset)}\n"
         f"    return {function.__name__}(preset, {spec.classes}{', ' if settings else ''}{arguments(settings)})\n"
     )
-    wanted = [Reference(function.__module__, function.__name__), Reference(_PARTS, Preset.__name__)]
+    wanted = [Definition(function.__module__, function.__name__), Definition(_PARTS, Preset.__name__)]
     return Maker(body, wanted, _without_unused_branches(preset))
 
 
@@ -76,7 +76,7 @@ def function_of(maker: Maker, *, name: str, says: str) -> str:
     return f'def {name}() -> nn.Module:\n    """{says}"""\n{maker.body}'
 
 
-def shown(model: str) -> str:
+def shown_name(model: str) -> str:
     """Return the name of a model for people: one of the user's own without the folders that its file lies in."""
     return model.rpartition("/")[2]
 
@@ -84,10 +84,10 @@ def shown(model: str) -> str:
 def _own(reference: str) -> Maker:
     """Return what makes a user's model: a call without arguments, or a copy of a module that is there ready."""
     module, _, attribute = reference.rpartition(":")
-    name, wanted = RESERVED.get(attribute, attribute), [Reference(module, attribute)]
+    name, wanted = RESERVED.get(attribute, attribute), [Definition(module, attribute)]
     if isinstance(load_reference(reference, what="model"), nn.Module):
-        return Maker(f"    return {_COPY.alias}({name})\n", wanted, {}, (NN, _COPY), own=shown(module))
-    return Maker(f"    return {name}()\n", wanted, {}, own=shown(module))
+        return Maker(f"    return {_COPY.alias}({name})\n", wanted, {}, (NN, _COPY), own=shown_name(module))
+    return Maker(f"    return {name}()\n", wanted, {}, own=shown_name(module))
 
 
 def _preset(preset: Preset) -> str:
@@ -100,7 +100,7 @@ def _preset(preset: Preset) -> str:
     return f"Preset(\n        {call.removeprefix('Preset(')},\n        real_inputs={kept},\n    )"
 
 
-def _without_unused_branches(preset: Preset) -> dict[Reference, str]:
+def _without_unused_branches(preset: Preset) -> dict[Definition, str]:
     """Return the functions that choose between real and binary layers, with only those choices that a preset makes."""
     between = {"real": {"real"}, "weight": {"weight"}}.get(preset.name, {"weight", "binary"})
     precisions: Facts = {"precision": between | {preset.first, preset.last}}
@@ -108,4 +108,4 @@ def _without_unused_branches(preset: Preset) -> dict[Reference, str]:
         "plain_conv": precisions, "conv": precisions, "linear": precisions, "classifier": {"preset": [preset]}
     }  # fmt: skip
     definitions = read_source(_PARTS).definitions
-    return {Reference(_PARTS, name): fold(definitions[name], facts, function=name) for name, facts in known.items()}
+    return {Definition(_PARTS, name): fold(definitions[name], facts, function=name) for name, facts in known.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bnas.exporters.bundle import Reference
+from bnas.exporters.bundle import Definition
 from bnas.exporters.source import Import
 
 BUILD, BUILD_ORIGINAL = "build", "build_original"
@@ -26,8 +26,8 @@ class Parts(NamedTuple):
 
     title: str
     functions: str
-    wanted: Sequence[Reference]
-    edits: Mapping[Reference, str]
-    extra: Mapping[str, Sequence[Reference]]
+    wanted: Sequence[Definition]
+    edits: Mapping[Definition, str]
+    extra: Mapping[str, Sequence[Definition]]
     imports: Sequence[Import] = (NN,)
     own: str = ""

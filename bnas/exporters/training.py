@@ -20,7 +20,7 @@ from bnas.spec import Spec, dump, parse
 
 
 @dataclass(frozen=True)
-class Best:
+class TrainedNetwork:
     """The best network of a run: description, weights by name, and what is known of it."""
 
     described: Description
@@ -46,7 +46,7 @@ class Known(Spec):
     accuracy: dict[str, float | None]
 
 
-def export_training(best: Best, folder: Path) -> dict[str, Any]:
+def export_training(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
     """Write model.py, train.py, description and weights; return what the manifest is to say of the proof.
 
     Raises:

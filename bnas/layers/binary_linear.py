@@ -4,14 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.binarize import activation_binarizer, weight_binarizer
-from bnas.layers.binary_conv import (
-    at_hardness,
-    check_conv,
-    effective_weight,
-    fresh_alpha,
-    fresh_hardness,
-    fresh_latent,
-)
+from bnas.layers.binary_conv import at_hardness, check_conv, effective_weight, fresh_alpha, fresh_hardness, fresh_latent
 
 
 class BinaryLinear(nn.Module):

@@ -57,7 +57,7 @@ def stem(in_channels: int, width: int, *, kind: str, kernel: int, stride: int) -
     return ConvNorm(in_channels, width, kernel=kernel, stride=stride, act=nn.ReLU())
 
 
-class Pool(nn.AvgPool2d):
+class CeilingPool(nn.AvgPool2d):
     """Average pooling whose size after a stride is rounded up, as a same-padded convolution's is."""
 
     def __init__(self, stride: int) -> None:
@@ -70,7 +70,7 @@ class RepeatShortcut(nn.Module):
     def __init__(self, out_channels: int, stride: int) -> None:
         super().__init__()
         self.out_channels = out_channels
-        self.pool = Pool(stride) if stride > 1 else nn.Identity()
+        self.pool = CeilingPool(stride) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(x)
@@ -83,7 +83,7 @@ class ConvShortcut(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.pool = Pool(stride) if stride > 1 else nn.Identity()
+        self.pool = CeilingPool(stride) if stride > 1 else nn.Identity()
         self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
@@ -98,7 +98,7 @@ class BottleneckShortcut(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, *, reduction: int) -> None:
         super().__init__()
         hidden = max(1, in_channels // reduction)
-        self.pool = Pool(stride) if stride > 1 else nn.Identity()
+        self.pool = CeilingPool(stride) if stride > 1 else nn.Identity()
         self.reduce = ConvNorm(in_channels, hidden, act=PReLU(hidden))
         self.expand = ConvNorm(hidden, out_channels, act=PReLU(out_channels))
 

@@ -28,7 +28,7 @@ class Geometry(NamedTuple):
     pad_value: int
 
 
-class Choice(NamedTuple):
+class ExpertChoice(NamedTuple):
     """What chose each image's filter bank, and how its gradient is found; see `ExpertConv`.
 
     winner [batch]; share [batch, experts]; slopes like the bank, or None; directions like the bank,
@@ -58,7 +58,7 @@ def by_expert(x: Tensor, winner: Tensor, experts: int, convolve: Callable[[Tenso
     return y
 
 
-def learned_conv(x: Tensor, bank: Tensor, choice: Choice, geometry: Geometry) -> Tensor:
+def learned_conv(x: Tensor, bank: Tensor, choice: ExpertChoice, geometry: Geometry) -> Tensor:
     """Convolve each image with its winner's filters; `choice.share` gets the gradient of the choice."""
     if all_at_once(x, bank, learning=True):
         return grouped_conv(x, ChosenFilters.apply(bank, choice.share, choice), geometry)
@@ -84,7 +84,7 @@ class ChosenFilters(torch.autograd.Function):
     """Forward: each image's filters. Backward: gradients by bank and choice from those by each image's filters."""
 
     @staticmethod
-    def forward(ctx: Any, bank: Tensor, share: Tensor, choice: Choice) -> Tensor:
+    def forward(ctx: Any, bank: Tensor, share: Tensor, choice: ExpertChoice) -> Tensor:
         ctx.save_for_backward(choice.winner, choice.slopes, choice.directions)
         ctx.share_dtype, ctx.bank_shape = share.dtype, bank.shape
         return bank.index_select(0, choice.winner)
@@ -107,7 +107,7 @@ class ChosenConv(torch.autograd.Function):
     """The convolution by experts, with gradients by x, bank and choice."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bank: Tensor, share: Tensor, choice: Choice, geometry: Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bank: Tensor, share: Tensor, choice: ExpertChoice, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(x, bank, *choice)
         ctx.geometry = geometry
         return by_expert(x, choice.winner, len(bank), lambda some, expert: _conv(some, bank[expert], geometry))

@@ -16,7 +16,7 @@ from bnas.layers.binary_conv import (
     fresh_latent,
     padded_conv,
 )
-from bnas.layers.chosen_conv import Choice, Geometry, all_at_once, by_expert, grouped_conv, learned_conv
+from bnas.layers.chosen_conv import ExpertChoice, Geometry, all_at_once, by_expert, grouped_conv, learned_conv
 
 USAGE_MEMORY = 0.98  # share of the old average that a training batch keeps: about the last 50 batches count
 
@@ -126,7 +126,7 @@ class ExpertConv(nn.Module):
         bank = self._effective(latent)
         slopes, directions = self._directions(latent, bank)
         x, bank = _in_one_dtype(x, bank)
-        return learned_conv(x, bank, Choice(winner, share, slopes, directions), self._geometry())
+        return learned_conv(x, bank, ExpertChoice(winner, share, slopes, directions), self._geometry())
 
     def _geometry(self) -> Geometry:
         return Geometry(self.weight.shape[-1], self.stride, self.groups, self.pad_value)

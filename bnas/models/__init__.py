@@ -30,7 +30,7 @@ LAST_BLOCKS: LayersByPreset = {
 }  # fmt: skip
 
 
-class Reference(NamedTuple):
+class ReferenceModel(NamedTuple):
     """A network with the input and classes of its paper, and the layers that keep real inputs in each preset."""
 
     build: Callable[[Preset, int], nn.Module]
@@ -42,17 +42,17 @@ class Reference(NamedTuple):
 _RESNET18 = partial(ResNet, depths=(2, 2, 2, 2))
 _RESNET34 = partial(ResNet, depths=(3, 4, 6, 3))
 
-MODELS: dict[str, Reference] = {
-    "lenet5": Reference(LeNet5, (1, 28, 28), 10, WEIGHTS_ONLY),
-    "vgg_small": Reference(VGGSmall, (3, 32, 32), 10, ALL_INPUTS),
-    "resnet18": Reference(_RESNET18, (3, 224, 224), 1000, LAST_BLOCKS),
-    "resnet34": Reference(_RESNET34, (3, 224, 224), 1000, ALL_INPUTS),
-    "resnet18_cifar": Reference(partial(_RESNET18, small=True), (3, 32, 32), 10, ALL_INPUTS),
-    "wrn28_10": Reference(WideResNet, (3, 32, 32), 10, WEIGHTS_ONLY),
-    "alexnet": Reference(AlexNet, (3, 224, 224), 1000, LATE),
-    "googlenet": Reference(GoogLeNet, (3, 224, 224), 1000, ALL_INPUTS),
-    "squeezenet": Reference(SqueezeNet, (3, 224, 224), 1000, {**ALL_INPUTS, "hybrid": published_real_inputs()}),
-    "sketch_a_net": Reference(SketchANet, (1, 225, 225), 250, LATE),
+MODELS: dict[str, ReferenceModel] = {
+    "lenet5": ReferenceModel(LeNet5, (1, 28, 28), 10, WEIGHTS_ONLY),
+    "vgg_small": ReferenceModel(VGGSmall, (3, 32, 32), 10, ALL_INPUTS),
+    "resnet18": ReferenceModel(_RESNET18, (3, 224, 224), 1000, LAST_BLOCKS),
+    "resnet34": ReferenceModel(_RESNET34, (3, 224, 224), 1000, ALL_INPUTS),
+    "resnet18_cifar": ReferenceModel(partial(_RESNET18, small=True), (3, 32, 32), 10, ALL_INPUTS),
+    "wrn28_10": ReferenceModel(WideResNet, (3, 32, 32), 10, WEIGHTS_ONLY),
+    "alexnet": ReferenceModel(AlexNet, (3, 224, 224), 1000, LATE),
+    "googlenet": ReferenceModel(GoogLeNet, (3, 224, 224), 1000, ALL_INPUTS),
+    "squeezenet": ReferenceModel(SqueezeNet, (3, 224, 224), 1000, {**ALL_INPUTS, "hybrid": published_real_inputs()}),
+    "sketch_a_net": ReferenceModel(SketchANet, (1, 225, 225), 250, LATE),
 }
 
 
@@ -129,7 +129,7 @@ __all__ = [
     "GoogLeNet",
     "LeNet5",
     "Preset",
-    "Reference",
+    "ReferenceModel",
     "ResNet",
     "SketchANet",
     "SqueezeNet",

@@ -1,13 +1,24 @@
 """Can the proxy be trusted? Networks trained alone, and how well scores rank them."""
 
 from bnas.ranking.alone import Alone, train_alone
-from bnas.ranking.measure import tau, tau_within, together
+from bnas.ranking.measure import summed_ranks, tau, tau_within
 from bnas.ranking.sample import dealt, every_network
 from bnas.ranking.table import Table
 from bnas.ranking.terms import Terms
 from bnas.ranking.verdict import Measured, Ranking, Seeds, judge
 
 __all__ = [
-    "Alone", "Measured", "Ranking", "Seeds", "Table", "Terms", "dealt", "every_network", "judge", "tau", "tau_within",
-    "together", "train_alone",
+    "Alone",
+    "Measured",
+    "Ranking",
+    "Seeds",
+    "Table",
+    "Terms",
+    "dealt",
+    "every_network",
+    "judge",
+    "summed_ranks",
+    "tau",
+    "tau_within",
+    "train_alone",
 ]  # fmt: skip

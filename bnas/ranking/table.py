@@ -19,7 +19,7 @@ from bnas.space import Genes, SearchSpace
 
 COSTS = ("ops", "bytes", "parameters")
 COLUMNS = ("id", "genes", *COSTS, "seed", *Alone._fields)
-DIGITS = 5  # of an accuracy; more images than 100,000 are not held out
+ACCURACY_DIGITS = 5  # of an accuracy; more images than 100,000 are not held out
 
 
 class Draws(Protocol):
@@ -110,8 +110,8 @@ def training(arch: Architecture, genes: Genes, seed: int, reached: Alone) -> dic
     costs = {name: value for name, value in cost(plan(arch)).as_dict().items() if name in COSTS}
     return {
         "id": arch.id, "genes": "-".join(map(str, genes)), **costs, "seed": seed,
-        "validation_accuracy": round(reached.validation_accuracy, DIGITS),
-        "test_accuracy": round(reached.test_accuracy, DIGITS), "seconds": round(reached.seconds, 1),
+        "validation_accuracy": round(reached.validation_accuracy, ACCURACY_DIGITS),
+        "test_accuracy": round(reached.test_accuracy, ACCURACY_DIGITS), "seconds": round(reached.seconds, 1),
     }  # fmt: skip
 
 

@@ -12,17 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from bnas.arch import PRECISIONS
 from bnas.cost import BOPS_PER_OP, QUANTITIES, Budget, cost, show
 from bnas.plan import PlannedLayer
-from bnas.report.findings import Findings, paid
-from bnas.report.ink import (
-    PLAIN,
-    PRECISION_FILL,
-    PRECISION_SAID,
-    SMALL,
-    Ink,
-    amounts,
-    dress,
-    legend,
-)
+from bnas.report.findings import Findings, paid_rows
+from bnas.report.ink import PLAIN, PRECISION_FILL, PRECISION_SAID, SMALL, Ink, amounts, dress, legend
 
 SUPERNET, RETRAIN = "supernet", "retrain"  # phases of training as the log names them
 PROXY = "proxy accuracy (%), shared weights"
@@ -52,14 +43,16 @@ def draw_search(found: Findings, ink: Ink) -> Figure:
     dress(axes, ink, title="Best so far", x="paid evaluations", y=PROXY)
     kinds = (("random twin", found.twin, ink.quiet, 1), ("search", found.candidates, ink.front, 2))
     for name, table, colour, order in kinds:
-        scores = _percent(paid(table)["proxy_accuracy"])
+        scores = _percent(paid_rows(table)["proxy_accuracy"])
         if scores.empty:
             continue
         count = range(1, len(scores) + 1)
         axes.plot(count, scores, ".", color=colour, alpha=0.35, markersize=4, zorder=order)
         axes.step(count, scores.cummax(), where="post", color=colour, linewidth=2, zorder=order + 2, label=name)
-    low = min(float(_percent(paid(t)["proxy_accuracy"]).quantile(0.05)) for _, t, *_ in kinds if not paid(t).empty)
-    high = max(float(_percent(paid(t)["proxy_accuracy"]).max()) for _, t, *_ in kinds if not paid(t).empty)
+    low = min(
+        float(_percent(paid_rows(t)["proxy_accuracy"]).quantile(0.05)) for _, t, *_ in kinds if not paid_rows(t).empty
+    )
+    high = max(float(_percent(paid_rows(t)["proxy_accuracy"]).max()) for _, t, *_ in kinds if not paid_rows(t).empty)
     axes.set_ylim(low - 0.02 * (high - low), high + max(0.05 * (high - low), 0.2))  # the worst 5 % would hide the rest
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, ink, *axes.get_legend_handles_labels())
@@ -128,7 +121,7 @@ def _curve(stages: Iterable[dict[int, float]]) -> tuple[list[int], list[float]]:
 
 def _scatter(axes: Axes, found: Findings, name: str, ink: Ink) -> None:
     """Draw the twin's candidates, the search's, the front and the best network."""
-    others, ours, front = paid(found.twin), paid(found.candidates), found.front
+    others, ours, front = paid_rows(found.twin), paid_rows(found.candidates), found.front
     axes.scatter(
         others[name], _percent(others["proxy_accuracy"]), s=14, color=ink.quiet, alpha=0.55, linewidths=0,
         label=f"random twin ({len(others)} paid)",

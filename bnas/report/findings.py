@@ -84,14 +84,14 @@ def read_findings(run: Run) -> Findings:
     )
 
 
-def paid(candidates: pd.DataFrame) -> pd.DataFrame:
+def paid_rows(candidates: pd.DataFrame) -> pd.DataFrame:
     """Return the scored candidates in the order in which they were paid for."""
     return candidates[candidates["status"] == "paid"]
 
 
 def front_so_far(candidates: pd.DataFrame) -> pd.DataFrame:
     """Return the Pareto front over proxy accuracy and ops of a search that is under way, cheapest first."""
-    rows = paid(candidates).astype({"proxy_accuracy": float, "proxy_loss": float, "ops": float})
+    rows = paid_rows(candidates).astype({"proxy_accuracy": float, "proxy_loss": float, "ops": float})
     rows = rows.sort_values(["ops", "proxy_accuracy", "proxy_loss"], ascending=[True, False, True])
     better = rows["proxy_accuracy"] > rows["proxy_accuracy"].cummax().shift(fill_value=-1.0)
     return rows[better]
@@ -114,7 +114,7 @@ def _subject(
         text, _, manifest = run.read_best()
         source = "best/architecture.yaml"
         return parse(Architecture, parse_yaml(text, source=source), source=source), manifest
-    scored = paid(candidates)
+    scored = paid_rows(candidates)
     if scored.empty:
         return None, None
     leading = scored.sort_values("proxy_loss", kind="stable").iloc[0]

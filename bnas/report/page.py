@@ -14,7 +14,7 @@ from bnas.cost import cost, show
 from bnas.plan import plan
 from bnas.report import words
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
-from bnas.report.findings import Findings, paid, read_findings
+from bnas.report.findings import Findings, paid_rows, read_findings
 from bnas.report.ink import DPI, INKS, Ink
 from bnas.report.tables import (
     as_real,
@@ -77,7 +77,7 @@ def rendered(template: str, **context: Any) -> str:
 def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
     """Return what can be drawn of a run, by name of the figure."""
     drawings: dict[str, Callable[[Ink], Figure]] = {}
-    if len(paid(found.candidates)):
+    if len(paid_rows(found.candidates)):
         drawings |= {"pareto": lambda ink: draw_pareto(found, ink), "search": lambda ink: draw_search(found, ink)}
     if found.losses:
         drawings["losses"] = lambda ink: draw_losses(found, ink)
@@ -134,8 +134,8 @@ def _context(found: Findings) -> dict[str, Any]:
         "ranking": ranking_table(found.ranking) if found.ranking else None,
         "ledger": ledger_table(found.candidates, found.twin),
         "retrained": retrained_table(retrained, best=found.best_id) if len(retrained) else None,
-        "export": words.export_command(found),
-        "again": words.search_command(found),
+        "export": words.export_line(found),
+        "again": words.search_line(found),
         "settings": facts_table(found.config),
         "environment": facts_table(found.environment),
         "proof": facts_table(words.proof(found.manifest)) if found.manifest else None,

@@ -18,7 +18,7 @@ _COSTS = tuple(SAID)
 _WITHOUT_MACS = ("norm", "activation")
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """Column names and rows of text; columns from `numbers_from` on hold numbers."""
 
     header: tuple[str, ...]
@@ -46,7 +46,7 @@ def by(size: Iterable[int]) -> str:
     return TIMES.join(map(str, size))
 
 
-def front_table(pareto: pd.DataFrame, *, best: str | None = None, retrained: Collection[str] = ()) -> Table:
+def front_table(pareto: pd.DataFrame, *, best: str | None = None, retrained: Collection[str] = ()) -> TextTable:
     """Return the Pareto front, cheapest first.
 
     Args:
@@ -59,10 +59,10 @@ def front_table(pareto: pd.DataFrame, *, best: str | None = None, retrained: Col
         (str(row["id"]), marks.get(str(row["id"]), ""), percent(row["proxy_accuracy"]), *_amounts(row, _COSTS))
         for _, row in pareto.iterrows()
     ]
-    return Table(("id", "", "proxy accuracy", *SAID.values()), tuple(rows), 2)
+    return TextTable(("id", "", "proxy accuracy", *SAID.values()), tuple(rows), 2)
 
 
-def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> Table:
+def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> TextTable:
     """Return the networks that were trained alone, the best first."""
     rows = [
         (
@@ -75,23 +75,23 @@ def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> Tabl
     header = (
         "id", "", "validation accuracy", "test accuracy", "proxy accuracy", "epochs", "time", "ops", "bytes"
     )  # fmt: skip
-    return Table(header, tuple(rows), 2)
+    return TextTable(header, tuple(rows), 2)
 
 
-def ledger(candidates: pd.DataFrame) -> dict[str, int]:
+def ledger_of_rows(candidates: pd.DataFrame) -> dict[str, int]:
     """Return how many candidates were proposed, and how many of them had each fate."""
     counts = candidates["status"].value_counts()
     return {"proposed": len(candidates), **{fate: int(counts.get(fate, 0)) for fate in FATES[1:]}}
 
 
-def ledger_table(candidates: pd.DataFrame, twin: pd.DataFrame) -> Table:
+def ledger_table(candidates: pd.DataFrame, twin: pd.DataFrame) -> TextTable:
     """Return what became of the proposals of the search and of its twin."""
-    fates = {name: ledger(table) for name, table in (("search", candidates), ("random twin", twin))}
+    fates = {name: ledger_of_rows(table) for name, table in (("search", candidates), ("random twin", twin))}
     rows = tuple((name, *(str(counts[fate]) for fate in FATES)) for name, counts in fates.items())
-    return Table(("", "proposed", "paid", "over budget (free)", "repeated (free)", "failed"), rows)
+    return TextTable(("", "proposed", "paid", "over budget (free)", "repeated (free)", "failed"), rows)
 
 
-def ranking_table(ranking: Mapping[str, Any]) -> Table:
+def ranking_table(ranking: Mapping[str, Any]) -> TextTable:
     """Return how well each score ranks networks trained alone, as ranking.json has it."""
     measured = ranking["measured"]
     tops = tuple(measured[0]["regrets"])
@@ -103,20 +103,20 @@ def ranking_table(ranking: Mapping[str, Any]) -> Table:
         for row in measured
     )  # fmt: skip
     lost = (f"points lost, top {top}" for top in tops)
-    return Table(("score", "tau", "95 % interval", "tau among like ops", *lost), rows)
+    return TextTable(("score", "tau", "95 % interval", "tau among like ops", *lost), rows)
 
 
-def stage_table(arch: Architecture) -> Table:
+def stage_table(arch: Architecture) -> TextTable:
     """Return a network stage by stage."""
     stem = arch.stem
     kernel = NOUNBROKENG if stem.kind == "branched" else by((stem.kernel, stem.kernel))
     first = (f"stem ({stem.kind})", "real", "1", str(stem.width), NOUNBROKENG, NOUNBROKENG, kernel, str(stem.stride))
     rows = [(f"stage {index}", *_stage(stage)) for index, stage in enumerate(arch.stages, start=1)]
     header = ("part", "precision of its blocks", "blocks", "width", "groups", "experts", "kernel", "stride")
-    return Table(header, (first, *rows), 2)
+    return TextTable(header, (first, *rows), 2)
 
 
-def layer_table(layers: Iterable[PlannedLayer]) -> Table:
+def layer_table(layers: Iterable[PlannedLayer]) -> TextTable:
     """Return the layers that have MACs, then the others as one row, then the sum."""
     planned = list(layers)
     main = [layer for layer in planned if layer.role not in _WITHOUT_MACS]
@@ -131,7 +131,7 @@ def layer_table(layers: Iterable[PlannedLayer]) -> Table:
     header = (
         "layer", "precision", "channels", "kernel", "stride", "groups", "experts", "output", "MACs", "ops", "bytes"
     )  # fmt: skip
-    return Table(header, tuple(rows), 2)
+    return TextTable(header, tuple(rows), 2)
 
 
 def as_real(arch: Architecture) -> Architecture:
@@ -140,16 +140,16 @@ def as_real(arch: Architecture) -> Architecture:
     return arch.model_copy(update={"stages": stages})
 
 
-def cost_table(price: Cost, real: Cost) -> Table:
+def cost_table(price: Cost, real: Cost) -> TextTable:
     """Return each quantity of a network beside that of the same network with real weights and inputs."""
     pairs = [(name, getattr(price, name), getattr(real, name)) for name in _COSTS]
     rows = tuple((SAID[name], _exact(ours), _exact(theirs), _times(theirs, ours)) for name, ours, theirs in pairs)
-    return Table(("quantity", "this network", "all real", "ratio"), rows)
+    return TextTable(("quantity", "this network", "all real", "ratio"), rows)
 
 
-def facts_table(facts: Mapping[str, Any]) -> Table:
+def facts_table(facts: Mapping[str, Any]) -> TextTable:
     """Return names and values, one a row."""
-    return Table(("", ""), tuple((name.replace("_", " "), _said(value)) for name, value in facts.items()), 2)
+    return TextTable(("", ""), tuple((name.replace("_", " "), _said(value)) for name, value in facts.items()), 2)
 
 
 def _tau(value: float | None) -> str:

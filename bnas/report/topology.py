@@ -17,7 +17,7 @@ from bnas.report.figures import part_of
 from bnas.report.ink import PRECISION_FILL, PRECISION_SAID, PRECISION_TEXT, SMALL, Ink
 from bnas.report.tables import by
 
-Places = dict[str, tuple[float, float]]
+Positions = dict[str, tuple[float, float]]
 
 _IN_A_ROW = 5  # convolutions; a longer stage goes on in the next row
 _POINTS = 72  # in an inch
@@ -139,7 +139,7 @@ def _shortcut_kind(unit: str, layer: PlannedLayer, inside: Sequence[PlannedLayer
     return "as it is" if same else "fitted"
 
 
-def _draw_nodes(axes: Axes, graph: nx.DiGraph, places: Places, ink: Ink) -> None:
+def _draw_nodes(axes: Axes, graph: nx.DiGraph, places: Positions, ink: Ink) -> None:
     for kind in PRECISIONS:
         names = [name for name, of in graph.nodes(data="precision") if of == kind]
         for name in names:  # networkx draws round or square nodes only
@@ -173,7 +173,7 @@ def _name_part(axes: Axes, text: str, height: float, ink: Ink) -> None:
     axes.text(0.15, height - 0.02, rest, color=ink.text, fontsize=SMALL, va="top", linespacing=1.35)
 
 
-def _draw_edges(axes: Axes, graph: nx.DiGraph, places: Places, ink: Ink) -> None:
+def _draw_edges(axes: Axes, graph: nx.DiGraph, places: Positions, ink: Ink) -> None:
     sizes = [_area(shape) for _, shape in graph.nodes(data="shape")]
     kinds = {"flow": (ink.text, "-", 0.0)} | {
         name: (PRECISION_FILL["real"] if name == "convolved" else ink.quiet, dashes, -0.62)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bnas.cost import NOT_COUNTED, show
 from bnas.report.ink import Ink
 from bnas.report.page import rendered, write_figures
-from bnas.report.tables import Table, facts_table, percent
+from bnas.report.tables import TextTable, facts_table, percent
 from bnas.report.training_figures import Epoch, draw_course, draw_filters, draw_usage
 from bnas.runs import Run, replacing
 
@@ -85,14 +85,14 @@ def _tiles(manifest: dict[str, Any]) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def _stages(recipe: dict[str, Any]) -> Table:
+def _stages(recipe: dict[str, Any]) -> TextTable:
     """Return the stages of a recipe, one a line."""
     keys = ("epochs", "inputs", "weights", "experts", "optimizer", "rate", "weight_decay")
     rows = [
         (str(number), *(str(stage[key]) for key in keys), _taught(stage["distill"]))
         for number, stage in enumerate(recipe["stages"], start=1)
     ]
-    return Table(("stage", *(key.replace("_", " ") for key in keys), "taught by"), tuple(rows), len(keys) + 2)
+    return TextTable(("stage", *(key.replace("_", " ") for key in keys), "taught by"), tuple(rows), len(keys) + 2)
 
 
 def _taught(distill: dict[str, Any] | None) -> str:

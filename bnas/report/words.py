@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bnas.cost import NOT_COUNTED, Cost, show
-from bnas.report.findings import Findings, paid
+from bnas.report.findings import Findings, paid_rows
 from bnas.report.tables import SAID, duration, percent
 
 COUNTED = (
@@ -29,14 +29,15 @@ class Tile(NamedTuple):
 def missing(found: Findings) -> list[str]:
     """Say what an unfinished run does not hold yet, and what to do."""
     go_on = "Run the same search command on this folder again and it goes on."
-    scored = len(paid(found.candidates))
+    scored = len(paid_rows(found.candidates))
     if not found.searched and not scored:
         return [f"No candidate has been scored yet; the supernet is trained first. {go_on}"]
     if not found.searched:
         trials = found.config.get("trials", "?")
         return [
             f"The search has not ended: {scored} of {trials} evaluations are in its table, and "
-            f"{len(paid(found.twin))} in that of its random twin. The front is that of the candidates so far. {go_on}",
+            f"{len(paid_rows(found.twin))} in that of its random twin. The front is that of the candidates so far. "
+            f"{go_on}",
             "No network has been trained alone, so no accuracy is known; the network shown leads by proxy loss.",
         ]
     if not found.manifest:
@@ -54,7 +55,7 @@ def tiles(found: Findings, price: Cost) -> list[Tile]:
 
 def twin_sentence(candidates: pd.DataFrame, twin: pd.DataFrame) -> str:
     """Say how the search did beside random search at the same number of paid evaluations."""
-    ours, others = (paid(table)["proxy_accuracy"].astype(float) for table in (candidates, twin))
+    ours, others = (paid_rows(table)["proxy_accuracy"].astype(float) for table in (candidates, twin))
     evaluations = min(len(ours), len(others))
     if not evaluations:
         return "There is no random search to compare with yet."
@@ -95,12 +96,12 @@ def proof(manifest: dict[str, Any]) -> dict[str, Any]:
     return counted | {key: manifest[key] for key in shown if key in manifest}
 
 
-def export_command(found: Findings) -> str:
+def export_line(found: Findings) -> str:
     """Return the command that hands the best network over."""
     return shlex.join(["bnas", "export", str(found.path), "--to", "training", "-o", f"{found.path.name}-export"])
 
 
-def search_command(found: Findings) -> str:
+def search_line(found: Findings) -> str:
     """Return the command that searches again with the same settings and seed, in a new folder."""
     config: dict[str, Any] = found.config
     words = ["bnas", "search", str(found.path / "space.yaml")]
@@ -114,7 +115,7 @@ def search_command(found: Findings) -> str:
 
 def _accuracies(found: Findings) -> list[Tile]:
     known = (found.manifest or {}).get("accuracy", {})
-    scored = paid(found.candidates)
+    scored = paid_rows(found.candidates)
     rows = scored[scored["id"] == (found.subject.id if found.subject else "")]
     proxy = known.get("proxy", float(rows["proxy_accuracy"].iloc[0]) if len(rows) else math.nan)
     said = [

@@ -18,7 +18,7 @@ ANEW = "run the command that began this run again, so that it ends"
 _SUMS = {WEIGHTS: "weights_sha256", ARCHITECTURE: "architecture_sha256"}  # keys of the manifest
 
 
-class Network(NamedTuple):
+class SavedNetwork(NamedTuple):
     """What the folder holds."""
 
     architecture_yaml: str
@@ -26,7 +26,9 @@ class Network(NamedTuple):
     manifest: dict[str, Any]
 
 
-def write(folder: Path, *, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
+def write_network(
+    folder: Path, *, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]
+) -> None:
     """Write the three files, together or not at all; the sha256 of the other two is added to the manifest.
 
     Raises:
@@ -40,7 +42,7 @@ def write(folder: Path, *, architecture_yaml: str, tensors: dict[str, Tensor], m
         (temporary / MANIFEST).write_text(json_text(known), encoding="utf-8")
 
 
-def read(folder: Path, *, hint: str = ANEW) -> Network:
+def read_network(folder: Path, *, hint: str = ANEW) -> SavedNetwork:
     """Return description, weights and manifest, as `write` or an export wrote them.
 
     Args:
@@ -58,7 +60,7 @@ def read(folder: Path, *, hint: str = ANEW) -> Network:
     except SafetensorError as problem:
         raise RunError(f"{folder / WEIGHTS}: cannot be read: {problem}; {hint}") from problem
     _checked(folder / ARCHITECTURE, manifest, hint)
-    return Network(read_text(folder / ARCHITECTURE, hint=hint), tensors, manifest)
+    return SavedNetwork(read_text(folder / ARCHITECTURE, hint=hint), tensors, manifest)
 
 
 def _checked(file: Path, manifest: dict[str, Any], hint: str) -> bytes:

@@ -31,7 +31,7 @@ class _Damaged(Exception):
     """The file is not the one that was written."""
 
 
-def write(path: Path, *, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, *, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all, and keep the sound one before it.
 
     Args:
@@ -49,7 +49,7 @@ def write(path: Path, *, tensors: dict[str, Tensor], state: dict[str, Any]) -> N
         temporary.write_bytes(save(plain, metadata))
 
 
-def newest(path: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
+def newest_checkpoint(path: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
     """Return the checkpoint, or the one before it where it is damaged or missing; None where neither was written.
 
     Args:

@@ -38,7 +38,7 @@ def read_json(path: Path, *, hint: str) -> dict[str, Any]:
         raise RunError(f"{path}: is damaged: {problem}; {hint}") from problem
 
 
-def read_yaml(path: Path, *, hint: str) -> dict[str, Any]:
+def read_settings(path: Path, *, hint: str) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
     Raises:

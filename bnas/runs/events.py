@@ -14,7 +14,7 @@ from bnas.runs.masking import strict_json
 _logger = logging.getLogger(__name__)
 
 
-def append(path: Path, *, event: str, fields: dict[str, Any]) -> None:
+def append_event(path: Path, *, event: str, fields: dict[str, Any]) -> None:
     """Append one event with the time in UTC, secrets masked.
 
     Raises:
@@ -24,7 +24,7 @@ def append(path: Path, *, event: str, fields: dict[str, Any]) -> None:
     append_line(path, json.dumps(strict_json({"time": now, "event": event, **fields}), default=str))
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read_events(path: Path) -> list[dict[str, Any]]:
     """Return the events, oldest first; none where there is no log, and a damaged line is skipped with a warning.
 
     Raises:
@@ -43,7 +43,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def begin_of(events: Sequence[Mapping[str, Any]], pid: int) -> str | None:
+def driver_began(events: Sequence[Mapping[str, Any]], pid: int) -> str | None:
     """Return when the driver of this process number last began; None where it never did."""
     for event in reversed(events):
         if event.get("event") == "driver" and event.get("pid") == pid:

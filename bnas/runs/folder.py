@@ -12,14 +12,26 @@ import pandas as pd
 from torch import Tensor
 
 from bnas.errors import RunError
-from bnas.runs import best, checkpoint, documents, events, question, tables
 from bnas.runs.access import LOCK, Access
 from bnas.runs.asked import Asked, is_free, spelled
-from bnas.runs.checkpoint import Checkpoint
+from bnas.runs.best import ANEW, SavedNetwork, read_network, write_network
+from bnas.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from bnas.runs.documents import json_text, read_json, write_text
 from bnas.runs.environment import environment
+from bnas.runs.events import append_event, driver_began, read_events
 from bnas.runs.files import cannot_write, previous_of, remove, set_aside, sweep
 from bnas.runs.masking import without_secrets
 from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, table_file
+from bnas.runs.question import (
+    BEFORE_CONFIG,
+    holds_run,
+    read_asked,
+    run_label,
+    trains_a_model,
+    write_asked,
+    write_config,
+)
+from bnas.runs.tables import Rows, read_table, write_table
 
 _LOG, _STUDY, _LEDGER, _RANKING = "log.jsonl", "study.db", "ledger.json", "ranking.json"
 _BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.safetensors"
@@ -56,7 +68,7 @@ class Run:
         """
         run = cls(Path(path), asked=Asked(without_secrets(config), space_yaml), readonly=False)
         check_folder_name(run.path)
-        if question.is_there(run.path):
+        if holds_run(run.path):
             run._resume(mutable)
         else:
             run._create(mutable)
@@ -72,7 +84,7 @@ class Run:
         path = Path(path)
         if not os.path.isdir(path):
             raise RunError(f"{path}: is no folder; give the folder of a run, as in runs/NAME")
-        return cls(path, asked=question.read(path), readonly=True)
+        return cls(path, asked=read_asked(path), readonly=True)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -87,7 +99,7 @@ class Run:
     @property
     def is_training(self) -> bool:
         """Whether one given network is trained in this run; else a space is searched."""
-        return question.trains(self.config)
+        return trains_a_model(self.config)
 
     @property
     def storage_url(self) -> str:
@@ -101,7 +113,7 @@ class Run:
         Raises:
             RunError: environment.json, which holds the id, is missing or damaged.
         """
-        return question.label(self.path)
+        return run_label(self.path)
 
     def set_study_aside(self) -> Path:
         """Give the run's own storage, which is damaged, another name, and return it.
@@ -145,11 +157,11 @@ class Run:
         Raises:
             RunError: the log cannot be written.
         """
-        events.append(self._access.target(_LOG), event=event, fields=fields)
+        append_event(self._access.target(_LOG), event=event, fields=fields)
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the log, oldest first; a line torn by a kill is skipped with a warning."""
-        return events.read(self._access.inside(_LOG))
+        return read_events(self._access.inside(_LOG))
 
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, and keep the sound one before it.
@@ -161,7 +173,7 @@ class Run:
         Raises:
             RunError: the name is not allowed, or it cannot be written; the one before it is intact.
         """
-        checkpoint.write(self._access.target(*_place(name)), tensors=tensors, state=state)
+        write_checkpoint(self._access.target(*_place(name)), tensors=tensors, state=state)
 
     def load_checkpoint(self, name: str) -> Checkpoint | None:
         """Return the newest sound checkpoint, None where none was written; a damaged one is named in the log.
@@ -169,7 +181,7 @@ class Run:
         Raises:
             RunError: the name is not allowed, or each checkpoint that is there is damaged.
         """
-        return checkpoint.newest(self._access.inside(*_place(name)), warn=self._warn)
+        return newest_checkpoint(self._access.inside(*_place(name)), warn=self._warn)
 
     def discard_checkpoint(self, name: str) -> None:
         """Remove a checkpoint and the one before it.
@@ -182,13 +194,13 @@ class Run:
         remove(previous_of(path))
         remove(path)
 
-    def write_table(self, name: str, rows: tables.Rows) -> None:
+    def write_table(self, name: str, rows: Rows) -> None:
         """Write a table such as `candidates`, `pareto` or `retrained`; equal rows give equal bytes.
 
         Raises:
             RunError: the name is not plain, or it cannot be written; the table before it is intact.
         """
-        tables.write(self._access.target(table_file(name)), rows=rows)
+        write_table(self._access.target(table_file(name)), rows=rows)
 
     def has_table(self, name: str) -> bool:
         """Whether the table was written."""
@@ -200,7 +212,7 @@ class Run:
         Raises:
             RunError: it is missing or is no table.
         """
-        return tables.read(self._access.inside(table_file(name)))
+        return read_table(self._access.inside(table_file(name)))
 
     def write_ledger(self, ledger: dict[str, Any]) -> None:
         """Write how many candidates had which fate.
@@ -208,7 +220,7 @@ class Run:
         Raises:
             RunError: it cannot be written; the ledger before it is intact.
         """
-        documents.write_text(self._access.target(_LEDGER), text=documents.json_text(ledger))
+        write_text(self._access.target(_LEDGER), text=json_text(ledger))
 
     def read_ledger(self) -> dict[str, Any]:
         """Return how many candidates had which fate.
@@ -216,7 +228,7 @@ class Run:
         Raises:
             RunError: it is missing or damaged.
         """
-        return documents.read_json(self._access.inside(_LEDGER), hint=best.ANEW)
+        return read_json(self._access.inside(_LEDGER), hint=ANEW)
 
     def write_ranking(self, ranking: dict[str, Any]) -> None:
         """Write how far the proxy can be trusted.
@@ -224,7 +236,7 @@ class Run:
         Raises:
             RunError: it cannot be written; what was there is intact.
         """
-        documents.write_text(self._access.target(_RANKING), text=documents.json_text(ranking))
+        write_text(self._access.target(_RANKING), text=json_text(ranking))
 
     def read_ranking(self) -> dict[str, Any]:
         """Return how far the proxy can be trusted.
@@ -232,7 +244,7 @@ class Run:
         Raises:
             RunError: it is missing or damaged.
         """
-        return documents.read_json(self._access.inside(_RANKING), hint="run bnas rank-check on this run folder")
+        return read_json(self._access.inside(_RANKING), hint="run bnas rank-check on this run folder")
 
     def write_best(self, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
         """Write the best network, its three files together or not at all.
@@ -245,7 +257,7 @@ class Run:
             RunError: it cannot be written; the best network before it is intact.
         """
         place = self._access.target(_BEST)
-        best.write(place, architecture_yaml=architecture_yaml, tensors=tensors, manifest=manifest)
+        write_network(place, architecture_yaml=architecture_yaml, tensors=tensors, manifest=manifest)
 
     def has_best(self) -> bool:
         """Whether a best network is there and sound; one that is damaged is named in the log."""
@@ -258,28 +270,28 @@ class Run:
             return False
         return True
 
-    def read_best(self) -> best.Network:
+    def read_best(self) -> SavedNetwork:
         """Return description, weights and manifest of the best network.
 
         Raises:
             RunError: there is none yet, or one of its files is not the one that was written.
         """
-        return best.read(self.best_folder)
+        return read_network(self.best_folder)
 
     def _create(self, mutable: Collection[str]) -> None:
-        check_empty(self.path, known=(*question.BEFORE_CONFIG, LOCK))
+        check_empty(self.path, known=(*BEFORE_CONFIG, LOCK))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise cannot_write(self.path, problem) from problem
         with self._access.driving(since=self._begin):
-            if not question.is_there(self.path):
-                question.write(self._access.target(), self._asked)
+            if not holds_run(self.path):
+                write_asked(self._access.target(), self._asked)
                 return
         self._resume(mutable)  # another driver was faster
 
     def _resume(self, mutable: Collection[str]) -> None:
-        stored = question.read(self.path)
+        stored = read_asked(self.path)
         found = stored.differences(self._asked)
         fixed = {key: pair for key, pair in found.items() if not is_free(key, mutable)}
         if fixed:
@@ -289,11 +301,11 @@ class Run:
         self._asked = Asked(self.config, stored.space_yaml)
         if found:
             with self._access.driving(since=self._begin):
-                question.write_config(self._access.target(), self.config)
+                write_config(self._access.target(), self.config)
                 self.log("config", changed=spelled(found))
 
     def _begin(self, pid: int) -> str | None:
-        return events.begin_of(self.events(), pid)
+        return driver_began(self.events(), pid)
 
     def _warn(self, message: str) -> None:
         _logger.warning("%s", message)

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from bnas.runs import documents
 from bnas.runs.asked import Asked
+from bnas.runs.documents import json_text, read_json, read_settings, write_text
 from bnas.runs.environment import environment
 from bnas.runs.files import read_text
 from bnas.runs.names import inside
@@ -19,31 +19,31 @@ _ID = "run_id"  # key of environment.json
 _RESTORE = "put it back, or give another --out"
 
 
-def is_there(folder: Path) -> bool:
+def holds_run(folder: Path) -> bool:
     """Whether the folder holds a run."""
     return os.path.exists(folder / _CONFIG)  # false in a folder whose name is too long, too
 
 
-def read(folder: Path) -> Asked:
+def read_asked(folder: Path) -> Asked:
     """Return what was asked.
 
     Raises:
         RunError: a file is missing or damaged; says which.
     """
-    config = documents.read_yaml(folder / _CONFIG, hint=_RESTORE)
-    return Asked(config, "" if trains(config) else read_text(folder / _SPACE, hint=_RESTORE))
+    config = read_settings(folder / _CONFIG, hint=_RESTORE)
+    return Asked(config, "" if trains_a_model(config) else read_text(folder / _SPACE, hint=_RESTORE))
 
 
-def write(folder: Path, asked: Asked) -> None:
+def write_asked(folder: Path, asked: Asked) -> None:
     """Make the folder that of a run.
 
     Raises:
         RunError: a file cannot be written.
     """
     if asked.space_yaml:
-        documents.write_text(inside(folder, _SPACE), text=asked.space_yaml)
+        write_text(inside(folder, _SPACE), text=asked.space_yaml)
     here = environment() | {_ID: secrets.token_hex(4)}
-    documents.write_text(inside(folder, _ENVIRONMENT), text=documents.json_text(here))
+    write_text(inside(folder, _ENVIRONMENT), text=json_text(here))
     write_config(folder, asked.config)  # last, for it makes the folder a run
 
 
@@ -54,19 +54,19 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
         RunError: they cannot be written; those before are intact.
     """
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    documents.write_text(inside(folder, _CONFIG), text=text)
+    write_text(inside(folder, _CONFIG), text=text)
 
 
-def label(folder: Path) -> str:
+def run_label(folder: Path) -> str:
     """Return a name for the run where many share one database: of its folder, and an id that no other run has.
 
     Raises:
         RunError: environment.json, which holds the id, is missing or damaged.
     """
-    known = documents.read_json(inside(folder, _ENVIRONMENT), hint=_RESTORE)
+    known = read_json(inside(folder, _ENVIRONMENT), hint=_RESTORE)
     return f"{folder.absolute().name}-{known.get(_ID, '0')}"
 
 
-def trains(config: dict[str, Any]) -> bool:
+def trains_a_model(config: dict[str, Any]) -> bool:
     """Whether one given network is to be trained; else a space is to be searched."""
     return "model" in config

@@ -13,7 +13,7 @@ from bnas.runs.files import replacing
 Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
 
 
-def write(path: Path, *, rows: Rows) -> None:
+def write_table(path: Path, *, rows: Rows) -> None:
     """Write a table, whole or not at all; columns in the order in which the rows first name them.
 
     Raises:
@@ -25,7 +25,7 @@ def write(path: Path, *, rows: Rows) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
 
 
-def read(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> pd.DataFrame:
     """Return the table; the column `id` is text, for an id such as `12e5` is no number.
 
     Raises:

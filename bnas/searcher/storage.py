@@ -22,9 +22,9 @@ from bnas.runs import mask_secrets
 from bnas.searcher.candidate import Candidate, Outcome, Score
 
 DIRECTIONS = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
-METRICS = ["proxy accuracy", "ops"]
+METRIC_NAMES = ["proxy accuracy", "ops"]
 PATIENCE_SECONDS = 3600.0  # how long a database that went away is waited for
-PAUSE_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 _OPENINGS = 5  # tries: two drivers that fill an empty database get into each other's way
 _LOCKED_SECONDS = 60.0  # how long SQLite waits for another process that reads the file
 
@@ -99,7 +99,7 @@ class StoredStudy:
                     raise
             waited = True
             progress("waiting for the storage", 0, 1, mask_secrets(self._url or ""))
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(RETRY_SECONDS)
 
     def _stored(self) -> dict[str, Outcome]:
         trials = self._study.get_trials(deepcopy=False)
@@ -116,10 +116,10 @@ def _opened(url: str | None, name: str) -> Study:
         except SQLAlchemyError as problem:
             if _is_file(url) or not remaining or isinstance(problem, OperationalError):
                 raise
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(RETRY_SECONDS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # names that optuna-dashboard shows
-        study.set_metric_names(METRICS)
+        study.set_metric_names(METRIC_NAMES)
     return study
 
 

@@ -4,7 +4,7 @@ from bnas.selection.decide import decide
 from bnas.selection.decisions import DEFAULT_BINARIZERS, Decision, Decisions, Original
 from bnas.selection.layer import LayerErrors, LayerFacts, LossChanges
 from bnas.selection.methods import METHODS
-from bnas.selection.metrics import GAMMA, METRICS, Evidence, NotMeasured, Score
+from bnas.selection.metrics import GAMMA, METRICS, Evidence, LayerScore, NotMeasured
 from bnas.selection.problem import Choice, Problem, budget_of
 from bnas.selection.ratio import Ratio
 from bnas.selection.rules import DEFAULT_RULES, Rules, fixed_layers
@@ -23,13 +23,13 @@ __all__ = [
     "Evidence",
     "LayerErrors",
     "LayerFacts",
+    "LayerScore",
     "LossChanges",
     "NotMeasured",
     "Original",
     "Problem",
     "Ratio",
     "Rules",
-    "Score",
     "Selection",
     "Verdict",
     "budget_of",

@@ -11,7 +11,7 @@ from bnas.lookup import find
 from bnas.selection.decisions import DEFAULT_BINARIZERS, Decision, Decisions
 from bnas.selection.layer import LayerFacts
 from bnas.selection.methods import METHODS, Method
-from bnas.selection.metrics import GAMMA, METRICS, Evidence, Metric, Score
+from bnas.selection.metrics import GAMMA, METRICS, Evidence, LayerScore, Metric
 from bnas.selection.problem import Choice, Problem, budget_of
 from bnas.selection.ratio import Ratio
 from bnas.selection.rules import DEFAULT_RULES, Fixed, Rules, fixed_layers, match
@@ -20,7 +20,7 @@ from bnas.selection.verdict import Verdict, verdict_of
 
 T = TypeVar("T")
 
-NO_SCORE = Score(0.0, 0.0)  # of a layer that was not measured, and is decided on by hand
+NO_SCORE = LayerScore(0.0, 0.0)  # of a layer that was not measured, and is decided on by hand
 
 BudgetItems = Iterable[str] | Mapping[str, str | int | float]
 
@@ -59,7 +59,7 @@ def decide(
         raise SpecError("selection: needs a limit; give a budget as ops=25%, a ratio as 0.3, or the layers to keep")
     fixed = fixed_layers(layers, rules)
     free = [layer for layer in layers if layer.name not in fixed]
-    scores: dict[str, Score] = {}
+    scores: dict[str, LayerScore] = {}
     if keep is None or all(layer.errors for layer in free):
         scores = _scores(free, _found(metric, METRICS, what="metric"), gamma)
     problem = _problem(layers, rest, fixed, scores, budget, ratio)
@@ -80,7 +80,7 @@ def _problem(
     layers: Sequence[LayerFacts],
     rest: Cost,
     fixed: Mapping[str, Fixed],
-    scores: Mapping[str, Score],
+    scores: Mapping[str, LayerScore],
     budget: BudgetItems | None,
     ratio: float | None,
 ) -> Problem:
@@ -97,14 +97,14 @@ def _problem(
     )
 
 
-def _scores(free: Sequence[LayerFacts], metric: Metric, gamma: float) -> dict[str, Score]:
+def _scores(free: Sequence[LayerFacts], metric: Metric, gamma: float) -> dict[str, LayerScore]:
     """Return the score of each layer with a choice.
 
     Raises:
         SpecError: a layer was not measured, or its score is no number.
     """
     most = max((layer.macs for layer in free), default=0)
-    scores: dict[str, Score] = {}
+    scores: dict[str, LayerScore] = {}
     for layer in free:
         if layer.errors is None:
             raise SpecError(f"layer {layer.name!r}: its errors were not measured; measure them, or name what to keep")

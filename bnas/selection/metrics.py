@@ -40,14 +40,14 @@ class Evidence(NamedTuple):
         return self.errors.losses
 
 
-class Score(NamedTuple):
+class LayerScore(NamedTuple):
     """How much it matters that a layer's input stays real."""
 
     value: float  # what a knapsack adds up
     metric: float  # what partition and greedy order layers by: the highest stay real
 
 
-def hybrid(seen: Evidence) -> Score:
+def hybrid(seen: Evidence) -> LayerScore:
     """Return E + gamma / NF, with NF as a share of the largest layer's: large errors and cheap layers stay real.
 
     Source: Prabhu et al., Hybrid Binary Networks, 2018 (arXiv:1804.03867), section 3. The paper gives no gamma and no
@@ -55,23 +55,23 @@ def hybrid(seen: Evidence) -> Score:
     most (0.02 for the largest), and 0.2 for one of a tenth of its MACs. Set it where the order of layers matters.
     """
     metric = seen.errors.plain + seen.gamma / seen.share
-    return Score(metric, metric)
+    return LayerScore(metric, metric)
 
 
-def product(seen: Evidence) -> Score:
+def product(seen: Evidence) -> LayerScore:
     """Return E for each million ops that a binary input saves; a knapsack adds up E."""
-    return Score(seen.errors.plain, MILLION * seen.errors.plain / seen.ops_saved)
+    return LayerScore(seen.errors.plain, MILLION * seen.errors.plain / seen.ops_saved)
 
 
-def sensitivity(seen: Evidence) -> Score:
+def sensitivity(seen: Evidence) -> LayerScore:
     """Return what a binary input costs in loss, for each million ops that it saves; a knapsack adds up the losses.
 
     That is loss(weights and input binary) - loss(weights binary), the layer alone being so: its weights become binary
     either way, so that what they lose decides nothing.
     """
-    return Score(seen.losses.input, MILLION * seen.losses.input / seen.ops_saved)
+    return LayerScore(seen.losses.input, MILLION * seen.losses.input / seen.ops_saved)
 
 
-Metric = Callable[[Evidence], Score]
+Metric = Callable[[Evidence], LayerScore]
 
 METRICS: dict[str, Metric] = {"product": product, "hybrid": hybrid, "sensitivity": sensitivity}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bnas.cost import QUANTITIES, Budget, Cost, show, total
 from bnas.errors import BudgetError, SpecError
-from bnas.selection.metrics import Score
+from bnas.selection.metrics import LayerScore
 from bnas.selection.ratio import Ratio
 
 NO_LIMIT = Budget()
@@ -20,7 +20,7 @@ class Choice(NamedTuple):
     """One layer that may keep its real input."""
 
     name: str
-    score: Score
+    score: LayerScore
     kept: Cost  # with a real input and binary weights
     binary: Cost  # with both binary
 

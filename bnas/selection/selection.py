@@ -10,7 +10,7 @@ from bnas.errors import LookupFailed, SpecError
 from bnas.lookup import not_among
 from bnas.selection.decisions import Decisions
 from bnas.selection.layer import LayerFacts
-from bnas.selection.metrics import Score
+from bnas.selection.metrics import LayerScore
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Selection:
     rest: Cost
     decisions: Decisions
     free: frozenset[str] = frozenset()
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    scores: Mapping[str, LayerScore] = field(default_factory=dict)
     metric: str = ""
 
     def __post_init__(self) -> None:

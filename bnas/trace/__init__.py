@@ -18,9 +18,9 @@ from bnas.lookup import FAILURES, reason
 from bnas.plan import PlannedLayer
 from bnas.spec import shown
 from bnas.trace.assemble import BINARY, Assembly
-from bnas.trace.watch import Uncounted, Watch
+from bnas.trace.watch import RunWatch, Uncounted
 
-Shape = Sequence[int]
+Sizes = Sequence[int]
 
 
 class Traced(NamedTuple):
@@ -30,7 +30,7 @@ class Traced(NamedTuple):
     uncounted: tuple[Uncounted, ...]
 
 
-def trace(model: nn.Module, input_shape: Shape | Sequence[Shape], *, like: Sequence[Tensor] = ()) -> Traced:
+def trace(model: nn.Module, input_shape: Sizes | Sequence[Sizes], *, like: Sequence[Tensor] = ()) -> Traced:
     """Return the layers of a model, seen while a copy of it runs on one random image in eval mode.
 
     Convolutions, linear layers and matrix products count wherever they happen, in a module or a function. A module
@@ -50,7 +50,7 @@ def trace(model: nn.Module, input_shape: Shape | Sequence[Shape], *, like: Seque
     """
     shapes = _shapes(input_shape)
     run = _copied(model)
-    watch = Watch(run, BINARY)
+    watch = RunWatch(run, BINARY)
     first = next((p for p in run.parameters() if p.is_floating_point()), torch.zeros((), device="cpu"))
     generator = torch.Generator().manual_seed(0)
     with _undisturbed(first.device):
@@ -113,7 +113,7 @@ def _copied(model: nn.Module) -> nn.Module:
     return run.eval()
 
 
-def _run(run: nn.Module, images: list[Tensor], watch: Watch, shapes: list[tuple[int, ...]]) -> None:
+def _run(run: nn.Module, images: list[Tensor], watch: RunWatch, shapes: list[tuple[int, ...]]) -> None:
     try:
         with watch:
             watch.returned(run(*images))

@@ -17,7 +17,7 @@ from bnas.plan import PlannedLayer, Size, scale_values
 from bnas.trace.memory import Memory
 from bnas.trace.operators import Product
 from bnas.trace.roles import role_of
-from bnas.trace.watch import Call, Done, Operand, Uncounted, Watch
+from bnas.trace.watch import Call, Operand, RunWatch, Seen, Uncounted
 
 BINARY = (BinaryConv, BinaryLinear, ExpertConv)
 FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -29,7 +29,7 @@ CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)
 class Assembly:
     """Gives each parameter of a model to the first layer that uses it, and to no other."""
 
-    def __init__(self, watch: Watch, model: nn.Module) -> None:
+    def __init__(self, watch: RunWatch, model: nn.Module) -> None:
         self.watch, self.model = watch, model
         self._parameters = dict(model.named_parameters())
         self._placed: Counter[str | None] = Counter()  # how many values of each parameter are in a layer
@@ -57,7 +57,7 @@ class Assembly:
         why = "{} values are not used on this input, so they are not counted"
         return [Uncounted(path, "parameters", why.format(count)) for path, count in counts.items()]
 
-    def _product(self, done: Done) -> PlannedLayer:
+    def _product(self, done: Seen) -> PlannedLayer:
         """Return the layer of a product: a matrix product with only one side computed from the input is linear."""
         product, data, weight = done.product, done.left, done.right
         held = self._held(done.step - 1, done.step, (data.memory, weight.memory))

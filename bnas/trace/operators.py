@@ -150,7 +150,7 @@ def name_of(operator: Any) -> str:
 
 
 @lru_cache(maxsize=4096)
-def is_free(operator: Any) -> bool:
+def needs_no_count(operator: Any) -> bool:
     """Say whether the literature's convention leaves an operator out: it is known, and no sum of products."""
     name = name_of(operator)
     if not isinstance(operator, OpOverload):
@@ -185,6 +185,6 @@ def _overloads(operator: Any) -> list[OpOverload]:
 @lru_cache(maxsize=4096)
 def is_composite(operator: Any) -> bool:
     """Say whether an operator is to be followed into those that it is made of: inference mode lets it through whole."""
-    if not isinstance(operator, OpOverload) or name_of(operator) in PRODUCTS or is_free(operator):
+    if not isinstance(operator, OpOverload) or name_of(operator) in PRODUCTS or needs_no_count(operator):
         return False
     return operator.has_kernel_for_dispatch_key(DispatchKey.CompositeImplicitAutograd)

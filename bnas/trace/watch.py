@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bnas.trace.memory import Memories, Memory
-from bnas.trace.operators import PRODUCTS, Product, is_composite, is_free, name_of, product_of
+from bnas.trace.operators import PRODUCTS, Product, is_composite, name_of, needs_no_count, product_of
 from bnas.trace.sums import SumsOfProducts
 
 
@@ -45,7 +45,7 @@ class Operand(NamedTuple):
     values: int  # without those that are there by expansion only
 
 
-class Done(NamedTuple):
+class Seen(NamedTuple):
     """One product that ran."""
 
     call: Call
@@ -55,7 +55,7 @@ class Done(NamedTuple):
     right: Operand
 
 
-class Watch(TorchDispatchMode):
+class RunWatch(TorchDispatchMode):
     """A record of every operator that a model runs, and of every module it calls.
 
     Args:
@@ -71,7 +71,7 @@ class Watch(TorchDispatchMode):
         self.step = 0
         self.running = [Call("", model, 0)]
         self.calls: list[Call] = []
-        self.done: list[Done] = []
+        self.done: list[Seen] = []
         self.uncounted: dict[Uncounted, None] = {}  # in the order of their first occurrence
         self.memories = Memories([*model.named_parameters(), *model.named_buffers()])
         self._sums = SumsOfProducts()
@@ -133,7 +133,7 @@ class Watch(TorchDispatchMode):
         name = name_of(func)
         if name in PRODUCTS:
             self._count(name, args, out, from_input)
-        elif from_input and not is_free(func):
+        elif from_input and not needs_no_count(func):
             self._leave_out(self.running[-1], name, "this operator is not known to the count")
         elif self._sums.sees(func, name, args, kwargs, out) and from_input and not self._in_a_whole():
             self._leave_out(self.running[-1], name, "it adds up products of single values, which are not counted")
@@ -152,7 +152,7 @@ class Watch(TorchDispatchMode):
             self._leave_out(call, name, "does not depend on the input, so it is taken as computed beforehand")
         else:
             (left, right), product = sides
-            self.done.append(Done(call, self.step, product, self._operand(left), self._operand(right)))
+            self.done.append(Seen(call, self.step, product, self._operand(left), self._operand(right)))
 
     def _operand(self, tensor: Tensor) -> Operand:
         distinct = 1

@@ -5,13 +5,13 @@ from bnas.train.loop import Objective, fit
 from bnas.train.oneshot import train_supernet
 from bnas.train.ranks import ALONE, RankLost, Ranks, SharedStore, joined
 from bnas.train.staged import build_for, train_staged
-from bnas.train.state import Checkpoint, Store
+from bnas.train.state import Kept, Store
 from bnas.train.watch import BinaryWatch
 
 __all__ = [
     "ALONE",
     "BinaryWatch",
-    "Checkpoint",
+    "Kept",
     "Objective",
     "RankLost",
     "Ranks",

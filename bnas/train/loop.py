@@ -16,7 +16,7 @@ from bnas.progress import Progress, silent
 from bnas.recipe import Stage
 from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule, set_rate
 from bnas.train.ranks import ALONE, Ranks
-from bnas.train.state import Done, Store, Watch, resume, save
+from bnas.train.state import Measure, Reached, Store, resume, save
 
 Objective = Callable[[Tensor, Tensor, int], Tensor]  # (images, labels, step) -> loss to minimise
 
@@ -37,7 +37,7 @@ def fit(
     device: torch.device,
     until: int | None = None,
     before_epoch: Callable[[int, Sequence[Optimizer]], None] | None = None,
-    measure: Watch | None = None,
+    measure: Measure | None = None,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> None:
@@ -84,7 +84,7 @@ def fit(
         )
         for images, labels in itertools.islice(batches, done.step, None):
             value = take_step(images, labels, epoch * steps + done.step, share=share)
-            done = Done(epoch, done.step + 1, done.loss + value)
+            done = Reached(epoch, done.step + 1, done.loss + value)
             try:
                 progress(name, epoch * steps + done.step, stage.epochs * steps, f"loss {value:.3f}")
             except Stopped:
@@ -95,7 +95,7 @@ def fit(
         ranks.share(model)
         measured = measure() if measure and ranks.leads else {}
         store.log("epoch", phase=name, epoch=epoch + 1, epochs=stage.epochs, loss=done.loss / steps, **measured)
-        done = Done(epoch + 1)
+        done = Reached(epoch + 1)
         keep(now=done.epoch == end)
 
 

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bnas.errors import TrainingError
-from bnas.train.state import Checkpoint, Store
+from bnas.train.state import Kept, Store
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ class SharedStore:
         if self._store:
             self._store.save_checkpoint(name, tensors, state)
 
-    def load_checkpoint(self, name: str) -> Checkpoint | None:
+    def load_checkpoint(self, name: str) -> Kept | None:
         """Return what rank 0 keeps."""
         return self._ranks.told(lambda: self._store.load_checkpoint(name) if self._store else None)
 

@@ -20,7 +20,7 @@ from bnas.recipe import Recipe, Stage
 from bnas.train.loop import fit
 from bnas.train.objective import answering, stage_loss
 from bnas.train.ranks import ALONE, Ranks
-from bnas.train.state import Store, Watch
+from bnas.train.state import Measure, Store
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -37,7 +37,7 @@ def train_staged(
     teacher: nn.Module | None = None,
     until: int | None = None,
     compiled: bool = False,
-    measure: Callable[[N], Watch] | None = None,
+    measure: Callable[[N], Measure] | None = None,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> N:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-class Checkpoint(Protocol):
+class Kept(Protocol):
     """What a store gives back."""
 
     @property
@@ -26,14 +26,14 @@ class Store(Protocol):
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Keep tensors and plain values under a name, in place of what was there."""
 
-    def load_checkpoint(self, name: str) -> Checkpoint | None:
+    def load_checkpoint(self, name: str) -> Kept | None:
         """Return what is kept under a name."""
 
     def log(self, event: str, **fields: Any) -> None:
         """Write one event."""
 
 
-class Watch(Protocol):
+class Measure(Protocol):
     """What measures a model after each epoch, and what it has to remember from one to the next."""
 
     def __call__(self) -> Mapping[str, Any]:
@@ -46,7 +46,7 @@ class Watch(Protocol):
         """Go on from what another remembered."""
 
 
-class Done(NamedTuple):
+class Reached(NamedTuple):
     """How far training is: whole epochs, then steps of the next one, with the sum of their losses."""
 
     epoch: int = 0
@@ -55,7 +55,7 @@ class Done(NamedTuple):
 
 
 def save(
-    model: nn.Module, optimizers: Sequence[Optimizer], watch: Watch | None, store: Store, name: str, done: Done
+    model: nn.Module, optimizers: Sequence[Optimizer], watch: Measure | None, store: Store, name: str, done: Reached
 ) -> None:
     """Keep the model, the optimizers' tensors, what is remembered of epochs before, and how far they are."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
@@ -69,11 +69,13 @@ def save(
     store.save_checkpoint(name, kept, done._asdict())
 
 
-def resume(model: nn.Module, optimizers: Sequence[Optimizer], watch: Watch | None, store: Store, name: str) -> Done:
+def resume(
+    model: nn.Module, optimizers: Sequence[Optimizer], watch: Measure | None, store: Store, name: str
+) -> Reached:
     """Put back what the store has under a name, and return how far it is; nowhere if the store has nothing."""
     checkpoint = store.load_checkpoint(name)
     if checkpoint is None:
-        return Done()
+        return Reached()
     weights: dict[str, Tensor] = {}
     remembered: dict[str, Tensor] = {}
     entries: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
@@ -92,4 +94,4 @@ def resume(model: nn.Module, optimizers: Sequence[Optimizer], watch: Watch | Non
         watch.restore(remembered)
     for optimizer, entry in zip(optimizers, entries, strict=True):
         optimizer.load_state_dict({"state": entry, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Done(**checkpoint.state)
+    return Reached(**checkpoint.state)

@@ -14,7 +14,7 @@ from bnas.errors import SpecError
 from bnas.lookup import find
 from bnas.searcher.candidate import Score
 from bnas.searcher.executors.in_process import InProcess
-from bnas.searcher.executors.pool import Pool, Report
+from bnas.searcher.executors.pool import Report, WorkerPool
 from bnas.searcher.executors.processes import processes
 from bnas.searcher.score import Scorer
 
@@ -101,7 +101,7 @@ def _in_process(engine: Engine, scorer_on: ScorerOn, device: torch.device, _: Re
     return nullcontext(InProcess(scorer_on(device)))
 
 
-def _processes(engine: Engine, scorer_on: ScorerOn, device: torch.device, report: Report) -> Pool:
+def _processes(engine: Engine, scorer_on: ScorerOn, device: torch.device, report: Report) -> WorkerPool:
     return processes(
         scorer_on(CPU), workers=engine.count(device), device=device, lease_seconds=engine.lease_seconds, report=report
     )

@@ -48,7 +48,7 @@ class _Task:
     losses: list[str] = field(default_factory=list)
 
 
-class Pool:
+class WorkerPool:
     """Executes on workers, which start when the first architecture is submitted."""
 
     def __init__(self, make: Make, *, workers: int, report: Report) -> None:

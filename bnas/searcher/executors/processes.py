@@ -12,7 +12,7 @@ from bnas.errors import RunError
 from bnas.searcher.candidate import Score
 from bnas.searcher.executors.attempt import attempt
 from bnas.searcher.executors.block import Layout, pack, unpack
-from bnas.searcher.executors.pool import Lost, Pool, Report
+from bnas.searcher.executors.pool import Lost, Report, WorkerPool
 from bnas.searcher.executors.share import Share, shares
 from bnas.searcher.score import Scorer
 from bnas.space import SearchSpace
@@ -21,7 +21,9 @@ START_SECONDS = 300.0  # within which a worker has imported torch and built its 
 _SPAWN = multiprocessing.get_context("spawn")  # a forked process can use neither CUDA nor threads of the parent
 
 
-def processes(scorer: Scorer, *, workers: int, device: torch.device, lease_seconds: float, report: Report) -> Pool:
+def processes(
+    scorer: Scorer, *, workers: int, device: torch.device, lease_seconds: float, report: Report
+) -> WorkerPool:
     """Return an executor with workers on this machine.
 
     Args:
@@ -34,7 +36,7 @@ def processes(scorer: Scorer, *, workers: int, device: torch.device, lease_secon
     block, layout = _shared(scorer)
     parts = shares(workers, device)
     make = partial(_Process, scorer.space, block, layout, lease_seconds)
-    return Pool(lambda place: make(parts[place]), workers=workers, report=report)
+    return WorkerPool(lambda place: make(parts[place]), workers=workers, report=report)
 
 
 def _shared(scorer: Scorer) -> tuple[torch.Tensor, Layout]:

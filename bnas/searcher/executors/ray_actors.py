@@ -18,7 +18,7 @@ from bnas.errors import RunError
 from bnas.searcher.candidate import Score
 from bnas.searcher.executors.attempt import attempt
 from bnas.searcher.executors.block import Layout, pack, unpack
-from bnas.searcher.executors.pool import Lost, Pool, Report
+from bnas.searcher.executors.pool import Lost, Report, WorkerPool
 from bnas.searcher.score import Scorer
 from bnas.space import SearchSpace
 
@@ -35,7 +35,7 @@ START_SECONDS = 300.0  # within which the cluster has found a place for an actor
 @contextmanager
 def actors(
     scorer: Scorer, *, workers: int, device: torch.device, lease_seconds: float, address: str | None, report: Report
-) -> Iterator[Pool]:
+) -> Iterator[WorkerPool]:
     """Give an executor whose workers are actors, of one core or one GPU each.
 
     Args:
@@ -52,7 +52,7 @@ def actors(
         gpus = int(device.type == "cuda")
         remote = ray.remote(num_cpus=1 - gpus, num_gpus=gpus, max_restarts=0)(_Twin)
         make = partial(remote.remote, scorer.space, stored, layout, device.type)
-        with Pool(lambda place: _Actor(make, lease_seconds), workers=workers, report=report) as pool:
+        with WorkerPool(lambda place: _Actor(make, lease_seconds), workers=workers, report=report) as pool:
             yield pool
 
 
