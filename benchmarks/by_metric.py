@@ -24,16 +24,22 @@ from nowhere import NoStore
 from rows import Rows
 from table import SPACE, images
 
-from bnas.arch import Architecture
-from bnas.by_metric import DecidedBlock, Errors, MetricSpace
 from bnas.cli.watch import ProgressBars
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.progress import silent
-from bnas.ranking import train_alone
 from bnas.runs import Run
-from bnas.searcher import SAMPLERS, Journal, Score, Scorer, Search, StoredStudy, paid, with_metric
-from bnas.space import Genes, SearchSpace
+from bnas.searcher.block_errors import with_metric
+from bnas.searcher.by_metric import DecidedBlock, Errors, MetricSpace
+from bnas.searcher.candidate import Score, paid
+from bnas.searcher.journal import Journal
+from bnas.searcher.ranking import train_alone
+from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.score import Scorer
+from bnas.searcher.storage import StoredStudy
+from bnas.searcher.study import Search
+from bnas.space.arch import Architecture
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump, read
 from bnas.train import train_supernet
 

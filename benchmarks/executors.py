@@ -20,13 +20,19 @@ import torch
 from claim import Claim, main, medians
 from scoring import SPACES, noise
 
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.data import load_data
 from bnas.progress import silent
 from bnas.runs import Run
-from bnas.searcher import SAMPLERS, Candidate, Engine, Journal, Scorer, Search, StoredStudy
+from bnas.searcher.candidate import Candidate
 from bnas.searcher.executors import Executor
-from bnas.space import SearchSpace
+from bnas.searcher.executors.engine import Engine
+from bnas.searcher.journal import Journal
+from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.score import Scorer
+from bnas.searcher.storage import StoredStudy
+from bnas.searcher.study import Search
+from bnas.space.space import SearchSpace
 from bnas.spec import dump, read
 from bnas.supernet import Supernet
 

@@ -25,7 +25,7 @@ from rows import Rows, shard
 from bnas.allocator import keep_freed_memory
 from bnas.api.training import maker, recipe_for
 from bnas.data import DataSet, load_data
-from bnas.models.spec import ModelSpec
+from bnas.networks.model_spec import ModelSpec
 from bnas.train import evaluate, evaluate_soft, train_staged
 
 RESULTS = Path(__file__).parent / "results" / "lenet.csv"

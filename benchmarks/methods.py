@@ -30,13 +30,13 @@ from rows import Rows, shard
 from torch import nn
 
 from bnas.allocator import keep_freed_memory
-from bnas.arch import Architecture
 from bnas.data import DataSet, load_data
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
-from bnas.models import Preset, VGGSmall
-from bnas.network import build
-from bnas.recipe import Stage, read_recipe
+from bnas.networks.build import build
+from bnas.networks.models import Preset, VGGSmall
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Stage, read_recipe
 from bnas.spec import parse
 from bnas.train import evaluate, train_staged
 

@@ -19,13 +19,14 @@ from random import Random
 import torch
 from claim import Claim, main
 
-from bnas.cost import Budget, Cost, cost
-from bnas.feasible import cost_of
-from bnas.models import MODELS, build_model
-from bnas.plan import PlannedLayer, plan_block, plan_head, plan_stem
-from bnas.space import Genes, SearchSpace
+from bnas.cost.budget import Budget
+from bnas.cost.plan import PlannedLayer, plan_block, plan_head, plan_stem
+from bnas.cost.totals import Cost, cost
+from bnas.cost.trace import trace
+from bnas.networks.models import MODELS, build_model
+from bnas.searcher.feasible import cost_of
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import parse
-from bnas.trace import trace
 
 CHECKS = 5_000
 SECOND = 1_000.0  # milliseconds

@@ -29,10 +29,10 @@ from steps import supernet_share
 from supernets import DEFAULT, RESULTS, TWO_STAGES, in_two_stages, rows, score_missing, variants, wanted
 from table import SPACE, TABLE
 
-from bnas.cost import Budget
-from bnas.ranking import Ranking, Table, dealt, judge, summed_ranks, tau
-from bnas.searcher import SAMPLERS
-from bnas.space import Genes, SearchSpace
+from bnas.cost.budget import Budget
+from bnas.searcher.ranking import Ranking, Table, dealt, judge, summed_ranks, tau
+from bnas.searcher.sampler import SAMPLERS
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import read
 
 SEEDS = 20  # of the searches whose winner is judged

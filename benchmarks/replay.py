@@ -15,12 +15,11 @@ from optuna.trial import TrialState
 from rows import Rows
 from scipy.stats import mannwhitneyu
 
-from bnas.cost import Budget
-from bnas.feasible import cost_of
-from bnas.ranking import Table
-from bnas.searcher import SAMPLERS
-from bnas.searcher.sampler import Evolution, MakeSampler, ask
-from bnas.space import Genes, SearchSpace
+from bnas.cost.budget import Budget
+from bnas.searcher.feasible import cost_of
+from bnas.searcher.ranking import Table
+from bnas.searcher.sampler import SAMPLERS, Evolution, MakeSampler, ask
+from bnas.space.space import Genes, SearchSpace
 
 REPLAYS = Path(__file__).parent / "results" / "replays.csv"
 COLUMNS = ("networks", "budget", "sampler", "seed", "pays", "final", "mean")

@@ -17,9 +17,9 @@ from claim import Claim, main
 from torch import Tensor, nn
 
 from bnas.data import DataSet, from_arrays
-from bnas.network import build
-from bnas.searcher import Scorer
-from bnas.space import SearchSpace
+from bnas.networks.build import build
+from bnas.searcher.score import Scorer
+from bnas.space.space import SearchSpace
 from bnas.spec import read
 from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate

@@ -20,13 +20,13 @@ import torch
 from claim import Claim
 from nowhere import NoStore
 
-from bnas.arch import Architecture, StageSpec
-from bnas.cost import cost
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.data import load_data
-from bnas.plan import plan
-from bnas.recipe import Recipe
 from bnas.runs import Run
-from bnas.space import SearchSpace
+from bnas.space.arch import Architecture, StageSpec
+from bnas.space.recipe import Recipe
+from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import build_for, evaluate, train_staged
 

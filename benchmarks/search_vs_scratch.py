@@ -34,13 +34,12 @@ from replay import feasible, genes_of, replay, told
 from rows import Rows
 from table import SPACE, TABLE, images
 
-from bnas.cost import Budget
-from bnas.feasible import cost_of
-from bnas.ranking import Table, train_alone
+from bnas.cost.budget import Budget
 from bnas.runs import Run
-from bnas.searcher import SAMPLERS
-from bnas.searcher.sampler import distributions, to_genes
-from bnas.space import SearchSpace
+from bnas.searcher.feasible import cost_of
+from bnas.searcher.ranking import Table, train_alone
+from bnas.searcher.sampler import SAMPLERS, distributions, to_genes
+from bnas.space.space import SearchSpace
 from bnas.spec import dump, read
 
 SPACES = Path(__file__).parents[1] / "search_spaces"

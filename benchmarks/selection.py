@@ -27,9 +27,10 @@ from selection_rows import COLUMNS, Bench, add_missing, groups, of_group, result
 
 from bnas.allocator import keep_freed_memory
 from bnas.api.select import select_layers
-from bnas.cost import Budget, Cost
-from bnas.models import build_model
-from bnas.selection import METHODS, Choice, LayerScore, Problem
+from bnas.cost.budget import Budget
+from bnas.cost.totals import Cost
+from bnas.networks.models import build_model
+from bnas.select import METHODS, Choice, LayerScore, Problem
 
 CLAIMED = {"plain": (10, 0.04), "resnet": (25, 0.02)}  # percent of ops at most, points of accuracy at least
 CELL = ("tiny", 0, "product knapsack", 50)  # what --quick trains again

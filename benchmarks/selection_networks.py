@@ -7,10 +7,10 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bnas.calibrate import examples, measure_errors, measure_loss_changes
-from bnas.conversion import Survey, survey
 from bnas.data import DataSet
-from bnas.selection import METHODS, METRICS, Selection, decide
+from bnas.select import METHODS, METRICS, Selection, decide
+from bnas.select.calibrate import examples, measure_errors, measure_loss_changes
+from bnas.select.conversion import Survey, survey
 
 CALIBRATION = 256  # images
 BATCH = 64

@@ -12,11 +12,11 @@ from rows import Rows
 from selection_networks import BATCH, FBIN, NETWORKS, ON_BINARY, REAL, Setting, choices, chosen, measured
 from torch import nn
 
-from bnas.conversion import Survey, convert
 from bnas.data import DataSet, load_data
-from bnas.recipe import Recipe, Stage
 from bnas.runs.files import replacing
-from bnas.selection import Selection
+from bnas.select import Selection
+from bnas.select.conversion import Survey, convert
+from bnas.space.recipe import Recipe, Stage
 from bnas.train import evaluate, train_staged
 
 RESULTS = Path(__file__).parent / "results" / "selection.csv"

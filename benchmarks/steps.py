@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bnas.arch import Architecture
-from bnas.network import build
-from bnas.recipe import Stage
-from bnas.space import SearchSpace
+from bnas.networks.build import build
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Stage
+from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train.optimizers import make_optimizers
 

@@ -16,8 +16,8 @@ import torch
 from claim import Claim, main
 from steps import STAGE, batch_for, drawn, step, step_times
 
-from bnas.network import build
-from bnas.space import SearchSpace
+from bnas.networks.build import build
+from bnas.space.space import SearchSpace
 from bnas.spec import read
 from bnas.supernet import Supernet
 from bnas.train.optimizers import make_optimizers

@@ -18,16 +18,16 @@ from rows import Rows
 from table import images
 from torch import Tensor, nn
 
-from bnas.arch import Architecture
 from bnas.cli.watch import ProgressBars
 from bnas.data import DataSet
 from bnas.layers.blocks import Network
-from bnas.network import build
-from bnas.ranking import Table
-from bnas.recipe import Scoring, Stage
+from bnas.networks.build import build
 from bnas.runs import Run
-from bnas.searcher import Scorer
-from bnas.space import Genes, SearchSpace
+from bnas.searcher.ranking import Table
+from bnas.searcher.score import Scorer
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Scoring, Stage
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump
 from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate, train_supernet

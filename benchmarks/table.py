@@ -19,10 +19,10 @@ from rows import shard
 
 from bnas.allocator import keep_freed_memory
 from bnas.data import DataSet, load_data
-from bnas.feasible import cost_of
-from bnas.ranking import Table, Terms, dealt, every_network, train_alone
-from bnas.ranking.table import add, training
-from bnas.space import Genes, SearchSpace
+from bnas.searcher.feasible import cost_of
+from bnas.searcher.ranking import Table, Terms, dealt, every_network, train_alone
+from bnas.searcher.ranking.table import add, training
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import read
 
 ROOT = Path(__file__).parents[1]

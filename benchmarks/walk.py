@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from claim import Claim
 from rows import Rows
 
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 
 RESULTS = Path(__file__).parent / "results" / "walk.csv"
 COLUMNS = ("space", "data", "seconds", "paid", "gib", "test_accuracy", "ops", "bytes", "cores", "machine")

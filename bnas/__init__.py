@@ -6,19 +6,19 @@ if TYPE_CHECKING:
     from bnas.api import SearchResult, TrainResult, search, together, train_model
     from bnas.api.rank_check import RankCheck, check_ranking
     from bnas.api.select import select_layers
-    from bnas.conversion import convert
-    from bnas.counting import count
-    from bnas.exporters import export, load
+    from bnas.cost.counting import count
+    from bnas.select.conversion import convert
+    from bnas.ship import export, load
 
 _HOMES = {
     "RankCheck": "bnas.api.rank_check",
     "SearchResult": "bnas.api",
     "TrainResult": "bnas.api",
     "check_ranking": "bnas.api.rank_check",
-    "convert": "bnas.conversion",
-    "count": "bnas.counting",
-    "export": "bnas.exporters",
-    "load": "bnas.exporters",
+    "convert": "bnas.select.conversion",
+    "count": "bnas.cost.counting",
+    "export": "bnas.ship",
+    "load": "bnas.ship",
     "search": "bnas.api",
     "select_layers": "bnas.api.select",
     "together": "bnas.api",

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnas.cost import Cost, cost
-from bnas.exporters import Description, rebuild
-from bnas.exporters.model_file import model_file
-from bnas.recipe import Recipe
+from bnas.cost.totals import Cost, cost
 from bnas.runs import Run
+from bnas.ship import Description, rebuild
+from bnas.ship.model_file import model_file
+from bnas.space.recipe import Recipe
 from bnas.spec import dump
 
 FREE = cost(())  # for texts in whose heading the cost does not matter

@@ -1,9 +1,9 @@
 """Layers of a network that exists only as numbers, for tests of what is decided on them."""
 
-from bnas.arch import Precision
-from bnas.cost import Cost
-from bnas.plan import Kind, PlannedLayer
-from bnas.selection import LayerErrors, LayerFacts, LossChanges
+from bnas.cost.plan import Kind, PlannedLayer
+from bnas.cost.totals import Cost
+from bnas.select import LayerErrors, LayerFacts, LossChanges
+from bnas.space.arch import Precision
 
 
 def facts(

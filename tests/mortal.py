@@ -24,9 +24,9 @@ from sqlalchemy.engine import Engine
 from bnas.api import drive
 from bnas.cli.app import main
 from bnas.cli.watch import ProgressBars
-from bnas.exporters import training as exporting
 from bnas.runs import Run, events
 from bnas.searcher import sampler
+from bnas.ship import training as exporting
 from bnas.train import loop
 
 # A server that has imported everything forks a process in milliseconds; a fresh interpreter takes seconds.

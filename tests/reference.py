@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bnas.binarize import BinaryWeight
-from bnas.selection import Problem
+from bnas.select import Problem
 from bnas.train import Objective
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from bnas.arch import Architecture
 from bnas.errors import BnasError
-from bnas.space import Genes, SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import parse
 
 

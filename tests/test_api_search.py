@@ -9,10 +9,10 @@ import torch
 import bnas
 from bnas.api import drive
 from bnas.api.request import resolve
-from bnas.cost import cost
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.data import load_data
 from bnas.errors import BudgetError, DataError, LookupFailed, RunError, SpecError
-from bnas.plan import plan
 from bnas.runs import Run
 from tests.tiny import tiny_file, tiny_space
 

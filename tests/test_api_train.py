@@ -9,11 +9,11 @@ from torch import nn
 import bnas
 from bnas.data import load_data
 from bnas.errors import DataError, LookupFailed, RunError, SpecError
-from bnas.models.spec import ModelSpec
-from bnas.recipe import RECIPES, Recipe, Stage, read_recipe
+from bnas.networks.model_spec import ModelSpec
 from bnas.report.training import epochs_of
 from bnas.report.training_figures import spread
 from bnas.runs import Run
+from bnas.space.recipe import RECIPES, Recipe, Stage, read_recipe
 from bnas.spec import dump
 from bnas.train import loop as training
 from tests.tiny import tiny_space

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 from spaces import arch_data, line_of, make_arch
 
-from bnas.arch import Architecture, BlockSpec, StageSpec, common_divisors
 from bnas.errors import SpecError
+from bnas.space.arch import Architecture, BlockSpec, StageSpec, common_divisors
 from bnas.spec import parse
 
 

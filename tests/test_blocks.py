@@ -9,7 +9,9 @@ from spaces import make_arch
 from torch import Tensor, nn
 
 from bnas.binarize import BinaryWeight
-from bnas.cost import cost
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
+from bnas.cost.trace import trace
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.blocks import (
     Block,
@@ -29,9 +31,7 @@ from bnas.layers.blocks import (
 from bnas.layers.expert_conv import ExpertConv
 from bnas.layers.prelu import PReLU
 from bnas.layers.react import RSign
-from bnas.network import build
-from bnas.plan import plan
-from bnas.trace import trace
+from bnas.networks.build import build
 
 M = TypeVar("M", bound=nn.Module)
 SIDES = [1, 2, 7, 8, 9]

@@ -7,17 +7,19 @@ import pytest
 import torch
 
 import bnas
-from bnas.by_metric import MetricSpace
-from bnas.cost import Budget, cost
+from bnas.cost.budget import Budget
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.data import load_data
 from bnas.errors import SpecError
-from bnas.feasible import cost_of, sample_within
-from bnas.plan import plan
-from bnas.ranking import every_network
-from bnas.searcher import SAMPLERS, Scorer, with_metric
-from bnas.searcher.sampler import ask
-from bnas.selection import LayerErrors
-from bnas.space import Genes, SearchSpace
+from bnas.searcher.block_errors import with_metric
+from bnas.searcher.by_metric import MetricSpace
+from bnas.searcher.feasible import cost_of, sample_within
+from bnas.searcher.ranking import every_network
+from bnas.searcher.sampler import SAMPLERS, ask
+from bnas.searcher.score import Scorer
+from bnas.select import LayerErrors
+from bnas.space.space import Genes, SearchSpace
 from bnas.supernet import Supernet
 from tests.spaces import make_space
 from tests.tiny import MemoryStore, tiny_space

@@ -12,11 +12,11 @@ from users_models import MODELS
 
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.binarize.error import InputError, input_error, summed, weight_error
-from bnas.calibrate import examples, measure_errors, measure_loss_changes
-from bnas.calibrate.fit import Fit
-from bnas.conversion import convert, survey
 from bnas.errors import DataError
-from bnas.selection import LayerErrors, LayerFacts, Rules, decide
+from bnas.select import LayerErrors, LayerFacts, Rules, decide
+from bnas.select.calibrate import examples, measure_errors, measure_loss_changes
+from bnas.select.calibrate.fit import Fit
+from bnas.select.conversion import convert, survey
 
 FREE = Rules(first="free", last="free", downsample="free")
 

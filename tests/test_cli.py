@@ -14,7 +14,7 @@ import pytest
 
 from bnas.cli.app import main
 from bnas.errors import SpecError
-from bnas.space import SearchSpace
+from bnas.space.space import SearchSpace
 from bnas.spec import parse_yaml
 from tests.tiny import TINY, tiny_file
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from bnas.arch import Architecture
 from bnas.cli.app import main
-from bnas.conversion import ConvertedModel
-from bnas.cost import cost
-from bnas.models.spec import ModelSpec
-from bnas.plan import plan
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
+from bnas.networks.model_spec import ModelSpec
+from bnas.select.conversion import ConvertedModel
+from bnas.space.arch import Architecture
 from bnas.spec import dump, read
 
 EXPERT_NET = Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml"

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from users_models import MODELS, Model
 
-from bnas.arch import PRECISIONS, Binarizers
-from bnas.conversion import Survey, convert, survey
-from bnas.cost import cost
+from bnas.cost.totals import cost
+from bnas.cost.trace import trace
 from bnas.errors import BnasError
 from bnas.layers.binarized import BINARIZED, Binarized
 from bnas.layers.binary_conv import BinaryConv
-from bnas.recipe import Stage
-from bnas.selection import Decision, Decisions, Rules, Selection, decide
+from bnas.select import Decision, Decisions, Rules, Selection, decide
+from bnas.select.conversion import Survey, convert, survey
+from bnas.space.arch import PRECISIONS, Binarizers
+from bnas.space.recipe import Stage
 from bnas.spec import dump
-from bnas.trace import trace
 from bnas.train import BinaryWatch
 from bnas.train.optimizers import latent_weights
 from bnas.train.staged import start_stage

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spaces import line_of, make_arch
 
-from bnas.arch import Precision
-from bnas.cost import QUANTITIES, Budget, Cost, Limit, amount, by_stage, convention, cost, show, total
+from bnas.cost.budget import QUANTITIES, Budget, Limit, amount, show
+from bnas.cost.plan import PlannedLayer, plan
+from bnas.cost.totals import Cost, by_stage, convention, cost, total
 from bnas.errors import SpecError
-from bnas.plan import PlannedLayer, plan
+from bnas.space.arch import Precision
 
 
 def price(*, bops: int = 0, flops: int = 0, size: int = 0) -> Cost:

@@ -8,11 +8,11 @@ import pytest
 from torch import nn
 
 import bnas
-from bnas.arch import Architecture
-from bnas.cost import cost
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.errors import ShapeError, SpecError
-from bnas.network import build
-from bnas.plan import plan
+from bnas.networks.build import build
+from bnas.space.arch import Architecture
 from bnas.spec import read
 
 EXPERT_NET = Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml"

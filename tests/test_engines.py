@@ -18,12 +18,20 @@ import torch
 
 import bnas
 from bnas.api import drive
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.data import load_data
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
-from bnas.searcher import SAMPLERS, Candidate, Engine, InProcess, Journal, Scorer, Search, StoredStudy, sampler
-from bnas.space import Genes
+from bnas.searcher import sampler
+from bnas.searcher.candidate import Candidate
+from bnas.searcher.executors.engine import Engine
+from bnas.searcher.executors.in_process import InProcess
+from bnas.searcher.journal import Journal
+from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.score import Scorer
+from bnas.searcher.storage import StoredStudy
+from bnas.searcher.study import Search
+from bnas.space.space import Genes
 from bnas.supernet import Supernet
 from tests.mortal import SERVER
 from tests.tiny import tiny_space

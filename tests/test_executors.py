@@ -19,17 +19,24 @@ from random import Random
 import pytest
 import torch
 
-from bnas.arch import Architecture
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.data import from_arrays, load_data
 from bnas.errors import LookupFailed, RunError, SpecError, Stopped, TrainingError
 from bnas.progress import silent
-from bnas.searcher import SAMPLERS, Engine, InProcess, Journal, Score, Scorer, Search, StoredStudy, paid
+from bnas.searcher.candidate import Score, paid
 from bnas.searcher.executors import pool as pool_module
 from bnas.searcher.executors.attempt import attempt
 from bnas.searcher.executors.block import pack, unpack
+from bnas.searcher.executors.engine import Engine
+from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.executors.pool import Lost, WorkerPool
 from bnas.searcher.executors.share import shares
+from bnas.searcher.journal import Journal
+from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.score import Scorer
+from bnas.searcher.storage import StoredStudy
+from bnas.searcher.study import Search
+from bnas.space.arch import Architecture
 from bnas.supernet import Supernet
 from tests.tiny import tiny_space
 

@@ -16,19 +16,19 @@ from safetensors.torch import load_file
 from spaces import line_of, make_arch
 from torch import Tensor, nn
 
-from bnas.arch import Architecture
 from bnas.binarize import HARDENED_GRADIENT
-from bnas.cost import Cost, cost
+from bnas.cost.plan import plan
+from bnas.cost.totals import Cost, cost
 from bnas.data import AUGMENTATIONS
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
-from bnas.exporters import EXPORTERS, TrainedNetwork, count_again, export, load, prove_reload
-from bnas.exporters.model_file import model_file
-from bnas.exporters.train_file import Preparation, train_file
 from bnas.layers.blocks import Network
-from bnas.network import build
-from bnas.plan import plan
-from bnas.recipe import Distillation, Recipe, Stage
+from bnas.networks.build import build
 from bnas.runs import Run
+from bnas.ship import EXPORTERS, TrainedNetwork, count_again, export, load, prove_reload
+from bnas.ship.model_file import model_file
+from bnas.ship.train_file import Preparation, train_file
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Distillation, Recipe, Stage
 from bnas.spec import dump
 from bnas.train.loop import HARD_FROM
 
@@ -188,7 +188,7 @@ def test_a_failed_proof_leaves_nothing(
     def wrong(arch: Architecture, price: Cost, *, notes: str) -> str:
         return model_file(arch, price, notes=notes).replace(before, after)
 
-    monkeypatch.setattr(sys.modules["bnas.exporters.training"], "model_file", wrong)
+    monkeypatch.setattr(sys.modules["bnas.ship.training"], "model_file", wrong)
     with pytest.raises(ExportError) as caught:
         export(run_folder, out=tmp_path / "out")
     assert reason in line_of(caught)

@@ -13,11 +13,11 @@ from exported import images_of, imported, shaken, text_of
 from spaces import line_of, make_arch, rich_space
 from torch import Tensor, nn
 
-from bnas.arch import Architecture
 from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
 from bnas.errors import ExportError
-from bnas.exporters.fold import fold
-from bnas.network import build
+from bnas.networks.build import build
+from bnas.ship.fold import fold
+from bnas.space.arch import Architecture
 
 SHORTCUTS = ({"kind": "repeat"}, {"kind": "conv"}, {"kind": "bottleneck", "reduction": 3})
 SPACES = [

@@ -15,16 +15,16 @@ from spaces import line_of
 from users_models import MODELS as BUILDS
 
 from bnas.binarize import WEIGHT_BINARIZERS
-from bnas.conversion import ConvertedModel, survey
-from bnas.cost import cost
+from bnas.cost.totals import cost
+from bnas.cost.trace import trace
 from bnas.errors import ExportError, RunError
-from bnas.exporters import Description, export, load, rebuild
-from bnas.models import MODELS
-from bnas.models.original import build_original
-from bnas.models.spec import ModelSpec
-from bnas.recipe import Distillation, Recipe, Stage
-from bnas.selection import Original, Rules, decide
-from bnas.trace import trace
+from bnas.networks.model_spec import ModelSpec
+from bnas.networks.models import MODELS
+from bnas.networks.user_model import build_original
+from bnas.select import Original, Rules, decide
+from bnas.select.conversion import ConvertedModel, survey
+from bnas.ship import Description, export, load, rebuild
+from bnas.space.recipe import Distillation, Recipe, Stage
 
 FILES = {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"}
 USERS = Path(__file__).parent / "users_models.py"

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces import every_genotype, line_of, make_space, rich_space
 
-from bnas.cost import QUANTITIES, Budget, Limit, cost, show
+from bnas.cost.budget import QUANTITIES, Budget, Limit, show
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.errors import BudgetError
-from bnas.feasible import _nearest, cheapest, cost_of, dearest, impossible, repair, sample_within
-from bnas.plan import plan
+from bnas.searcher.feasible import _nearest, cheapest, cost_of, dearest, impossible, repair, sample_within
 
 STEM = {"width": [8, 16], "kernel": [1, 3], "stride": [1, 2]}
 SMALL_SPACES = {

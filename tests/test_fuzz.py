@@ -25,12 +25,12 @@ from matplotlib.figure import Figure
 import bnas
 import bnas.api.rank_check
 import bnas.api.select
-import bnas.trace  # what a command imports when it is needed takes seconds the first time
+import bnas.cost.trace  # what a command imports when it is needed takes seconds the first time
 from bnas.cli.app import main
 from bnas.errors import BnasError
-from bnas.exporters import load
-from bnas.exporters import training as exporting
 from bnas.report import page
+from bnas.ship import load
+from bnas.ship import training as exporting
 from bnas.spec import dump, parse_yaml
 from tests.tiny import TINY, tiny_space
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bnas.arch import Architecture
-from bnas.cost import Cost, by_stage, cost
-from bnas.models import MODELS, build_model
-from bnas.network import build
-from bnas.plan import plan
+from bnas.cost.plan import plan
+from bnas.cost.totals import Cost, by_stage, cost
+from bnas.cost.trace import trace
+from bnas.networks.build import build
+from bnas.networks.models import MODELS, build_model
+from bnas.space.arch import Architecture
 from bnas.spec import read
-from bnas.trace import trace
 
 EXPERT_NET = read(Architecture, Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml")
 

@@ -2,8 +2,9 @@ import subprocess
 import sys
 
 TORCH_FREE = [
-    "errors", "lookup", "spec", "arch", "choices", "recipe", "space", "plan", "cost", "feasible", "selection",
-    "by_metric", "counting",
+    "errors", "lookup", "progress", "allocator", "spec", "space", "cost", "select",
+    "space.arch", "space.choices", "space.space", "space.recipe", "space.original",
+    "cost.plan", "cost.totals", "cost.budget", "cost.counting", "searcher.feasible", "searcher.by_metric",
 ]  # fmt: skip
 HEAVY = ["torch", "optuna", "matplotlib", "pandas", "numpy", "sklearn", "datasets"]
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bnas.cost import Cost, cost
+from bnas.cost.totals import Cost, cost
+from bnas.cost.trace import trace
 from bnas.errors import LookupFailed
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_linear import BinaryLinear
-from bnas.models import MODELS, build_model
-from bnas.trace import trace
+from bnas.networks.models import MODELS, build_model
 
 PRESETS = [(name, preset) for name, reference in MODELS.items() for preset in reference.presets]
 WEIGHTED = (nn.Conv2d, nn.Linear, BinaryConv, BinaryLinear)

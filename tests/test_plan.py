@@ -1,8 +1,8 @@
 import pytest
 from spaces import make_arch
 
-from bnas.arch import Architecture
-from bnas.plan import PlannedLayer, narrowed, plan, scale_values, shrunk, squeezed
+from bnas.cost.plan import PlannedLayer, narrowed, plan, scale_values, shrunk, squeezed
+from bnas.space.arch import Architecture
 
 HEIGHT, WIDTH = 9, 7  # of the images of make_arch
 HALF = 5, 4  # after a stride of 2, rounded up

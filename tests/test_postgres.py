@@ -11,12 +11,18 @@ import optuna
 import pytest
 import sqlalchemy
 
-from bnas.arch import Architecture
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.errors import RunError
 from bnas.progress import silent
 from bnas.runs import Run
-from bnas.searcher import SAMPLERS, InProcess, Journal, Score, Search, StoredStudy, sampler, storage
+from bnas.searcher import sampler, storage
+from bnas.searcher.candidate import Score
+from bnas.searcher.executors.in_process import InProcess
+from bnas.searcher.journal import Journal
+from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.storage import StoredStudy
+from bnas.searcher.study import Search
+from bnas.space.arch import Architecture
 from tests.mortal import Ended, bnas
 from tests.postgres import PASSWORD, Server, own_folder, programs
 from tests.tiny import tiny_file, tiny_space

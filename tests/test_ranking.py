@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import kendalltau
 
 from bnas.errors import SpecError
-from bnas.feasible import cost_of
-from bnas.ranking import dealt, every_network, judge, summed_ranks, tau, tau_within
-from bnas.ranking.measure import (
+from bnas.searcher.feasible import cost_of
+from bnas.searcher.ranking import dealt, every_network, judge, summed_ranks, tau, tau_within
+from bnas.searcher.ranking.measure import (
     bands,
     ceiling,
     interval,

@@ -11,13 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.data import load_data
-from bnas.ranking import Alone, Table, every_network, judge
-from bnas.ranking.table import training
-from bnas.recipe import SupernetRecipe
-from bnas.searcher import SAMPLERS
-from bnas.selection import LayerErrors
+from bnas.searcher.ranking import Alone, Table, every_network, judge
+from bnas.searcher.ranking.table import training
+from bnas.searcher.sampler import SAMPLERS
+from bnas.select import LayerErrors
+from bnas.space.recipe import SupernetRecipe
 from bnas.supernet import Supernet
 from bnas.train.oneshot import sandwich
 from tests.tiny import tiny_space

@@ -13,9 +13,9 @@ import bnas.api.rank_check as rank_check
 from bnas.api.rank_check import check_ranking
 from bnas.cli.app import main
 from bnas.errors import LookupFailed, RunError, Stopped
-from bnas.ranking import Terms, tau
 from bnas.report import write_report
 from bnas.runs import Run
+from bnas.searcher.ranking import Terms, tau
 from tests.tiny import tiny_space
 
 NETWORKS = 4

@@ -15,11 +15,10 @@ import torch
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from bnas.arch import Architecture
-from bnas.cost import Budget, cost, show
+from bnas.cost.budget import Budget, show
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.errors import RunError
-from bnas.feasible import cost_of
-from bnas.plan import plan
 from bnas.report import front_table, ledger_table, write_report
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search, part_of
 from bnas.report.findings import Work, front_so_far, read_findings, work_of
@@ -29,8 +28,10 @@ from bnas.report.tables import as_real, cost_table, duration, facts_table, layer
 from bnas.report.topology import draw_topology, topology_graph
 from bnas.report.words import search_line, twin_sentence
 from bnas.runs import Run, environment
-from bnas.searcher import Candidate, Score, front
-from bnas.space import SearchSpace
+from bnas.searcher.candidate import Candidate, Score, front
+from bnas.searcher.feasible import cost_of
+from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse
 
 SPACE = parse(

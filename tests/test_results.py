@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from bnas.ranking import Table, tau
-from bnas.ranking.measure import bands, tau_within
+from bnas.searcher.ranking import Table, tau
+from bnas.searcher.ranking.measure import bands, tau_within
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bnas.data import load_data
-from bnas.retrain import retrain
+from bnas.train.retrain import retrain
 from tests.tiny import MemoryStore, tiny_space
 
 SPACE = tiny_space()
@@ -38,7 +38,7 @@ def test_the_worse_half_stops_and_the_best_is_trained_to_the_end(digits) -> None
 
 def test_of_networks_equally_accurate_the_one_of_lower_loss_comes_first(digits, monkeypatch) -> None:
     losses = iter([0.4, 0.1, 0.3, 0.2] + [0.5, 0.3] + [9.0] * 4)  # first halving, last, test
-    monkeypatch.setattr("bnas.retrain.evaluate", lambda *_: (0.9, next(losses)))
+    monkeypatch.setattr("bnas.train.retrain.evaluate", lambda *_: (0.9, next(losses)))
     assert [r.arch.id for r in run(digits, MemoryStore())] == [ARCHS[k].id for k in (3, 1, 2, 0)]
 
 

@@ -10,9 +10,9 @@ import torch
 
 import bnas
 from bnas.errors import BnasError, SpecError
-from bnas.exporters import load
-from bnas.models.original import load_weights
+from bnas.networks.user_model import load_weights
 from bnas.runs.documents import read_settings
+from bnas.ship import load
 from bnas.spec import parse_yaml
 from tests.test_cli import bnas as command
 from tests.tiny import tiny_file

@@ -14,16 +14,21 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from bnas.arch import Architecture
-from bnas.cost import Budget, Cost, cost
+from bnas.cost.budget import Budget
+from bnas.cost.plan import plan
+from bnas.cost.totals import Cost, cost
 from bnas.errors import BudgetError, RunError, TrainingError
-from bnas.feasible import cost_of
-from bnas.plan import plan
 from bnas.progress import silent
-from bnas.searcher import SAMPLERS, Candidate, InProcess, Journal, Score, Search, StoredStudy, front, ledger, paid
+from bnas.searcher.candidate import Candidate, Score, front, ledger, paid
+from bnas.searcher.executors.in_process import InProcess
+from bnas.searcher.feasible import cost_of
+from bnas.searcher.journal import Journal
 from bnas.searcher.predictor import Predictor
-from bnas.searcher.sampler import Evolution, population
-from bnas.space import Genes, SearchSpace
+from bnas.searcher.sampler import SAMPLERS, Evolution, population
+from bnas.searcher.storage import StoredStudy
+from bnas.searcher.study import Search
+from bnas.space.arch import Architecture
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import read
 from tests.tiny import tiny_space
 

@@ -22,18 +22,18 @@ import bnas as package
 from bnas.api.finetune import accuracies
 from bnas.api.select import review, select_layers
 from bnas.api.training import maker, teacher_of
-from bnas.arch import Binarizers
-from bnas.conversion import ConvertedModel, Survey, convert, survey
-from bnas.cost import cost
+from bnas.cost.totals import cost
+from bnas.cost.trace import trace
 from bnas.data import load_data
 from bnas.errors import BnasError, BudgetError
-from bnas.models import MODELS, build_model, load_model
-from bnas.models.original import build_original, load_weights
-from bnas.recipe import Stage
+from bnas.networks.models import MODELS, build_model
+from bnas.networks.user_model import build_original, load_model, load_weights
 from bnas.runs import Run
-from bnas.selection import METRICS, Decision, Decisions, Evidence, LayerScore, Original, Rules, decide
+from bnas.select import METRICS, Decision, Decisions, Evidence, LayerScore, Original, Rules, decide
+from bnas.select.conversion import ConvertedModel, Survey, convert, survey
+from bnas.space.arch import Binarizers
+from bnas.space.recipe import Stage
 from bnas.spec import dump, parse, read
-from bnas.trace import trace
 
 USERS_FILE = """
 import torch

@@ -11,9 +11,10 @@ from layerfacts import facts, network
 from reference import best_subset, least_spread_clusters
 from spaces import line_of
 
-from bnas.cost import Budget, Cost, total
+from bnas.cost.budget import Budget
+from bnas.cost.totals import Cost, total
 from bnas.errors import BnasError, BudgetError, LookupFailed, SpecError
-from bnas.selection import (
+from bnas.select import (
     METHODS,
     METRICS,
     Choice,
@@ -32,8 +33,8 @@ from bnas.selection import (
     budget_of,
     decide,
 )
-from bnas.selection.partition import top_cluster_sizes
-from bnas.selection.rules import match
+from bnas.select.partition import top_cluster_sizes
+from bnas.select.rules import match
 from bnas.spec import dump, parse, parse_yaml
 
 NOTHING = Cost(0, 0, 0, 0)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spaces import every_genotype, line_of, make_arch, make_space, position, rich_space, space_data
 
-from bnas.arch import Architecture
 from bnas.errors import SpecError
-from bnas.space import Genes, SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import parse
 
 SEEDS = st.integers(0, 2**32)

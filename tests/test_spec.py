@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from spaces import arch_data, line_of, make_arch, make_space, rich_space, space_data
 
-from bnas.arch import Architecture
 from bnas.errors import SpecError
-from bnas.recipe import Recipe, SearchSettings
-from bnas.space import SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Recipe, SearchSettings
+from bnas.space.space import SearchSpace
 from bnas.spec import Spec, dump, parse, parse_yaml, read
 
 S = TypeVar("S", bound=Spec)

@@ -9,12 +9,12 @@ import torch
 from spaces import make_arch, make_space, rich_space
 from torch import Tensor
 
-from bnas.arch import Architecture
+from bnas.cost.plan import plan
 from bnas.layers.binary_conv import BinaryConv, effective_weight
 from bnas.layers.expert_conv import ExpertConv
-from bnas.network import build
-from bnas.plan import plan
-from bnas.space import SearchSpace
+from bnas.networks.build import build
+from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet, skeleton
 from bnas.supernet.shared import SharedUnit
 

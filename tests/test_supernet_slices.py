@@ -5,7 +5,7 @@ import torch
 from spaces import make_arch, make_space
 from torch import Tensor, nn
 
-from bnas.arch import BlockSpec
+from bnas.space.arch import BlockSpec
 from bnas.supernet import Supernet
 from bnas.supernet.shared import SharedUnit, block_diagonal, centre, matrix
 

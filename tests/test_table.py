@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 
 from bnas.api.request import load_matching, resolve
-from bnas.cost import cost
+from bnas.cost.plan import plan, plan_stem
+from bnas.cost.totals import cost
 from bnas.errors import LookupFailed
-from bnas.feasible import cheapest, cost_of, dearest
-from bnas.plan import plan, plan_stem
-from bnas.ranking import Alone, Table, Terms, every_network
-from bnas.ranking.table import COLUMNS, add, training
-from bnas.recipe import SupernetRecipe
-from bnas.space import SearchSpace
+from bnas.searcher.feasible import cheapest, cost_of, dearest
+from bnas.searcher.ranking import Alone, Table, Terms, every_network
+from bnas.searcher.ranking.table import COLUMNS, add, training
+from bnas.space.recipe import SupernetRecipe
+from bnas.space.space import SearchSpace
 from bnas.spec import read
 from tests.tiny import tiny_file, tiny_space
 

@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bnas.arch import Architecture
-from bnas.cost import cost
+from bnas.cost.plan import PlannedLayer, plan
+from bnas.cost.totals import cost
+from bnas.cost.trace import trace
 from bnas.errors import ShapeError
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
-from bnas.network import build
-from bnas.plan import PlannedLayer, plan
-from bnas.space import SearchSpace
+from bnas.networks.build import build
+from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
 from bnas.spec import parse, read_yaml
-from bnas.trace import trace
 
 SHORTCUTS = ("repeat", "conv", "bottleneck")
 SAMPLES = 500  # architectures of the shipped spaces, together

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnas.arch import Binarizers
 from bnas.data import load_data
 from bnas.errors import SpecError, Stopped, TrainingError
 from bnas.layers.binarized import binarize_
 from bnas.layers.binary_conv import BinaryConv, set_hardness
 from bnas.layers.binary_linear import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
-from bnas.network import build
-from bnas.recipe import Distillation, Recipe, Stage, SupernetRecipe
+from bnas.networks.build import build
+from bnas.space.arch import Binarizers
+from bnas.space.recipe import Distillation, Recipe, Stage, SupernetRecipe
 from bnas.spec import parse
 from bnas.supernet import Supernet
 from bnas.train import BinaryWatch, build_for, evaluate, evaluate_soft, fit, recalibrate, train_staged, train_supernet

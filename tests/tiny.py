@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bnas.space import SearchSpace
+from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 
 TINY = """

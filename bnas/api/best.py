@@ -3,10 +3,10 @@
 from bnas.api.manifest import manifest_of
 from bnas.api.request import SearchRequest
 from bnas.data import DataSet
-from bnas.retrain import Retrained
 from bnas.runs import Run
-from bnas.searcher import Candidate
+from bnas.searcher.candidate import Candidate
 from bnas.spec import dump
+from bnas.train.retrain import Retrained
 
 
 def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained, candidate: Candidate) -> None:

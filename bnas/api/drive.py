@@ -9,17 +9,18 @@ from bnas.api.best import write_best
 from bnas.api.explore import explore, open_studies
 from bnas.api.request import SearchRequest, load_matching, resolve
 from bnas.api.result import SearchResult
-from bnas.arch import Architecture
 from bnas.data import DataSet
 from bnas.errors import RunError
-from bnas.feasible import sample_within
 from bnas.progress import Progress, silent
 from bnas.report import write_report
-from bnas.retrain import retrain
 from bnas.runs import Run
-from bnas.searcher import LEASE_SECONDS, Engine, paid
-from bnas.space import SearchSpace
+from bnas.searcher.candidate import paid
+from bnas.searcher.executors.engine import LEASE_SECONDS, Engine
+from bnas.searcher.feasible import sample_within
+from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
 from bnas.train import ALONE, Ranks, SharedStore, train_supernet
+from bnas.train.retrain import retrain
 
 TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended
 

@@ -11,20 +11,14 @@ from bnas.api.request import SearchRequest
 from bnas.data import DataSet
 from bnas.progress import Progress
 from bnas.runs import Run
-from bnas.searcher import (  # fmt: skip
-    Candidate,
-    DamagedStorage,
-    Engine,
-    Journal,
-    MakeSampler,
-    Scorer,
-    Search,
-    StoredStudy,
-    front,
-    ledger,
-    with_metric,
-)
-from bnas.searcher.sampler import RandomWithin
+from bnas.searcher.block_errors import with_metric
+from bnas.searcher.candidate import Candidate, front, ledger
+from bnas.searcher.executors.engine import Engine
+from bnas.searcher.journal import Journal
+from bnas.searcher.sampler import MakeSampler, RandomWithin
+from bnas.searcher.score import Scorer
+from bnas.searcher.storage import DamagedStorage, StoredStudy
+from bnas.searcher.study import Search
 from bnas.supernet import Supernet
 
 SECONDS_BETWEEN_TABLES = 5.0

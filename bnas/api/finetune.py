@@ -8,13 +8,13 @@ from torch import nn
 
 from bnas.api.request import pick_device
 from bnas.api.training import train_model
-from bnas.conversion import ConvertedModel, convert
 from bnas.data import DataSet, Split
-from bnas.models.original import build_original
+from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
 from bnas.runs.files import replacing
 from bnas.runs.picked import SELECTED
-from bnas.selection import Decisions, Original, Selection
+from bnas.select import Decisions, Original, Selection
+from bnas.select.conversion import ConvertedModel, convert
 from bnas.train import evaluate, recalibrate
 
 BATCH, RECALIBRATION = 100, 2000  # images

@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bnas.arch import Architecture
-from bnas.cost import cost
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.data import DataSet
-from bnas.exporters import Description, count_again, prove_reload
-from bnas.plan import plan
-from bnas.recipe import Recipe
 from bnas.runs import environment
+from bnas.ship import Description, count_again, prove_reload
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Recipe
 
 
 def manifest_of(

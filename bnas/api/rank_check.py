@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 
 from bnas.api.request import SearchRequest, load_matching, pick_device
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.errors import RunError
 from bnas.progress import Progress, silent
-from bnas.ranking import Ranking, Table, Terms, dealt, judge, train_alone
-from bnas.ranking.table import training
 from bnas.report import write_ranking_figures, write_report
 from bnas.runs import Run
-from bnas.space import Genes, SearchSpace
+from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alone
+from bnas.searcher.ranking.table import training
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import evaluate, train_supernet
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError
 from bnas.lookup import find
-from bnas.recipe import SearchSettings
-from bnas.searcher import SAMPLERS, MakeSampler
-from bnas.space import SearchSpace
+from bnas.searcher.sampler import SAMPLERS, MakeSampler
+from bnas.space.recipe import SearchSettings
+from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse, read
 
 

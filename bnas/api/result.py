@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from bnas.arch import Architecture
-from bnas.exporters import load
-from bnas.network import build
+from bnas.networks.build import build
 from bnas.runs import Run
+from bnas.ship import load
+from bnas.space.arch import Architecture
 from bnas.spec import parse, parse_yaml
 
 

@@ -7,12 +7,9 @@ from functools import partial
 import torch.nn.functional as F
 from torch import nn
 
-from bnas.arch import Binarizers
-from bnas.calibrate import Batches, Loss, examples, measure_errors, measure_loss_changes
-from bnas.conversion import Survey, survey
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
-from bnas.selection import (
+from bnas.select import (
     DEFAULT_BINARIZERS,
     DEFAULT_RULES,
     GAMMA,
@@ -25,9 +22,12 @@ from bnas.selection import (
     Selection,
     decide,
 )
-from bnas.selection.decide import BudgetItems
-from bnas.selection.methods import Method
-from bnas.selection.metrics import Metric
+from bnas.select.calibrate import Batches, Loss, examples, measure_errors, measure_loss_changes
+from bnas.select.conversion import Survey, survey
+from bnas.select.decide import BudgetItems
+from bnas.select.methods import Method
+from bnas.select.metrics import Metric
+from bnas.space.arch import Binarizers
 
 
 def select_layers(

@@ -9,18 +9,18 @@ from torch import nn
 
 from bnas.api.finetune import Accuracies, accuracies, networks_between
 from bnas.api.request import pick_device
-from bnas.calibrate import Batches
 from bnas.data import DataSet, load_data
 from bnas.errors import RunError, SpecError
-from bnas.exporters import load
-from bnas.models.original import build_original
+from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
 from bnas.runs import best_in
 from bnas.runs.documents import write_text
 from bnas.runs.picked import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
 from bnas.runs.tables import write_table
-from bnas.selection import Decisions, Original, Selection
+from bnas.select import Decisions, Original, Selection
+from bnas.select.calibrate import Batches
+from bnas.ship import load
 from bnas.spec import dump, read
 
 BATCH = 64  # images of one calibration step

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from bnas.api.manifest import manifest_of
 from bnas.api.request import check_batch, pick_device
-from bnas.arch import Architecture
 from bnas.binarize import has_exact_gradient
-from bnas.conversion import ConvertedModel, convert
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError, TrainingError
-from bnas.exporters import Description, load, parse_description, rebuild
 from bnas.lookup import FAILURES, reason
-from bnas.models import MODELS
-from bnas.models.spec import ModelSpec
+from bnas.networks.model_spec import ModelSpec
+from bnas.networks.models import MODELS
 from bnas.progress import Progress, silent
-from bnas.recipe import Recipe, Stage, read_recipe
 from bnas.report import write_training_report
 from bnas.runs import Run
+from bnas.select.conversion import ConvertedModel, convert
+from bnas.ship import Description, load, parse_description, rebuild
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Recipe, Stage, read_recipe
 from bnas.spec import dump, parse, read_yaml
 from bnas.train import ALONE, BinaryWatch, Ranks, SharedStore, Store, build_for, evaluate, evaluate_soft, train_staged
 

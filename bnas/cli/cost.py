@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from bnas.arch import Architecture
 from bnas.cli.cost_output import Counted, cost_summary, print_csv, print_tables
-from bnas.cost import BOPS_PER_OP, convention
+from bnas.cost.plan import plan
+from bnas.cost.totals import BOPS_PER_OP, convention
 from bnas.errors import LookupFailed, ShapeError, SpecError
-from bnas.plan import plan
-from bnas.space import SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
 from bnas.spec import parse, read_yaml, shown
 
 EXAMPLE = """
@@ -118,7 +118,7 @@ def _is_space(data: object) -> bool:
 
 
 def _described(source: str, data: object, shapes: Shapes) -> Counted:
-    from bnas.exporters import parse_description, rebuild  # torch is imported only for a model
+    from bnas.ship import parse_description, rebuild  # torch is imported only for a model
 
     described = parse_description(data, source=source)
     with _apart():
@@ -129,7 +129,8 @@ def _of_model(source: str, shapes: Shapes, preset: dict[str, Any]) -> Counted:
     """Count a known model, or one of the user's own."""
     if source.endswith(".py"):
         raise LookupFailed(f"{source}: say which model in it, as in {source}:build")
-    from bnas.models import MODELS, build_model, load_model  # torch is imported only for a model
+    from bnas.networks.models import MODELS, build_model
+    from bnas.networks.user_model import load_model  # torch is imported only for a model
 
     with _apart():
         if ":" in source:
@@ -143,7 +144,7 @@ def _of_model(source: str, shapes: Shapes, preset: dict[str, Any]) -> Counted:
 
 
 def _traced(source: str, model: Any, shapes: Shapes) -> Counted:
-    from bnas.trace import trace
+    from bnas.cost.trace import trace
 
     traced = trace(model, shapes)
     return Counted(source, shapes, traced.layers, tuple(map(str, traced.uncounted)))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bnas.cli.columns import aligned
-from bnas.cost import NOT_COUNTED, Convention, Cost, by_stage, cost, show
-from bnas.plan import PlannedLayer
+from bnas.cost.budget import show
+from bnas.cost.plan import PlannedLayer
+from bnas.cost.totals import NOT_COUNTED, Convention, Cost, by_stage, cost
 
 
 class Counted(NamedTuple):

@@ -18,7 +18,7 @@ def export_command(
     Example: bnas export runs/digits --to training -o handover
     """
     from bnas.cli.stop import ending_at_once
-    from bnas.exporters import export
+    from bnas.ship import export
 
     with ending_at_once():
         folder = export(run, to=to, out=out)

@@ -8,8 +8,8 @@ import typer
 
 from bnas.cli.columns import aligned
 from bnas.cli.out import named_after
-from bnas.cost import NOT_COUNTED
-from bnas.space import SearchSpace
+from bnas.cost.totals import NOT_COUNTED
+from bnas.space.space import SearchSpace
 
 EXAMPLE = """
 Example: bnas search search_spaces/digits.yaml --data digits --budget ops=60k --budget bytes=20k --out runs/first

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from bnas.arch import Binarizers
 from bnas.cli.columns import aligned
 from bnas.cli.cost import parse_shape
-from bnas.cost import NOT_COUNTED, show
+from bnas.cost.budget import show
+from bnas.cost.totals import NOT_COUNTED
 from bnas.errors import LookupFailed, ShapeError
-from bnas.selection import GAMMA, METHODS, METRICS, Decisions, Rules
+from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
+from bnas.space.arch import Binarizers
 from bnas.spec import parse, read
 
 EXAMPLE = """
@@ -148,7 +149,7 @@ def _image_shape(text: str | None) -> tuple[int, int, int] | None:
 
 def _published(model: str, preset: str) -> tuple[str, ...]:
     """Return the layers that keep real inputs in a published choice."""
-    from bnas.models import MODELS
+    from bnas.networks.models import MODELS
 
     known = (
         {name: kept for name, kept in MODELS[model].presets.items() if name not in ("real", "weight")}

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.out import named_after
-from bnas.cost import NOT_COUNTED, show
-from bnas.recipe import RECIPES
+from bnas.cost.budget import show
+from bnas.cost.totals import NOT_COUNTED
+from bnas.space.recipe import RECIPES
 
 EXAMPLE = """
 Example: bnas train lenet5 --weights group --data mnist --out runs/lenet

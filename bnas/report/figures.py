@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bnas.arch import PRECISIONS
-from bnas.cost import BOPS_PER_OP, QUANTITIES, Budget, cost, show
-from bnas.plan import PlannedLayer
+from bnas.cost.budget import QUANTITIES, Budget, show
+from bnas.cost.plan import PlannedLayer
+from bnas.cost.totals import BOPS_PER_OP, cost
 from bnas.report.findings import Findings, paid_rows
 from bnas.report.ink import PLAIN, PRECISION_FILL, PRECISION_SAID, SMALL, Ink, amounts, dress, legend
+from bnas.space.arch import PRECISIONS
 
 SUPERNET, RETRAIN = "supernet", "retrain"  # phases of training as the log names them
 PROXY = "proxy accuracy (%), shared weights"

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bnas.arch import Architecture
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.runs import Run
-from bnas.space import SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 
 CANDIDATE_COLUMNS = (

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from bnas.arch import Precision
-from bnas.cost import show
+from bnas.cost.budget import show
+from bnas.space.arch import Precision
 
 
 class Ink(NamedTuple):

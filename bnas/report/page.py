@@ -9,9 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bnas.arch import Architecture
-from bnas.cost import cost, show
-from bnas.plan import plan
+from bnas.cost.budget import show
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.report import words
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
 from bnas.report.findings import Findings, paid_rows, read_findings
@@ -31,6 +31,7 @@ from bnas.report.tables import (
 )
 from bnas.report.topology import draw_topology
 from bnas.runs import Run, replacing
+from bnas.space.arch import Architecture
 
 CSS_PIXELS = 96  # in an inch
 

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from bnas.cost import show
-from bnas.ranking import Ranking
+from bnas.cost.budget import show
 from bnas.report.ink import DPI, INKS, PLAIN, SMALL, Ink, dress, legend
 from bnas.runs import replacing
+from bnas.searcher.ranking import Ranking
 
 _SEEDS = "tau between two trainings of the same networks"
 

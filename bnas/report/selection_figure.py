@@ -7,9 +7,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnas.arch import PRECISIONS
 from bnas.report.ink import DPI, INKS, PRECISION_FILL, PRECISION_SAID, SMALL, Ink, dress, legend
 from bnas.runs.files import replacing
+from bnas.space.arch import PRECISIONS
 
 _WIDE = 8  # bars that differ by more than this many times are drawn on a log scale
 

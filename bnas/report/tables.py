@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bnas.arch import Architecture, StageSpec
-from bnas.cost import Cost, cost, show
-from bnas.plan import PlannedLayer
+from bnas.cost.budget import show
+from bnas.cost.plan import PlannedLayer
+from bnas.cost.totals import Cost, cost
+from bnas.space.arch import Architecture, StageSpec
 
 NOUNBROKENG = "\u2013"
 TIMES = "\u00d7"

@@ -11,11 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path as Outline
 
-from bnas.arch import PRECISIONS
-from bnas.plan import PlannedLayer
+from bnas.cost.plan import PlannedLayer
 from bnas.report.figures import part_of
 from bnas.report.ink import PRECISION_FILL, PRECISION_SAID, PRECISION_TEXT, SMALL, Ink
 from bnas.report.tables import by
+from bnas.space.arch import PRECISIONS
 
 Positions = dict[str, tuple[float, float]]
 

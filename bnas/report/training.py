@@ -7,7 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from bnas.cost import NOT_COUNTED, show
+from bnas.cost.budget import show
+from bnas.cost.totals import NOT_COUNTED
 from bnas.report.ink import Ink
 from bnas.report.page import rendered, write_figures
 from bnas.report.tables import TextTable, facts_table, percent

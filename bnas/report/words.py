@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bnas.cost import NOT_COUNTED, Cost, show
+from bnas.cost.budget import show
+from bnas.cost.totals import NOT_COUNTED, Cost
 from bnas.report.findings import Findings, paid_rows
 from bnas.report.tables import SAID, duration, percent
 

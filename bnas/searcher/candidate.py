@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from bnas.cost import Cost
-from bnas.space import Genes
+from bnas.cost.totals import Cost
+from bnas.space.space import Genes
 
 Status = Literal["paid", "over_budget", "repeated", "failed"]
 STATUSES: tuple[Status, ...] = ("paid", "over_budget", "repeated", "failed")

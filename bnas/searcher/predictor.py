@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bnas.space import Genes, SearchSpace
+from bnas.space.space import Genes, SearchSpace
 
 _STRENGTH = 1.0  # of the ridge: so many more genotypes of average score are taken to have been seen with each choice
 

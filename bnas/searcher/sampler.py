@@ -15,10 +15,10 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from bnas.cost import Budget
-from bnas.feasible import cost_of, repair, sample_within
+from bnas.cost.budget import Budget
+from bnas.searcher.feasible import cost_of, repair, sample_within
 from bnas.searcher.predictor import Predictor
-from bnas.space import Genes, SearchSpace
+from bnas.space.space import Genes, SearchSpace
 
 MakeSampler = Callable[[SearchSpace, Budget, int], BaseSampler]
 

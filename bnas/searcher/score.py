@@ -9,14 +9,14 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from bnas.arch import Architecture
 from bnas.binarize.error import InputError, input_error, summed
 from bnas.data import DataSet
 from bnas.errors import TrainingError
 from bnas.layers.blocks import ConvUnit, Network
-from bnas.recipe import Scoring
 from bnas.searcher.candidate import Score
-from bnas.space import SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Scoring
+from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate
 

@@ -18,16 +18,16 @@ import optuna
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
-from bnas.arch import Architecture
-from bnas.cost import Budget
+from bnas.cost.budget import Budget
 from bnas.errors import BudgetError, Stopped, TrainingError
-from bnas.feasible import cost_of
 from bnas.progress import Progress
 from bnas.searcher.candidate import Candidate, Outcome, Score, Status
+from bnas.searcher.feasible import cost_of
 from bnas.searcher.journal import Journal
 from bnas.searcher.sampler import FeasibleSampler, MakeSampler, ask, distributions, to_params
 from bnas.searcher.storage import DIRECTIONS, StoredStudy
-from bnas.space import Genes, SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.space import Genes, SearchSpace
 
 Submit = Callable[[Architecture], "Future[Score]"]
 Note = Callable[[Candidate], None]

@@ -6,11 +6,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bnas.arch import BlockSpec
 from bnas.binarize import weight_binarizer
+from bnas.cost.plan import narrowed, squeezed
 from bnas.layers.binary_conv import fresh_alpha, fresh_hardness, fresh_latent
-from bnas.plan import narrowed, squeezed
-from bnas.space import SearchSpace
+from bnas.space.arch import BlockSpec
+from bnas.space.space import SearchSpace
 
 Tensors = dict[str, Tensor]
 Pairs = list[tuple[int, int]]  # (in, out) channels that occur

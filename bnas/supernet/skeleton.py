@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from bnas.arch import Architecture
 from bnas.layers.blocks import Network
-from bnas.network import build_block, build_head, build_stem
+from bnas.networks.build import build_block, build_head, build_stem
+from bnas.space.arch import Architecture
 
 CAPACITY = 4096  # parts kept; a part has no weights, so this is a few megabytes
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnas.arch import Architecture, Stem
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.blocks import Network
 from bnas.layers.expert_conv import ExpertConv
-from bnas.network import build_stem
-from bnas.space import SearchSpace
+from bnas.networks.build import build_stem
+from bnas.space.arch import Architecture, Stem
+from bnas.space.space import SearchSpace
 from bnas.supernet.shared import SharedBlock, SharedUnit, Tensors, key, matrix, own, prefixed
 from bnas.supernet.skeleton import Skeletons
 

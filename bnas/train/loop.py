@@ -13,7 +13,7 @@ from bnas.data import Split
 from bnas.errors import Stopped, TrainingError
 from bnas.layers.binary_conv import set_hardness
 from bnas.progress import Progress, silent
-from bnas.recipe import Stage
+from bnas.space.recipe import Stage
 from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule, set_rate
 from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Measure, Reached, Store, resume, save

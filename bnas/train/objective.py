@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.errors import TrainingError
-from bnas.recipe import Distillation, Stage
+from bnas.space.recipe import Distillation, Stage
 
 Answer = Callable[[Tensor], tuple[Tensor, list[Tensor]]]  # images -> logits, and the maps of the stages
 

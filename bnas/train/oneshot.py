@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bnas.arch import Architecture
 from bnas.data import DataSet
 from bnas.progress import Progress, silent
-from bnas.recipe import Stage, SupernetRecipe
-from bnas.space import SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Stage, SupernetRecipe
+from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train.loop import fit
 from bnas.train.ranks import ALONE, Ranks

@@ -9,7 +9,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from bnas.binarize import filter_dims, has_exact_gradient
 from bnas.layers.kinds import BinaryLayer
-from bnas.recipe import Stage
+from bnas.space.recipe import Stage
 from bnas.supernet import SharedUnit
 from bnas.train.bop import Bop
 

@@ -9,14 +9,14 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from bnas.arch import Architecture
 from bnas.data import DataSet
 from bnas.errors import TrainingError
 from bnas.layers.blocks import Network
 from bnas.layers.kinds import BinaryLayer
-from bnas.network import build
+from bnas.networks.build import build
 from bnas.progress import Progress, silent
-from bnas.recipe import Recipe, Stage
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Recipe, Stage
 from bnas.train.loop import fit
 from bnas.train.objective import answering, stage_loss
 from bnas.train.ranks import ALONE, Ranks

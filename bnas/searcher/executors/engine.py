@@ -9,7 +9,6 @@ from typing import Protocol
 
 import torch
 
-from bnas.arch import Architecture
 from bnas.errors import SpecError
 from bnas.lookup import find
 from bnas.searcher.candidate import Score
@@ -17,6 +16,7 @@ from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.executors.pool import Report, WorkerPool
 from bnas.searcher.executors.processes import processes
 from bnas.searcher.score import Scorer
+from bnas.space.arch import Architecture
 
 ScorerOn = Callable[[torch.device], Scorer]  # makes the scorer on a device
 

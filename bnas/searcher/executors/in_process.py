@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from bnas.arch import Architecture
 from bnas.errors import TrainingError
 from bnas.searcher.candidate import Score
 from bnas.searcher.executors.attempt import is_out_of_memory
+from bnas.space.arch import Architecture
 
 
 class InProcess:

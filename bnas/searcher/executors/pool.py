@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-from bnas.arch import Architecture
 from bnas.errors import BnasError, RunError, TrainingError
 from bnas.searcher.candidate import Score
+from bnas.space.arch import Architecture
 
 RETRIES = 2  # after a worker was lost with an architecture in hand
 STARTS = 3  # tries to start a worker

@@ -7,7 +7,6 @@ from multiprocessing.connection import Connection
 import torch
 import torch.multiprocessing as multiprocessing
 
-from bnas.arch import Architecture
 from bnas.errors import RunError
 from bnas.searcher.candidate import Score
 from bnas.searcher.executors.attempt import attempt
@@ -15,7 +14,8 @@ from bnas.searcher.executors.block import Layout, pack, unpack
 from bnas.searcher.executors.pool import Lost, Report, WorkerPool
 from bnas.searcher.executors.share import Share, shares
 from bnas.searcher.score import Scorer
-from bnas.space import SearchSpace
+from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
 
 START_SECONDS = 300.0  # within which a worker has imported torch and built its twin
 _SPAWN = multiprocessing.get_context("spawn")  # a forked process can use neither CUDA nor threads of the parent

@@ -1,0 +1,190 @@
+"""What a model was seen to do -> planned layers."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Literal, cast
+
+from torch import nn
+
+from bnas.cost.plan import PlannedLayer, Size, scale_values
+from bnas.cost.trace.memory import Memory
+from bnas.cost.trace.operators import Product
+from bnas.cost.trace.roles import role_of
+from bnas.cost.trace.watch import Call, Operand, RunWatch, Seen, Uncounted
+from bnas.layers.binarized import Binarized
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.react import RPReLU
+from bnas.space.arch import Precision
+
+BINARY = (BinaryConv, BinaryLinear, ExpertConv)
+FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+NORMS = (*FOLDED, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+ACTIVATIONS = (nn.PReLU, RPReLU)
+CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)
+
+
+class Assembly:
+    """Gives each parameter of a model to the first layer that uses it, and to no other."""
+
+    def __init__(self, watch: RunWatch, model: nn.Module) -> None:
+        self.watch, self.model = watch, model
+        self._parameters = dict(model.named_parameters())
+        self._placed: Counter[str | None] = Counter()  # how many values of each parameter are in a layer
+        self._keys: set[object] = set()  # the weights, and modules, that are in a layer
+
+    def layers(self) -> tuple[PlannedLayer, ...]:
+        """Return the layers in the order in which they start."""
+        found = [(done.step - 1, self._product(done)) for done in self.watch.done]
+        for call in self.watch.calls:
+            if isinstance(call.module, BINARY):
+                found.append((call.start, self._binary(call, call.module)))
+            elif isinstance(call.module, NORMS):
+                found.append((call.start, self._beside(call, "norm")))
+            elif isinstance(call.module, ACTIVATIONS):
+                found.append((call.start, self._beside(call, "activation")))
+        found.sort(key=lambda pair: pair[0])
+        return self._with_the_rest([layer for _, layer in found])
+
+    def unused(self) -> list[Uncounted]:
+        """Return the modules whose parameters the model did not use."""
+        counts: Counter[str] = Counter()
+        for name, parameter in self._parameters.items():
+            if self.watch.memory(parameter).used < 0:
+                counts[_owner(name)] += parameter.numel()
+        why = "{} values are not used on this input, so they are not counted"
+        return [Uncounted(path, "parameters", why.format(count)) for path, count in counts.items()]
+
+    def _product(self, done: Seen) -> PlannedLayer:
+        """Return the layer of a product: a matrix product with only one side computed from the input is linear."""
+        product, data, weight = done.product, done.left, done.right
+        held = self._held(done.step - 1, done.step, (data.memory, weight.memory))
+        if product.kind == "matmul" and data.memory.from_input and weight.memory.from_input:
+            held += weight.values
+        elif product.kind == "matmul":
+            if weight.memory.from_input:
+                data, weight, product = weight, data, _turned(product)
+            product = _linear(product, weight.values)
+        name = _owner(weight.memory.name) if weight.memory.name in self._parameters else done.call.path
+        layer = PlannedLayer(name, role_of(name, self.model), **product._asdict(), held_values=held)
+        own = 0 if weight.memory.from_input else self._own(weight)
+        layer = layer if own == layer.weights else replace(layer, own_weights=own)
+        return _binarized(layer, done.call.module) if isinstance(done.call.module, Binarized) else layer
+
+    def _binary(self, call: Call, module: BinaryConv | BinaryLinear | ExpertConv) -> PlannedLayer:
+        """Return the layer of a module that knows its own precision, weights and scales."""
+        precision = cast(Precision, module.precision)
+        layer = self._shaped(call, module)
+        inputs = () if precision == "binary" else call.reads
+        layer = replace(layer, precision=precision, held_values=self._held(call.start, call.end, inputs))
+        if not self._place_all(module):
+            return replace(layer, own_weights=0)
+        scales = scale_values(precision, module.weights, experts=layer.experts, out_channels=layer.out_channels)
+        biases = layer.out_channels if isinstance(module, BinaryLinear) and module.bias is not None else 0
+        return replace(layer, real_values=scales + biases)
+
+    def _shaped(self, call: Call, module: BinaryConv | BinaryLinear | ExpertConv) -> PlannedLayer:
+        role = role_of(call.path, self.model)
+        if isinstance(module, BinaryLinear):
+            size = (1, math.prod(call.shape[:-1]))
+            return PlannedLayer(call.path, role, "linear", module.in_features, module.out_features, size, size)
+        experts = module.experts if isinstance(module, ExpertConv) else 1
+        batched = len(call.shape) > 3
+        before, after = (shape if batched else (1, *shape) for shape in (call.shape, call.out_shape))
+        return PlannedLayer(
+            call.path, role, "conv", module.in_channels, module.out_channels, _spatial(before), _spatial(after),
+            (module.kernel,) * 2, (module.stride,) * 2, module.groups, experts,
+        )  # fmt: skip
+
+    def _beside(self, call: Call, kind: Literal["norm", "activation"]) -> PlannedLayer:
+        """Return the layer of a norm or activation; a batch norm folds to a factor and a shift for each channel."""
+        shape = call.shape
+        if isinstance(call.module, CHANNELS_LAST):
+            shape = (shape[0], shape[-1], *shape[1:-1])
+        channels = shape[1] if len(shape) > 1 else 1
+        layer = PlannedLayer(call.path, kind, kind, channels, channels, _spatial(shape), _spatial(shape))
+        if isinstance(call.module, FOLDED) and self._place_all(call.module):
+            return replace(layer, real_values=2 * channels)
+        return layer
+
+    def _place_all(self, module: nn.Module) -> bool:
+        """Give a module's own parameters to its layer; False if they have one."""
+        if module in self._keys:
+            return False
+        self._keys.add(module)
+        for parameter in module.parameters(recurse=False):
+            self._placed[self.watch.memory(parameter).name] = parameter.numel()
+        return True
+
+    def _own(self, weight: Operand) -> int:
+        """Return how many weights a product brings, none if a layer has them; they belong to its layer from now on."""
+        memory, count = weight.memory, weight.values
+        key: object = (memory.name, weight.offset, count)
+        if memory.name is not None:
+            placed = {memory.name: count}
+        else:  # computed from parameters: one folded weight, or a smaller one that is merely repeated
+            key = memory.sources or memory
+            placed = {name: self._parameters[name].numel() for name in memory.sources & self._parameters.keys()}
+            count = min(count, sum(placed.values()) or count)
+        if key in self._keys:
+            return 0
+        self._keys.add(key)
+        self._placed.update(placed)
+        return count
+
+    def _held(self, start: int, end: int, but: tuple[Memory, ...]) -> int:
+        """Return how many values were there before a step, are needed after another, and are no input of the layer."""
+        return sum(
+            memory.values
+            for memory in self.watch.memories.made
+            if memory.from_input and memory.made <= start and memory.used > end and memory not in but
+        )
+
+    def _with_the_rest(self, layers: list[PlannedLayer]) -> tuple[PlannedLayer, ...]:
+        """Return the layers with the values that no weight holds (biases, slopes) in the first layer of their module.
+
+        Modules without a layer, such as an embedding, get one of kind `values`.
+        """
+        rest: Counter[str] = Counter()
+        for name, parameter in self._parameters.items():
+            if self.watch.memory(parameter).used >= 0:
+                rest[_owner(name)] += max(0, parameter.numel() - self._placed[name])
+        whole = [replace(x, real_values=x.real_values + count) if (count := rest.pop(x.name, 0)) else x for x in layers]
+        for path, count in rest.items():
+            if count:
+                whole.append(PlannedLayer(path, "other", "values", 0, 0, (1, 1), (1, 1), real_values=count))
+        return tuple(whole)
+
+
+def _turned(product: Product) -> Product:
+    """Return a matrix product with its sides exchanged."""
+    (batches, rows), columns = product.out_size, product.out_channels
+    return product._replace(out_channels=rows, in_size=(batches, columns), out_size=(batches, columns))
+
+
+def _linear(product: Product, weights: int) -> Product:
+    """Return a matrix product as a linear layer, in groups where each batch has weights of its own."""
+    (batches, rows), ins, outs = product.out_size, product.in_channels, product.out_channels
+    if weights <= ins * outs:
+        return product._replace(kind="linear")
+    return Product("linear", batches * ins, batches * outs, (1, rows), (1, rows), groups=batches)
+
+
+def _binarized(layer: PlannedLayer, module: Binarized) -> PlannedLayer:
+    """Return the layer of a product whose weights, or weights and input, were binarized right before."""
+    precision = cast(Precision, module.precision)
+    scales = scale_values(precision, module.weights, experts=1, out_channels=layer.out_channels) if layer.weights else 0
+    return replace(layer, precision=precision, real_values=scales)
+
+
+def _owner(name: str) -> str:
+    """Return the module path of a parameter."""
+    return name.rpartition(".")[0]
+
+
+def _spatial(shape: tuple[int, ...]) -> Size:
+    """Return (height, width) of [batch, channels, ...], the batch put into the height; a missing side is 1."""
+    sides = (*shape[:1], 1, *shape[2:])
+    return math.prod(sides[:-1]), sides[-1]

@@ -1,0 +1,172 @@
+"""A running model -> the products that it computes, where, and which values are still needed meanwhile."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bnas.cost.trace.memory import Memories, Memory
+from bnas.cost.trace.operators import PRODUCTS, Product, is_composite, name_of, needs_no_count, product_of
+from bnas.cost.trace.sums import SumsOfProducts
+
+
+class Uncounted(NamedTuple):
+    """Something that a trace did not count."""
+
+    path: str  # of the module
+    operator: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the model itself'}: {self.operator}: {self.why}"
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a module, from the step before it to its last."""
+
+    path: str
+    module: nn.Module
+    start: int
+    end: int = -1
+    shape: tuple[int, ...] = ()  # of its first input
+    out_shape: tuple[int, ...] = ()  # of its first output
+    reads: tuple[Memory, ...] = ()
+
+
+class Operand(NamedTuple):
+    """One side of a product."""
+
+    memory: Memory
+    offset: int  # of its first value in the memory
+    values: int  # without those that are there by expansion only
+
+
+class Seen(NamedTuple):
+    """One product that ran."""
+
+    call: Call
+    step: int
+    product: Product
+    left: Operand
+    right: Operand
+
+
+class RunWatch(TorchDispatchMode):
+    """A record of every operator that a model runs, and of every module it calls.
+
+    Args:
+        model: its modules get hooks, so pass a copy.
+        wholes: modules that are counted as a whole; products right inside them are left out of `done`.
+    """
+
+    supports_higher_order_operators = True  # torch.cond and its kin come here too, to be listed
+
+    def __init__(self, model: nn.Module, wholes: tuple[type[nn.Module], ...]) -> None:
+        super().__init__()
+        self.wholes = wholes
+        self.step = 0
+        self.running = [Call("", model, 0)]
+        self.calls: list[Call] = []
+        self.done: list[Seen] = []
+        self.uncounted: dict[Uncounted, None] = {}  # in the order of their first occurrence
+        self.memories = Memories([*model.named_parameters(), *model.named_buffers()])
+        self._sums = SumsOfProducts()
+        for path, module in model.named_modules():
+            self._follow(path, module)
+
+    def given(self, inputs: Iterable[Tensor]) -> None:
+        """Note the tensors that the model is called with."""
+        for tensor in inputs:
+            memory = self.memory(tensor)
+            memory.made, memory.from_input = -1, True
+
+    def returned(self, result: Any) -> None:
+        """Note what the model returned: it is needed to the end."""
+        self.step += 1
+        memories = [self.memory(tensor) for tensor in _tensors(result)]
+        for memory in memories:
+            memory.used = self.step
+        if memories and not any(memory.from_input for memory in memories):
+            self._leave_out(self.running[-1], "output", "no operator of torch leads to it from the input")
+
+    def memory(self, tensor: Tensor) -> Memory:
+        """Return the memory behind a tensor; one never met before was made by the last step."""
+        return self.memories.of(tensor, step=self.step)
+
+    def _follow(self, path: str, module: nn.Module) -> None:
+        """Let a module tell when it starts and ends."""
+
+        def start(module: nn.Module, args: Any, kwargs: Any) -> None:
+            call = Call(path, module, self.step)
+            tensors = _tensors((args, kwargs))
+            call.shape, call.reads = _shape(tensors), tuple(map(self.memory, tensors))
+            self.running.append(call)
+            self.calls.append(call)
+
+        def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            call = self.running.pop()
+            call.end, call.out_shape = self.step, _shape(_tensors(output))
+
+        module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
+        module.register_forward_hook(end, with_kwargs=True)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if is_composite(func):
+            with self:
+                return func.decompose(*args, **kwargs)
+        out = func(*args, **kwargs)
+        self.step += 1
+        read = [self.memory(tensor) for tensor in _tensors((args, kwargs))]
+        from_input = any(memory.from_input for memory in read)
+        sources = frozenset[str]().union(*(memory.sources for memory in read))
+        for memory in read:
+            memory.used = self.step
+        for tensor in _tensors(out):
+            made = self.memory(tensor)
+            made.from_input |= from_input
+            made.sources |= sources
+        name = name_of(func)
+        if name in PRODUCTS:
+            self._count(name, args, out, from_input)
+        elif from_input and not needs_no_count(func):
+            self._leave_out(self.running[-1], name, "this operator is not known to the count")
+        elif self._sums.sees(func, name, args, kwargs, out) and from_input and not self._in_a_whole():
+            self._leave_out(self.running[-1], name, "it adds up products of single values, which are not counted")
+        return out
+
+    def _in_a_whole(self) -> bool:
+        return isinstance(self.running[-1].module, self.wholes)
+
+    def _count(self, name: str, args: Any, out: Any, from_input: bool) -> None:
+        if self._in_a_whole():
+            return
+        call, sides = self.running[-1], product_of(name, args, out)
+        if sides is None:
+            self._leave_out(call, name, "only dense products, and convolutions of one or two dimensions, are counted")
+        elif not from_input:
+            self._leave_out(call, name, "does not depend on the input, so it is taken as computed beforehand")
+        else:
+            (left, right), product = sides
+            self.done.append(Seen(call, self.step, product, self._operand(left), self._operand(right)))
+
+    def _operand(self, tensor: Tensor) -> Operand:
+        distinct = 1
+        for side, stride in zip(tensor.shape, tensor.stride(), strict=True):
+            distinct *= side if stride else 1
+        return Operand(self.memory(tensor), int(tensor.storage_offset()), distinct)
+
+    def _leave_out(self, call: Call, operator: str, why: str) -> None:
+        self.uncounted[Uncounted(call.path, operator, why)] = None
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _shape(tensors: list[Tensor]) -> tuple[int, ...]:
+    return tuple(tensors[0].shape) if tensors else ()

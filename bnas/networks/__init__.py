@@ -1,0 +1,1 @@
+"""Descriptions -> torch modules: an architecture, a reference network, a model of the user."""

@@ -1,0 +1,42 @@
+"""Architecture -> the network it describes, as a plain torch module."""
+
+from torch import nn
+
+from bnas.layers.blocks import Block, Head, Network, stem
+from bnas.space.arch import Architecture, BlockSpec, Stem
+
+
+def build(arch: Architecture) -> Network:
+    """Return a freshly initialised network; its layers are named as `plan(arch)` names them."""
+    stages = [[build_block(block) for block in blocks] for blocks in arch.blocks()]
+    return Network(build_stem(arch.stem, arch.input[0]), stages, build_head(arch))
+
+
+def build_stem(spec: Stem, in_channels: int) -> nn.Module:
+    """Return the real layers that see the image."""
+    return stem(in_channels, spec.width, kind=spec.kind, kernel=spec.kernel, stride=spec.stride)
+
+
+def build_block(block: BlockSpec) -> Block:
+    """Return one block."""
+    return Block(
+        block.in_channels,
+        block.out_channels,
+        kernel=block.kernel,
+        stride=block.stride,
+        groups=block.groups,
+        experts=block.experts,
+        precision=block.precision,
+        shortcut_kind=block.shortcut.kind,
+        reduction=block.shortcut.reduction,
+        squeeze_excite=block.squeeze_excite,
+        mixed=block.mixed,
+        weights=block.binarizers.weight,
+        activations=block.binarizers.activation,
+        pad_value=block.binarizers.pad_value,
+    )
+
+
+def build_head(arch: Architecture) -> Head:
+    """Return batch norm, pooling and classifier."""
+    return Head(arch.stages[-1].width, arch.classes)

@@ -1,0 +1,114 @@
+"""The reference networks of the papers, as ordinary modules, by name and precision."""
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from torch import nn
+
+from bnas.errors import LookupFailed
+from bnas.lookup import unknown
+from bnas.networks.models.alexnet import AlexNet
+from bnas.networks.models.googlenet import GoogLeNet
+from bnas.networks.models.lenet import LeNet5
+from bnas.networks.models.parts import Preset
+from bnas.networks.models.resnet import ResNet
+from bnas.networks.models.sketch_a_net import SketchANet
+from bnas.networks.models.squeezenet import SqueezeNet, published_real_inputs
+from bnas.networks.models.vgg_small import VGGSmall
+from bnas.networks.models.wide_resnet import WideResNet
+from bnas.space.arch import PRECISIONS
+
+LayersByPreset = Mapping[str, Collection[str]]
+WEIGHTS_ONLY: LayersByPreset = {"real": (), "weight": ()}
+ALL_INPUTS: LayersByPreset = {**WEIGHTS_ONLY, "binary": ()}
+# Late layers of a plain network keep real inputs: the published choice, and its smaller variant.
+LATE: LayersByPreset = {**ALL_INPUTS, "hybrid": ("fc6", "fc7"), "hybrid-last": ("fc7",)}
+LAST_BLOCKS: LayersByPreset = {
+    **ALL_INPUTS, "hybrid": ("layer3.1", "layer4.0", "layer4.1"), "hybrid-last": ("layer4.1",)
+}  # fmt: skip
+
+
+class ReferenceModel(NamedTuple):
+    """A network with the input and classes of its paper, and the layers that keep real inputs in each preset."""
+
+    build: Callable[[Preset, int], nn.Module]
+    input: tuple[int, int, int]
+    classes: int
+    presets: LayersByPreset
+
+
+_RESNET18 = partial(ResNet, depths=(2, 2, 2, 2))
+_RESNET34 = partial(ResNet, depths=(3, 4, 6, 3))
+MODELS: dict[str, ReferenceModel] = {
+    "lenet5": ReferenceModel(LeNet5, (1, 28, 28), 10, WEIGHTS_ONLY),
+    "vgg_small": ReferenceModel(VGGSmall, (3, 32, 32), 10, ALL_INPUTS),
+    "resnet18": ReferenceModel(_RESNET18, (3, 224, 224), 1000, LAST_BLOCKS),
+    "resnet34": ReferenceModel(_RESNET34, (3, 224, 224), 1000, ALL_INPUTS),
+    "resnet18_cifar": ReferenceModel(partial(_RESNET18, small=True), (3, 32, 32), 10, ALL_INPUTS),
+    "wrn28_10": ReferenceModel(WideResNet, (3, 32, 32), 10, WEIGHTS_ONLY),
+    "alexnet": ReferenceModel(AlexNet, (3, 224, 224), 1000, LATE),
+    "googlenet": ReferenceModel(GoogLeNet, (3, 224, 224), 1000, ALL_INPUTS),
+    "squeezenet": ReferenceModel(SqueezeNet, (3, 224, 224), 1000, {**ALL_INPUTS, "hybrid": published_real_inputs()}),
+    "sketch_a_net": ReferenceModel(SketchANet, (1, 225, 225), 250, LATE),
+}
+
+
+def build_model(
+    name: str,
+    *,
+    precision: str = "real",
+    first: str = "real",
+    last: str = "real",
+    weights: str = "xnor",
+    classes: int | None = None,
+) -> nn.Module:
+    """Return a freshly initialised reference network.
+
+    Args:
+        name: an entry of `MODELS`.
+        precision: `real`; `weight` (binary weights in all but the first and last layer); `binary` (inputs too); where
+            a paper has it `hybrid` (inputs too, but for a few late layers) and `hybrid-last` (but for the very last).
+        first: precision of the first layer, `real` or `weight`: an image is no binary input.
+        last: precision of the classifier. The papers' op counts take it as binary even where it is not.
+        weights: name of a weight binarizer, or `pkg.mod:attr`.
+        classes: outputs; as many as in the paper unless given.
+    Raises:
+        LookupFailed: no model, preset or precision of this name.
+    """
+    preset = preset_for(name, precision=precision, first=first, last=last, weights=weights)
+    return MODELS[name].build(preset, classes or MODELS[name].classes)
+
+
+def preset_for(name: str, *, precision: str, first: str, last: str, weights: str) -> Preset:
+    """Return how far the layers of a reference network are binarized.
+
+    Args, Raises: as in `build_model`.
+    """
+    if name not in MODELS:
+        raise LookupFailed(unknown(name, MODELS, what="model"))
+    reference = MODELS[name]
+    if precision not in reference.presets:
+        raise LookupFailed(f"{name}: it has no preset {precision!r}; choose from {', '.join(reference.presets)}")
+    if last not in PRECISIONS:
+        raise LookupFailed(f"{name}: last: {last!r} is no precision; choose from {', '.join(PRECISIONS)}")
+    if first not in ("real", "weight"):
+        raise LookupFailed(f"{name}: first: {first!r} is no precision of a first layer; choose from real, weight")
+    return Preset(precision, last, weights, reference.presets[precision], "weight" if first == "weight" else "real")
+
+
+__all__ = [
+    "MODELS",
+    "AlexNet",
+    "GoogLeNet",
+    "LeNet5",
+    "Preset",
+    "ReferenceModel",
+    "ResNet",
+    "SketchANet",
+    "SqueezeNet",
+    "VGGSmall",
+    "WideResNet",
+    "build_model",
+    "preset_for",
+]

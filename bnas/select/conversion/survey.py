@@ -1,0 +1,116 @@
+"""A model -> its layers with what each costs at every precision, counted on the model converted to it."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from bnas.cost.plan import PlannedLayer
+from bnas.cost.totals import Cost, cost
+from bnas.cost.trace import Traced, trace
+from bnas.errors import SpecError
+from bnas.select import DEFAULT_BINARIZERS, Decision, Decisions, LayerFacts
+from bnas.select.conversion.observe import Seen, observe
+from bnas.select.conversion.obstacles import left_out, obstacle
+from bnas.select.conversion.replace import convert
+from bnas.space.arch import PRECISIONS, Binarizers, Precision
+
+Calls = dict[str, list[PlannedLayer]]  # by module path, in the order in which they run
+
+
+class Survey(NamedTuple):
+    """The layers of a model in the order in which they run, and what all else costs."""
+
+    layers: tuple[LayerFacts, ...]
+    rest: Cost
+
+
+def survey(
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    *,
+    binarizers: Binarizers = DEFAULT_BINARIZERS,
+    norms: Mapping[str, bool] | None = None,
+) -> Survey:
+    """Return what is known of a model's layers without measuring any error.
+
+    Costs are not derived but counted: of the model as it is, and of copies with all layers at one precision. What one
+    layer costs does not depend on the precision of others, so that every mixture is a sum of these. Modules with
+    weights that the count leaves out are among the layers, with the reason, and without a cost.
+
+    Args:
+        model: stays as it is.
+        inputs: one tensor [batch, ...] for each argument of the model's forward. Their values do not matter, but for
+            those that are no floating-point numbers.
+        norms: by layer, whether a batch norm stands before a binary input; left out, it does where the model has none.
+    Raises:
+        ShapeError: the model fails on such inputs.
+        SpecError: no layer can be binarized.
+    """
+    real = _traced(model, inputs)
+    calls, left = _calls(real.layers), left_out(real, model)
+    seen = observe(model, [x[:1] for x in inputs], {name: model.get_submodule(name) for name in (*calls, *left)})
+    obstacles = {name: _obstacle(name, model, seen[name], calls[name]) for name in calls} | left
+    free = {name: (norms or {}).get(name, not seen[name].normed) for name in calls if not obstacles[name]}
+    if not free:
+        why = next((f"; {name or 'it'} {problem}" for name, problem in obstacles.items()), "")
+        raise SpecError(f"model {type(model).__name__}: has no convolution or linear layer that can be binarized{why}")
+    traced = {"real": real.layers} | {p: _traced_at(p, model, inputs, free, binarizers) for p in ("weight", "binary")}
+    facts = []
+    for name in _in_order(calls, left, seen):
+        first = calls[name][0] if name in calls else PlannedLayer(name, "other", "values", 0, 0, (1, 1), (1, 1))
+        costs = {p: cost(_own(traced[p], name)) for p in PRECISIONS} if name in free else {}
+        facts.append(
+            LayerFacts(
+                first,
+                costs or {first.precision: cost(calls.get(name, ()))},
+                obstacle=obstacles[name],
+                needs_norm=free.get(name, False),
+                sees_input=seen[name].sees_input,
+                gives_output=seen[name].gives_output,
+            )
+        )
+    return Survey(tuple(facts), cost(layer for layer in real.layers if layer.name not in calls))
+
+
+def _traced(model: nn.Module, inputs: Sequence[Tensor]) -> Traced:
+    return trace(model, [tuple(x.shape[1:]) for x in inputs], like=inputs)
+
+
+def _calls(layers: Iterable[PlannedLayer]) -> Calls:
+    calls: Calls = {}
+    for layer in layers:
+        if layer.macs:
+            calls.setdefault(layer.name, []).append(layer)
+    return calls
+
+
+def _obstacle(name: str, model: nn.Module, seen: Seen, calls: Sequence[PlannedLayer]) -> str:
+    """Return why a layer cannot be binarized; nothing where it can."""
+    known = obstacle(name, model)
+    return known or ("its weight is used outside of its own call" if seen.calls != len(calls) else "")
+
+
+def _in_order(calls: Iterable[str], left: Iterable[str], seen: Mapping[str, Seen]) -> list[str]:
+    """Return the counted layers in their order, each other module before the first of them that starts after it."""
+    order = list(calls)
+    for name in left:
+        later = (place for place, other in enumerate(order) if seen[other].start > seen[name].start >= 0)
+        order.insert(next(later, len(order)), name)
+    return order
+
+
+def _traced_at(
+    precision: Precision, model: nn.Module, inputs: Sequence[Tensor], free: Mapping[str, bool], kinds: Binarizers
+) -> tuple[PlannedLayer, ...]:
+    """Return the layers of the model with every layer that can be at this precision."""
+    layers = {name: Decision(precision=precision, norm=norm) for name, norm in free.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is not counted was said for the model itself
+        return _traced(convert(model, Decisions(binarizers=kinds, layers=layers)), inputs).layers
+
+
+def _own(layers: Iterable[PlannedLayer], name: str) -> list[PlannedLayer]:
+    """Return the calls of a layer, and of the batch norm in it."""
+    return [layer for layer in layers if layer.name in (name, f"{name}.norm".lstrip("."))]

@@ -1,0 +1,145 @@
+"""Errors, costs and limits -> the precision of every layer: a pure function, which can be checked by hand."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from bnas.cost.totals import Cost, total
+from bnas.errors import SpecError
+from bnas.lookup import find
+from bnas.select.decisions import DEFAULT_BINARIZERS, Decision, Decisions
+from bnas.select.layer import LayerFacts
+from bnas.select.methods import METHODS, Method
+from bnas.select.metrics import GAMMA, METRICS, Evidence, LayerScore, Metric
+from bnas.select.problem import Choice, Problem, budget_of
+from bnas.select.ratio import Ratio
+from bnas.select.rules import DEFAULT_RULES, Fixed, Rules, fixed_layers, match
+from bnas.select.selection import Selection
+from bnas.select.verdict import Verdict, verdict_of
+from bnas.space.arch import Binarizers
+
+T = TypeVar("T")
+
+NO_SCORE = LayerScore(0.0, 0.0)  # of a layer that was not measured, and is decided on by hand
+
+BudgetItems = Iterable[str] | Mapping[str, str | int | float]
+
+
+def decide(
+    layers: Sequence[LayerFacts],
+    rest: Cost,
+    *,
+    budget: BudgetItems | None = None,
+    ratio: float | None = None,
+    keep: Collection[str] | None = None,
+    metric: str | Metric = "product",
+    method: str | Method = "knapsack",
+    gamma: float = GAMMA,
+    rules: Rules = DEFAULT_RULES,
+    binarizers: Binarizers = DEFAULT_BINARIZERS,
+) -> Selection:
+    """Decide which layers keep real inputs; all weights become binary but for those that the rules keep.
+
+    Args:
+        layers: in the order in which they run.
+        rest: the cost of everything beside them.
+        budget: upper limits, as `["ops=3M"]`, or `["ops=25%"]` of the real network.
+        ratio: the share K / P of the layers that may keep real inputs; `Ratio` says what P counts.
+        keep: patterns of the layers that keep real inputs, in place of a method; a published choice is one. A budget
+            and a ratio hold for it too.
+        metric, method: an entry of `METRICS` and `METHODS`, `pkg.mod:attr`, or a function like them.
+        gamma: of the metric `hybrid`.
+    Raises:
+        SpecError: no budget, ratio or choice; or one of them is not well formed.
+        NotMeasured: a metric reads what was not measured.
+        BudgetError: nothing fits the budget; says the floor. Or what is to be kept does not; says the values.
+        LookupFailed: a pattern, metric or method is not known.
+    """
+    if keep is None and not budget and ratio is None:
+        raise SpecError("selection: needs a limit; give a budget as ops=25%, a ratio as 0.3, or the layers to keep")
+    fixed = fixed_layers(layers, rules)
+    free = [layer for layer in layers if layer.name not in fixed]
+    scores: dict[str, LayerScore] = {}
+    if keep is None or all(layer.errors for layer in free):
+        scores = _scores(free, _found(metric, METRICS, what="metric"), gamma)
+    problem = _problem(layers, rest, fixed, scores, budget, ratio)
+    verdict = _by_method(problem, method, metric=_name(metric)) if keep is None else _by_hand(layers, fixed, keep)
+    problem.insist(verdict.kept)
+    decided = {
+        layer.name: Fixed("weight" if layer.name in verdict.kept else "binary", verdict.why[layer.name])
+        for layer in free
+    }
+    chosen = {layer.name: _decision(layer, (fixed | decided)[layer.name]) for layer in layers}
+    return Selection(
+        tuple(layers), rest, Decisions(binarizers=binarizers, layers=chosen),
+        free=frozenset(layer.name for layer in free), scores=scores, metric=_name(metric),
+    )  # fmt: skip
+
+
+def _problem(
+    layers: Sequence[LayerFacts],
+    rest: Cost,
+    fixed: Mapping[str, Fixed],
+    scores: Mapping[str, LayerScore],
+    budget: BudgetItems | None,
+    ratio: float | None,
+) -> Problem:
+    """Return the question: the layers with a choice, what all else costs, and the limits."""
+    free = [layer for layer in layers if layer.name not in fixed]
+    real = total([rest, *(layer.cost for layer in layers)])
+    others = [layer.costs[fixed[layer.name].precision] for layer in layers if layer.name in fixed]
+    counted = len(free) + sum(held.counts for held in fixed.values())
+    return Problem(
+        [Choice(x.name, scores.get(x.name, NO_SCORE), x.costs["weight"], x.costs["binary"]) for x in free],
+        total([rest, *others]),
+        budget=budget_of(budget or (), real),
+        ratio=None if ratio is None else Ratio(ratio, counted),
+    )
+
+
+def _scores(free: Sequence[LayerFacts], metric: Metric, gamma: float) -> dict[str, LayerScore]:
+    """Return the score of each layer with a choice.
+
+    Raises:
+        SpecError: a layer was not measured, or its score is no number.
+    """
+    most = max((layer.macs for layer in free), default=0)
+    scores: dict[str, LayerScore] = {}
+    for layer in free:
+        if layer.errors is None:
+            raise SpecError(f"layer {layer.name!r}: its errors were not measured; measure them, or name what to keep")
+        saved = layer.costs["weight"].ops - layer.costs["binary"].ops
+        score = metric(Evidence(layer.errors, saved, layer.macs / most, gamma))
+        if not math.isfinite(score.value) or not math.isfinite(score.metric):
+            raise SpecError(f"layer {layer.name!r}: its metric must be a finite number, but is {score.metric}")
+        scores[layer.name] = score
+    return scores
+
+
+def _by_hand(layers: Sequence[LayerFacts], fixed: Mapping[str, Fixed], keep: Collection[str]) -> Verdict:
+    """Return real inputs for the layers that the patterns match, as far as they have a choice or count in the ratio."""
+    names = [layer.name for layer in layers]
+    matched = {name for pattern in keep for name in match(pattern, names)}
+    kept = frozenset(name for name in matched if name not in fixed or fixed[name].counts)
+    return Verdict(kept, {name: "kept by hand" if name in kept else "not kept" for name in names})
+
+
+def _by_method(problem: Problem, method: str | Method, *, metric: str) -> Verdict:
+    """Return what a method chooses; where it does not say why, the ranks of the layers are what is known."""
+    verdict = verdict_of(_found(method, METHODS, what="method")(problem))
+    ordered = sorted(problem.choices, key=lambda choice: -choice.score.metric)
+    ranks = {choice.name: f"rank {rank} of {len(ordered)}" for rank, choice in enumerate(ordered, 1)}
+    how = f"{metric}, {_name(method)}"
+    return Verdict(verdict.kept, {name: f"{how}: {verdict.why.get(name, rank)}" for name, rank in ranks.items()})
+
+
+def _found(given: str | T, table: Mapping[str, T], *, what: str) -> T:
+    return find(given, table, what=what) if isinstance(given, str) else given
+
+
+def _name(given: str | Metric | Method) -> str:
+    return given if isinstance(given, str) else getattr(given, "__name__", type(given).__name__)
+
+
+def _decision(layer: LayerFacts, fixed: Fixed) -> Decision:
+    return Decision(precision=fixed.precision, norm=layer.needs_norm, why=fixed.why)

@@ -1,0 +1,118 @@
+"""Scores, costs and limits -> the layers whose inputs stay real, by each method."""
+
+from collections.abc import Callable, Collection
+from fractions import Fraction
+from math import gcd
+
+from bnas.cost.budget import QUANTITIES
+from bnas.cost.totals import BOPS_PER_OP
+from bnas.errors import BudgetError
+from bnas.select.partition import partition
+from bnas.select.problem import Choice, Problem
+from bnas.select.verdict import Verdict
+
+Method = Callable[[Problem], Verdict | Collection[str]]
+
+
+def greedy(problem: Problem) -> Verdict:
+    """Go through the layers from the highest metric down, and keep an input real where that fits the limits.
+
+    A limit that real inputs help to keep, as one on BOPs, is met on the way: a layer that brings the network nearer
+    to it is taken whatever its value.
+
+    Raises:
+        BudgetError: the limits are not met in the end.
+    """
+    kept: frozenset[str] = frozenset()
+    outside, why = problem.excess(kept), dict[str, str]()
+    ordered = sorted(problem.choices, key=lambda choice: -choice.score.metric)
+    for rank, choice in enumerate(ordered, 1):
+        wider = kept | {choice.name}
+        excess = problem.excess(wider)
+        is_taken = excess < outside or (excess == outside and choice.score.value > 0)
+        refused = "does not fit beside those before" if excess > outside else _worthless(choice)
+        why[choice.name] = f"rank {rank} of {len(ordered)}, {'taken' if is_taken else refused}"
+        if is_taken:
+            kept, outside = wider, excess
+    if outside:
+        raise BudgetError(f"budget {problem.budget}: greedy finds no choice that keeps it; choose the method knapsack")
+    return Verdict(kept, why)
+
+
+def knapsack(problem: Problem) -> Verdict:
+    """Keep the inputs real that together have the highest value within the limits: an exact 0-1 knapsack.
+
+    Raises:
+        BudgetError: no choice keeps all limits together.
+    """
+    kept = _worth_most(problem)
+    worth = sum(choice.score.value for choice in problem.choices if choice.name in kept)
+
+    def why(choice: Choice) -> str:
+        if choice.name in kept:
+            return f"in the best set: {choice.score.value:.3g} of its {worth:.3g}"
+        if choice.score.value <= 0:
+            return _worthless(choice)
+        return f"not in the best set: its {choice.score.value:.3g} does not fit beside the {worth:.3g} there"
+
+    return Verdict(kept, {choice.name: why(choice) for choice in problem.choices})
+
+
+def _worthless(choice: Choice) -> str:
+    return f"worth nothing ({choice.score.value:.3g})"
+
+
+def _worth_most(problem: Problem) -> frozenset[str]:
+    if not problem.choices:
+        return frozenset()
+    import numpy as np
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    values = np.array([choice.score.value for choice in problem.choices])
+    largest = np.abs(values).max() or 1.0
+    rows, limits = _rows(problem)
+    while True:
+        found = milp(
+            -values / largest,
+            integrality=np.ones(len(values)),
+            bounds=Bounds(0, 1),
+            constraints=LinearConstraint(np.array(rows), -np.inf, limits),
+            options={"mip_rel_gap": 0.0},
+        )
+        if found.x is None:
+            raise BudgetError(f"budget {problem.budget}: no choice of layers keeps all limits together; raise one")
+        taken = found.x > 0.5
+        kept = frozenset(choice.name for choice, take in zip(problem.choices, taken, strict=True) if take)
+        if problem.admits(kept):
+            return kept
+        # The solver allows a rounding error over a limit, we do not: forbid this one choice and solve again.
+        rows.append(np.where(taken, 1.0, -1.0).tolist())
+        limits.append(taken.sum() - 1.0)
+
+
+def _rows(problem: Problem) -> tuple[list[list[float]], list[float]]:
+    """Return the limits as `row . x <= limit`, x being 1 for a layer that keeps its real input.
+
+    What choices add to a quantity are whole multiples of some step, so that the totals within a limit and those over it
+    are at least a step apart. The row's limit is put half way between, where a rounding error decides nothing.
+    """
+    rows, limits = [[1.0] * len(problem.choices)], [problem.most + 0.5]
+    none = problem.cost(())
+    for name, limit in problem.budget.limits:
+        assert name in QUANTITIES
+        pairs = [(getattr(choice.kept, name), getattr(choice.binary, name)) for choice in problem.choices]
+        more = [_in_parts(kept) - _in_parts(binary) for kept, binary in pairs]
+        step = gcd(*more) or 1
+        room = (Fraction(limit.at_most) * BOPS_PER_OP - _in_parts(getattr(none, name))) // step
+        largest = max(map(abs, more)) or 1
+        rows.append([part / largest for part in more])
+        limits.append((room + 0.5) * step / largest)
+    return rows, limits
+
+
+def _in_parts(amount: float) -> int:
+    """Return a quantity in units of a single binary operation, of which every cost is a whole number."""
+    return round(amount * BOPS_PER_OP)
+
+
+METHODS: dict[str, Method] = {"knapsack": knapsack, "greedy": greedy, "partition": partition}

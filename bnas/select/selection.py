@@ -1,0 +1,100 @@
+"""Decisions beside what they were taken from: what the network costs, and why each layer is what it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bnas.cost.totals import Cost, total
+from bnas.errors import LookupFailed, SpecError
+from bnas.lookup import not_among
+from bnas.select.decisions import Decisions
+from bnas.select.layer import LayerFacts
+from bnas.select.metrics import LayerScore
+from bnas.space.arch import Precision
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A precision for every layer of a model.
+
+    Args:
+        layers: what is known of them, in the order in which they run.
+        rest: the cost of what is no layer: norms, activations and other values.
+        decisions: of all the layers.
+        free: the names of those that a metric decided on, the others following from rules.
+        scores: by name, of those that were scored.
+        metric: the name of what scored them.
+    """
+
+    layers: tuple[LayerFacts, ...]
+    rest: Cost
+    decisions: Decisions
+    free: frozenset[str] = frozenset()
+    scores: Mapping[str, LayerScore] = field(default_factory=dict)
+    metric: str = ""
+
+    def __post_init__(self) -> None:
+        names = {layer.name: layer for layer in self.layers}
+        for name, decision in self.decisions.layers.items():
+            if name not in names:
+                raise LookupFailed(not_among(name, names, what="layer"))
+            if decision.precision not in names[name].costs:
+                raise SpecError(
+                    f"layer {name!r}: cannot be {decision.precision}: {names[name].obstacle}; "
+                    f"write {names[name].precision}"
+                )
+
+    def precision(self, name: str) -> Precision:
+        """Return the precision of a layer."""
+        return self.decisions.layers[name].precision
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The layers that a metric decided to keep real inputs in."""
+        return tuple(layer.name for layer in self.layers if layer.name in self.free and not self._is_binary(layer))
+
+    @property
+    def cost(self) -> Cost:
+        """What the converted network costs: the promise that its trace keeps."""
+        return total([self.rest, *(layer.costs[self.precision(layer.name)] for layer in self.layers)])
+
+    @property
+    def real_cost(self) -> Cost:
+        """What the network costs as it is."""
+        return total([self.rest, *(layer.cost for layer in self.layers)])
+
+    def at(self, precision: Precision) -> "Selection":
+        """Return the selection in which every layer with a choice has this precision; with `real`, every layer."""
+        touched = self.free if precision != "real" else {layer.name for layer in self.layers if not layer.obstacle}
+        return self.with_precisions(dict.fromkeys(touched, precision), why=f"all {precision}")
+
+    def with_precisions(self, precisions: Mapping[str, Precision], *, why: str) -> "Selection":
+        """Return the selection with other precisions for some layers."""
+        changed = {
+            name: self.decisions.layers[name].model_copy(update={"precision": precision, "why": why})
+            for name, precision in precisions.items()
+        }
+        layers = self.decisions.layers | changed
+        return replace(self, decisions=self.decisions.model_copy(update={"layers": layers}))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row for each layer, in the order in which they run."""
+        macs = sum(layer.macs for layer in self.layers) or 1
+        return [self._row(layer, macs) for layer in self.layers]
+
+    def _row(self, layer: LayerFacts, macs: int) -> dict[str, Any]:
+        decision, errors = self.decisions.layers[layer.name], layer.errors
+        price, score = layer.costs[decision.precision], self.scores.get(layer.name)
+        losses = errors.losses if errors else None
+        measured = {} if errors is None else {"error": errors.plain, "error_scale_invariant": errors.scale_invariant}
+        weights = {} if errors is None else {f"weight_error_{name}": e for name, e in errors.weights.items()}
+        return {
+            "layer": layer.name, "kind": layer.planned.kind, "macs": layer.macs, "share": layer.macs / macs,
+            **measured, "loss_change": losses.binary if losses else None,
+            "loss_change_input": losses.input if losses else None,
+            "metric": score.metric if score else None, "precision": decision.precision, "norm": decision.norm,
+            "why": decision.why, "ops": price.ops, "bytes": price.bytes, **weights,
+        }  # fmt: skip
+
+    def _is_binary(self, layer: LayerFacts) -> bool:
+        return self.precision(layer.name) == "binary"

@@ -1,0 +1,111 @@
+"""A run folder -> a folder to hand over, proved before it is there; and such a folder -> its network."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bnas.errors import ExportError
+from bnas.lookup import find
+from bnas.runs import Run, environment
+from bnas.runs.best import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS
+from bnas.runs.best import read_network as read_network
+from bnas.runs.documents import read_json
+from bnas.runs.files import clear_up, replacing_folder
+from bnas.runs.picked import run_in
+from bnas.ship.description import Description, parse_description
+from bnas.ship.proof import reload
+from bnas.ship.training import TrainedNetwork, export_training, sha256
+from bnas.spec import parse_yaml
+
+Exporter = Callable[
+    [TrainedNetwork, Path], dict[str, Any]
+]  # writes into an empty folder, returns entries for the manifest
+
+EXPORTERS: dict[str, Exporter] = {"training": export_training}
+
+_CACHE = "__pycache__"  # what running model.py leaves
+_NOT_ONE = "export the run again, or give RUN/best"
+
+
+def export(run: str | Path, *, to: str = "training", out: str | Path) -> Path:
+    """Write the best network of a run into a folder; it is there only if the network comes back from it the same.
+
+    Args:
+        run: the folder of a finished search or training, or of a selection that was fine-tuned.
+        to: an entry of `EXPORTERS`.
+        out: a new or empty folder, or an earlier export of the same network, which is replaced.
+    Returns: `out`.
+    Raises:
+        ExportError: `out` holds something else, or the proof fails; what was in `out` is as it was.
+        RunError: the run has no best network, or `out` cannot be written.
+        LookupFailed: there is no such target.
+    """
+    exporter, out = find(to, EXPORTERS, what="export target"), Path(out)
+    best, place = _best(run_in(Path(run))), Path(os.path.realpath(out))
+    clear_up(place)
+    _check_replaceable(out, best.described)
+    with replacing_folder(place) as folder:
+        proved = exporter(best, folder)
+        files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+        manifest = {**best.manifest, **proved, "export": {"to": to, "files": files, "versions": environment()}}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Return the network of an export, or of `best/` in a run folder, with its weights, ready to evaluate.
+
+    Raises:
+        ExportError: it is no folder, or the weights are not those of the architecture.
+        RunError: a file is missing or damaged.
+        SpecError: the description is not well formed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ExportError(f"{folder}: is no folder; give the folder of an export, or RUN/best")
+    text, tensors, _ = read_network(folder, hint=_NOT_ONE)
+    source = str(folder / ARCHITECTURE)
+    described = parse_description(parse_yaml(text, source=source), source=source)
+    return reload(described, tensors, source=str(folder / WEIGHTS))
+
+
+def _best(run: Path) -> TrainedNetwork:
+    found = Run.read(run)
+    text, tensors, manifest = found.read_best()
+    source = str(found.best_folder / ARCHITECTURE)
+    described = parse_description(parse_yaml(text, source=source), source=source)
+    if manifest.get("architecture_id") != described.id:
+        raise ExportError(
+            f"{source}: is architecture {described.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "
+            f"put the file back, or remove {found.best_folder} and {ANEW}"
+        )
+    return TrainedNetwork(described, tensors, manifest)
+
+
+def _check_replaceable(out: Path, described: Description) -> None:
+    """Raise unless nothing would be lost in `out`: it is missing, empty, or an untouched export of the same network."""
+    if not os.path.exists(out):  # nor if its name is too long, which writing it tells
+        return
+    if not out.is_dir():
+        raise ExportError(f"{out}: is a file; give a folder as -o")
+    names = {file.name for file in out.iterdir()} - {_CACHE}
+    if not names:
+        return
+    manifest = read_json(out / MANIFEST, hint="give another folder") if MANIFEST in names else {}
+    told = manifest.get("export")
+    files = told.get("files") if isinstance(told, dict) else None
+    if not isinstance(files, dict) or manifest.get("architecture_id") != described.id:
+        raise ExportError(
+            f"{out}: holds something other than an export of architecture {described.id}; give another folder"
+        )
+    changed = sorted(names - {*files, MANIFEST})
+    changed += [name for name in sorted(names & set(files)) if sha256(out / name) != files[name]]
+    if changed:
+        raise ExportError(
+            f"{out}: {', '.join(changed[:3])} would be lost, for it is not as the export before wrote it; "
+            "give another folder, or move it away"
+        )

@@ -1,0 +1,1 @@
+"""What may be built and how it is trained: frozen descriptions, without torch."""

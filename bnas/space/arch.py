@@ -1,0 +1,187 @@
+"""The vocabulary: what one binary network is. Frozen, checked when made, equal by value."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, model_validator
+
+from bnas.spec import Flag, Spec, Whole, shown
+
+Precision = Literal["real", "weight", "binary"]
+"""real: real input and weight; weight: real input, binary weight; binary: both binary."""
+PRECISIONS: tuple[Precision, ...] = ("real", "weight", "binary")
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        raise ValueError(f"a kernel side must be odd, so that the padding is the same on both sides; got {kernel}")
+    return kernel
+
+
+Channels = Annotated[Whole, Field(ge=1, le=65536)]
+Side = Annotated[Whole, Field(ge=1, le=4096)]
+Classes = Annotated[Whole, Field(ge=2, le=1_000_000)]
+Kernel = Annotated[Whole, Field(ge=1, le=31), AfterValidator(_odd)]
+Stride = Annotated[Whole, Field(ge=1, le=8)]
+Depth = Annotated[Whole, Field(ge=1, le=64)]
+Experts = Annotated[Whole, Field(ge=1, le=64)]
+
+
+class Stem(Spec):
+    """The real layers that see the image.
+
+    conv: one convolution. branched: the stem of the expert network (SEEDS of the paper's authors:
+    3x3 stride 2 to half the width; 1x1 then 3x3 stride 2 beside a max pooling; joined; 1x1), total stride 4.
+    """
+
+    kind: Literal["conv", "branched"] = "conv"
+    width: Channels
+    kernel: Kernel = 3
+    stride: Stride = 1
+
+    @model_validator(mode="after")
+    def _branched_is_fixed(self) -> "Stem":
+        if self.kind == "branched" and (self.kernel, self.stride) != (3, 4):
+            raise ValueError("a branched stem has kernel 3 and stride 4; write kernel: 3, stride: 4")
+        if self.kind == "branched" and self.width % 4:
+            raise ValueError(f"width={self.width} of a branched stem must be a multiple of 4")
+        return self
+
+
+class Shortcut(Spec):
+    """What goes round a convolution that changes the channels or the size (all others go round as they are).
+
+    repeat: average pool, then the channels over again (no MACs); conv: average pool, 1x1 conv, batch norm;
+    bottleneck: average pool, 1x1 conv to 1/reduction of the input channels, batch norm, PReLU, 1x1 conv, batch norm,
+    PReLU. Both convs are real.
+    """
+
+    kind: Literal["repeat", "conv", "bottleneck"] = "repeat"
+    reduction: Annotated[Whole, Field(ge=1)] = 4
+
+
+class Binarizers(Spec):
+    """How values become bits: names of weight and activation binarizers, and the value padded round binary inputs.
+
+    The activation `react` brings all of ReActNet's: its sign, and in place of every block's PReLU its RPReLU.
+    A pad_value of 0 is the literature's training convention; a packed kernel has only -1 and +1.
+    """
+
+    weight: str = "xnor"
+    activation: str = "sign"
+    pad_value: Literal[-1, 0, 1] = 0
+
+    @property
+    def shifts(self) -> bool:
+        """Whether the blocks have RPReLU, which shifts what comes in and goes out, in place of PReLU."""
+        return self.activation == "react"
+
+
+class StageSpec(Spec):
+    """Blocks of one width; the first of them has the stride. `precision` has one entry a block."""
+
+    width: Channels
+    groups: Channels = 1
+    experts: Experts = 1
+    kernel: Kernel = 3
+    stride: Stride = 1
+    precision: tuple[Precision, ...] = Field(min_length=1, max_length=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _depth_repeats_precision(cls, data: Any) -> Any:
+        """Accept `depth: 3` with one precision for all blocks, as people write it."""
+        if not isinstance(data, dict) or ("depth" not in data and not isinstance(data.get("precision", "binary"), str)):
+            return data
+        rest = {key: value for key, value in data.items() if key != "depth"}
+        precision = data.get("precision", "binary")
+        depth = data.get("depth", 1)
+        if type(depth) is not int or not 1 <= depth <= 64:
+            raise ValueError(f"depth must be a whole number from 1 to 64, but got {shown(depth)}")
+        if isinstance(precision, str):
+            return rest | {"precision": [precision] * depth}
+        if isinstance(precision, list | tuple) and len(precision) != depth:
+            raise ValueError(f"depth={depth} and precision, with {len(precision)} entries, must agree; leave depth out")
+        return rest
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks."""
+        return len(self.precision)
+
+
+class BlockSpec(NamedTuple):
+    """One block, with everything that decides its layers: what cost, builder and supernet memoise by."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+    groups: int
+    experts: int
+    precision: Precision
+    shortcut: Shortcut
+    squeeze_excite: bool
+    binarizers: Binarizers
+    mixed: bool = True  # a 1x1 convolution mixes the groups afterwards, if there are any
+
+
+class Architecture(Spec):
+    """One network: a real stem, stages of binary blocks, a real classifier.
+
+    `input` is (channels, height, width). Groups must divide the channels on both sides of every convolution. Where a
+    stage has groups, a 1x1 convolution mixes them after every `mix_every` blocks.
+    """
+
+    input: tuple[Channels, Side, Side]
+    classes: Classes
+    stem: Stem
+    stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=32)]
+    shortcut: Shortcut = Shortcut()
+    squeeze_excite: Flag = False
+    mix_every: Depth = 1
+    binarizers: Binarizers = Binarizers()
+
+    @model_validator(mode="after")
+    def _groups_divide_channels(self) -> "Architecture":
+        width = self.stem.width
+        for index, stage in enumerate(self.stages):
+            for side, channels in (("width", stage.width), ("input channels", width)):
+                if channels % stage.groups:
+                    raise ValueError(
+                        f"stages[{index}].groups: {stage.groups} must divide the stage's {side} {channels}; "
+                        f"choose from {', '.join(map(str, common_divisors(stage.width, width)))}"
+                    )
+            width = stage.width
+        return self
+
+    def blocks(self) -> tuple[tuple[BlockSpec, ...], ...]:
+        """Return the blocks of each stage, with their channels filled in."""
+        stages, width = [], self.stem.width
+        shared = (self.shortcut, self.squeeze_excite, self.binarizers)
+        for stage in self.stages:
+            outs, kernel, groups, experts, stride = stage.width, stage.kernel, stage.groups, stage.experts, stage.stride
+            blocks = []
+            for number, precision in enumerate(stage.precision, start=1):
+                mixed = groups == 1 or number % self.mix_every == 0
+                blocks.append(BlockSpec(width, outs, kernel, stride, groups, experts, precision, *shared, mixed))
+                width, stride = outs, 1
+            stages.append(tuple(blocks))
+        return tuple(stages)
+
+    def with_one_expert(self) -> "Architecture":
+        """Return the same network with one expert everywhere."""
+        stages = tuple(stage.model_copy(update={"experts": 1}) for stage in self.stages)
+        return self.model_copy(update={"stages": stages})
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that name this architecture; equal architectures have equal ids."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def common_divisors(*numbers: int) -> list[int]:
+    """Return the whole numbers that divide all of `numbers`, smallest first."""
+    return [d for d in range(1, min(numbers) + 1) if all(n % d == 0 for n in numbers)]

@@ -1,0 +1,264 @@
+"""The allowed choices: sample, mutate, cross, contain, count and split architectures."""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from random import Random
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from bnas.errors import SpecError
+from bnas.space.arch import (
+    Architecture,
+    Binarizers,
+    Channels,
+    Classes,
+    Depth,
+    Precision,
+    Shortcut,
+    Side,
+    StageSpec,
+    Stem,
+    common_divisors,
+)
+from bnas.space.choices import StageChoices, StemChoices
+from bnas.space.recipe import SearchSettings
+from bnas.spec import Flag, Spec
+
+Genes = tuple[int, ...]
+
+
+class Dimension(NamedTuple):
+    """One thing to choose: its name, as in `stages[1].width`, and its choices."""
+
+    name: str
+    choices: tuple[Any, ...]
+
+
+class SearchSpace(Spec):
+    """A set of architectures that share input, classes, shortcut and binarizers.
+
+    A genotype is one index a dimension, in the order of `dimensions`. Entries that a shallower network does not use
+    are 0, so that equal architectures have equal genotypes.
+    """
+
+    input: tuple[Channels, Side, Side]
+    classes: Classes
+    stem: StemChoices
+    stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=32)]
+    shortcut: Shortcut = Shortcut()
+    squeeze_excite: Flag = False
+    mix_every: Depth = 1  # blocks from one 1x1 convolution that mixes groups to the next
+    binarizers: Binarizers = Binarizers()
+    precision: Literal["free", "by_metric", "first_by_metric"] = "free"  # how a search chooses it; see `MetricSpace`
+    search: SearchSettings = SearchSettings()
+
+    @model_validator(mode="after")
+    def _a_metric_has_two_precisions_to_choose_from(self) -> "SearchSpace":
+        offered = {index: stage.precision for index, stage in enumerate(self.stages) if len(stage.precision) > 1}
+        if self.precision != "free" and not offered:
+            raise ValueError(f"precision: {self.precision} has nothing to choose; offer [binary, weight] in a stage")
+        for index, precisions in offered.items() if self.precision != "free" else ():
+            if len(precisions) > 2 or "binary" not in precisions:
+                raise ValueError(
+                    f"stages[{index}].precision: {self.precision} chooses between binary and one other, but "
+                    f"{list(precisions)} is offered; give [binary, weight]"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_divide_widths(self) -> "SearchSpace":
+        before: tuple[int, ...] = self.stem.width
+        for index, stage in enumerate(self.stages):
+            for groups in stage.groups:
+                for whose, widths in (("the stage", stage.width), ("what comes before it", before)):
+                    wrong = next((width for width in widths if width % groups), None)
+                    if wrong is not None:
+                        allowed = ", ".join(map(str, common_divisors(*stage.width, *before)))
+                        raise ValueError(
+                            f"stages[{index}].groups: {groups} must divide every width of {whose}, "
+                            f"but width {wrong} is offered; choose groups from {allowed}"
+                        )
+            before = stage.width
+        return self
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """Everything that can be chosen, dimensions of one choice included."""
+        found = [Dimension(f"stem.{key}", getattr(self.stem, key)) for key in _STEM_KEYS]
+        for index, stage in enumerate(self.stages):
+            found += [Dimension(f"stages[{index}].{key}", getattr(stage, key)) for key in _STAGE_KEYS]
+            found += [
+                Dimension(f"stages[{index}].precision[{block}]", stage.precision) for block in range(max(stage.depth))
+            ]
+        return tuple(found)
+
+    @cached_property
+    def precision_places(self) -> tuple[range, ...]:
+        """Where in a genotype the precisions of a stage's blocks stand, those that may not exist included."""
+        found, place = [], len(_STEM_KEYS)
+        for stage in self.stages:
+            first = place + len(_STAGE_KEYS)
+            place = first + max(stage.depth)
+            found.append(range(first, place))
+        return tuple(found)
+
+    def architecture(self, genes: Sequence[int]) -> Architecture:
+        """Return the architecture of a genotype (indices into the choices of `dimensions`)."""
+        values = iter([d.choices[gene] for d, gene in zip(self.dimensions, genes, strict=True)])
+        stem_width, stem_kernel, stem_stride = (next(values) for _ in _STEM_KEYS)
+        stages = []
+        for stage in self.stages:
+            depth, width, groups, experts, kernel, stride = (next(values) for _ in _STAGE_KEYS)
+            precision = tuple(next(values) for _ in range(max(stage.depth)))[:depth]
+            stages.append(_stage(width, groups, experts, kernel, stride, precision))
+        return Architecture(
+            input=self.input,
+            classes=self.classes,
+            stem=Stem(kind=self.stem.kind, width=stem_width, kernel=stem_kernel, stride=stem_stride),
+            stages=tuple(stages),
+            shortcut=self.shortcut,
+            squeeze_excite=self.squeeze_excite,
+            mix_every=self.mix_every,
+            binarizers=self.binarizers,
+        )
+
+    def genes(self, arch: Architecture) -> Genes:
+        """Return the genotype of an architecture.
+
+        Raises:
+            SpecError: the architecture is not in this space; says which choice is not offered.
+        """
+        for key in ("input", "classes", "shortcut", "squeeze_excite", "mix_every", "binarizers"):
+            if getattr(arch, key) != getattr(self, key):
+                raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
+        if len(arch.stages) != len(self.stages) or arch.stem.kind != self.stem.kind:
+            raise SpecError("the architecture's stages or kind of stem are not those of the space")
+        values: list[Any] = [getattr(arch.stem, key) for key in _STEM_KEYS]
+        for stage, choices in zip(arch.stages, self.stages, strict=True):
+            values += [getattr(stage, key) for key in _STAGE_KEYS]
+            values += [*stage.precision, *[choices.precision[0]] * (max(choices.depth) - stage.depth)]
+        if len(values) != len(self.dimensions):
+            raise SpecError("the architecture is deeper than the space allows")
+        for dimension, value in zip(self.dimensions, values, strict=True):
+            if value not in dimension.choices:
+                raise SpecError(f"{dimension.name}: {value} is not one of {list(dimension.choices)}")
+        return tuple(d.choices.index(value) for d, value in zip(self.dimensions, values, strict=True))
+
+    def canonical(self, genes: Sequence[int]) -> Genes:
+        """Return the genotype with the entries of blocks that do not exist set to 0."""
+        result = list(genes)
+        for stage, places in zip(self.stages, self.precision_places, strict=True):
+            depth = stage.depth[genes[places.start - len(_STAGE_KEYS)]]
+            result[places.start + depth : places.stop] = [0] * (len(places) - depth)
+        return tuple(result)
+
+    def contains(self, arch: Architecture) -> bool:
+        """Say whether an architecture is one of this space."""
+        try:
+            self.genes(arch)
+        except SpecError:
+            return False
+        return True
+
+    @property
+    def size(self) -> int:
+        """The number of architectures, each counted once."""
+        total = math.prod(len(getattr(self.stem, key)) for key in _STEM_KEYS)
+        for stage in self.stages:
+            total *= math.prod(len(getattr(stage, key)) for key in _STAGE_KEYS if key != "depth")
+            total *= sum(len(stage.precision) ** depth for depth in stage.depth)
+        return total
+
+    def sample(self, random: Random) -> Genes:
+        """Return a genotype with every dimension drawn evenly and on its own."""
+        return self.canonical([random.randrange(len(d.choices)) for d in self.dimensions])
+
+    def fair(self, seed: int, step: int) -> Genes:
+        """Return the genotype for a training step, such that every choice of a dimension comes equally often.
+
+        Each dimension deals its choices like cards, shuffled anew each round; a pure function of seed and step.
+        """
+        genes = []
+        for index, dimension in enumerate(self.dimensions):
+            cards = len(dimension.choices)
+            round_, place = divmod(step, cards)
+            deck = list(range(cards))
+            Random(f"{seed}/{index}/{round_}").shuffle(deck)
+            genes.append(deck[place])
+        return self.canonical(genes)
+
+    def mutate(self, genes: Sequence[int], random: Random, *, changes: int = 1) -> Genes:
+        """Return a different genotype with up to `changes` dimensions drawn again (the same if there is no other)."""
+        open_ = [index for index, d in enumerate(self.dimensions) if len(d.choices) > 1]
+        here = self.canonical(genes)
+        for _ in range(100 if open_ else 0):  # a change of a block that does not exist changes nothing: draw again
+            result = list(here)
+            for index in random.sample(open_, min(changes, len(open_))):
+                others = [gene for gene in range(len(self.dimensions[index].choices)) if gene != here[index]]
+                result[index] = random.choice(others)
+            if self.canonical(result) != here:
+                return self.canonical(result)
+        return here
+
+    def cross(self, first: Sequence[int], second: Sequence[int], random: Random) -> Genes:
+        """Return a genotype with each dimension from one of two parents."""
+        return self.canonical([random.choice(pair) for pair in zip(first, second, strict=True)])
+
+    def smallest(self) -> Architecture:
+        """Return the architecture with the fewest blocks, channels, experts and bits (`feasible.cheapest` counts)."""
+        return self.architecture(self.canonical([_order(d).index(min(_order(d))) for d in self.dimensions]))
+
+    def largest(self) -> Architecture:
+        """Return the architecture with the most blocks, channels, experts and real layers, and the fewest groups."""
+        return self.architecture(self.canonical([_order(d).index(max(_order(d))) for d in self.dimensions]))
+
+    def split(self, dimension: str) -> tuple[Self, ...]:
+        """Return one space for each choice of a dimension (`stages[1].width`; for precision of a stage, all blocks).
+
+        Raises:
+            SpecError: there is no such dimension; lists those there are.
+        """
+        names = {f"stem.{key}": ("stem", 0, key) for key in _STEM_KEYS}
+        for index in range(len(self.stages)):
+            names |= {f"stages[{index}].{key}": ("stages", index, key) for key in (*_STAGE_KEYS, "precision")}
+        if dimension not in names:
+            raise SpecError(f"split: {dimension!r} is no dimension of the space; choose from {', '.join(names)}")
+        part, index, key = names[dimension]
+        whole = self.stem if part == "stem" else self.stages[index]
+        return tuple(self._with(part, index, key, choice) for choice in getattr(whole, key))
+
+    def _with(self, part: str, index: int, key: str, choice: Any) -> Self:
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        if part == "stem":
+            fields["stem"] = self.stem.model_copy(update={key: (choice,)})
+        else:
+            stages = list(self.stages)
+            stages[index] = stages[index].model_copy(update={key: (choice,)})
+            fields["stages"] = tuple(stages)
+            if all(len(stage.precision) == 1 for stage in stages):
+                fields["precision"] = "free"  # nothing is left for a metric to decide
+        return type(self)(**fields)  # not a copy, which would keep the dimensions of the whole
+
+
+_STEM_KEYS = ("width", "kernel", "stride")
+_STAGE_KEYS = ("depth", "width", "groups", "experts", "kernel", "stride")
+_BITS = {"binary": 0, "weight": 1, "real": 2}
+
+
+def _order(dimension: Dimension) -> list[int]:
+    """Return what makes a choice large, one number a choice: more groups and longer strides make a network smaller."""
+    if dimension.choices[0] in _BITS:
+        return [_BITS[choice] for choice in dimension.choices]
+    sign = -1 if dimension.name.endswith(("groups", "stride")) else 1
+    return [sign * choice for choice in dimension.choices]
+
+
+@lru_cache(maxsize=65536)  # candidates share most of their stages, and checking one takes time
+def _stage(
+    width: int, groups: int, experts: int, kernel: int, stride: int, precision: tuple[Precision, ...]
+) -> StageSpec:
+    return StageSpec(
+        width=width, groups=groups, experts=experts, kernel=kernel, stride=stride, precision=precision
+    )  # fmt: skip
