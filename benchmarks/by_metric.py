@@ -24,7 +24,7 @@ from nowhere import NoStore
 from rows import Rows
 from table import SPACE, images
 
-from bnas.cli.watch import ProgressBars
+from bnas.cli.progress_bars import ProgressBars
 from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.progress import silent
@@ -34,7 +34,7 @@ from bnas.searcher.by_metric import DecidedBlock, Errors, MetricSpace
 from bnas.searcher.candidate import Score, paid
 from bnas.searcher.journal import Journal
 from bnas.searcher.ranking import train_alone
-from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.score import Scorer
 from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search

@@ -28,7 +28,7 @@ from bnas.searcher.candidate import Candidate
 from bnas.searcher.executors import Executor
 from bnas.searcher.executors.engine import Engine
 from bnas.searcher.journal import Journal
-from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.score import Scorer
 from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search

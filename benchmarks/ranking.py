@@ -31,7 +31,7 @@ from table import SPACE, TABLE
 
 from bnas.cost.budget import Budget
 from bnas.searcher.ranking import Ranking, Table, dealt, judge, summed_ranks, tau
-from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.samplers import SAMPLERS
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import read
 

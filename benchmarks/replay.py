@@ -16,9 +16,11 @@ from rows import Rows
 from scipy.stats import mannwhitneyu
 
 from bnas.cost.budget import Budget
+from bnas.searcher.evolution import Evolution
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.ranking import Table
-from bnas.searcher.sampler import SAMPLERS, Evolution, MakeSampler, ask
+from bnas.searcher.sampler import MakeSampler, ask
+from bnas.searcher.samplers import SAMPLERS
 from bnas.space.space import Genes, SearchSpace
 
 REPLAYS = Path(__file__).parent / "results" / "replays.csv"

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from bnas.searcher.ranking.rows import append_row, read_rows
+from bnas.searcher.ranking.table import append_row, read_rows
 
 Job = TypeVar("Job")
 

@@ -38,7 +38,8 @@ from bnas.cost.budget import Budget
 from bnas.runs import Run
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.ranking import Table, train_alone
-from bnas.searcher.sampler import SAMPLERS, distributions, to_genes
+from bnas.searcher.sampler import distributions, to_genes
+from bnas.searcher.samplers import SAMPLERS
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, read
 

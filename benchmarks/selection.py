@@ -26,7 +26,7 @@ from selection_networks import DRAWS, FBIN, LATEST, NETWORKS, WAYS, choices
 from selection_rows import COLUMNS, Bench, add_missing, groups, of_group, results
 
 from bnas.allocator import keep_freed_memory
-from bnas.api.select import select_layers
+from bnas.api.selecting import select_layers
 from bnas.cost.budget import Budget
 from bnas.cost.totals import Cost
 from bnas.networks.models import build_model

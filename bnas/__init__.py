@@ -4,23 +4,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bnas.api import SearchResult, TrainResult, search, together, train_model
-    from bnas.api.rank_check import RankCheck, check_ranking
-    from bnas.api.select import select_layers
+    from bnas.api.rank_checking import RankCheck, check_ranking
+    from bnas.api.selecting import select_layers
     from bnas.cost.counting import count
     from bnas.select.conversion import convert
     from bnas.ship import export, load
 
 _HOMES = {
-    "RankCheck": "bnas.api.rank_check",
+    "RankCheck": "bnas.api.rank_checking",
     "SearchResult": "bnas.api",
     "TrainResult": "bnas.api",
-    "check_ranking": "bnas.api.rank_check",
+    "check_ranking": "bnas.api.rank_checking",
     "convert": "bnas.select.conversion",
     "count": "bnas.cost.counting",
     "export": "bnas.ship",
     "load": "bnas.ship",
     "search": "bnas.api",
-    "select_layers": "bnas.api.select",
+    "select_layers": "bnas.api.selecting",
     "together": "bnas.api",
     "train_model": "bnas.api",
 }

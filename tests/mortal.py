@@ -21,17 +21,17 @@ from typing import Any, NamedTuple
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from bnas.api import drive
+from bnas.api import searching
 from bnas.cli.app import main
-from bnas.cli.watch import ProgressBars
+from bnas.cli.progress_bars import ProgressBars
 from bnas.runs import Run, events
-from bnas.searcher import sampler
+from bnas.searcher import evolution, sampler
 from bnas.ship import training as exporting
 from bnas.train import loop
 
 # A server that has imported everything forks a process in milliseconds; a fresh interpreter takes seconds.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bnas.api", "bnas.cli.app", "bnas.cli.watch", "bnas.report", "sklearn.datasets"])
+SERVER.set_forkserver_preload(["bnas.api", "bnas.cli.app", "bnas.cli.progress_bars", "bnas.report", "sklearn.datasets"])
 POPULATION = 3  # so that even a short search breeds from what was scored
 _TEMPORARY = re.compile(r"\.\d+\.tmp\.?")  # a process's number is another each time
 _FILE_EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
@@ -75,14 +75,14 @@ def bnas(*command: object, folder: Path, **fate: Any) -> Ended:
 def _live(command: list[str], said: Path, log: Path, fate: Fate) -> None:
     for stream, path in ((1, os.devnull), (2, said)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    phase, write = ["start"], drive.write_report
+    phase, write = ["start"], searching.write_report
 
     def write_report(run: Run) -> None:
         phase[0] = "report"
         if fate.report:
             write(run)
 
-    drive.write_report = write_report
+    searching.write_report = write_report
     if not fate.report:
         _change(exporting, "prove_model_file", lambda *_, **__: {})
     _change(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # one after each step
@@ -134,12 +134,12 @@ def _watch(phase: list[str], log: Path, fate: Fate) -> None:
         phase[0] = now
         happens(f"{done} of {total}")
 
-    def breed(self: sampler.Evolution, *arguments: Any) -> Any:
+    def breed(self: evolution.Evolution, *arguments: Any) -> Any:
         happens("breeds")
         return child(self, *arguments)
 
-    child = sampler.Evolution._child
-    sampler.Evolution._child = breed  # type: ignore[method-assign]
+    child = evolution.Evolution._child
+    evolution.Evolution._child = breed  # type: ignore[method-assign]
     ProgressBars.__call__ = progress  # type: ignore[method-assign]
     event.listen(Engine, "before_cursor_execute", lambda *_: happens("sql"))
     event.listen(Engine, "commit", lambda *_: happens("commit"))

@@ -10,8 +10,7 @@ import bnas
 from bnas.data import load_data
 from bnas.errors import DataError, LookupFailed, RunError, SpecError
 from bnas.networks.model_spec import ModelSpec
-from bnas.report.training import epochs_of
-from bnas.report.training_figures import spread
+from bnas.report.training_page import epochs_of, spread
 from bnas.runs import Run
 from bnas.space.recipe import RECIPES, Recipe, Stage, read_recipe
 from bnas.spec import dump

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bnas.train.bop import Bop
+from bnas.train.optimizers import Bop
 
 
 def weight(*values: float) -> Tensor:

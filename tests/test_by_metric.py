@@ -16,7 +16,8 @@ from bnas.searcher.block_errors import with_metric
 from bnas.searcher.by_metric import MetricSpace
 from bnas.searcher.feasible import cost_of, sample_within
 from bnas.searcher.ranking import every_network
-from bnas.searcher.sampler import SAMPLERS, ask
+from bnas.searcher.sampler import ask
+from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.score import Scorer
 from bnas.select import LayerErrors
 from bnas.space.space import Genes, SearchSpace

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from users_models import MODELS, Model
 
 from bnas.cost.totals import cost
-from bnas.cost.trace import trace
+from bnas.cost.trace.run import trace
 from bnas.errors import BnasError
 from bnas.layers.binarized import BINARIZED, Binarized
 from bnas.layers.binary_conv import BinaryConv

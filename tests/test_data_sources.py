@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from bnas.data import DATA_SETS, load_data, stream
-from bnas.data.idx import read_idx
+from bnas.data.known import read_idx
 from bnas.errors import BnasError, DataError, LookupFailed
 
 needs_data = pytest.mark.skipif(not os.environ.get("BNAS_DATA"), reason="BNAS_DATA is not set: no real images here")

@@ -17,17 +17,16 @@ import pytest
 import torch
 
 import bnas
-from bnas.api import drive
+from bnas.api import searching
 from bnas.cost.budget import Budget
 from bnas.data import load_data
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
-from bnas.searcher import sampler
+from bnas.searcher import evolution, sampler
 from bnas.searcher.candidate import Candidate
-from bnas.searcher.executors.engine import Engine
-from bnas.searcher.executors.in_process import InProcess
+from bnas.searcher.executors.engine import Engine, InProcess
 from bnas.searcher.journal import Journal
-from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.score import Scorer
 from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search
@@ -56,8 +55,8 @@ def search(folder: Path, submit, progress: Progress = silent) -> list[Candidate]
     bred: list[Genes] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampler, "_POPULATION", (POPULATION, POPULATION))
-        child = sampler.Evolution._child
-        patch.setattr(sampler.Evolution, "_child", lambda *known: bred.append(child(*known)) or bred[-1])
+        child = evolution.Evolution._child
+        patch.setattr(evolution.Evolution, "_child", lambda *known: bred.append(child(*known)) or bred[-1])
         found = _search(folder, submit, progress)
     assert {candidate.genes for candidate in found} & set(bred)
     return found
@@ -109,7 +108,7 @@ def test_processes_of_which_one_is_killed_find_what_one_process_finds(scorer, al
 
 
 def test_a_run_on_processes_ends_as_any_other(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(drive, "write_report", lambda run: None)  # half the time, and the same on every engine
+    monkeypatch.setattr(searching, "write_report", lambda run: None)  # half the time, and the same on every engine
     result = bnas.search(SPACE, out=tmp_path / "run", engine="processes", workers=2)
     events = [event for event in result.run.events() if event["event"] == "in flight"]
     assert [event["candidates"] for event in events] == [IN_FLIGHT] * 2

@@ -25,14 +25,12 @@ from bnas.errors import LookupFailed, RunError, SpecError, Stopped, TrainingErro
 from bnas.progress import silent
 from bnas.searcher.candidate import Score, paid
 from bnas.searcher.executors import pool as pool_module
-from bnas.searcher.executors.attempt import attempt
-from bnas.searcher.executors.block import pack, unpack
-from bnas.searcher.executors.engine import Engine
-from bnas.searcher.executors.in_process import InProcess
-from bnas.searcher.executors.pool import Lost, WorkerPool
-from bnas.searcher.executors.share import shares
+from bnas.searcher.executors.engine import Engine, InProcess
+from bnas.searcher.executors.pool import Lost, WorkerPool, attempt
+from bnas.searcher.executors.processes import shares
+from bnas.searcher.executors.shared_memory import pack, unpack
 from bnas.searcher.journal import Journal
-from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.score import Scorer
 from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search

@@ -16,7 +16,7 @@ from users_models import MODELS as BUILDS
 
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.cost.totals import cost
-from bnas.cost.trace import trace
+from bnas.cost.trace.run import trace
 from bnas.errors import ExportError, RunError
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS

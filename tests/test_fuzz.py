@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 import bnas
-import bnas.api.rank_check
-import bnas.api.select
-import bnas.cost.trace  # what a command imports when it is needed takes seconds the first time
+import bnas.api.rank_checking
+import bnas.api.selecting
+import bnas.cost.trace.run  # what a command imports when it is needed takes seconds the first time
 from bnas.cli.app import main
 from bnas.errors import BnasError
 from bnas.report import page

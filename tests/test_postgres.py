@@ -17,9 +17,9 @@ from bnas.progress import silent
 from bnas.runs import Run
 from bnas.searcher import sampler, storage
 from bnas.searcher.candidate import Score
-from bnas.searcher.executors.in_process import InProcess
+from bnas.searcher.executors.engine import InProcess
 from bnas.searcher.journal import Journal
-from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search
 from bnas.space.arch import Architecture
@@ -49,7 +49,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch) -> None:
-    monkeypatch.setattr(storage, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(storage, "RETRY_SECONDS", 0.1)
     monkeypatch.setattr(sampler, "_POPULATION", (4, 4))  # so that so short a search breeds from what was scored
 
 

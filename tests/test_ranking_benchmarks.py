@@ -15,7 +15,7 @@ from bnas.cost.budget import Budget
 from bnas.data import load_data
 from bnas.searcher.ranking import Alone, Table, every_network, judge
 from bnas.searcher.ranking.table import training
-from bnas.searcher.sampler import SAMPLERS
+from bnas.searcher.samplers import SAMPLERS
 from bnas.select import LayerErrors
 from bnas.space.recipe import SupernetRecipe
 from bnas.supernet import Supernet

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import bnas
-import bnas.api.rank_check as rank_check
-from bnas.api.rank_check import check_ranking
+import bnas.api.rank_checking as rank_check
+from bnas.api.rank_checking import check_ranking
 from bnas.cli.app import main
 from bnas.errors import LookupFailed, RunError, Stopped
 from bnas.report import write_report

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import bnas
-from bnas.api import drive
+from bnas.api import searching
 from bnas.data import Split, load_data
 from bnas.data.stream import Stream
 from bnas.errors import DataError, TrainingError
@@ -159,7 +159,7 @@ def test_a_supernet_trains_as_in_one_process_whose_batch_norm_sees_a_part_at_a_t
 
 
 def searched(ranks: Ranks, space: Path, out: Path) -> None:
-    drive.write_report = lambda run: None  # half the time, and the same with any number of ranks
+    searching.write_report = lambda run: None  # half the time, and the same with any number of ranks
     bnas.search(space, out=out, ranks=ranks)
 
 

@@ -20,11 +20,12 @@ from bnas.cost.totals import Cost, cost
 from bnas.errors import BudgetError, RunError, TrainingError
 from bnas.progress import silent
 from bnas.searcher.candidate import Candidate, Score, front, ledger, paid
-from bnas.searcher.executors.in_process import InProcess
+from bnas.searcher.evolution import Evolution, Predictor
+from bnas.searcher.executors.engine import InProcess
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.journal import Journal
-from bnas.searcher.predictor import Predictor
-from bnas.searcher.sampler import SAMPLERS, Evolution, population
+from bnas.searcher.sampler import population
+from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search
 from bnas.space.arch import Architecture

@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from users_models import MODELS as BUILDS
 
 import bnas as package
-from bnas.api.finetune import accuracies
-from bnas.api.select import review, select_layers
+from bnas.api.finetuning import accuracies
+from bnas.api.selecting import review, select_layers
 from bnas.api.training import maker, teacher_of
 from bnas.cost.totals import cost
-from bnas.cost.trace import trace
+from bnas.cost.trace.run import trace
 from bnas.data import load_data
 from bnas.errors import BnasError, BudgetError
 from bnas.networks.models import MODELS, build_model

@@ -33,7 +33,7 @@ from bnas.select import (
     budget_of,
     decide,
 )
-from bnas.select.partition import top_cluster_sizes
+from bnas.select.methods import top_cluster_sizes
 from bnas.select.rules import match
 from bnas.spec import dump, parse, parse_yaml
 

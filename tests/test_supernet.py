@@ -15,7 +15,7 @@ from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.supernet import Supernet, skeleton
+from bnas.supernet import Supernet
 from bnas.supernet.shared import SharedUnit
 
 SPACES: dict[str, dict[str, Any]] = {
@@ -292,7 +292,7 @@ class TestModule:
         assert torch.equal(torch.rand(4), expected)
 
     def test_it_keeps_few_skeletons(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(skeleton, "CAPACITY", 5)
+        monkeypatch.setattr("bnas.supernet.supernet.CAPACITY", 5)
         supernet = copy.deepcopy(trained("repeat")).eval()
         x = images_for(supernet.space)
         with torch.no_grad():

@@ -24,10 +24,10 @@ from bnas.spec import parse
 from bnas.supernet import Supernet
 from bnas.train import BinaryWatch, build_for, evaluate, evaluate_soft, fit, recalibrate, train_staged, train_supernet
 from bnas.train import loop as training
+from bnas.train.binary_watch import SupernetWatch
 from bnas.train.objective import answering, attention, distance, stage_loss
 from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule
 from bnas.train.staged import start_stage
-from bnas.train.watch import SupernetWatch
 from tests.tiny import MemoryStore, tiny_space
 
 CPU = torch.device("cpu")

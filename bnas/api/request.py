@@ -11,7 +11,8 @@ from bnas.cost.budget import Budget
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError
 from bnas.lookup import find
-from bnas.searcher.sampler import SAMPLERS, MakeSampler
+from bnas.searcher.sampler import MakeSampler
+from bnas.searcher.samplers import SAMPLERS
 from bnas.space.recipe import SearchSettings
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse, read

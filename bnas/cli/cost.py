@@ -144,7 +144,7 @@ def _of_model(source: str, shapes: Shapes, preset: dict[str, Any]) -> Counted:
 
 
 def _traced(source: str, model: Any, shapes: Shapes) -> Counted:
-    from bnas.cost.trace import trace
+    from bnas.cost.trace.run import trace
 
     traced = trace(model, shapes)
     return Counted(source, shapes, traced.layers, tuple(map(str, traced.uncounted)))

@@ -59,9 +59,9 @@ def search_command(
     if space is None:
         raise typer.BadParameter("give the YAML file of a space, as in search_spaces/digits.yaml", param_hint="SPACE")
     from bnas.api import search  # torch is imported only when there is work for it
+    from bnas.cli.progress_bars import ProgressBars
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
-    from bnas.cli.watch import ProgressBars
 
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = search(

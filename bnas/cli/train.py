@@ -46,9 +46,9 @@ def train_command(
 ) -> None:
     """Train one network by a recipe, stage by stage, and keep it with a proof that it reloads."""
     from bnas.api import train_model  # torch is imported only when there is work for it
+    from bnas.cli.progress_bars import ProgressBars
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
-    from bnas.cli.watch import ProgressBars
 
     out = out or named_after(model)
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:

@@ -37,7 +37,7 @@ def count(
         raise ShapeError(
             "count: a model's cost depends on its input; give its shape, as in count(model, (3, 224, 224))"
         )
-    from bnas.cost.trace import trace
+    from bnas.cost.trace.run import trace
 
     return cost(trace(network, input_shape).layers)
 

@@ -8,7 +8,7 @@ from typing import Any
 from bnas.data.dataset import DataSet, Raw, assemble, from_arrays
 from bnas.data.known import cifar10, digits, mnist
 from bnas.data.resize import Shape, text
-from bnas.data.tables import hub, image_folder, parquet, parquet_files
+from bnas.data.sources import hub, image_folder, parquet, parquet_files
 from bnas.errors import BnasError, DataError
 from bnas.lookup import FAILURES, load_reference, reason
 from bnas.spec import shown

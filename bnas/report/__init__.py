@@ -3,7 +3,7 @@
 from bnas.report.page import write_report
 from bnas.report.ranking_figure import write_ranking_figures
 from bnas.report.tables import TextTable, front_table, ledger_table, retrained_table
-from bnas.report.training import write_training_report
+from bnas.report.training_page import write_training_report
 
 __all__ = [
     "TextTable",

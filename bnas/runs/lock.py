@@ -1,4 +1,4 @@
-"""A path -> the right to drive a run, held by one process at a time, on whatever machine it runs.
+"""A run folder -> the right to write it, held by one process at a time, on whatever machine it runs.
 
 The lock is a lease: the holder touches the file every few seconds. A process that is gone from this machine loses it
 at once; any other holder loses it when nobody has touched the file for a whole lease, timed by the watcher's own
@@ -15,6 +15,7 @@ from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from bnas.errors import RunError
 from bnas.runs.files import cannot_write
+from bnas.runs.names import inside
 
 LEASE_SECONDS = 30.0
 _BEATS = 15  # touches in a lease
@@ -98,3 +99,52 @@ def _refusal(path: Path, lease: SoftFileLease, since: Callable[[int], str | None
 
 def _host(recorded: str) -> str:
     return recorded.partition("?")[0]  # in a container filelock adds the process namespace after a "?"
+
+
+LOCK = "driver.lock"
+
+
+class Access:
+    """Who reads a run folder, or writes it, perhaps as its one driver."""
+
+    def __init__(self, folder: Path, *, readonly: bool) -> None:
+        self.readonly = readonly
+        self._folder = folder
+        self._lease: SoftFileLease | None = None
+
+    def inside(self, *parts: str) -> Path:
+        """Return a path to read.
+
+        Raises:
+            RunError: a symbolic link leads it out of the folder.
+        """
+        return inside(self._folder, *parts)
+
+    def target(self, *parts: str) -> Path:
+        """Return a path to write.
+
+        Raises:
+            RunError: the run was opened to be read, or its lock was taken over, or a symbolic link leads out.
+        """
+        if self.readonly:
+            path = self._folder.joinpath(*parts)
+            raise RunError(f"{path}: this run was opened to be read; open it with Run.open")
+        if self._lease is not None:
+            check_held(self._lease)
+        return self.inside(*parts)
+
+    @contextmanager
+    def driving(self, *, since: Callable[[int], str | None]) -> Iterator[None]:
+        """Be the one driver while the block runs; every `target` checks that this is still so.
+
+        Args:
+            since: the pid of a driver -> when it began, for the message.
+        Raises:
+            RunError: another driver is at work.
+        """
+        with driving(self.target(LOCK), since=since) as lease:
+            self._lease = lease
+            try:
+                yield
+            finally:
+                self._lease = None

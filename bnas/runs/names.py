@@ -1,4 +1,4 @@
-"""A run folder and a name -> a path that is sure to lie inside that folder."""
+"""A run folder, or that of a selection, and a name -> a path that is sure to lie inside that folder."""
 
 import os
 import re
@@ -79,3 +79,24 @@ def table_file(name: str) -> str:
     if not _TABLE.fullmatch(name):
         raise RunError(f"table {name!r}: the name must be letters, digits, _ and -, without .csv, as in 'candidates'")
     return f"{name}.csv"
+
+
+DECISIONS, LAYERS, NETWORKS, FIGURES = "selection.yaml", "layers.csv", "networks.csv", "figures"
+FINETUNED, SELECTED = "finetuned", "selected"  # the runs; the one of the network that was selected
+
+
+def run_in(folder: Path) -> Path:
+    """Return the run folder that a person means: the folder itself, or in that of a selection its fine-tuned network's.
+
+    Raises:
+        RunError: the network of the selection was not fine-tuned.
+    """
+    if not os.path.isfile(folder / DECISIONS):  # false of a name that is too long, too
+        return folder
+    run = folder / FINETUNED / SELECTED
+    if not run.is_dir():
+        raise RunError(
+            f"{folder}: holds a selection whose network was not trained; run bnas train {folder / DECISIONS} --data D "
+            "--out RUN, then give RUN, or select again with --finetune EPOCHS"
+        )
+    return run

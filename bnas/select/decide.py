@@ -7,15 +7,12 @@ from typing import TypeVar
 from bnas.cost.totals import Cost, total
 from bnas.errors import SpecError
 from bnas.lookup import find
-from bnas.select.decisions import DEFAULT_BINARIZERS, Decision, Decisions
 from bnas.select.layer import LayerFacts
 from bnas.select.methods import METHODS, Method
 from bnas.select.metrics import GAMMA, METRICS, Evidence, LayerScore, Metric
-from bnas.select.problem import Choice, Problem, budget_of
-from bnas.select.ratio import Ratio
+from bnas.select.problem import Choice, Problem, Ratio, Verdict, budget_of, verdict_of
 from bnas.select.rules import DEFAULT_RULES, Fixed, Rules, fixed_layers, match
-from bnas.select.selection import Selection
-from bnas.select.verdict import Verdict, verdict_of
+from bnas.select.selection import DEFAULT_BINARIZERS, Decision, Decisions, Selection
 from bnas.space.arch import Binarizers
 
 T = TypeVar("T")

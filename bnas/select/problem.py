@@ -1,8 +1,9 @@
-"""Layers with a choice, and limits -> the question that the methods answer: whose inputs stay real?"""
+"""Layers with a choice, and limits -> the question that the methods answer: whose inputs stay real, and why?"""
 
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -10,10 +11,54 @@ from bnas.cost.budget import QUANTITIES, Budget, show
 from bnas.cost.totals import Cost, total
 from bnas.errors import BudgetError, SpecError
 from bnas.select.metrics import LayerScore
-from bnas.select.ratio import Ratio
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many of a network's layers may keep real inputs.
+
+    P counts the layers with a choice, and of those that a rule decides on the 1x1 convolutions that downsample, and a
+    last layer that follows one of its own kind. It leaves out the first layer, a classifier of another kind than what
+    comes before it, and whatever stays real as a whole. So AlexNet has 7 (conv2 to conv5, fc6 to fc8) and ResNet-18
+    has 19 (16 convolutions of 3x3 and 3 of 1x1), of which the published choices keep 2 (28.6 %) and 7 (36.8 %).
+
+    K counts the layers that are chosen to keep real inputs, not those that a rule keeps so anyway.
+
+    Args:
+        limit: R.
+        of: P.
+    Source: Prabhu et al., Hybrid Binary Networks, 2018 (arXiv:1804.03867), algorithm 1. What P counts is not said
+        there; ours is what gives the percentages that are.
+    """
+
+    limit: float
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.limit <= 1:
+            raise SpecError(
+                f"ratio: must be between 0 and 1, but got {self.limit}; 0.3 lets three of ten inputs stay real"
+            )
+
+    @property
+    def most(self) -> int:
+        """The largest K."""
+        return math.floor(self.limit * self.of + 1e-9)  # 0.7 * 10 is a little less than 7
+
+
+class Verdict(NamedTuple):
+    """The layers that keep real inputs, and for people the reason of each layer that had a choice."""
+
+    kept: frozenset[str]
+    why: Mapping[str, str]
+
+
+def verdict_of(answer: Verdict | Collection[str]) -> Verdict:
+    """Return a verdict; the names alone, as a method of one's own may return them, have no reasons."""
+    return answer if isinstance(answer, Verdict) else Verdict(frozenset(answer), {})
+
 
 NO_LIMIT = Budget()
-
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 
 

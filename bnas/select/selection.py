@@ -1,4 +1,4 @@
-"""Decisions beside what they were taken from: what the network costs, and why each layer is what it is."""
+"""What was decided, as `selection.yaml` holds it and a person may edit it; and what it follows from and costs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,10 +7,37 @@ from typing import Any
 from bnas.cost.totals import Cost, total
 from bnas.errors import LookupFailed, SpecError
 from bnas.lookup import not_among
-from bnas.select.decisions import Decisions
 from bnas.select.layer import LayerFacts
 from bnas.select.metrics import LayerScore
-from bnas.space.arch import Precision
+from bnas.space.arch import Binarizers, Precision
+from bnas.space.original import Original
+from bnas.spec import Flag, Spec
+
+DEFAULT_BINARIZERS = Binarizers()
+
+
+class Decision(Spec):
+    """What becomes of one layer.
+
+    Args:
+        norm: where its input is binary, a batch norm stands before the sign; false where the model has one there.
+        why: for people.
+    """
+
+    precision: Precision
+    norm: Flag = True
+    why: str = ""
+
+
+class Decisions(Spec):
+    """What becomes of the layers, by module path. A layer that is not named stays as it is.
+
+    `original` is there where the model was named, as on the command line; it makes the decisions a whole description.
+    """
+
+    original: Original | None = None
+    binarizers: Binarizers = DEFAULT_BINARIZERS
+    layers: dict[str, Decision]
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from torch import nn
 from bnas.errors import ExportError
 from bnas.lookup import find
 from bnas.runs import Run, environment
-from bnas.runs.best import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS
-from bnas.runs.best import read_network as read_network
 from bnas.runs.documents import read_json
 from bnas.runs.files import clear_up, replacing_folder
-from bnas.runs.picked import run_in
+from bnas.runs.names import run_in
+from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS
+from bnas.runs.saved_network import read_network as read_network
 from bnas.ship.description import Description, parse_description
 from bnas.ship.proof import reload
 from bnas.ship.training import TrainedNetwork, export_training, sha256

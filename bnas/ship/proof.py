@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
-from bnas.cost.trace import trace
+from bnas.cost.trace.run import trace
 from bnas.errors import ExportError
 from bnas.networks.models import MODELS
 from bnas.ship.description import Description, rebuild

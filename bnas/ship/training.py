@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bnas.runs.best import ARCHITECTURE, MANIFEST, WEIGHTS
+from bnas.runs.saved_network import ARCHITECTURE, MANIFEST, WEIGHTS
 from bnas.ship.description import Description
 from bnas.ship.model_file import model_file
 from bnas.ship.proof import count_again, prove_model_file, reload

@@ -1,12 +1,12 @@
 """The one training loop, staged training of one network, supernet training, and evaluation."""
 
+from bnas.train.binary_watch import BinaryWatch
 from bnas.train.evaluate import evaluate, evaluate_soft, recalibrate
 from bnas.train.loop import Objective, fit
 from bnas.train.oneshot import train_supernet
 from bnas.train.ranks import ALONE, RankLost, Ranks, SharedStore, joined
 from bnas.train.staged import build_for, train_staged
 from bnas.train.state import Kept, Store
-from bnas.train.watch import BinaryWatch
 
 __all__ = [
     "ALONE",

@@ -14,10 +14,10 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Stage, SupernetRecipe
 from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
+from bnas.train.binary_watch import SupernetWatch
 from bnas.train.loop import fit
 from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Store
-from bnas.train.watch import SupernetWatch
 
 NAME = "supernet"
 DRAWN_IN_A_SANDWICH = 2

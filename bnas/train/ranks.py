@@ -23,7 +23,6 @@ from bnas.errors import TrainingError
 from bnas.train.state import Kept, Store
 
 T = TypeVar("T")
-
 # Rank 0 may search for days while the others wait; torchrun sees who dies, so nobody needs a shorter limit.
 # Gloo counts milliseconds in 32 bits: no more than 24 days.
 _PATIENCE = timedelta(days=20)
@@ -219,3 +218,21 @@ def _noticing() -> Iterator[None]:
             f"torchrun: another process is gone ({said}); with --max-restarts all start again from the last "
             "checkpoint, and so does the same command"
         ) from problem
+
+
+def together(work: Callable[[Ranks], T]) -> T | None:
+    """Do the work on rank 0 and help with it on every other rank, in processes of torchrun, Ray Train, or alone.
+
+    Every process calls it: `together(lambda ranks: bnas.search(space, data=data, out=out, ranks=ranks))`.
+
+    Args:
+        work: is given the ranks, which `bnas.search` and `bnas.train_model` take.
+    Returns: what the work returns on rank 0; None on every other.
+    Raises:
+        RankLost: another rank is gone.
+    """
+    with joined() as ranks:
+        if ranks.leads:
+            return work(ranks)
+        ranks.follow()
+        return None

@@ -1,4 +1,4 @@
-"""What a model was seen to do -> planned layers."""
+"""A module's place in the network -> the role of its layers, where the modules round it tell."""
 
 import math
 from collections import Counter
@@ -7,17 +7,41 @@ from typing import Literal, cast
 
 from torch import nn
 
-from bnas.cost.plan import PlannedLayer, Size, scale_values
+from bnas.cost.plan import PlannedLayer, Role, Size, scale_values
 from bnas.cost.trace.memory import Memory
 from bnas.cost.trace.operators import Product
-from bnas.cost.trace.roles import role_of
 from bnas.cost.trace.watch import Call, Operand, RunWatch, Seen, Uncounted
 from bnas.layers.binarized import Binarized
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.blocks import Block, BottleneckShortcut, ConvShortcut, Head, Network, SqueezeExcite
 from bnas.layers.expert_conv import ExpertConv
 from bnas.layers.react import RPReLU
 from bnas.space.arch import Precision
+
+# (the module around, the name of its child on the way; None for any) -> role; the innermost that matches counts.
+_ROLES: dict[tuple[type[nn.Module], str | None], Role] = {
+    (ExpertConv, "gate"): "gate",
+    (SqueezeExcite, None): "squeeze_excite",
+    (ConvShortcut, None): "shortcut",
+    (BottleneckShortcut, None): "shortcut",
+    (Block, "main"): "main",
+    (Block, "mix"): "mix",
+    (Head, "classifier"): "classifier",
+    (Network, "stem"): "stem",
+}
+
+
+def role_of(path: str, model: nn.Module) -> Role:
+    """Return the role of the convolution or linear layer at a path, `other` if nothing tells."""
+    parts = path.split(".")
+    for depth in range(len(parts) - 1, -1, -1):
+        around, child = type(model.get_submodule(".".join(parts[:depth]))), parts[depth]
+        role = _ROLES.get((around, child)) or _ROLES.get((around, None))
+        if role:
+            return role
+    return "other"
+
 
 BINARY = (BinaryConv, BinaryLinear, ExpertConv)
 FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

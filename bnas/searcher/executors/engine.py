@@ -1,4 +1,4 @@
-"""What was asked of the engine -> an executor: where candidates are scored, and by how many at once."""
+"""A scorer -> an executor that scores in this process, when it is asked."""
 
 import os
 from collections.abc import Callable
@@ -9,17 +9,34 @@ from typing import Protocol
 
 import torch
 
-from bnas.errors import SpecError
+from bnas.errors import SpecError, TrainingError
 from bnas.lookup import find
 from bnas.searcher.candidate import Score
-from bnas.searcher.executors.in_process import InProcess
-from bnas.searcher.executors.pool import Report, WorkerPool
+from bnas.searcher.executors.pool import Report, WorkerPool, is_out_of_memory
 from bnas.searcher.executors.processes import processes
 from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
 
-ScorerOn = Callable[[torch.device], Scorer]  # makes the scorer on a device
 
+class InProcess:
+    """Scores one architecture after the other."""
+
+    def __init__(self, score: Callable[[Architecture], Score]) -> None:
+        self._score = score
+
+    def submit(self, arch: Architecture) -> "Future[Score]":
+        """Score an architecture; the future is done when this returns."""
+        future: Future[Score] = Future()
+        try:
+            future.set_result(self._score(arch))
+        except Exception as problem:
+            future.set_exception(
+                TrainingError(f"candidate {arch.id}: out of memory") if is_out_of_memory(problem) else problem
+            )
+        return future
+
+
+ScorerOn = Callable[[torch.device], Scorer]  # makes the scorer on a device
 CPU = torch.device("cpu")
 LEASE_SECONDS = 600.0
 LONGEST_LEASE_SECONDS = 7 * 86400.0  # systems count the milliseconds of a wait in 32 bits: no more than 24 days

@@ -15,9 +15,8 @@ import torch
 from bnas.allocator import keep_freed_memory
 from bnas.errors import RunError
 from bnas.searcher.candidate import Score
-from bnas.searcher.executors.attempt import attempt
-from bnas.searcher.executors.block import Layout, pack, unpack
-from bnas.searcher.executors.pool import Lost, Report, WorkerPool
+from bnas.searcher.executors.pool import Lost, Report, WorkerPool, attempt
+from bnas.searcher.executors.shared_memory import Layout, pack, unpack
 from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace

@@ -1,10 +1,8 @@
 """Can the proxy be trusted? Networks trained alone, and how well scores rank them."""
 
-from bnas.searcher.ranking.alone import Alone, train_alone
+from bnas.searcher.ranking.alone import Alone, Terms, dealt, every_network, train_alone
 from bnas.searcher.ranking.measure import summed_ranks, tau, tau_within
-from bnas.searcher.ranking.sample import dealt, every_network
 from bnas.searcher.ranking.table import Table
-from bnas.searcher.ranking.terms import Terms
 from bnas.searcher.ranking.verdict import Measured, Ranking, Seeds, judge
 
 __all__ = [

@@ -8,13 +8,35 @@ from torch import Tensor, nn
 
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import Cost, cost
-from bnas.cost.trace import Traced, trace
+from bnas.cost.trace.run import Traced, trace
 from bnas.errors import SpecError
 from bnas.select import DEFAULT_BINARIZERS, Decision, Decisions, LayerFacts
+from bnas.select.conversion.convert import convert, obstacle
 from bnas.select.conversion.observe import Seen, observe
-from bnas.select.conversion.obstacles import left_out, obstacle
-from bnas.select.conversion.replace import convert
 from bnas.space.arch import PRECISIONS, Binarizers, Precision
+
+
+def left_out(traced: Traced, model: nn.Module) -> dict[str, str]:
+    """Return the modules with weights that the count leaves out, each with the reason; embeddings are among them.
+
+    A module of which something else is counted is not among them, and neither is one that only scales or shifts.
+    """
+    counted = {layer.name for layer in traced.layers if layer.macs}
+    found = {
+        layer.name: f"is of the kind {type(model.get_submodule(layer.name)).__name__}, which multiplies nothing"
+        for layer in traced.layers
+        if layer.kind == "values" and _is_a_table(layer, model.get_submodule(layer.name))
+    }
+    found |= {item.path: f"not counted: {item.operator}: {item.why}" for item in traced.uncounted}
+    return {path: why for path, why in found.items() if path not in counted}
+
+
+def _is_a_table(layer: PlannedLayer, module: nn.Module) -> bool:
+    """Say whether the values of a layer are all that a module without parts has, and more than one for each channel."""
+    own = list(module.parameters(recurse=False))
+    whole = layer.real_values == sum(parameter.numel() for parameter in own)  # else its matrix is in another layer
+    return whole and not any(module.children()) and any(parameter.squeeze().ndim > 1 for parameter in own)
+
 
 Calls = dict[str, list[PlannedLayer]]  # by module path, in the order in which they run
 

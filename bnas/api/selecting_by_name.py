@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from bnas.api.finetune import Accuracies, accuracies, networks_between
+from bnas.api.finetuning import Accuracies, accuracies, networks_between
 from bnas.api.request import pick_device
 from bnas.data import DataSet, load_data
 from bnas.errors import RunError, SpecError
@@ -15,20 +15,17 @@ from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
 from bnas.runs import best_in
-from bnas.runs.documents import write_text
-from bnas.runs.picked import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
-from bnas.runs.tables import write_table
+from bnas.runs.documents import write_table, write_text
+from bnas.runs.names import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
 from bnas.select import Decisions, Original, Selection
 from bnas.select.calibrate import Batches
 from bnas.ship import load
 from bnas.spec import dump, read
 
-BATCH = 64  # images of one calibration step
-
+CALIBRATION_BATCH = 64  # images of one calibration step
 _HEAD = (
     "# Edit a precision (real, weight, binary), then give this file back: bnas select MODEL --selection FILE -o DIR\n"
 )
-
 Choose = Callable[[nn.Module, Batches], Selection]
 
 
@@ -101,7 +98,7 @@ def load_trained(folder: Path, *, device: str | None) -> nn.Module:
 def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:
     """Return batches of training images as they are; none has one image only, which cannot be normalised."""
     part = data.train.take(images, seed=seed)
-    batch = min(BATCH, len(part))
+    batch = min(CALIBRATION_BATCH, len(part))
     return part.batches(batch, drop_last=len(part) % batch == 1)
 
 

@@ -13,7 +13,6 @@ from bnas.layers.kinds import BinaryLayer
 from bnas.supernet import SharedUnit
 
 COLLAPSED = 0.1  # of the largest entropy that N experts can have: one of four has won some 98 % of the images
-
 _logger = logging.getLogger(__name__)
 
 

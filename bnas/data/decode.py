@@ -17,7 +17,6 @@ _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
 _GREY, _COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 _PROBED = 100  # images looked at to tell a grey set from a colour one
-
 Table = Any  # a datasets.Dataset, which has no types
 
 

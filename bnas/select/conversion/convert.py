@@ -1,16 +1,39 @@
-"""A model and decisions -> the same model with binary layers."""
+"""A model and decisions -> the same model with binary layers; and the description of such a model by name."""
 
 import copy
+import hashlib
+import json
 from pathlib import Path
 
 from torch import nn
 
+from bnas.cost.trace.assemble import BINARY
 from bnas.errors import LookupFailed, SpecError
 from bnas.layers.binarized import BINARIZED, Binarized, binarize_
 from bnas.lookup import not_among
-from bnas.select import Decision, Decisions, Selection
-from bnas.select.conversion.obstacles import obstacle
+from bnas.networks.user_model import build_original
+from bnas.select import Decision, Decisions, Original, Selection
 from bnas.spec import read
+
+
+def obstacle(path: str, model: nn.Module) -> str:
+    """Return why the layer at a path cannot be binarized; nothing where it can."""
+    module = model.get_submodule(path)
+    if isinstance(module, (*BINARY, Binarized)):
+        return f"is a {type(module).__name__} already"
+    if type(module) not in BINARIZED:
+        if isinstance(module, tuple(BINARIZED)):
+            return f"is a {type(module).__name__}, which may compute something else than a layer of torch"
+        return f"is computed inside {type(module).__name__}, not by a layer of its own"
+    weight = module._parameters.get("weight")
+    if weight is None:
+        return "its weight is computed from other values"
+    others = [
+        name or "the model itself"
+        for name, other in model.named_modules()
+        if other is not module and any(parameter is weight for parameter in other._parameters.values())
+    ]
+    return f"shares its weight with {others[0]}" if others else ""
 
 
 def convert(model: nn.Module, selection: Selection | Decisions | str | Path) -> nn.Module:
@@ -76,3 +99,46 @@ def _apply(model: nn.Module, path: str, decision: Decision, decisions: Decisions
         activations=decisions.binarizers.activation,
         pad_value=decisions.binarizers.pad_value,
     )
+
+
+class ConvertedModel(Decisions):
+    """A model by name with decisions on its layers: what `selection.yaml` holds."""
+
+    original: Original
+
+    @property
+    def model(self) -> str:
+        """The name of the float model."""
+        return self.original.model
+
+    @property
+    def input(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.original.input
+
+    @property
+    def classes(self) -> int:
+        """How many classes it tells apart."""
+        return self.original.classes
+
+    @property
+    def id(self) -> str:
+        """A short name that is the same for equal descriptions."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def build(self) -> nn.Module:
+        """Return the converted model without the trained weights of the float one.
+
+        Raises:
+            LookupFailed: there is no such model, layer or binarizer.
+        """
+        return convert(build_original(self.original.model_copy(update={"weights": None})), self)
+
+    def build_original(self) -> nn.Module:
+        """Return the float model with its weights.
+
+        Raises:
+            SpecError: the weights cannot be read, or are not those of the model.
+        """
+        return build_original(self.original)

@@ -12,26 +12,27 @@ import pandas as pd
 from torch import Tensor
 
 from bnas.errors import RunError
-from bnas.runs.access import LOCK, Access
-from bnas.runs.asked import Asked, is_free, spelled
-from bnas.runs.best import ANEW, SavedNetwork, read_network, write_network
-from bnas.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
-from bnas.runs.documents import json_text, read_json, write_text
-from bnas.runs.environment import environment
-from bnas.runs.events import append_event, driver_began, read_events
-from bnas.runs.files import cannot_write, previous_of, remove, set_aside, sweep
-from bnas.runs.masking import without_secrets
-from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, table_file
-from bnas.runs.question import (
+from bnas.runs.asked import (
     BEFORE_CONFIG,
+    Asked,
+    environment,
     holds_run,
+    is_free,
     read_asked,
     run_label,
+    spelled,
     trains_a_model,
     write_asked,
     write_config,
 )
-from bnas.runs.tables import Rows, read_table, write_table
+from bnas.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from bnas.runs.documents import Rows, json_text, read_json, read_table, write_table, write_text
+from bnas.runs.events import append_event, driver_began, read_events
+from bnas.runs.files import cannot_write, previous_of, remove, set_aside, sweep
+from bnas.runs.lock import LOCK, Access
+from bnas.runs.masking import without_secrets
+from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, table_file
+from bnas.runs.saved_network import ANEW, SavedNetwork, read_network, write_network
 
 _LOG, _STUDY, _LEDGER, _RANKING = "log.jsonl", "study.db", "ledger.json", "ranking.json"
 _BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.safetensors"

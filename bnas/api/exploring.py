@@ -15,7 +15,8 @@ from bnas.searcher.block_errors import with_metric
 from bnas.searcher.candidate import Candidate, front, ledger
 from bnas.searcher.executors.engine import Engine
 from bnas.searcher.journal import Journal
-from bnas.searcher.sampler import MakeSampler, RandomWithin
+from bnas.searcher.sampler import MakeSampler
+from bnas.searcher.samplers import RandomWithin
 from bnas.searcher.score import Scorer
 from bnas.searcher.storage import DamagedStorage, StoredStudy
 from bnas.searcher.study import Search

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from bnas.data.dataset import Labelled, Raw
+from bnas.data.decode import labelled
 from bnas.data.resize import Shape, shape_of
-from bnas.data.rows import labelled
 from bnas.errors import DataError
 
 TEST_NAMES = ("test", "validation", "valid", "val")  # what holds the test images, the first there is
 IMAGE_ENDINGS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-
 Table = Any  # a datasets.Dataset, which has no types
 
 

@@ -12,7 +12,7 @@ from bnas.data import DataSet, Split
 from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
 from bnas.runs.files import replacing
-from bnas.runs.picked import SELECTED
+from bnas.runs.names import SELECTED
 from bnas.select import Decisions, Original, Selection
 from bnas.select.conversion import ConvertedModel, convert
 from bnas.train import evaluate, recalibrate
@@ -20,7 +20,6 @@ from bnas.train import evaluate, recalibrate
 BATCH, RECALIBRATION = 100, 2000  # images
 TEACHER = "real.pt"  # the weights that a model brings itself
 LEARNED = 0.9  # of the loss of guessing: an untrained network is above
-
 Accuracies = dict[str, float]
 
 

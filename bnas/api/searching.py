@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from bnas.api.best import write_best
-from bnas.api.explore import explore, open_studies
+from bnas.api.exploring import explore, open_studies
+from bnas.api.manifest import manifest_of
 from bnas.api.request import SearchRequest, load_matching, resolve
 from bnas.api.result import SearchResult
 from bnas.data import DataSet
@@ -14,13 +14,36 @@ from bnas.errors import RunError
 from bnas.progress import Progress, silent
 from bnas.report import write_report
 from bnas.runs import Run
-from bnas.searcher.candidate import paid
+from bnas.searcher.candidate import Candidate, paid
 from bnas.searcher.executors.engine import LEASE_SECONDS, Engine
 from bnas.searcher.feasible import sample_within
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
+from bnas.spec import dump
 from bnas.train import ALONE, Ranks, SharedStore, train_supernet
-from bnas.train.retrain import retrain
+from bnas.train.retrain import Retrained, retrain
+
+
+def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained, candidate: Candidate) -> None:
+    """Write the best network and what is known of it.
+
+    Raises:
+        ExportError: the weights do not load back to the same network, or it costs other than was counted.
+    """
+    tensors = {name: tensor.detach().cpu() for name, tensor in best.network.state_dict().items()}
+    assert candidate.score is not None
+    accuracy = {
+        "proxy": candidate.score.proxy_accuracy,
+        "validation": best.validation_accuracy,
+        "test": best.test_accuracy,
+    }
+    manifest = manifest_of(
+        best.arch, best.network.cpu(), tensors, accuracy=accuracy, data=data, recipe=request.settings.retrain.recipe,
+        epochs=best.epochs, seed=request.seed,
+    )  # fmt: skip
+    known = {"budget": request.budget.as_dict(), "data": request.data}
+    run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
+
 
 TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended
 
@@ -77,7 +100,7 @@ def search(
     with run.lock():
         if not _is_complete(run):
             ranks.call(partial(_beside, request))
-            _drive(run, request, images, storage, crew, _Logged(run, progress), ranks)
+            _drive_search(run, request, images, storage, crew, _Logged(run, progress), ranks)
         write_report(run)
     return SearchResult(run)
 
@@ -93,7 +116,7 @@ def _is_complete(run: Run) -> bool:
     return run.has_best()
 
 
-def _drive(
+def _drive_search(
     run: Run,
     request: SearchRequest,
     data: DataSet,

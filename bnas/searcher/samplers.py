@@ -1,0 +1,67 @@
+"""The samplers by name: evolution, random draws, and Optuna's own, moved inside the budget."""
+
+from collections.abc import Sequence
+from random import Random
+
+from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from bnas.cost.budget import Budget
+from bnas.searcher.evolution import Evolution
+from bnas.searcher.feasible import sample_within
+from bnas.searcher.sampler import FeasibleSampler, MakeSampler, _begins_by_metric, distributions, population, to_genes
+from bnas.space.space import Genes, SearchSpace
+
+_BEFORE_A_MODEL = 24  # trials that tpe draws evenly before it models what they scored
+
+
+class RandomWithin(FeasibleSampler):
+    """Even draws from inside the budget: what a search has to beat."""
+
+    def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
+        return sample_within(self._space, self._budget, random)
+
+
+class MovedInside(FeasibleSampler):
+    """A sampler of Optuna's whose proposals are moved inside the budget, so that it learns from each of them."""
+
+    def __init__(self, inner: BaseSampler, space: SearchSpace, budget: Budget, seed: int) -> None:
+        super().__init__(space, budget, seed)
+        self._inner = inner
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Let the sampler prepare."""
+        self._inner.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Let the sampler note what became of a trial."""
+        self._inner.after_trial(study, trial, state, values)
+
+    def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
+        if _begins_by_metric(study, self._space):
+            return sample_within(self._space, self._budget, random)
+        inner = self._inner
+        params = dict(inner.sample_relative(study, trial, inner.infer_relative_search_space(study, trial)))
+        for name, distribution in distributions(self._space).items():
+            if name not in params:
+                params[name] = inner.sample_independent(study, trial, name, distribution)
+        genes = self._inside(to_genes(self._space, params), random)
+        return sample_within(self._space, self._budget, random) if genes is None else genes
+
+
+def _nsga2(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
+    return MovedInside(NSGAIISampler(population_size=population(space), seed=seed), space, budget, seed)
+
+
+def _tpe(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
+    tpe = TPESampler(multivariate=True, n_startup_trials=_BEFORE_A_MODEL, seed=seed)
+    return MovedInside(tpe, space, budget, seed)
+
+
+SAMPLERS: dict[str, MakeSampler] = {
+    "evolution": Evolution,
+    "nsga2": _nsga2,
+    "tpe": _tpe,
+    "random": RandomWithin,
+}
