@@ -150,9 +150,7 @@ def test_a_search_of_few_networks_ends_early_and_its_twin_pays_for_as_many(tmp_p
 
 def test_a_budget_changes_the_limits_of_the_space_that_it_names() -> None:
     def budget(*items: str) -> dict[str, str]:
-        return resolve(
-            tiny_space(), "digits", budget=items, trials=None, sampler=None, top=None, seed=0, device="cpu"
-        ).budget.as_dict()
+        return resolve(tiny_space(), "digits", budget=items, device="cpu").budget.as_dict()
 
     assert budget() == {"ops": "12000", "bytes": "4000"}
     assert budget("ops=9k") == {"ops": "9000", "bytes": "4000"}

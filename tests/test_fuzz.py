@@ -265,7 +265,7 @@ def here(tmp_path_factory) -> Here:
         for name in ("draw_pareto", "draw_search", "draw_losses", "draw_topology", "draw_layers"):
             patch.setattr(page, name, lambda *_: Figure(figsize=(0.1, 0.1)))
         patch.setattr(exporting, "prove_model_file", lambda *_, **__: {})
-        bnas.search(folder / "tiny.yaml", out=folder / "run", trials=2, top=1)
+        bnas.search(folder / "tiny.yaml", out=folder / "run", trials=2, retrain=1)
         bnas.export(folder / "run", out=folder / "done")
         here.keep()
         yield here

@@ -54,10 +54,7 @@ class TestSpace:
 
     def test_its_images_may_be_limited(self) -> None:
         settings = SPACE.search.model_copy(update={"limit": 500, "validation": 0.2})
-        request = resolve(
-            SPACE.model_copy(update={"search": settings}), "digits", budget=None, trials=None, sampler=None, top=None,
-            seed=0, device="cpu",
-        )  # fmt: skip
+        request = resolve(SPACE.model_copy(update={"search": settings}), "digits", device="cpu")
         data = load_matching(request)
         assert (len(data.train), len(data.validation)) == (400, 100)
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pandas as pd
 
+from bnas.api.progress_bars import watched
 from bnas.api.request import SearchRequest, load_matching, pick_device
-from bnas.cost.budget import Budget
+from bnas.api.result import SearchResult, request_of
 from bnas.data import DataSet
 from bnas.errors import RunError
-from bnas.progress import Progress, silent
+from bnas.progress import Progress
 from bnas.report import write_ranking_figures, write_report
 from bnas.runs import Run
 from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alone
 from bnas.searcher.ranking.table import training
-from bnas.space.space import Genes, SearchSpace
-from bnas.spec import parse, parse_yaml
+from bnas.space.space import Genes
 from bnas.train import evaluate, train_supernet
 
 Row = dict[str, Any]
@@ -40,11 +40,12 @@ class RankCheck:
 def check_ranking(
     run: str | Path,
     *,
+    data: Any = None,
     networks: int = 24,
     repeated: int = 8,
     table: str | Path | None = None,
     device: str | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> RankCheck:
     """Train some of a run's candidates alone, and say whether its proxy loss ranks them as their accuracy does.
 
@@ -53,22 +54,23 @@ def check_ranking(
 
     Args:
         run: the folder of a run whose candidates were scored.
+        data: what the run was given, where that was no name or path.
         networks: candidates in the sample, drawn evenly from the cheapest to the dearest.
         repeated: how many of them are trained from a second seed, for the noise of the accuracy itself.
         table: a CSV file of benchmarks/table.py, of networks trained alone on the same data by the same recipe; those
             it has are taken first, and not trained.
         device: as in `search`.
-        progress: may raise `Stopped`, as in `search`.
+        progress: as in `search`.
     Raises:
         Stopped: progress asked for it.
         BnasError: one line that says where, which rule, which values, what to do.
     """
     looked_at = Run.read(run)
     opened = Run.open(run, config=looked_at.config, space_yaml=looked_at.space_yaml)
-    request = _request(opened, device)
+    request = request_of(opened, SearchResult(opened).space, data=data, device=pick_device(device))
     known = _known(table, request)
-    with opened.lock():
-        check = _Check(opened, request, load_matching(request), progress)
+    with opened.lock(), watched(progress) as tell:
+        check = _Check(opened, request, load_matching(request), tell)
         chosen = _sample(opened, networks, known)
         trainings = _trained(check, chosen, repeated, known)
         rows = _networks(check, chosen, trainings)
@@ -113,14 +115,6 @@ class _Check:
         batches = self.images.validation.batches(scoring.batch, augment=False, drop_last=False, device=request.device)
         held_out = list(itertools.islice(batches, math.ceil(scoring.validation_images / scoring.batch)))
         return [evaluate(supernet.extract(request.space.architecture(_genes(row))), held_out)[0] for row in candidates]
-
-
-def _request(run: Run, device: str | None) -> SearchRequest:
-    """Return what the run was asked."""
-    config = run.config
-    space = parse(SearchSpace, parse_yaml(run.space_yaml, source="space.yaml"), source="space.yaml")
-    budget = Budget.parse(config["budget"], source="config.yaml: budget")
-    return SearchRequest(space, config["data"], budget, config["sampler"], config["seed"], pick_device(device))
 
 
 def _known(table: str | Path | None, request: SearchRequest) -> Table | None:

@@ -10,12 +10,14 @@ import torch
 from bnas.cost.budget import Budget
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError
-from bnas.lookup import find
 from bnas.searcher.sampler import MakeSampler
-from bnas.searcher.samplers import SAMPLERS
+from bnas.searcher.samplers import find_sampler, sampler_name
 from bnas.space.recipe import SearchSettings
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse, read
+
+GIVEN = " (given in Python)"  # behind the name of data that cannot be found again by it
+Items = Iterable[str] | Mapping[str, str | int | float]
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,9 @@ class SearchRequest:
     """One search: the same request gives the same result."""
 
     space: SearchSpace
-    data: str
+    data: Any  # whatever `load_data` takes
     budget: Budget
-    sampler: str
+    sampler: str | MakeSampler
     seed: int
     device: torch.device
 
@@ -37,7 +39,7 @@ class SearchRequest:
     @property
     def make_sampler(self) -> MakeSampler:
         """What proposes candidates."""
-        return find(self.sampler, SAMPLERS, what="sampler")
+        return find_sampler(self.sampler)
 
     @property
     def space_yaml(self) -> str:
@@ -48,44 +50,61 @@ class SearchRequest:
     def config(self) -> dict[str, Any]:
         """Everything that decides the result, beside the space."""
         return {
-            "data": self.data,
+            "data": name_of(self.data),
             "budget": self.budget.as_dict(),
-            "sampler": self.sampler,
+            "sampler": self.settings.sampler,
             "seed": self.seed,
             "trials": self.settings.trials,
             "retrain": self.settings.retrain.top,
         }
 
 
+def name_of(data: Any) -> str:
+    """Return what a run calls its images: a name or path as it is; objects by name or type, marked as given."""
+    return str(data) if isinstance(data, str | Path) else getattr(data, "name", type(data).__name__) + GIVEN
+
+
+def read_space(space: str | Path | Mapping[str, Any] | SearchSpace) -> SearchSpace:
+    """Return a space as it is, from a mapping of its keys, or from its YAML file.
+
+    Raises:
+        SpecError: it is not well formed.
+    """
+    if isinstance(space, SearchSpace):
+        return space
+    return parse(SearchSpace, space, source="space") if isinstance(space, Mapping) else read(SearchSpace, space)
+
+
 def resolve(
-    space: str | Path | SearchSpace,
-    data: str,
+    space: str | Path | Mapping[str, Any] | SearchSpace,
+    data: Any,
     *,
-    budget: Iterable[str] | Mapping[str, str | int | float] | None,
-    trials: int | None,
-    sampler: str | None,
-    top: int | None,
-    seed: int,
-    device: str | None,
+    budget: Items | None = None,
+    trials: int | None = None,
+    sampler: str | MakeSampler | None = None,
+    retrain: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
 ) -> SearchRequest:
     """Return the request that a caller's choices make with the space file's defaults.
 
     Raises:
         SpecError, LookupFailed: something asked is not allowed or not known.
     """
-    checked = space if isinstance(space, SearchSpace) else read(SearchSpace, space)
-    source = "search" if isinstance(space, SearchSpace) else str(space)
+    checked = read_space(space)
+    source = str(space) if isinstance(space, str | Path) else "search"
     settings = checked.search.model_dump()
     if trials is not None:
         settings["trials"] = trials
-    if top is not None:
-        settings["retrain"]["top"] = top
+    if retrain is not None:
+        settings["retrain"]["top"] = retrain
     own = Budget.parse(checked.search.budget, source=f"{source}: search.budget")
     limits = Budget.parse(budget or (), over=own)
     settings["budget"] = limits.as_dict()
-    settings["sampler"] = sampler or checked.search.sampler
+    chosen = checked.search.sampler if sampler is None else sampler
+    settings["sampler"] = sampler_name(chosen)
     whole = checked.model_copy(update={"search": parse(SearchSettings, settings, source=source)})
-    request = SearchRequest(whole, data, limits, settings["sampler"], seed, pick_device(device))
+    request = SearchRequest(whole, data, limits, chosen, seed, pick_device(device))
     _ = request.make_sampler  # an unknown sampler is an error now, not after an hour of training
     return request
 

@@ -1,4 +1,4 @@
-"""A run folder -> what its search found."""
+"""A run folder -> what its search found, and every candidate of it, with the weights that it inherits."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,13 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import nn
 
+from bnas.api.request import GIVEN, SearchRequest, load_matching, pick_device
+from bnas.cost.budget import Budget, show
+from bnas.cost.plan import plan
+from bnas.cost.totals import Cost, cost
+from bnas.errors import DataError, LookupFailed
 from bnas.networks.build import build
 from bnas.runs import Run
+from bnas.searcher.score import Scorer
 from bnas.ship import load
 from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
+from bnas.train import load_supernet
+
+SHORTEST_ID = 4  # hexadecimal digits by which a candidate may be called, where no other begins with them
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,16 @@ class Best:
     architecture: Architecture
     manifest: dict[str, Any]
 
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on the test images."""
+        return float(self.manifest["accuracy"]["test"])
+
+    @property
+    def cost(self) -> Cost:
+        """What it costs, by its plan."""
+        return cost(plan(self.architecture))
+
     def build(self) -> nn.Module:
         """Return a fresh network of the found architecture, to train from the start."""
         return build(self.architecture)
@@ -31,16 +52,28 @@ class Best:
         """Return the found network with its trained weights, checked against the manifest."""
         return load(self.folder)
 
+    def __repr__(self) -> str:
+        price = self.cost
+        return (
+            f"Best({self.architecture.id}: test accuracy {self.accuracy:.2%}, {show(price.ops)} ops, "
+            f"{show(price.bytes)} bytes)"
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class SearchResult:
     """What a search found; everything is read from the run folder, so an old run gives one too."""
 
     run: Run
 
     @cached_property
+    def space(self) -> SearchSpace:
+        """The space that was searched, with the settings that were asked for."""
+        return parse(SearchSpace, parse_yaml(self.run.space_yaml, source="space.yaml"), source="space.yaml")
+
+    @cached_property
     def front(self) -> pd.DataFrame:
-        """The Pareto front over proxy accuracy and ops, cheapest first."""
+        """The Pareto front over quality and ops, cheapest first."""
         return self.run.read_table("pareto")
 
     @cached_property
@@ -69,3 +102,55 @@ class SearchResult:
         text, _, manifest = self.run.read_best()
         folder = self.run.best_folder
         return Best(folder, parse(Architecture, parse_yaml(text, source=str(folder)), source=str(folder)), manifest)
+
+    def architecture(self, candidate: str) -> Architecture:
+        """Return the architecture of a candidate of the search or of its twin.
+
+        Args:
+            candidate: its id, or the first digits of it, four at least, that no other has.
+        Raises:
+            LookupFailed: no candidate has this id, or several do.
+        """
+        rows = pd.concat([self.candidates, self.twin])
+        found = rows[rows["id"].str.startswith(candidate)].drop_duplicates("id")
+        if len(candidate) < SHORTEST_ID or len(found) != 1:
+            said = f"{len(found)} candidates begin with it" if len(found) else "no candidate has it"
+            raise LookupFailed(f"{self.run.path}: id {candidate!r}: {said}; take one from candidates.csv or twin.csv")
+        return self.space.architecture(tuple(map(int, str(found["genes"].iloc[0]).split("-"))))
+
+    def network(self, candidate: str, *, data: Any = None, device: str | None = None) -> nn.Module:
+        """Return a candidate's network as it was scored: weights of the supernet, batch norm set anew.
+
+        Args:
+            candidate: as in `architecture`.
+            data: what the run was given, where that was no name or path: the images that set batch norm.
+        Raises:
+            LookupFailed: as `architecture`.
+            TrainingError: the supernet is not in the run folder.
+        """
+        return self._scorer(data, pick_device(device)).network(self.architecture(candidate))
+
+    def _scorer(self, data: Any, device: torch.device) -> Scorer:
+        request = request_of(self.run, self.space, data=data, device=device)
+        supernet = load_supernet(self.space, store=self.run)
+        return Scorer(supernet, load_matching(request), self.space.search.scoring, seed=request.seed, device=device)
+
+    def __repr__(self) -> str:
+        found = self.best if self.run.has_best() else "unfinished"
+        return f"SearchResult({str(self.run.path)!r}: {found})"
+
+
+def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device) -> SearchRequest:
+    """Return what a run was asked.
+
+    Args:
+        data: what the run was given; None takes the name or path that the run keeps.
+    Raises:
+        DataError: it was given neither a name nor a path, and nothing is given now.
+    """
+    config = run.config
+    if data is None and str(config["data"]).endswith(GIVEN):
+        raise DataError(f"{run.path}: its images were given in Python, as {config['data']}; give them again, as data=")
+    budget = Budget.parse(config["budget"], source="config.yaml: budget")
+    given = config["data"] if data is None else data
+    return SearchRequest(space, given, budget, config["sampler"], config["seed"], device)

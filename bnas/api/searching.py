@@ -1,22 +1,25 @@
 """Find, retrain and hand over the best network of a space under a budget."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from bnas.api.exploring import explore, open_studies
 from bnas.api.manifest import manifest_of
-from bnas.api.request import SearchRequest, load_matching, resolve
+from bnas.api.progress_bars import watched
+from bnas.api.request import Items, SearchRequest, load_matching, name_of, resolve
 from bnas.api.result import SearchResult
 from bnas.data import DataSet
 from bnas.errors import RunError
-from bnas.progress import Progress, silent
+from bnas.progress import Progress
 from bnas.report import write_report
 from bnas.runs import Run
 from bnas.searcher.candidate import Candidate, paid
-from bnas.searcher.executors.engine import LEASE_SECONDS, Engine
+from bnas.searcher.executors.engine import Engine
 from bnas.searcher.feasible import sample_within
+from bnas.searcher.sampler import MakeSampler
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 from bnas.spec import dump
@@ -41,7 +44,7 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
         best.arch, best.network.cpu(), tensors, accuracy=accuracy, data=data, recipe=request.settings.retrain.recipe,
         epochs=best.epochs, seed=request.seed,
     )  # fmt: skip
-    known = {"budget": request.budget.as_dict(), "data": request.data}
+    known = {"budget": request.budget.as_dict(), "data": name_of(request.data)}
     run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
 
 
@@ -49,58 +52,56 @@ TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ende
 
 
 def search(
-    space: str | Path | SearchSpace,
+    space: str | Path | Mapping[str, Any] | SearchSpace,
     *,
-    data: str = "digits",
-    budget: Iterable[str] | Mapping[str, str | int | float] | None = None,
+    data: Any = "digits",
+    budget: Items | None = None,
     trials: int | None = None,
-    sampler: str | None = None,
-    top: int | None = None,
+    sampler: str | MakeSampler | None = None,
+    retrain: int | None = None,
     seed: int = 0,
     out: str | Path = "runs/search",
     storage: str | None = None,
     device: str | None = None,
-    engine: str = "in-process",
-    workers: int | None = None,
-    lease_seconds: float = LEASE_SECONDS,
-    ray_address: str | None = None,
-    progress: Progress = silent,
+    engine: str | Engine = "in-process",
+    progress: Progress | bool = True,
     ranks: Ranks = ALONE,
 ) -> SearchResult:
     """Search a space under a budget, train the best alone, and write the run folder. Called again, it goes on.
 
-    Storage, device, engine and workers may change between two calls; what was paid for is kept.
+    Storage, device and engine may change between two calls; what was paid for is kept.
 
     Args:
-        space: a YAML file or a `SearchSpace`; its `search` section gives what is not given here.
-        data: a data set's name, a path, or `file.py:attr`.
+        space: a YAML file, a mapping of its keys, or a `SearchSpace`; its `search` section gives what is left out here.
+        data: whatever `bnas.load_data` takes: a data set's name, a path, a `DataSet`, arrays.
         budget: as `["ops=3M", "bytes=20k"]` or `{"ops": "3M"}`; the space's limits of other quantities stay, unless
             lifted, as by `bytes=none`.
         trials: paid evaluations of the search, fewer where no more networks fit; a random twin pays for as many.
-        sampler: `evolution`, `nsga2`, `tpe`, `random`, or `pkg.mod:attr` of an Optuna sampler's maker.
-        top: how many of the best candidates are trained alone.
+        sampler: `evolution`, `nsga2`, `tpe`, `random`; or what makes an Optuna sampler for each proposal, a function
+            (space, budget, seed) -> sampler or its `pkg.mod:attr`.
+        retrain: how many of the best candidates are trained alone.
         out: the run folder.
         storage: an Optuna storage URL, which runs may share; None keeps the studies in the run folder.
         device: `cpu`, `cuda`, `cuda:1`; None takes a GPU where there is one.
-        engine: what scores candidates: `in-process`, `processes` or `ray`.
-        workers, lease_seconds, ray_address: as in `bnas.searcher.Engine`.
-        progress: may raise `Stopped` to have the work put down, saved, so that the same call goes on.
+        engine: what scores candidates: `in-process`, `processes` or `ray`, or an `Engine` with workers and lease.
+        progress: bars on stderr, False for none, or a `Progress` of one's own, which may raise `Stopped` to have the
+            work put down, saved, so that the same call goes on.
         ranks: processes that train together, of which this is rank 0; the others must be in `Ranks.follow`.
     Raises:
         Stopped: progress asked for it.
         BnasError: one line that says where, which rule, which values, what to do.
     """
     request = resolve(
-        space, data, budget=budget, trials=trials, sampler=sampler, top=top, seed=seed, device=device
+        space, data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, seed=seed, device=device
     )  # fmt: skip
-    crew = Engine(engine, workers=workers, lease_seconds=lease_seconds, ray_address=ray_address)
+    crew = Engine(engine) if isinstance(engine, str) else engine
     sample_within(request.space, request.budget, Random(seed))  # a budget nothing fits is an error before any training
     images = load_matching(request)
     run = Run.open(out, config=request.config, space_yaml=request.space_yaml)
-    with run.lock():
+    with run.lock(), watched(progress) as tell:
         if not _is_complete(run):
             ranks.call(partial(_beside, request))
-            _drive_search(run, request, images, storage, crew, _Logged(run, progress), ranks)
+            _drive_search(run, request, images, storage, crew, _Logged(run, tell), ranks)
         write_report(run)
     return SearchResult(run)
 

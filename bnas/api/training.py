@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas.api.manifest import manifest_of
+from bnas.api.progress_bars import watched
 from bnas.api.request import check_batch, pick_device
 from bnas.binarize import has_exact_gradient
 from bnas.data import DataSet, load_data
@@ -19,7 +20,7 @@ from bnas.errors import DataError, SpecError, TrainingError
 from bnas.lookup import FAILURES, reason
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS
-from bnas.progress import Progress, silent
+from bnas.progress import Progress
 from bnas.report import write_training_report
 from bnas.runs import Run
 from bnas.select.conversion import ConvertedModel, convert
@@ -63,7 +64,7 @@ def train_model(
     out: str | Path = "runs/train",
     device: str | None = None,
     compiled: bool = False,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
     ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train one network by a recipe and write the run folder. Called again, it goes on.
@@ -81,6 +82,7 @@ def train_model(
         epochs: of all stages together, shared out as in the recipe.
         validation: share of the training images held out.
         compiled: compile the passes with `torch.compile`; needs a C++ compiler or a GPU.
+        progress: as in `search`.
         ranks: processes that train together, of which this is rank 0; the others must be in `Ranks.follow`.
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
@@ -99,11 +101,11 @@ def train_model(
         "recipe": chosen.model_dump(mode="json"), "teacher": str(teacher) if teacher else None,
     }  # fmt: skip
     run = Run.open(out, config=config)
-    with run.lock():
+    with run.lock(), watched(progress) as tell:
         if not run.has_best():
             work = _Work(described, chosen, load_images, seed, pick_device(device), teacher, compiled)
             ranks.call(work.beside)
-            _drive(run, work, images, progress, ranks)
+            _drive(run, work, images, tell, ranks)
         write_training_report(run)
     return TrainResult(run)
 

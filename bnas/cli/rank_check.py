@@ -29,8 +29,8 @@ def rank_check_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Say whether a search's proxy loss ranks networks as their accuracy does, and better than counting ops."""
+    from bnas.api.progress_bars import ProgressBars
     from bnas.api.rank_checking import check_ranking  # torch is imported only when there is work for it
-    from bnas.cli.progress_bars import ProgressBars
     from bnas.cli.stop import Stop
 
     with ProgressBars() as watch, Stop(watch) as progress:

@@ -59,15 +59,17 @@ def search_command(
     if space is None:
         raise typer.BadParameter("give the YAML file of a space, as in search_spaces/digits.yaml", param_hint="SPACE")
     from bnas.api import search  # torch is imported only when there is work for it
-    from bnas.cli.progress_bars import ProgressBars
+    from bnas.api.progress_bars import ProgressBars
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
+    from bnas.searcher.executors.engine import Engine
 
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = search(
-            space, data=data, budget=budget, trials=trials, sampler=sampler, top=retrain, seed=seed,
-            out=out or named_after(space), storage=storage, device=device, engine=engine, workers=workers,
-            lease_seconds=lease, ray_address=ray_address, progress=progress, ranks=ranks,
+            space, data=data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, seed=seed,
+            out=out or named_after(space), storage=storage, device=device,
+            engine=Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address),
+            progress=progress, ranks=ranks,
         )  # fmt: skip
     if as_json:
         print(json.dumps(summary(result)))

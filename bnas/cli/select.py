@@ -95,9 +95,9 @@ def select_command(
     rules = parse(Rules, places | {"include": include or [], "exclude": exclude or []}, source="select")
     binarizers = parse(Binarizers, {"weight": binarizer, "pad_value": pad_value}, source="select")
     resized = _image_shape(shape)
+    from bnas.api.progress_bars import ProgressBars
     from bnas.api.selecting import review, select_layers  # torch is imported only when there is work for it
     from bnas.api.selecting_by_name import load_trained, select_model
-    from bnas.cli.progress_bars import ProgressBars
     from bnas.cli.stop import Stop
 
     kept = _published(model, preset) if preset else keep

@@ -46,7 +46,7 @@ def train_command(
 ) -> None:
     """Train one network by a recipe, stage by stage, and keep it with a proof that it reloads."""
     from bnas.api import train_model  # torch is imported only when there is work for it
-    from bnas.cli.progress_bars import ProgressBars
+    from bnas.api.progress_bars import ProgressBars
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
 

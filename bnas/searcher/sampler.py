@@ -14,6 +14,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
 from bnas.cost.budget import Budget
+from bnas.errors import BnasError, SpecError
+from bnas.lookup import FAILURES, reason
 from bnas.searcher.feasible import cost_of, repair, sample_within
 from bnas.space.space import Genes, SearchSpace
 
@@ -32,11 +34,19 @@ def ask(study: Study, make: MakeSampler, space: SearchSpace, budget: Budget, *, 
 
     A space that is `first_by_metric` draws the first population itself, inside the budget; ours of the samplers do so
     anyway, others are given those draws.
+
+    Raises:
+        SpecError: a sampler of the user's own fails.
     """
     study.sampler = make(space, budget, seed)
     if _begins_by_metric(study, space) and not isinstance(study.sampler, FeasibleSampler):
         study.enqueue_trial(to_params(space, sample_within(space, budget, Random(f"{seed}/first"))))
-    trial = study.ask(distributions(space))
+    try:
+        trial = study.ask(distributions(space))
+    except FAILURES as problem:
+        if isinstance(problem, BnasError) or type(study.sampler).__module__.partition(".")[0] == "bnas":
+            raise
+        raise SpecError(f"sampler {type(study.sampler).__name__}: proposing fails: {reason(problem)}") from problem
     return trial, to_genes(space, trial.params)
 
 

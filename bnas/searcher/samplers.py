@@ -1,13 +1,16 @@
-"""The samplers by name: evolution, random draws, and Optuna's own, moved inside the budget."""
+"""The samplers by name: evolution, random draws, and Optuna's own, moved inside the budget; and a user's own."""
 
 from collections.abc import Sequence
 from random import Random
 
+import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from bnas.cost.budget import Budget
+from bnas.errors import BnasError, SpecError
+from bnas.lookup import FAILURES, find, reason
 from bnas.searcher.evolution import Evolution
 from bnas.searcher.feasible import sample_within
 from bnas.searcher.sampler import FeasibleSampler, MakeSampler, _begins_by_metric, distributions, population, to_genes
@@ -65,3 +68,47 @@ SAMPLERS: dict[str, MakeSampler] = {
     "tpe": _tpe,
     "random": RandomWithin,
 }
+
+CONTRACT = (
+    "a sampler is made for each proposal by a function (space, budget, seed) -> optuna.samplers.BaseSampler, as "
+    "lambda space, budget, seed: TPESampler(seed=seed)"
+)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def find_sampler(sampler: str | MakeSampler) -> MakeSampler:
+    """Return what makes the samplers of a search: an entry of `SAMPLERS`, or a user's own, checked as it is called.
+
+    Args:
+        sampler: a name, `pkg.mod:attr`, or a function (space, budget, seed) -> Optuna sampler.
+    Raises:
+        LookupFailed: nothing has this name.
+        SpecError: it is no function; says the contract.
+    """
+    make = find(sampler, SAMPLERS, what="sampler") if isinstance(sampler, str) else sampler
+    if make in SAMPLERS.values():
+        return make
+    name = sampler_name(sampler)
+    if isinstance(make, BaseSampler) or not callable(make):
+        raise SpecError(f"sampler {name}: is a {type(make).__name__}; {CONTRACT}")
+
+    def checked(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
+        try:
+            made = make(space, budget, seed)
+        except BnasError:
+            raise
+        except FAILURES as problem:
+            raise SpecError(f"sampler {name}: making it fails: {reason(problem)}; {CONTRACT}") from problem
+        if not isinstance(made, BaseSampler):
+            raise SpecError(f"sampler {name}: made a {type(made).__name__}; {CONTRACT}")
+        return made
+
+    return checked
+
+
+def sampler_name(sampler: str | MakeSampler) -> str:
+    """Return what a run calls a sampler: its name, or where the function was defined."""
+    if isinstance(sampler, str):
+        return sampler
+    return f"{getattr(sampler, '__module__', '?')}:{getattr(sampler, '__qualname__', type(sampler).__name__)}"

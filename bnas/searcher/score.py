@@ -41,7 +41,7 @@ class Scorer:
         Raises:
             TrainingError: the network gives values that are not finite.
         """
-        accuracy, loss = evaluate(self._recalibrated(arch), self._held_out)
+        accuracy, loss = evaluate(self.network(arch), self._held_out)
         if not math.isfinite(loss):
             raise TrainingError(f"candidate {arch.id}: the proxy loss is {loss}; its batch norm may not be calibrated")
         return Score(accuracy, loss)
@@ -49,7 +49,7 @@ class Scorer:
     @torch.no_grad()
     def input_errors(self, arch: Architecture) -> dict[tuple[int, int], InputError]:
         """Return what a binary input loses in each block (stage, number) of an architecture, over its convolutions."""
-        network = self._recalibrated(arch)
+        network = self.network(arch)
         found: dict[tuple[int, int], list[InputError]] = defaultdict(list)
 
         def note(place: tuple[int, int]) -> Callable[..., None]:
@@ -68,7 +68,8 @@ class Scorer:
         """The space whose architectures it scores."""
         return self._supernet.space
 
-    def _recalibrated(self, arch: Architecture) -> Network:
+    def network(self, arch: Architecture) -> Network:
+        """Return the network that is scored: copies of the shared weights, batch norm set anew, in evaluation mode."""
         network = self._supernet.extract(arch)
         recalibrate(network, self._recalibration)
         return network

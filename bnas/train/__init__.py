@@ -3,7 +3,7 @@
 from bnas.train.binary_watch import BinaryWatch
 from bnas.train.evaluate import evaluate, evaluate_soft, recalibrate
 from bnas.train.loop import Objective, fit
-from bnas.train.oneshot import train_supernet
+from bnas.train.oneshot import load_supernet, train_supernet
 from bnas.train.ranks import ALONE, RankLost, Ranks, SharedStore, joined
 from bnas.train.staged import build_for, train_staged
 from bnas.train.state import Kept, Store
@@ -22,6 +22,7 @@ __all__ = [
     "evaluate_soft",
     "fit",
     "joined",
+    "load_supernet",
     "recalibrate",
     "train_staged",
     "train_supernet",

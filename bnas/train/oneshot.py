@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from bnas.data import DataSet
+from bnas.errors import TrainingError
 from bnas.progress import Progress, silent
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Stage, SupernetRecipe
@@ -71,6 +72,24 @@ def train_supernet(
         progress=progress,
         ranks=ranks,
     )
+    return supernet
+
+
+def load_supernet(space: SearchSpace, *, store: Store) -> Supernet:
+    """Return the supernet that a store has, trained as far as it is.
+
+    Raises:
+        TrainingError: the store has none, or that of another space.
+    """
+    kept = store.load_checkpoint(NAME)
+    if kept is None:
+        raise TrainingError("supernet: none is kept in this run; run the command that began it again, so that it ends")
+    supernet = Supernet(space)
+    weights = {key.removeprefix("model."): value for key, value in kept.tensors.items() if key.startswith("model.")}
+    try:
+        supernet.load_state_dict(weights)
+    except RuntimeError as problem:
+        raise TrainingError("supernet: what is kept in this run belongs to another space; search again") from problem
     return supernet
 
 

@@ -2,12 +2,36 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from bnas.errors import SpecError
+from bnas.progress import Progress, silent
 
 SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def watched(progress: Progress | bool) -> Iterator[Progress]:
+    """Give what long work tells how it goes: bars for True, nothing for False, or what the caller has of its own.
+
+    Raises:
+        SpecError: it is none of these.
+    """
+    if progress is True:
+        with ProgressBars() as bars:
+            yield bars
+    elif progress is False or callable(progress):
+        yield progress or silent
+    else:
+        raise SpecError(
+            f"progress: must be True, False or a function (phase, done, total, note), but is {type(progress).__name__}"
+        )
 
 
 class ProgressBars:
@@ -15,7 +39,7 @@ class ProgressBars:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._bars = Progress(
+        self._bars = Bars(
             TextColumn("{task.description:<36}"),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
