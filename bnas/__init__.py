@@ -1,40 +1,97 @@
-"""Search, train and ship binary neural networks under an op budget."""
+"""Search, train and ship binary neural networks under an op budget.
+
+Jobs: `search`, `select_layers` and `convert`, `train_model`, `export` and `load`, `count`, `check_ranking`, `open_run`.
+Descriptions: `SearchSpace`, `Architecture`, `Recipe`, `Budget`, `Rules`. What they become: `build`, `build_model`,
+`plan`, `trace`, `load_data`. The layers are in `bnas.layers`, the binarizers in `bnas.binarize`.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bnas.api import SearchResult, TrainResult, search, together, train_model
-    from bnas.api.rank_checking import RankCheck, check_ranking
-    from bnas.api.selecting import select_layers
+    from bnas.api import (
+        Best,
+        SearchResult,
+        TrainResult,
+        check_ranking,
+        open_run,
+        search,
+        select_layers,
+        train_model,
+    )
+    from bnas.api.rank_checking import RankCheck
+    from bnas.cost.budget import Budget
     from bnas.cost.counting import count
+    from bnas.cost.plan import PlannedLayer, plan
+    from bnas.cost.totals import Cost
+    from bnas.cost.trace import trace
+    from bnas.data import DataSet, load_data
+    from bnas.errors import BnasError
+    from bnas.networks.build import build
+    from bnas.networks.models import build_model
+    from bnas.searcher.executors.engine import Engine
+    from bnas.select import Rules, Selection
     from bnas.select.conversion import convert
     from bnas.ship import export, load
+    from bnas.space.arch import Architecture
+    from bnas.space.recipe import Recipe
+    from bnas.space.space import SearchSpace
+    from bnas.train import Ranks, together
 
 _HOMES = {
+    "Architecture": "bnas.space.arch",
+    "Best": "bnas.api",
+    "BnasError": "bnas.errors",
+    "Budget": "bnas.cost.budget",
+    "Cost": "bnas.cost.totals",
+    "DataSet": "bnas.data",
+    "Engine": "bnas.searcher.executors.engine",
+    "PlannedLayer": "bnas.cost.plan",
     "RankCheck": "bnas.api.rank_checking",
+    "Ranks": "bnas.train",
+    "Recipe": "bnas.space.recipe",
+    "Rules": "bnas.select",
     "SearchResult": "bnas.api",
+    "SearchSpace": "bnas.space.space",
+    "Selection": "bnas.select",
     "TrainResult": "bnas.api",
-    "check_ranking": "bnas.api.rank_checking",
+    "build": "bnas.networks.build",
+    "build_model": "bnas.networks.models",
+    "check_ranking": "bnas.api",
     "convert": "bnas.select.conversion",
     "count": "bnas.cost.counting",
     "export": "bnas.ship",
     "load": "bnas.ship",
+    "load_data": "bnas.data",
+    "open_run": "bnas.api",
+    "plan": "bnas.cost.plan",
     "search": "bnas.api",
-    "select_layers": "bnas.api.selecting",
-    "together": "bnas.api",
+    "select_layers": "bnas.api",
+    "together": "bnas.train",
+    "trace": "bnas.cost.trace",
     "train_model": "bnas.api",
 }
 
 __all__ = [
-    "RankCheck", "SearchResult", "TrainResult", "check_ranking", "convert", "count", "export", "load",
-    "search", "select_layers", "together", "train_model",
+    "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "PlannedLayer", "RankCheck", "Ranks",
+    "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TrainResult", "build", "build_model",
+    "check_ranking", "convert", "count", "export", "load", "load_data", "open_run", "plan", "search",
+    "select_layers", "together", "trace", "train_model",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Import the jobs when they are first asked for, so that the torch-free part starts without torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bnas' has no attribute {name!r}; it has {', '.join(__all__)}")
+    """Import what is public when it is first asked for, so that the torch-free part starts without torch."""
     import importlib
 
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bnas")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bnas' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return what is public, for completion in notebooks and shells."""
+    return [*__all__, "__version__"]

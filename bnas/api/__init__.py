@@ -1,7 +1,11 @@
 """The jobs, as one Python call each."""
 
-from bnas.api.searching import SearchResult, search
-from bnas.api.training import TrainResult, train_model
-from bnas.train.ranks import together
+from bnas.api.rank_checking import check_ranking
+from bnas.api.result import Best, SearchResult, TrainResult, open_run
+from bnas.api.searching import search
+from bnas.api.selecting import select_layers
+from bnas.api.training import train_model
 
-__all__ = ["SearchResult", "TrainResult", "search", "together", "train_model"]
+__all__ = [
+    "Best", "SearchResult", "TrainResult", "check_ranking", "open_run", "search", "select_layers", "train_model",
+]  # fmt: skip

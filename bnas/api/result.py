@@ -140,6 +140,43 @@ class SearchResult:
         return f"SearchResult({str(self.run.path)!r}: {found})"
 
 
+@dataclass(frozen=True, repr=False)
+class TrainResult:
+    """A trained network; everything is read from the run folder, so an old run gives one too."""
+
+    run: Run
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Accuracies, cost, recipe, versions and the proof that the weights reload."""
+        return self.run.read_best()[2]
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy on the test images."""
+        return float(self.manifest["accuracy"]["test"])
+
+    def load(self) -> nn.Module:
+        """Return the network with its trained weights, checked against the manifest."""
+        return load(self.run.best_folder)
+
+    def __repr__(self) -> str:
+        found = f"test accuracy {self.accuracy:.2%}" if self.run.has_best() else "unfinished"
+        return f"TrainResult({str(self.run.path)!r}: {found})"
+
+
+def open_run(path: str | Path) -> SearchResult | TrainResult:
+    """Return what `bnas.search` gave, or of a training `bnas.train_model`, from its folder; of an unfinished run too.
+
+    Args:
+        path: the run folder.
+    Raises:
+        RunError: it is no run folder, or one of the files that make it one is damaged.
+    """
+    run = Run.read(path)
+    return TrainResult(run) if run.is_training else SearchResult(run)
+
+
 def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device) -> SearchRequest:
     """Return what a run was asked.
 

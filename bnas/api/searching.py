@@ -80,6 +80,7 @@ def search(
         sampler: `evolution`, `nsga2`, `tpe`, `random`; or what makes an Optuna sampler for each proposal, a function
             (space, budget, seed) -> sampler or its `pkg.mod:attr`.
         retrain: how many of the best candidates are trained alone.
+        seed: the same seed gives the same result.
         out: the run folder.
         storage: an Optuna storage URL, which runs may share; None keeps the studies in the run folder.
         device: `cpu`, `cuda`, `cuda:1`; None takes a GPU where there is one.

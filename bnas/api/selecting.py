@@ -56,6 +56,7 @@ def select_layers(
         binarizers: how values become bits.
         measured_on: the network that errors are measured on: a trained `convert`-ed one, as in the paper; else `model`,
             on which loss changes are measured in any case.
+        progress: is told how far the measuring is.
         loss: of what the model returns, for `sensitivity` and any metric that reads `losses`.
     Returns: precisions, scores and the cost that the converted model keeps exactly; `convert` takes it.
     Raises:

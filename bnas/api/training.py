@@ -3,8 +3,7 @@
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from bnas.api.manifest import manifest_of
 from bnas.api.progress_bars import watched
 from bnas.api.request import check_batch, pick_device
+from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
 from bnas.data import DataSet, load_data
 from bnas.errors import DataError, SpecError, TrainingError
@@ -32,22 +32,6 @@ from bnas.train import ALONE, BinaryWatch, Ranks, SharedStore, Store, build_for,
 
 NAME = "train"  # of the checkpoints
 BATCH = 500  # images of one evaluation step
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A trained network; everything is read from the run folder."""
-
-    run: Run
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """Accuracies, cost, recipe, versions and the proof that the weights reload."""
-        return self.run.read_best()[2]
-
-    def load(self) -> nn.Module:
-        """Return the network with its trained weights, checked against the manifest."""
-        return load(self.run.best_folder)
 
 
 def train_model(
@@ -81,6 +65,9 @@ def train_model(
             for a converted model with a file of trained weights, the float model they belong to.
         epochs: of all stages together, shared out as in the recipe.
         validation: share of the training images held out.
+        seed: the same seed gives the same network.
+        out: the run folder.
+        device: as in `search`.
         compiled: compile the passes with `torch.compile`; needs a C++ compiler or a GPU.
         progress: as in `search`.
         ranks: processes that train together, of which this is rank 0; the others must be in `Ranks.follow`.

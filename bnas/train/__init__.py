@@ -4,7 +4,7 @@ from bnas.train.binary_watch import BinaryWatch
 from bnas.train.evaluate import evaluate, evaluate_soft, recalibrate
 from bnas.train.loop import Objective, fit
 from bnas.train.oneshot import load_supernet, train_supernet
-from bnas.train.ranks import ALONE, RankLost, Ranks, SharedStore, joined
+from bnas.train.ranks import ALONE, RankLost, Ranks, SharedStore, joined, together
 from bnas.train.staged import build_for, train_staged
 from bnas.train.state import Kept, Store
 
@@ -24,6 +24,7 @@ __all__ = [
     "joined",
     "load_supernet",
     "recalibrate",
+    "together",
     "train_staged",
     "train_supernet",
 ]
