@@ -24,7 +24,7 @@ from nowhere import NoStore
 from rows import Rows
 from table import SPACE, images
 
-from bnas.cli.progress_bars import ProgressBars
+from bnas.api.progress_bars import ProgressBars
 from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.progress import silent

@@ -18,7 +18,7 @@ from rows import Rows
 from table import images
 from torch import Tensor, nn
 
-from bnas.cli.progress_bars import ProgressBars
+from bnas.api.progress_bars import ProgressBars
 from bnas.data import DataSet
 from bnas.layers.blocks import Network
 from bnas.networks.build import build
