@@ -60,7 +60,7 @@ def test_every_paid_candidate_is_inside_both_budgets(result) -> None:
 def test_the_front_rises_with_ops(result) -> None:
     assert isinstance(result.front, pd.DataFrame)
     assert result.front.ops.is_monotonic_increasing
-    assert result.front.proxy_accuracy.is_monotonic_increasing
+    assert result.front.proxy_loss.is_monotonic_decreasing
 
 
 def test_the_same_seed_gives_the_same_candidates_to_the_byte(result, tmp_path) -> None:

@@ -84,7 +84,9 @@ def test_a_search_that_ends_early_says_so(tmp_path) -> None:
     (tmp_path / "few.yaml").write_text(few.replace("width: [8, 16], groups: [1, 2], experts: [1, 2]", "width: 8"))
     done = bnas("search", tmp_path / "few.yaml", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
-    assert re.search(r"best proxy accuracy after 4 paid evaluations [\d.]+%; random twin after as many ", done.stdout)
+    assert re.search(
+        r"chosen by proxy loss; lowest after 4 paid evaluations [\d.]+; random twin after as many ", done.stdout
+    )
     assert "ended after 4 of 6 trials: nothing new inside the budget was left to propose" in done.stdout
 
 

@@ -115,14 +115,20 @@ def made_up_candidates(*, seed: int, paid: int) -> list[Candidate]:
 def retrained_row(candidate: Candidate, test_accuracy: float, epochs: int) -> dict[str, Any]:
     assert candidate.score is not None
     trained = {"validation_accuracy": 0.98, "test_accuracy": test_accuracy, "epochs": epochs, "seconds": 74.0}
-    return {"id": candidate.id, "proxy_accuracy": candidate.score.proxy_accuracy} | trained | candidate.cost.as_dict()
+    return {"id": candidate.id, **candidate.score._asdict()} | trained | candidate.cost.as_dict()
 
 
 def table_of(*rows: tuple[str, float | None, float]) -> pd.DataFrame:
-    """Return candidates from (status, proxy accuracy, ops)."""
+    """Return candidates from (status, proxy accuracy, ops), with a proxy loss of one less the accuracy."""
     return pd.DataFrame(
         [
-            {"id": f"{number:03}", "status": status, "proxy_accuracy": accuracy, "proxy_loss": 0.5, "ops": ops}
+            {
+                "id": f"{number:03}",
+                "status": status,
+                "proxy_accuracy": accuracy,
+                "proxy_loss": None if accuracy is None else 1 - accuracy,
+                "ops": ops,
+            }
             for number, (status, accuracy, ops) in enumerate(rows)
         ]
     )
@@ -267,10 +273,12 @@ def test_front_so_far_is_the_front_of_the_search() -> None:
 
 def test_front_table_marks_best_and_trained() -> None:
     costs = {"bytes": 17300, "bops": 1, "flops": 1, "parameters": 1}
-    pareto = pd.DataFrame([{"id": f"{n}", "proxy_accuracy": 0.9, "ops": 2950e3 + n} | costs for n in range(3)])
+    pareto = pd.DataFrame(
+        [{"id": f"{n}", "proxy_loss": 0.25, "proxy_accuracy": 0.9, "ops": 2950e3 + n} | costs for n in range(3)]
+    )
     table = front_table(pareto, best="1", retrained=["0", "1"])
     assert [row[1] for row in table.rows] == ["trained alone", "best", ""]
-    assert table.rows[0][2:5] == ("90.00\u00a0%", "2.95M", "17.3k")
+    assert table.rows[0][2:6] == ("0.2500", "90.00\u00a0%", "2.95M", "17.3k")
     assert {len(row) for row in table.rows} == {len(table.header)}
 
 
@@ -288,13 +296,13 @@ def test_twin_is_compared_at_equal_paid_evaluations() -> None:
     twin = table_of(("paid", 0.85, 1), ("paid", 0.84, 1))
     said = twin_sentence(ours, twin)
     assert said.startswith("After 2 paid evaluations each")  # the third of ours is left out
-    assert "ahead by 5.00 percentage points" in said  # 0.90 - 0.85
+    assert "ahead by 0.0500" in said  # 0.15 - 0.10
     assert "from its evaluation 2 on" in said
 
 
 def test_twin_that_wins_is_said_to_win() -> None:
     ours, twin = table_of(("paid", 0.80, 1)), table_of(("paid", 0.85, 1))
-    assert "random search did better by 5.00 percentage points" in twin_sentence(ours, twin)
+    assert "random search did better by 0.0500" in twin_sentence(ours, twin)
     assert "as well as chance" in twin_sentence(ours, ours)
     assert "no random search" in twin_sentence(ours, twin[:0])
 

@@ -1,6 +1,7 @@
 """`bnas search`: a space, a data set and a budget -> the best network, trained alone and explained."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,27 +96,27 @@ def show_result(result: Any) -> None:
 
     best, retrained = result.best.architecture.id, result.retrained
     front = front_table(result.front, best=best, retrained=list(retrained["id"]))
-    _print_table("Pareto front (proxy accuracy: with shared weights, on held-out training images)", front)
+    _print_table("Pareto front over proxy loss and ops (shared weights, held-out training images)", front)
     _print_table("Trained alone (accuracy)", retrained_table(retrained, best=best))
     fates = result.ledger["search"]
     print(
         f"{_beside_its_twin(result)}\n"
         f"proposed {fates['proposed']}: paid {fates['paid']}, over budget {fates['over_budget']} (free), "
         f"repeated {fates['repeated']} (free), failed {fates['failed']}\n{NOT_COUNTED}\n"
-        f"report: {result.run.report}\nnext:   bnas export {result.run.path} --to training -o DIR"
+        f"report: {result.run.report}\nnext:   bnas export {shlex.quote(str(result.run.path))} --to training -o DIR"
     )
 
 
 def _beside_its_twin(result: Any) -> str:
     """Say how the search did beside random search at as many paid evaluations, and whether it ended early."""
-    own, twin = (frame["proxy_accuracy"].dropna() for frame in (result.candidates, result.twin))
+    own, twin = (frame["proxy_loss"].dropna() for frame in (result.candidates, result.twin))
     number, trials = min(len(own), len(twin)), result.run.config["trials"]
     fates = result.ledger["search"]
     tried = fates["paid"] + fates["failed"]
     early = f"\nended after {tried} of {trials} trials: nothing new inside the budget was left to propose"
     return (
-        f"best proxy accuracy after {number} paid evaluations {own[:number].max():.2%}; "
-        f"random twin after as many {twin[:number].max():.2%}{early if tried < trials else ''}"
+        f"candidates are chosen by proxy loss; lowest after {number} paid evaluations {own[:number].min():.4f}; "
+        f"random twin after as many {twin[:number].min():.4f}{early if tried < trials else ''}"
     )
 
 

@@ -17,13 +17,13 @@ from bnas.report.ink import PLAIN, PRECISION_FILL, PRECISION_SAID, SMALL, Ink, a
 from bnas.space.arch import PRECISIONS
 
 SUPERNET, RETRAIN = "supernet", "retrain"  # phases of training as the log names them
-PROXY = "proxy accuracy (%), shared weights"
+PROXY = "proxy loss, shared weights"
 _UNITS = {"ops": "ops for one image", "bops": "BOPs for one image", "flops": "FLOPs for one image", "bytes": "bytes"}
 _WIDE = 8  # a range of amounts that spans more than this many times its least is drawn on a log scale
 
 
 def draw_pareto(found: Findings, ink: Ink) -> Figure:
-    """Return proxy accuracy over ops, and over each other budgeted quantity, with the limits."""
+    """Return proxy loss over ops, and over each other budgeted quantity, with the limits; better is up."""
     limited = [name for name, _ in found.budget.limits]
     shown = [name for name in QUANTITIES if name == "ops" or name in limited]
     figure = ink.figure(4.6 * max(len(shown), 1.7), 4.6)
@@ -33,28 +33,29 @@ def draw_pareto(found: Findings, ink: Ink) -> Figure:
         _scatter(axes, found, name, ink)
         _mark_limits(axes, found.budget, name, ink)
         amounts(axes)
+    panels[0].invert_yaxis()
     legend(figure, ink, *panels[0].get_legend_handles_labels())
     return figure
 
 
 def draw_search(found: Findings, ink: Ink) -> Figure:
-    """Return the best proxy accuracy so far over the paid evaluations, of the search and of its random twin."""
+    """Return the lowest proxy loss so far over the paid evaluations, of search and random twin; better is up."""
     figure = ink.figure(7.8, 4.2)
     axes = figure.subplots()
     dress(axes, ink, title="Best so far", x="paid evaluations", y=PROXY)
     kinds = (("random twin", found.twin, ink.quiet, 1), ("search", found.candidates, ink.front, 2))
     for name, table, colour, order in kinds:
-        scores = _percent(paid_rows(table)["proxy_accuracy"])
+        scores = _losses(table)
         if scores.empty:
             continue
         count = range(1, len(scores) + 1)
         axes.plot(count, scores, ".", color=colour, alpha=0.35, markersize=4, zorder=order)
-        axes.step(count, scores.cummax(), where="post", color=colour, linewidth=2, zorder=order + 2, label=name)
-    low = min(
-        float(_percent(paid_rows(t)["proxy_accuracy"]).quantile(0.05)) for _, t, *_ in kinds if not paid_rows(t).empty
-    )
-    high = max(float(_percent(paid_rows(t)["proxy_accuracy"]).max()) for _, t, *_ in kinds if not paid_rows(t).empty)
-    axes.set_ylim(low - 0.02 * (high - low), high + max(0.05 * (high - low), 0.2))  # the worst 5 % would hide the rest
+        axes.step(count, scores.cummin(), where="post", color=colour, linewidth=2, zorder=order + 2, label=name)
+    drawn = [_losses(table) for _, table, *_ in kinds if len(paid_rows(table))]
+    low = min(float(losses.min()) for losses in drawn)
+    high = max(float(losses.quantile(0.95)) for losses in drawn)
+    margin = max(0.05 * (high - low), 1e-3)
+    axes.set_ylim(high + margin, low - margin)  # the worst 5 % would hide the rest
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(figure, ink, *axes.get_legend_handles_labels())
     return figure
@@ -124,12 +125,12 @@ def _scatter(axes: Axes, found: Findings, name: str, ink: Ink) -> None:
     """Draw the twin's candidates, the search's, the front and the best network."""
     others, ours, front = paid_rows(found.twin), paid_rows(found.candidates), found.front
     axes.scatter(
-        others[name], _percent(others["proxy_accuracy"]), s=14, color=ink.quiet, alpha=0.55, linewidths=0,
+        others[name], others["proxy_loss"].astype(float), s=14, color=ink.quiet, alpha=0.55, linewidths=0,
         label=f"random twin ({len(others)} paid)",
     )  # fmt: skip
-    axes.scatter(ours[name], _percent(ours["proxy_accuracy"]), s=18, color=ink.search, linewidths=0,
+    axes.scatter(ours[name], ours["proxy_loss"].astype(float), s=18, color=ink.search, linewidths=0,
                  label=f"search ({len(ours)} paid)")  # fmt: skip
-    heights = _percent(front["proxy_accuracy"])
+    heights = front["proxy_loss"].astype(float)
     line = "-" if name == "ops" else "none"  # a front over ops is no front over bytes
     axes.plot(
         front[name], heights, linestyle=line, marker="o", markersize=5, color=ink.front, linewidth=1.4,
@@ -137,7 +138,7 @@ def _scatter(axes: Axes, found: Findings, name: str, ink: Ink) -> None:
     )  # fmt: skip
     best = ours[ours["id"] == found.best_id]
     axes.scatter(
-        best[name], _percent(best["proxy_accuracy"]), s=190, marker="*", color=ink.star, edgecolors=ink.paper,
+        best[name], best["proxy_loss"].astype(float), s=190, marker="*", color=ink.star, edgecolors=ink.paper,
         linewidths=0.8, zorder=6, label="best when trained alone" if len(best) else None,
     )  # fmt: skip
     amounts_shown = pd.concat([others[name], ours[name]]).astype(float)
@@ -178,5 +179,6 @@ def _bars(
     axes.grid(visible=False, axis="y")
 
 
-def _percent(shares: "pd.Series[float]") -> "pd.Series[float]":
-    return 100 * shares.astype(float)
+def _losses(table: pd.DataFrame) -> "pd.Series[float]":
+    """Return the proxy loss of each paid candidate."""
+    return paid_rows(table)["proxy_loss"].astype(float)

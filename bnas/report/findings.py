@@ -1,5 +1,6 @@
 """A run folder -> what the report needs of it. The only part of the report that knows `Run`."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -90,10 +91,9 @@ def paid_rows(candidates: pd.DataFrame) -> pd.DataFrame:
 
 
 def front_so_far(candidates: pd.DataFrame) -> pd.DataFrame:
-    """Return the Pareto front over proxy accuracy and ops of a search that is under way, cheapest first."""
-    rows = paid_rows(candidates).astype({"proxy_accuracy": float, "proxy_loss": float, "ops": float})
-    rows = rows.sort_values(["ops", "proxy_accuracy", "proxy_loss"], ascending=[True, False, True])
-    better = rows["proxy_accuracy"] > rows["proxy_accuracy"].cummax().shift(fill_value=-1.0)
+    """Return the Pareto front over proxy loss and ops of a search that is under way, cheapest first."""
+    rows = paid_rows(candidates).astype({"proxy_loss": float, "ops": float}).sort_values(["ops", "proxy_loss"])
+    better = rows["proxy_loss"] < rows["proxy_loss"].cummin().shift(fill_value=math.inf)
     return rows[better]
 
 

@@ -57,10 +57,13 @@ def front_table(pareto: pd.DataFrame, *, best: str | None = None, retrained: Col
     """
     marks = {**dict.fromkeys(retrained, "trained alone"), **({best: "best"} if best else {})}
     rows = [
-        (str(row["id"]), marks.get(str(row["id"]), ""), percent(row["proxy_accuracy"]), *_amounts(row, _COSTS))
+        (
+            str(row["id"]), marks.get(str(row["id"]), ""), f"{row['proxy_loss']:.4f}", percent(row["proxy_accuracy"]),
+            *_amounts(row, _COSTS),
+        )
         for _, row in pareto.iterrows()
-    ]
-    return TextTable(("id", "", "proxy accuracy", *SAID.values()), tuple(rows), 2)
+    ]  # fmt: skip
+    return TextTable(("id", "", "proxy loss", "proxy accuracy", *SAID.values()), tuple(rows), 2)
 
 
 def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> TextTable:
@@ -68,13 +71,15 @@ def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> Text
     rows = [
         (
             str(row["id"]), "best" if row["id"] == best else "",
-            *(percent(row[key]) for key in ("validation_accuracy", "test_accuracy", "proxy_accuracy")),
+            *(percent(row[key]) for key in ("validation_accuracy", "test_accuracy")), f"{row['proxy_loss']:.4f}",
+            percent(row["proxy_accuracy"]),
             f"{row['epochs']:.0f}", duration(row["seconds"]), *_amounts(row, ("ops", "bytes")),
         )
         for _, row in retrained.iterrows()
     ]  # fmt: skip
     header = (
-        "id", "", "validation accuracy", "test accuracy", "proxy accuracy", "epochs", "time", "ops", "bytes"
+        "id", "", "validation accuracy", "test accuracy", "proxy loss", "proxy accuracy", "epochs", "time", "ops",
+        "bytes",
     )  # fmt: skip
     return TextTable(header, tuple(rows), 2)
 

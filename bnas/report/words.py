@@ -56,22 +56,22 @@ def tiles(found: Findings, price: Cost) -> list[Tile]:
 
 def twin_sentence(candidates: pd.DataFrame, twin: pd.DataFrame) -> str:
     """Say how the search did beside random search at the same number of paid evaluations."""
-    ours, others = (paid_rows(table)["proxy_accuracy"].astype(float) for table in (candidates, twin))
+    ours, others = (paid_rows(table)["proxy_loss"].astype(float) for table in (candidates, twin))
     evaluations = min(len(ours), len(others))
     if not evaluations:
         return "There is no random search to compare with yet."
-    best, rival = ours[:evaluations].max(), others[:evaluations].max()
+    best, rival = ours[:evaluations].min(), others[:evaluations].min()
     lead = (
-        f"After {evaluations} paid evaluations each, the best proxy accuracy of the search is {percent(best)}, "
-        f"that of random search {percent(rival)}"
+        f"After {evaluations} paid evaluations each, the lowest proxy loss of the search is {best:.4f}, "
+        f"that of random search {rival:.4f}"
     )
     if math.isclose(best, rival):
         return f"{lead}: the search did as well as chance. This is one run of each."
-    if best < rival:
-        return f"{lead}: random search did better by {_points(rival - best)}. This is one run of each."
-    passed = 1 + int((ours > rival).to_numpy().argmax())
+    if best > rival:
+        return f"{lead}: random search did better by {best - rival:.4f}. This is one run of each."
+    passed = 1 + int((ours < rival).to_numpy().argmax())
     return (
-        f"{lead}: the search is ahead by {_points(best - rival)}, and was ahead of all of random search's candidates "
+        f"{lead}: the search is ahead by {rival - best:.4f}, and was ahead of all of random search's candidates "
         f"from its evaluation {passed} on. This is one run of each, so a small difference may be chance."
     )
 
@@ -122,7 +122,7 @@ def _accuracies(found: Findings) -> list[Tile]:
     said = [
         ("test accuracy", known.get("test"), "trained alone; the test split was read once, after every choice"),
         ("validation accuracy", known.get("validation"), "trained alone; what the best was chosen by"),
-        ("proxy accuracy", proxy, "with the supernet's shared weights; it only ranks candidates"),
+        ("proxy accuracy", proxy, "with the supernet's shared weights, whose loss only ranks candidates"),
     ]
     return [Tile(label, percent(value), note) for label, value, note in said if value is not None]
 
@@ -140,8 +140,3 @@ def _costs(found: Findings, price: Cost) -> list[Tile]:
         share = f", {used:.0f} % of it used" if used is not None else ""
         result.append(Tile(SAID[name], show(value), f"counted; {kept} the budget {limit}{share}", used))
     return result
-
-
-def _points(difference: float) -> str:
-    text = f"{100 * difference:.2f}"
-    return f"{text} percentage points" if text != "0.00" else "less than 0.01 percentage points"

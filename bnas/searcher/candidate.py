@@ -63,11 +63,10 @@ def paid(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 def front(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return the Pareto front over proxy accuracy and ops, cheapest first: no other is as good for as little."""
+    """Return the Pareto front over quality and ops, cheapest first: no other is as good for as little."""
     chosen: list[Candidate] = []
-    by_cost = sorted(paid(candidates), key=lambda c: (c.cost.ops, -_score(c).proxy_accuracy))  # stable: then lower loss
-    for candidate in by_cost:
-        if not chosen or _score(candidate).proxy_accuracy > _score(chosen[-1]).proxy_accuracy:
+    for candidate in sorted(paid(candidates), key=lambda c: (c.cost.ops, -_score(c).quality)):
+        if not chosen or _score(candidate).quality > _score(chosen[-1]).quality:
             chosen.append(candidate)
     return chosen
 

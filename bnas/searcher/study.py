@@ -91,8 +91,9 @@ class Search:
 
         def tell(candidate: Candidate) -> None:
             note(candidate)
-            best = max((c.score.proxy_accuracy for c in self._candidates if c.score), default=0.0)
-            progress(self._name, bought - len(self._window), trials, f"best proxy accuracy {best:.3f}")
+            best = max((c.score for c in self._candidates if c.score), key=lambda score: score.quality, default=None)
+            said = f"best proxy loss {best.proxy_loss:.3f}, accuracy {best.proxy_accuracy:.1%}" if best else ""
+            progress(self._name, bought - len(self._window), trials, said)
 
         bought = free = 0
         try:

@@ -147,6 +147,12 @@ def sentence(found: Ranking) -> str:
     """Return whether the proxy can be trusted, and for what, in plain words."""
     proxy, ops = found[found.proxy], found[OPS]
     ranks = f"tau {proxy.tau:.2f} ({proxy.low:.2f} to {proxy.high:.2f})"
+    if not math.isnan(proxy.tau) and found.lead[0] <= 0 < found.lead[2]:
+        return (
+            f"Too few networks to tell: {found.networks} are ranked no better by the proxy than by counting their ops, "
+            f"{ranks} against {ops.tau:.2f}, but the difference lies between {found.lead[1]:.2f} and "
+            f"{found.lead[2]:.2f}; check more networks."
+        )
     if math.isnan(proxy.tau) or not found.beats_ops:
         return (
             f"RED FLAG: do not trust this proxy: it ranks {found.networks} networks no better than counting their ops "
