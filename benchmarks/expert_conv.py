@@ -15,7 +15,7 @@ from claim import Claim, geometric_mean, main, medians
 from torch import Tensor, nn
 
 from bnas.binarize import clipped_sign
-from bnas.layers.binary_conv import BinaryConv, effective_weight
+from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
 
 
@@ -100,7 +100,7 @@ class GroupedWay(nn.Module):
         share = layer.gate(x.mean((2, 3))).softmax(1)
         choice = F.one_hot(share.argmax(1), layer.experts) + (share - share.detach())
         latent = (choice @ layer.weight.flatten(1)).view(batch, *layer.weight.shape[1:])
-        weight = effective_weight(latent, layer.alpha, layer.binarize_weight, real_weights=False).flatten(0, 1)
+        weight = layer.effective_weight(latent).flatten(0, 1)
         rows = clipped_sign(x).view(1, -1, *x.shape[2:])
         y = F.conv2d(rows, weight, padding=layer.kernel // 2, groups=batch * layer.groups)
         return y.view(batch, -1, *y.shape[2:])

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.errors import BnasError
 from bnas.layers.binarized import BINARIZED, binarize_
-from bnas.layers.binary_conv import BinaryConv, set_hardness
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_layer import set_hardness
 
 # What a real layer computes from an input and given weights, and the dimensions of its weight that make up a filter.
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Callable[..., Tensor]]] = {

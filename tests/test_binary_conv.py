@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from bnas.binarize import WEIGHT_BINARIZERS, is_annealed, weight_binarizer
 from bnas.errors import LookupFailed, SpecError
-from bnas.layers.binary_conv import BinaryConv, fresh_alpha, set_hardness
+from bnas.layers.activations import RPReLU, RSign
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_layer import fresh_alpha, set_hardness
 from bnas.layers.expert_conv import ExpertConv
-from bnas.layers.react import RPReLU, RSign
 
 
 def naive(conv: BinaryConv, x: Tensor) -> Tensor:

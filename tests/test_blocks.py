@@ -12,6 +12,7 @@ from bnas.binarize import BinaryWeight
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.cost.trace.run import trace
+from bnas.layers.activations import PReLU, RSign
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.blocks import (
     Block,
@@ -29,8 +30,6 @@ from bnas.layers.blocks import (
     stem,
 )
 from bnas.layers.expert_conv import ExpertConv
-from bnas.layers.prelu import PReLU
-from bnas.layers.react import RSign
 from bnas.networks.build import build
 
 M = TypeVar("M", bound=nn.Module)

@@ -8,7 +8,6 @@ from torch import Tensor
 from bnas.binarize import BinaryWeight
 from bnas.errors import SpecError
 from bnas.layers import chosen_conv
-from bnas.layers.binary_conv import at_hardness
 from bnas.layers.expert_conv import ExpertConv
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # relative to the largest number compared
@@ -125,7 +124,7 @@ def test_binarizers_that_mix_a_filter_get_the_exact_gate_gradient(weights: str) 
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12, weights=weights, stride=2)).double()
     x = torch.randn(24, 6, 7, 5, dtype=torch.float64)
-    annealed = at_hardness(conv.binarize_weight, conv.hardness)
+    annealed = conv.binarizer()
     per_image = naive_expert_conv(
         x.requires_grad_(),
         conv.weight,

@@ -265,7 +265,7 @@ class TestUsersFile:
         TestModelFile.check(ModelSpec(model="pack.nets:build", input=(1, 8, 8), classes=10))
 
     def test_a_binary_layer_of_ours_comes_with_it(self, tmp_path: Path) -> None:
-        imports = "from bnas.layers.binary_conv import BinaryConv\nfrom bnas.layers.react import RSign\n"
+        imports = "from bnas.layers.binary_conv import BinaryConv\nfrom bnas.layers.activations import RSign\n"
         made = 'nn.Sequential(RSign(8), BinaryConv(8, 8, weights="sign"))'
         text = imports + PLAIN.replace("nn.Conv2d(8, 8, 3, padding=1)", made)
         described = ModelSpec(model=users(tmp_path, text), input=(1, 8, 8), classes=10)

@@ -11,7 +11,7 @@ from bnas.cost.totals import Cost, cost
 from bnas.cost.trace.run import trace
 from bnas.errors import LookupFailed
 from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.binary_layer import BinaryLinear
 from bnas.networks.models import MODELS, build_model
 
 PRESETS = [(name, preset) for name, reference in MODELS.items() for preset in reference.presets]

@@ -10,7 +10,7 @@ from spaces import make_arch, make_space, rich_space
 from torch import Tensor
 
 from bnas.cost.plan import plan
-from bnas.layers.binary_conv import BinaryConv, effective_weight
+from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
 from bnas.space.arch import Architecture
@@ -68,7 +68,7 @@ def test_every_shape_begins_with_outputs_of_one_size(weights: str) -> None:
     for arch in draws(supernet.space):
         for conv in supernet.extract(arch).modules():
             if isinstance(conv, BinaryConv | ExpertConv) and conv.alpha is not None:
-                weight = effective_weight(conv.weight, conv.alpha, conv.binarize_weight, real_weights=False)
+                weight = conv.binary_weight()
                 sizes.append((weight.square().mean() * math.prod(weight.shape[-3:])).sqrt().item())
     assert min(sizes) > 0.6
     assert max(sizes) < 1.2

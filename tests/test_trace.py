@@ -17,7 +17,7 @@ from bnas.cost.totals import cost
 from bnas.cost.trace.run import trace
 from bnas.errors import ShapeError
 from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.binary_layer import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
 from bnas.space.arch import Architecture

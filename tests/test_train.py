@@ -14,8 +14,8 @@ from torch import nn
 from bnas.data import load_data
 from bnas.errors import SpecError, Stopped, TrainingError
 from bnas.layers.binarized import binarize_
-from bnas.layers.binary_conv import BinaryConv, set_hardness
-from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_layer import BinaryLinear, set_hardness
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
 from bnas.space.arch import Binarizers

@@ -13,36 +13,28 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from bnas.binarize import activation_binarizer, weight_binarizer
 from bnas.errors import SpecError
-from bnas.layers.binary_conv import at_hardness, effective_weight, fresh_alpha, fresh_hardness
+from bnas.layers.binary_layer import BinaryLayer, fresh_alpha
 
 BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}  # by the dimensions of an image
 
 
-class Binarized(nn.Module):
+class Binarized(BinaryLayer):
     """What a layer of torch is besides, once `binarize_` has been at it; not made on its own.
 
     y = layer(sign(norm(x)), alpha * binarize(weight)) + bias for precision `binary`; of x as it is for `weight`.
 
     Attributes:
         weight: latent weights, those of the real layer.
-        alpha: output scales [out], in the unit of weight.
         norm: batch norm before the sign, or None.
-        precision, weights, activations, pad_value, real_weights, real_inputs, hardness: as in `BinaryConv`.
+        pad_value: as in `BinaryConv`.
+        others: as in `BinaryLayer`.
     """
-
-    weight: Tensor
-    hardness: Tensor | None
 
     def become(self, *, precision: str, norm: bool, weights: str, activations: str, pad_value: int) -> None:
         """Take on what a binary layer has and a real one has not."""
-        self.precision, self.weights, self.activations = precision, weights, activations
+        self.take_on(precision=precision, weights=weights, activations=activations)
         self.pad_value = pad_value if precision == "binary" else 0
-        self.binarize_weight = weight_binarizer(weights)
-        self.binarize_input = activation_binarizer(activations)
-        self.real_weights = self.real_inputs = False
         self.norm = self.fresh_norm() if norm and precision == "binary" else None
-        self.alpha = nn.Parameter(fresh_alpha(to_filters(self, self.weight), self.binarize_weight))
-        self.register_buffer("hardness", fresh_hardness(self.binarize_weight), persistent=False)
         self.to(self.weight)
 
     def fresh_norm(self) -> nn.Module:
@@ -54,17 +46,13 @@ class Binarized(nn.Module):
         return x if self.norm is None else cast(Tensor, self.norm(x))
 
     def operand(self, x: Tensor) -> Tensor:
-        """Return what the layer multiplies its weights with."""
-        if self.precision != "binary":
-            return x
-        x = self.normed(x)
-        return x if self.real_inputs else self.binarize_input(x)
+        return super().operand(self.normed(x))  # there is a norm before a binary input alone
 
-    def binary_weight(self) -> Tensor:
-        """Return the weights that the layer computes with, alpha included."""
-        binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
-        filters = effective_weight(to_filters(self, self.weight), self.alpha, binarize, real_weights=self.real_weights)
-        return from_filters(self, filters)
+    def as_filters(self, weight: Tensor) -> Tensor:
+        return to_filters(self, weight)
+
+    def from_filters(self, filters: Tensor) -> Tensor:
+        return filters.view(self.weight.shape)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, precision={self.precision!r}, weights={self.weights!r}"
@@ -123,6 +111,9 @@ class BinarizedTransposed(Binarized, _ConvTransposeNd):
         x, weight = self.operand(input), self.binary_weight()
         return self.convolve(x, weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation)
 
+    def from_filters(self, filters: Tensor) -> Tensor:
+        return filters.unflatten(0, (self.groups, -1)).transpose(1, 2).reshape(self.weight.shape)
+
 
 class BinarizedConvTranspose1d(BinarizedTransposed, nn.ConvTranspose1d):
     """[batch, in, width] -> [batch, out, width']."""
@@ -169,14 +160,6 @@ def to_filters(layer: nn.Module, weight: Tensor) -> Tensor:
     return grouped.transpose(1, 2).flatten(0, 1).unsqueeze(-1)
 
 
-def from_filters(layer: nn.Module, filters: Tensor) -> Tensor:
-    """Return filters [out, in / groups, pixels, 1] as torch has the weight of a layer."""
-    shape = layer.get_parameter("weight").shape
-    if not isinstance(layer, _ConvTransposeNd):
-        return filters.view(shape)
-    return filters.unflatten(0, (layer.groups, -1)).transpose(1, 2).reshape(shape)
-
-
 def binarize_(
     layer: nn.Module,
     *,
@@ -208,3 +191,16 @@ def binarize_(
     binary = cast(Binarized, layer)
     binary.become(precision=precision, norm=norm, weights=weights, activations=activations, pad_value=pad_value)
     return binary
+
+
+def stop_fusing(model: nn.Module) -> None:
+    """Let torch's transformer layers call their linear layers.
+
+    In evaluation they would read the weights past the layers that hold them, and compute with the latent ones.
+    """
+    for module in model.modules():
+        if any(isinstance(part, Binarized) for part in module.modules()):
+            if isinstance(module, nn.TransformerEncoderLayer):
+                module.activation_relu_or_gelu = 0
+            if isinstance(module, nn.TransformerEncoder):
+                module.use_nested_tensor = False

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnas.layers.activations import PReLU, RPReLU
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
-from bnas.layers.prelu import PReLU
-from bnas.layers.react import RPReLU
 
 
 class ConvNorm(nn.Module):

@@ -4,24 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnas.binarize import ELEMENTWISE_BACKWARD, activation_binarizer, weight_binarizer
+from bnas.binarize import ELEMENTWISE_BACKWARD
 from bnas.errors import SpecError
-from bnas.layers.binary_conv import (
-    at_hardness,
-    check_conv,
-    describe_conv,
-    effective_weight,
-    fresh_alpha,
-    fresh_hardness,
-    fresh_latent,
-    padded_conv,
-)
+from bnas.layers.binary_conv import SquareConv, padded_conv
 from bnas.layers.chosen_conv import ExpertChoice, Geometry, all_at_once, by_expert, grouped_conv, learned_conv
 
 USAGE_MEMORY = 0.98  # share of the old average that a training batch keeps: about the last 50 batches count
 
 
-class ExpertConv(nn.Module):
+class ExpertConv(SquareConv):
     """y = alpha * conv(binarize(x), binarize(weight[n])), where a gate picks the expert n for each image.
 
     The gate sees the real input: p = softmax(gate(global average pool of x)), n = argmax p.
@@ -31,17 +22,16 @@ class ExpertConv(nn.Module):
 
     Attributes:
         weight: latent weights [experts, out, in / groups, kernel, kernel].
-        alpha: output scales [out], one for all experts; None when precision is `real`.
+        alpha: output scales [out], one for all experts.
         gate: linear layer, in -> experts.
         usage: share of images that each expert won in about the last 50 training batches [experts].
-        real_weights, real_inputs, hardness: as in `BinaryConv`.
+        others: as in `BinaryLayer`.
 
     Args, Raises: as `BinaryConv`; SpecError also when experts is below 1.
     Source: Bulat, Martinez, Tzimiropoulos, High-Capacity Expert Binary Networks, 2021 (arXiv:2010.03558), section 4.1.
     """
 
     usage: Tensor
-    hardness: Tensor | None
 
     def __init__(
         self,
@@ -57,21 +47,14 @@ class ExpertConv(nn.Module):
         pad_value: int = 0,
         experts: int = 4,
     ) -> None:
-        super().__init__()
-        check_conv(in_channels, out_channels, kernel, stride, groups, precision, pad_value)
         if experts < 1:
             raise SpecError(f"expert convolution: experts must be at least 1, but got {experts}")
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel, self.stride, self.groups = kernel, stride, groups
-        self.precision, self.weights, self.activations = precision, weights, activations
-        self.pad_value, self.experts = pad_value, experts
-        self.binarize_weight = weight_binarizer(weights)
-        self.binarize_input = activation_binarizer(activations)
-        self.real_weights = self.real_inputs = False
-        self.weight = nn.Parameter(fresh_latent(experts, out_channels, in_channels // groups, kernel, kernel))
-        self.alpha = None if precision == "real" else nn.Parameter(fresh_alpha(self.weight, self.binarize_weight))
+        super().__init__(
+            in_channels, out_channels, kernel=kernel, stride=stride, groups=groups, precision=precision,
+            weights=weights, activations=activations, pad_value=pad_value, banks=(experts,),
+        )  # fmt: skip
+        self.experts = experts
         self.gate = nn.Linear(in_channels, experts)
-        self.register_buffer("hardness", fresh_hardness(self.binarize_weight), persistent=False)
         self.register_buffer("usage", torch.full((experts,), 1 / experts), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,10 +64,10 @@ class ExpertConv(nn.Module):
         if self.training and torch.is_grad_enabled() and len(x):
             self._count(winner)
         if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
-            return self._learned(self._binarized(x), share, winner)
+            return self._learned(self.operand(x), share, winner)
         if len(x) > 1 and self.experts > 1 and all_at_once(x, self.weight, learning=False):
-            filters = self._effective(self.weight).index_select(0, winner)
-            return grouped_conv(self._binarized(x), filters, self._geometry())
+            filters = self.effective_weight(self.weight).index_select(0, winner)
+            return grouped_conv(self.operand(x), filters, self._geometry())
         return by_expert(x, winner, self.experts, self._convolved)
 
     def expert_of(self, x: Tensor) -> Tensor:
@@ -96,7 +79,7 @@ class ExpertConv(nn.Module):
         return -torch.special.xlogy(self.usage, self.usage).sum() / torch.log(self.usage.new_tensor(2.0))
 
     def extra_repr(self) -> str:
-        return f"{describe_conv(self)}, experts={self.experts}"
+        return f"{super().extra_repr()}, experts={self.experts}"
 
     def _logits(self, x: Tensor) -> Tensor:
         # Not mean(): its backward pass writes a whole tensor, that of sum() a view.
@@ -107,23 +90,16 @@ class ExpertConv(nn.Module):
         won = torch.bincount(winner, minlength=self.experts).to(self.usage.dtype) / len(winner)
         self.usage.lerp_(won, 1 - USAGE_MEMORY)
 
-    def _binarized(self, x: Tensor) -> Tensor:
-        return self.binarize_input(x) if self.precision == "binary" and not self.real_inputs else x
-
     def _convolved(self, x: Tensor, expert: int) -> Tensor:
-        x = self._binarized(x)
-        filters = self._effective(self.weight[expert])  # of the banks in use alone: one image needs one
+        x = self.operand(x)
+        filters = self.effective_weight(self.weight[expert])  # of the banks in use alone: one image needs one
         return padded_conv(x, filters, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
-
-    def _effective(self, latent: Tensor) -> Tensor:
-        binarize = at_hardness(self.binarize_weight, self.hardness) if self.training else self.binarize_weight
-        return effective_weight(latent, self.alpha, binarize, real_weights=self.real_weights)
 
     @torch.compiler.disable  # its backward pass is by hand, and which images an expert gets is not known ahead
     def _learned(self, x: Tensor, share: Tensor, winner: Tensor) -> Tensor:
         # Frozen weights take part too: the gate's gradient needs to know how the filters follow from them.
         latent = self.weight if self.weight.requires_grad else self.weight.detach().requires_grad_()
-        bank = self._effective(latent)
+        bank = self.effective_weight(latent)
         slopes, directions = self._directions(latent, bank)
         x, bank = _in_one_dtype(x, bank)
         return learned_conv(x, bank, ExpertChoice(winner, share, slopes, directions), self._geometry())
@@ -146,7 +122,7 @@ class ExpertConv(nn.Module):
             (slopes,) = torch.autograd.grad(bank, latent, torch.ones_like(bank), retain_graph=True)
             return slopes, theta
         point = theta.expand(len(theta), *theta.shape).clone().requires_grad_()
-        return None, _moved(self._effective(point), point, theta.unsqueeze(1).expand_as(point))
+        return None, _moved(self.effective_weight(point), point, theta.unsqueeze(1).expand_as(point))
 
 
 def _in_one_dtype(x: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ from torch import nn
 
 from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
 from bnas.errors import ExportError
-from bnas.layers.kinds import BinaryLayer
-from bnas.layers.react import RSign
+from bnas.layers.activations import RSign
+from bnas.layers.binary_layer import BinaryLayer
 from bnas.ship.bundle import Definition
 from bnas.ship.literals import literal
 from bnas.ship.source import read_source

@@ -14,7 +14,7 @@ from bnas.ship.of_model import function_of, maker_of, shown_name
 from bnas.ship.parts import BUILD, BUILD_ORIGINAL, Parts
 from bnas.space.arch import Binarizers
 
-_BINARIZED, _REPLACE = "bnas.layers.binarized", "bnas.select.conversion.convert"
+_BINARIZED, _REPLACE = "bnas.layers.binarized", "bnas.layers.binarized"
 _FUSING = (nn.TransformerEncoder, nn.TransformerEncoderLayer)  # what `stop_fusing` is for
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bnas.binarize import weight_binarizer
 from bnas.cost.plan import narrowed, squeezed
-from bnas.layers.binary_conv import fresh_alpha, fresh_hardness, fresh_latent
+from bnas.layers.binary_layer import LatentWeights, fresh_alpha, fresh_hardness, fresh_latent
 from bnas.space.arch import BlockSpec
 from bnas.space.space import SearchSpace
 
@@ -40,14 +40,12 @@ class SharedBlock(nn.Module):
         return tensors
 
 
-class SharedUnit(nn.Module):
+class SharedUnit(LatentWeights):
     """The shared weights of one unit: [experts, out, in, kernel, kernel], and what stands beside them.
 
     Batch norm is kept apart for each precision and input width; alpha for each shape, because the scale of what it
     multiplies depends on the fan-in.
     """
-
-    hardness: Tensor | None
 
     def __init__(
         self, space: SearchSpace, stage: int, pairs: Pairs, kernels: tuple[int, ...], groups: tuple[int, ...]

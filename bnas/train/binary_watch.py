@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bnas.layers.binary_layer import BinaryLayer
 from bnas.layers.expert_conv import ExpertConv
-from bnas.layers.kinds import BinaryLayer
 from bnas.supernet import SharedUnit
 
 COLLAPSED = 0.1  # of the largest entropy that N experts can have: one of four has won some 98 % of the images
@@ -29,7 +29,7 @@ class BinaryWatch:
         self._layers = {
             name: module
             for name, module in network.named_modules()
-            if isinstance(module, BinaryLayer) and module.precision != "real"
+            if isinstance(module, BinaryLayer) and module.has_binary_weights
         }
         self._signs = self._binarized_signs()
         self._warned: set[str] = set()

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from bnas.data import Split
 from bnas.errors import Stopped, TrainingError
-from bnas.layers.binary_conv import set_hardness
+from bnas.layers.binary_layer import set_hardness
 from bnas.progress import Progress, silent
 from bnas.space.recipe import Stage
 from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule, set_rate

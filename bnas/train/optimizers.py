@@ -9,9 +9,8 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torch.optim import SGD, AdamW, Optimizer
 
 from bnas.binarize import filter_dims, has_exact_gradient
-from bnas.layers.kinds import BinaryLayer
+from bnas.layers.binary_layer import LatentWeights
 from bnas.space.recipe import Stage
-from bnas.supernet import SharedUnit
 
 
 class Bop(Optimizer):
@@ -106,12 +105,9 @@ def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
                 group["lr"] = rate
 
 
-def _binary_layers(model: nn.Module) -> list[tuple[nn.Parameter, BinaryLayer | SharedUnit]]:
-    found: list[tuple[nn.Parameter, BinaryLayer | SharedUnit]] = []
-    for module in model.modules():
-        if isinstance(module, SharedUnit) or (isinstance(module, BinaryLayer) and module.precision != "real"):
-            found.append((dict(module.named_parameters(recurse=False))["weight"], module))
-    return found
+def _binary_layers(model: nn.Module) -> list[tuple[nn.Parameter, LatentWeights]]:
+    layers = [m for m in model.modules() if isinstance(m, LatentWeights) and m.has_binary_weights]
+    return [(dict(layer.named_parameters(recurse=False))["weight"], layer) for layer in layers]
 
 
 def _groups(

@@ -11,8 +11,8 @@ from torch import nn
 
 from bnas.data import DataSet
 from bnas.errors import TrainingError
+from bnas.layers.binary_layer import BinaryLayer
 from bnas.layers.blocks import Network
-from bnas.layers.kinds import BinaryLayer
 from bnas.networks.build import build
 from bnas.progress import Progress, silent
 from bnas.space.arch import Architecture

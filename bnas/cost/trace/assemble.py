@@ -11,12 +11,12 @@ from bnas.cost.plan import PlannedLayer, Role, Size, scale_values
 from bnas.cost.trace.memory import Memory
 from bnas.cost.trace.operators import Product
 from bnas.cost.trace.watch import Call, Operand, RunWatch, Seen, Uncounted
+from bnas.layers.activations import RPReLU
 from bnas.layers.binarized import Binarized
 from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_linear import BinaryLinear
+from bnas.layers.binary_layer import BinaryLinear
 from bnas.layers.blocks import Block, BottleneckShortcut, ConvShortcut, Head, Network, SqueezeExcite
 from bnas.layers.expert_conv import ExpertConv
-from bnas.layers.react import RPReLU
 from bnas.space.arch import Precision
 
 # (the module around, the name of its child on the way; None for any) -> role; the innermost that matches counts.

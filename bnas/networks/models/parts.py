@@ -7,8 +7,7 @@ from typing import NamedTuple
 from torch import nn
 
 from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_linear import BinaryLinear
-from bnas.space.arch import Precision
+from bnas.layers.binary_layer import BinaryLinear
 
 
 class Preset(NamedTuple):
@@ -20,12 +19,12 @@ class Preset(NamedTuple):
     """
 
     name: str
-    last: Precision
+    last: str
     weights: str  # weight binarizer
     real_inputs: Collection[str] = ()
-    first: Precision = "real"
+    first: str = "real"
 
-    def precision(self, layer: str) -> Precision:
+    def precision(self, layer: str) -> str:
         """Return the precision of a layer between the first and the last."""
         if self.name in ("real", "weight"):
             return "real" if self.name == "real" else "weight"
@@ -39,7 +38,7 @@ def plain_conv(
     *,
     stride: int = 1,
     padding: int | None = None,
-    precision: Precision = "real",
+    precision: str = "real",
     weights: str = "xnor",
 ) -> nn.Module:
     """Return a convolution without bias; `padding` as in `conv`."""
@@ -58,7 +57,7 @@ def conv(
     *,
     stride: int = 1,
     padding: int | None = None,
-    precision: Precision = "real",
+    precision: str = "real",
     weights: str = "xnor",
     act: bool = True,
 ) -> nn.Sequential:
@@ -74,9 +73,7 @@ def conv(
     return _unit("conv", layer, norm, first=precision == "binary", act=act)
 
 
-def linear(
-    in_features: int, out_features: int, *, precision: Precision = "real", weights: str = "xnor"
-) -> nn.Sequential:
+def linear(in_features: int, out_features: int, *, precision: str = "real", weights: str = "xnor") -> nn.Sequential:
     """Return a linear layer, batch norm and ReLU; with a binary input the batch norm stands before the sign."""
     layer: nn.Module
     if precision == "real":

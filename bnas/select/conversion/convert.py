@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import nn
 
-from bnas.cost.trace.assemble import BINARY
 from bnas.errors import LookupFailed, SpecError
-from bnas.layers.binarized import BINARIZED, Binarized, binarize_
+from bnas.layers.binarized import BINARIZED, binarize_, stop_fusing
+from bnas.layers.binary_layer import BinaryLayer
 from bnas.lookup import not_among
 from bnas.networks.user_model import build_original
 from bnas.select import Decision, Decisions, Original, Selection
@@ -19,7 +19,7 @@ from bnas.spec import read
 def obstacle(path: str, model: nn.Module) -> str:
     """Return why the layer at a path cannot be binarized; nothing where it can."""
     module = model.get_submodule(path)
-    if isinstance(module, (*BINARY, Binarized)):
+    if isinstance(module, BinaryLayer):
         return f"is a {type(module).__name__} already"
     if type(module) not in BINARIZED:
         if isinstance(module, tuple(BINARIZED)):
@@ -66,19 +66,6 @@ def _decisions(selection: Selection | Decisions | str | Path) -> Decisions:
     if isinstance(selection, Selection):
         return selection.decisions
     return selection if isinstance(selection, Decisions) else read(Decisions, selection)
-
-
-def stop_fusing(model: nn.Module) -> None:
-    """Let torch's transformer layers call their linear layers.
-
-    In evaluation they would read the weights past the layers that hold them, and compute with the latent ones.
-    """
-    for module in model.modules():
-        if any(isinstance(part, Binarized) for part in module.modules()):
-            if isinstance(module, nn.TransformerEncoderLayer):
-                module.activation_relu_or_gelu = 0
-            if isinstance(module, nn.TransformerEncoder):
-                module.use_nested_tensor = False
 
 
 def _apply(model: nn.Module, path: str, decision: Decision, decisions: Decisions) -> None:
