@@ -28,7 +28,7 @@ from bnas.space.recipe import Stage
 from bnas.spec import dump
 from bnas.train import BinaryWatch
 from bnas.train.optimizers import latent_weights
-from bnas.train.staged import start_stage
+from bnas.train.step import start_stage
 
 FREE = Rules(first="free", last="free", downsample="free")
 

@@ -30,7 +30,7 @@ from bnas.ship.train_file import Preparation, train_file
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Distillation, Recipe, Stage
 from bnas.spec import dump
-from bnas.train.loop import HARD_FROM
+from bnas.train.step import HARD_FROM
 
 FILES = {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"}
 ARCH = make_arch(

@@ -2,10 +2,10 @@
 
 import itertools
 import math
+import random
 import shutil
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from bnas.train import loop as training
 from bnas.train.binary_watch import SupernetWatch
 from bnas.train.objective import answering, attention, distance, stage_loss
 from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule
-from bnas.train.staged import start_stage
+from bnas.train.step import start_stage
 from tests.tiny import MemoryStore, tiny_space
 
 CPU = torch.device("cpu")
@@ -314,7 +314,7 @@ def test_mixup_is_the_loss_of_mixed_images_for_both_labels() -> None:
     mix = torch.nn.Linear(4, 3)
     stage = Stage(epochs=1, mixup=0.4)
     loss = stage_loss(answering(mix), None, stage, 7, images, labels, 3)
-    share = float(np.random.default_rng((7, 3)).beta(0.4, 0.4))
+    share = random.Random("7, 3").betavariate(0.4, 0.4)
     logits = mix(share * images + (1 - share) * images.flip(0))
     expected = share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, labels.flip(0))
     assert torch.equal(loss, expected)

@@ -1,14 +1,14 @@
 """A network, a teacher and a batch -> the loss of a stage: cross-entropy, label smoothing, mixup, distillation."""
 
+import random
 from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.errors import TrainingError
-from bnas.space.recipe import Distillation, Stage
 
 Answer = Callable[[Tensor], tuple[Tensor, list[Tensor]]]  # images -> logits, and the maps of the stages
 
@@ -20,16 +20,18 @@ def answering(network: nn.Module) -> Answer:
 
 
 def stage_loss(
-    answer: Answer, teacher: Answer | None, stage: Stage, seed: int, images: Tensor, labels: Tensor, step: int
+    answer: Answer, teacher: Answer | None, stage: Any, seed: int, images: Tensor, labels: Tensor, step: int
 ) -> Tensor:
     """Return the cross-entropy, and where the stage is taught, how far the network is from its teacher.
 
+    Args:
+        stage: as a recipe has it.
     Raises:
         TrainingError: attention is to be matched, but a network gives no maps.
     """
     share = 1.0
     if stage.mixup:
-        share = float(np.random.default_rng((seed, step)).beta(stage.mixup, stage.mixup))
+        share = random.Random(f"{seed}, {step}").betavariate(stage.mixup, stage.mixup)
         images = share * images + (1 - share) * images.flip(0)
     logits, maps = answer(images)
     loss = F.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
@@ -44,7 +46,7 @@ def stage_loss(
 
 
 def distance(
-    logits: Tensor, maps: list[Tensor], taught_logits: Tensor, taught_maps: list[Tensor], weights: Distillation
+    logits: Tensor, maps: list[Tensor], taught_logits: Tensor, taught_maps: list[Tensor], weights: Any
 ) -> Tensor:
     """Return KL of the logits and the attention distance of all stages but the first, weighted and added.
 

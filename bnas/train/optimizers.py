@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,6 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from bnas.binarize import filter_dims, has_exact_gradient
 from bnas.layers.binary_layer import LatentWeights
-from bnas.space.recipe import Stage
 
 
 class Bop(Optimizer):
@@ -52,7 +52,7 @@ class Bop(Optimizer):
         weight.mul_(torch.where(against, -1.0, 1.0).to(weight.dtype))
 
 
-def make_optimizers(model: nn.Module, stage: Stage) -> list[Optimizer]:
+def make_optimizers(model: nn.Module, stage: Any) -> list[Optimizer]:
     """Return the stage's optimizers, which share the model's parameters out among them.
 
     Only weights of two or more dimensions decay, and of those behind binary ones only those with exact gradients.
@@ -110,9 +110,7 @@ def _binary_layers(model: nn.Module) -> list[tuple[nn.Parameter, LatentWeights]]
     return [(dict(layer.named_parameters(recurse=False))["weight"], layer) for layer in layers]
 
 
-def _groups(
-    parameters: Iterable[nn.Parameter], stage: Stage, *, free: Iterable[nn.Parameter]
-) -> list[dict[str, object]]:
+def _groups(parameters: Iterable[nn.Parameter], stage: Any, *, free: Iterable[nn.Parameter]) -> list[dict[str, object]]:
     """Return parameter groups: those that decay, and those that do not, `free` ones among them."""
     spared = {id(parameter) for parameter in free}
     decayed: list[nn.Parameter] = []

@@ -4,14 +4,12 @@ import os
 import shutil
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import nn
 
 from bnas.data import DataSet
 from bnas.errors import TrainingError
-from bnas.layers.binary_layer import BinaryLayer
 from bnas.layers.blocks import Network
 from bnas.networks.build import build
 from bnas.progress import Progress, silent
@@ -21,12 +19,11 @@ from bnas.train.loop import fit
 from bnas.train.objective import answering, stage_loss
 from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Measure, Store
-
-N = TypeVar("N", bound=nn.Module)
+from bnas.train.step import Net, start_stage
 
 
 def train_staged(
-    make: Callable[[Stage], N],
+    make: Callable[[Stage], Net],
     recipe: Recipe,
     data: DataSet,
     *,
@@ -37,10 +34,10 @@ def train_staged(
     teacher: nn.Module | None = None,
     until: int | None = None,
     compiled: bool = False,
-    measure: Callable[[N], Measure] | None = None,
+    measure: Callable[[Net], Measure] | None = None,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
-) -> N:
+) -> Net:
     """Return a network trained by a recipe, from where the store has it or from the start.
 
     Args:
@@ -59,7 +56,7 @@ def train_staged(
     if compiled:
         check_compiler(device)
     before: nn.Module | None = teacher.to(device).eval() if teacher is not None else None
-    network: N | None = None
+    network: Net | None = None
     for index, stage in enumerate(recipe.stages):
         last = index == len(recipe.stages) - 1
         network = start_stage(make, stage, network, seed=seed + index).to(device)
@@ -103,25 +100,3 @@ def check_compiler(device: torch.device) -> None:
 def build_for(arch: Architecture, stage: Stage) -> Network:
     """Return a fresh network of an architecture, with as many experts as the stage trains."""
     return build(arch.with_one_expert() if stage.experts == "first" else arch)
-
-
-def start_stage(make: Callable[[Stage], N], stage: Stage, before: nn.Module | None, *, seed: int) -> N:
-    """Return the network of a stage with the weights of the stage before; one expert becomes all of them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = make(stage)
-    if before is not None:
-        inherit(network, before)
-    for module in network.modules():
-        if isinstance(module, BinaryLayer):
-            module.real_weights = stage.weights == "real"
-            module.real_inputs = stage.inputs == "real"
-    return network
-
-
-@torch.no_grad()
-def inherit(network: nn.Module, before: nn.Module) -> None:
-    """Copy weights by name; one filter bank goes to every expert; gates that were not there stay as they are."""
-    own = network.state_dict()
-    for name, tensor in before.state_dict().items():
-        own[name].copy_(tensor)  # broadcasts [out, ...] over [experts, out, ...]

@@ -1,0 +1,121 @@
+"""A stage of training and its network: what the network begins with, and what one step does to it.
+
+Like `objective`, `optimizers` and `evaluate` it needs torch alone and knows a stage by its attributes, whatever its
+type: an export carries these modules whole, and trains as we do.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bnas.errors import TrainingError
+from bnas.layers.binary_layer import BinaryLayer, set_hardness
+from bnas.train.optimizers import centrable_weights, latent_weights, schedule, set_rate
+
+Objective = Callable[[Tensor, Tensor, int], Tensor]  # (images, labels, step) -> loss to minimise
+Net = TypeVar("Net", bound=nn.Module)
+
+HARD_FROM = 0.85  # share of a stage after which annealed weights are as near to binary as training takes them
+
+
+def start_stage(make: Callable[[Any], Net], stage: Any, before: nn.Module | None, *, seed: int) -> Net:
+    """Return the network of a stage with the weights of the stage before; one expert becomes all of them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = make(stage)
+    if before is not None:
+        inherit(network, before)
+    for module in network.modules():
+        if isinstance(module, BinaryLayer):
+            module.real_weights = stage.weights == "real"
+            module.real_inputs = stage.inputs == "real"
+    return network
+
+
+@torch.no_grad()
+def inherit(network: nn.Module, before: nn.Module) -> None:
+    """Copy weights by name; one filter bank goes to every expert; gates that were not there stay as they are."""
+    own = network.state_dict()
+    for name, tensor in before.state_dict().items():
+        own[name].copy_(tensor)  # broadcasts [out, ...] over [experts, out, ...]
+
+
+class Step:
+    """One step of training: the rate and hardness of the moment, the loss, its gradient, the new weights.
+
+    Args:
+        model: what is trained; its parameters are changed in place.
+        optimizers: of its parameters.
+        objective: the loss of one step, computed with `model`.
+        stage: as a recipe has it.
+        steps: of an epoch.
+        name: of the stage, for errors.
+        total: the loss of the whole batch, where several processes have a part of it each.
+        add_up: makes the gradients of the model those of the whole batch, likewise.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Optimizer],
+        objective: Objective,
+        stage: Any,
+        *,
+        steps: int,
+        name: str,
+        device: torch.device,
+        total: Callable[[Tensor], float] = Tensor.item,
+        add_up: Callable[[nn.Module], None] = lambda model: None,
+    ) -> None:
+        self._model, self._optimizers, self._objective = model, optimizers, objective
+        self._stage, self._steps, self._name = stage, steps, name
+        self._total, self._add_up = total, add_up
+        self._centred = centrable_weights(model) if stage.centre_latent else []
+        self._clipped = latent_weights(model) if stage.clip_latent else []
+        self._anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
+        self._mixed = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
+
+    def __call__(self, images: Tensor, labels: Tensor, step: int, *, share: float = 1.0) -> float:
+        """Change the weights, and return the loss of the whole batch before the change.
+
+        Args:
+            step: how many steps of the stage were before.
+            share: of the batch that these images are.
+
+        Raises:
+            TrainingError: the loss is not finite; the weights are as they were.
+        """
+        whole = self._stage.epochs * self._steps
+        set_rate(self._optimizers, self._stage.rate * schedule(step, whole, self._stage.warmup))
+        if self._anneals:
+            set_hardness(self._model, min(1.0, step / (HARD_FROM * whole)))
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        with self._mixed:
+            loss = share * self._objective(images, labels, step)
+        value = self._total(loss)
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{self._name}: the loss is {value} at epoch {step // self._steps + 1}, step {step % self._steps + 1}, "
+                f"rate {self._optimizers[-1].param_groups[0]['lr']:.3g}; what was saved before stays; lower the "
+                f"rate ({self._stage.rate:g}) or look at the data"
+            )
+        loss.backward()
+        self._add_up(self._model)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        constrain(self._centred, self._clipped)
+        return value
+
+
+@torch.no_grad()
+def constrain(centred: Sequence[tuple[nn.Parameter, int]], clipped: Sequence[nn.Parameter]) -> None:
+    """Take the mean along a dimension from weights, and bring weights back to [-1, 1]."""
+    for weight, dim in centred:
+        weight.sub_(weight.mean(dim, keepdim=True))
+    for weight in clipped:
+        weight.clamp_(-1, 1)
