@@ -1,10 +1,13 @@
-"""What the tests of exports share: runs, model.py as a module, and train.py where bnas cannot be imported."""
+"""What the tests of exports share: runs, what model.py builds, and train.py where bnas cannot be imported."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
-import types
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +17,48 @@ from torch import Tensor, nn
 from bnas.cost.totals import Cost, cost
 from bnas.runs import Run
 from bnas.ship import Description, rebuild
-from bnas.ship.model_file import model_file
+from bnas.ship.model_file import ModelFiles, model_files
 from bnas.space.recipe import Recipe
 from bnas.spec import dump
 
 FREE = cost(())  # for texts in whose heading the cost does not matter
 
 
-def text_of(described: Description, price: Cost = FREE) -> str:
+def files_of(described: Description, price: Cost = FREE) -> ModelFiles:
+    """Return model.py and what it imports."""
+    return model_files(described, rebuild(described), price)
+
+
+def text_of(described: Description) -> str:
     """Return model.py."""
-    return model_file(described, price)
+    return files_of(described).files["model.py"]
 
 
-def imported(text: str) -> types.ModuleType:
-    """Return the text of model.py as a module, in this process."""
-    module = types.ModuleType("exported_model")
-    exec(compile(text, "model.py", "exec"), module.__dict__)
-    return module
+def built(files: Mapping[str, str]) -> nn.Module:
+    """Return what model.py builds where it lies beside the other files, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_text(text)
+        with importing_from(Path(folder)) as module:
+            return module("model").build()
+
+
+@contextmanager
+def importing_from(folder: Path) -> Iterator[Callable[[str], Any]]:
+    """Give what imports the modules in a folder as a script there would; afterwards they are forgotten."""
+    before, names = dict(sys.modules), {entry.stem for entry in folder.iterdir()}
+    for name in [name for name in sys.modules if name.partition(".")[0] in names]:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(folder))
+        for name in [name for name in sys.modules if name.partition(".")[0] in names]:
+            del sys.modules[name]
+        sys.modules.update({name: module for name, module in before.items() if name not in sys.modules})
 
 
 def shaken(network: nn.Module) -> nn.Module:

@@ -1,38 +1,42 @@
 """The export folder: proved before it is there, loaded back, trained and evaluated with torch alone."""
 
-import importlib.util
 import os
 import shutil
 import sys
 import types
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from exported import finished_run, manifest_of, ran, text_of, trained
+from exported import files_of, finished_run, importing_from, manifest_of, ran, trained
 from safetensors.torch import load_file
 from spaces import line_of, make_arch
 from torch import Tensor, nn
 
-from bnas.binarize import HARDENED_GRADIENT
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
-from bnas.data import AUGMENTATIONS
+from bnas.data import AUGMENTATIONS, load_data
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.layers.blocks import Network
 from bnas.networks.build import build
 from bnas.runs import Run
 from bnas.ship import EXPORTERS, TrainedNetwork, count_again, export, load, prove_reload
-from bnas.ship.model_file import model_file
-from bnas.ship.train_file import Preparation, train_file
-from bnas.space.arch import Architecture
-from bnas.space.recipe import Distillation, Recipe, Stage
+from bnas.ship.model_file import ModelFiles, model_files
+from bnas.ship.training import Known, Normalisation, training_files
+from bnas.space.arch import Architecture, Binarizers
+from bnas.space.recipe import BopSettings, Distillation, Recipe, Stage
 from bnas.spec import dump
-from bnas.train.step import HARD_FROM
+from bnas.train import build_for, train_staged
+from tests.tiny import MemoryStore
 
-FILES = {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"}
+FILES = {
+    "model.py", "layers.py", "train.py", "training.py", "architecture.yaml", "weights.safetensors", "manifest.json"
+}  # fmt: skip
 ARCH = make_arch(
     input=[1, 8, 8], classes=10, stem={"width": 16}, stage={"experts": 2, "stride": 2, "width": 32, "groups": 2}
 )
@@ -78,7 +82,7 @@ def left_in(folder: Path) -> set[str]:
     return {entry.name for entry in folder.iterdir()}
 
 
-def test_export_writes_five_files_and_nothing_beside_them(exported: Path) -> None:
+def test_export_writes_its_files_and_nothing_beside_them(exported: Path) -> None:
     assert left_in(exported) == FILES
     assert left_in(exported.parent) == {"run", "out"}
 
@@ -91,6 +95,7 @@ def test_manifest_says_that_the_network_came_back(exported: Path, network: nn.Mo
     assert manifest["reload"]["batch_norm"]["fewest_batches"] == 1
     assert manifest["counted_again"] == cost(plan(ARCH)).as_dict()
     assert manifest["accuracy"]["test"] == 0.125
+    assert manifest["needs"] == []
     assert manifest["export"]["files"].keys() == FILES - {"manifest.json"}
     assert manifest["weights_sha256"] == manifest["export"]["files"]["weights.safetensors"]
 
@@ -167,10 +172,12 @@ def test_a_folder_that_holds_something_else_is_refused(copied: Path, run_folder:
 
 def test_what_a_person_changed_in_an_export_is_not_overwritten(copied: Path, run_folder: Path) -> None:
     (copied / "train.py").write_text("my own")
-    (copied / "notes.txt").write_text("mine")
+    (copied / "notes").mkdir()
+    (copied / "notes" / "one.txt").write_text("mine")
+    (copied / "empty").mkdir()
     with pytest.raises(ExportError) as caught:
         export(run_folder, out=copied)
-    assert "notes.txt, train.py would be lost" in line_of(caught)
+    assert "empty, notes/one.txt, train.py would be lost" in line_of(caught)
     assert (copied / "train.py").read_text() == "my own"
 
 
@@ -185,10 +192,11 @@ def test_what_a_person_changed_in_an_export_is_not_overwritten(copied: Path, run
 def test_a_failed_proof_leaves_nothing(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, reason: str
 ) -> None:
-    def wrong(arch: Architecture, price: Cost, *, notes: str) -> str:
-        return model_file(arch, price, notes=notes).replace(before, after)
+    def wrong(arch: Architecture, network: nn.Module, price: Cost, *, notes: str) -> ModelFiles:
+        made = model_files(arch, network, price, notes=notes)
+        return made._replace(files=made.files | {"model.py": made.files["model.py"].replace(before, after)})
 
-    monkeypatch.setattr(sys.modules["bnas.ship.training"], "model_file", wrong)
+    monkeypatch.setattr(sys.modules["bnas.ship.training"], "model_files", wrong)
     with pytest.raises(ExportError) as caught:
         export(run_folder, out=tmp_path / "out")
     assert reason in line_of(caught)
@@ -275,22 +283,11 @@ def test_count_again_finds_a_network_that_costs_something_else() -> None:
 # train.py
 
 
-def imported(file: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """Return train.py as a module; like a script it finds model.py beside it."""
-    monkeypatch.syspath_prepend(str(file.parent))
-    monkeypatch.delitem(sys.modules, "model", raising=False)
-    spec = importlib.util.spec_from_file_location("exported_train", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "exported_train", module)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def script(copied: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    return imported(copied / "train.py", monkeypatch)
+def script(copied: Path) -> Iterator[types.ModuleType]:
+    """train.py as a module; like a script it finds what lies beside it."""
+    with importing_from(copied) as module:
+        yield module("train")
 
 
 @pytest.fixture(scope="module")
@@ -365,10 +362,7 @@ def test_finetuning_goes_on_from_the_weights_with_the_last_stage(
 
 
 def test_train_script_has_the_recipe(script: types.ModuleType) -> None:
-    for written, stage in zip(script.STAGES, RECIPE.stages, strict=True):
-        asked = stage.model_dump(exclude={"bop"})  # an optimizer that the script does not have
-        assert {**vars(written), "distill": None} == {**asked, "distill": None}
-        assert (written.distill and vars(written.distill)) == (stage.distill and stage.distill.model_dump())
+    assert [asdict(written) for written in script.STAGES] == [stage.model_dump() for stage in RECIPE.stages]
     text = (script.HERE / "train.py").read_text()
     assert "type: ignore" not in text
     assert max(map(len, text.splitlines())) <= 120
@@ -376,82 +370,83 @@ def test_train_script_has_the_recipe(script: types.ModuleType) -> None:
     assert (script.MEAN, script.STD, script.AUGMENTATION) == ((0.3,), (0.37,), ("flip", "shift"))
 
 
-def test_train_script_has_every_setting_of_a_stage(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unusual = Stage(
-        epochs=1, inputs="real", weights="real", optimizer="sgd", momentum=0.5, warmup=0.5, weight_decay=1e-3,
-        centre_latent=True, clip_latent=True, label_smoothing=0.1, mixup=0.4, dtype="bfloat16",
-    )  # fmt: skip
-    recipe = Recipe(stages=(unusual, unusual.model_copy(update={"inputs": "binary", "weights": "binary"})))
-    (copied / "train.py").write_text(train_file(ARCH, recipe, Preparation((0.3,), (0.37,), ())))
-    script = imported(copied / "train.py", monkeypatch)
-    assert [vars(stage) for stage in script.STAGES] == [stage.model_dump(exclude={"bop"}) for stage in recipe.stages]
-    model, data = script.made.build(), (torch.rand(32, 1, 8, 8), torch.arange(32) % 10)
-    script.train(model, script.STAGES, data, batch=16, device=torch.device("cpu"))
-    layers = script.binary_layers(model)
-    assert all(bool((conv.weight.abs() <= 1).all()) for conv in layers)
-    grouped = [conv.weight for conv in layers if conv.weight.shape[-3] > 1]
-    assert all(float(weight.detach().mean(-3).abs().max()) < 1e-6 for weight in grouped)  # rounding
+UNUSUAL = Stage(
+    epochs=1, inputs="real", weights="real", optimizer="sgd", momentum=0.5, warmup=0.5, weight_decay=1e-3,
+    centre_latent=True, clip_latent=True, label_smoothing=0.1, mixup=0.4, dtype="bfloat16",
+    bop=BopSettings(adaptivity=0.5, threshold=0.5),
+)  # fmt: skip
+RECIPES = {
+    "experts": RECIPE,
+    "everything": Recipe(
+        stages=(UNUSUAL, UNUSUAL.model_copy(update={"inputs": "binary", "weights": "binary"})), batch=64
+    ),
+    "bop": Recipe(
+        stages=(Stage(epochs=2, optimizer="bop", bop=BopSettings(adaptivity=0.1, threshold=1e-8)),), batch=64
+    ),
+}
 
 
-def test_an_optimizer_that_the_script_does_not_have_is_refused() -> None:
-    recipe = Recipe(stages=(Stage(epochs=1, optimizer="bop"),))
-    with pytest.raises(ExportError, match="has no optimizer bop"):
-        train_file(ARCH, recipe, Preparation((0.3,), (0.37,), ()))
-
-
-def test_train_script_hardens_as_our_own_loop_does(script: types.ModuleType) -> None:
-    assert script.HARD_AT == HARD_FROM
-    assert script.BENT == HARDENED_GRADIENT
-
-
-def test_first_stage_trains_a_network_of_one_expert(script: types.ModuleType, network: nn.Module) -> None:
-    # In double precision: rounding, which differs from machine to machine, must not turn a sign or cross a clip.
-    model, lone, shown = script.made.build().double(), build(ARCH.with_one_expert()).double(), images().double()
-    model.load_state_dict(network.state_dict())
-    script.keep_first_expert(model)
-    one = {n: t[0] if t.ndim == 5 else t for n, t in network.state_dict().items() if ".gate." not in n}
-    lone.load_state_dict(one)
-    model.train()(shown).square().sum().backward()
-    lone.train()(shown).square().sum().backward()
-    assert torch.allclose(model(shown), lone(shown))
-    own, expected = model.stages[0][0].main.conv.weight.grad, lone.stages[0][0].main.conv.weight.grad  # type: ignore
-    assert torch.allclose(own[0], expected)
-    assert not own[1].any()
-    script.copy_first_expert(model)
-    bank = model.stages[0][0].main.conv.weight
-    assert torch.equal(bank[0], bank[1])
-    assert model.stages[0][0].main.conv.gate.weight.requires_grad
-
-
-def test_latent_weights_decay_only_while_weights_are_real(script: types.ModuleType) -> None:
-    real, binary = script.STAGES
-    model = script.made.build()
-    latent = {id(conv.weight) for conv in script.binary_layers(model)}
-    assert len(latent) == 2  # the grouped convolution and the one that mixes its groups
-    for stage, decay in ((real, 1e-4), (binary, 0.0)):
-        groups = script.make_optimizer(model, stage).param_groups
-        found = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-        assert {found[one] for one in latent} == {decay}
-
-
-def test_weights_that_become_binary_gradually_are_so_when_a_stage_ends(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("weights", ["xnor", "group"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_train_script_trains_as_our_own_loop_does(
+    name: str, weights: str, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (copied / "model.py").write_text(text_of(make_arch(binarizers={"weight": "group"})))
-    script = imported(copied / "train.py", monkeypatch)
-    model = script.made.build()
-    seen, harden = list[float](), script.harden
+    """On the same batches it ends in the same bits."""
+    arch, recipe, digits = (
+        ARCH.model_copy(update={"binarizers": Binarizers(weight=weights)}),
+        RECIPES[name],
+        load_data("digits"),
+    )
+    known, made = (
+        Known(recipe=recipe, normalisation=Normalisation(mean=(0.3,), std=(0.37,)), accuracy={}),
+        files_of(arch),
+    )
+    for file, text in {**made.files, **training_files(arch, known, made.layers)}.items():
+        (copied / file).write_text(text)
+    cpu, store = torch.device("cpu"), MemoryStore()
+    ours = train_staged(partial(build_for, arch), recipe, digits, name="a", seed=3, store=store, device=cpu)
+    passes = iter([(3 + n, epoch) for n, stage in enumerate(recipe.stages) for epoch in range(stage.epochs)])
 
-    def watched(model: nn.Module, hardness: float) -> None:
-        seen.append(hardness)
-        harden(model, hardness)
+    def as_dealt(data: Any, size: int, device: torch.device, generator: torch.Generator) -> Any:
+        seed, epoch = next(passes)
+        return digits.train.batches(size, seed=seed, epoch=epoch)
 
-    monkeypatch.setattr(script, "harden", watched)
-    data = (torch.rand(40, 3, 9, 7), torch.arange(40) % 5)
-    script.train_stage(model, None, script.STAGES[1], data, batch=8, device=torch.device("cpu"))
-    steps = 5 * script.STAGES[1].epochs
-    assert seen == [step / (script.HARD_AT * steps) for step in range(steps)]
-    assert {float(conv.hardness) for conv in script.binary_layers(model)} == {1.0}
+    with importing_from(copied) as module:
+        script = module("train")
+        assert [asdict(stage) for stage in script.STAGES] == [stage.model_dump() for stage in recipe.stages]
+        monkeypatch.setattr(script, "batches", as_dealt)
+        data = (digits.train.images, digits.train.labels)
+        theirs = script.train(script.STAGES, data, batch=recipe.batch, device=cpu, seed=3)
+    assert [*passes] == []
+    expected, found = ours.state_dict(), theirs.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_first_stage_has_one_expert(script: types.ModuleType) -> None:
+    assert repr(script.make(script.STAGES[0])) == repr(build(ARCH.with_one_expert()))
+    assert repr(script.make(script.STAGES[1])) == repr(build(ARCH))
+
+
+def test_a_network_without_experts_is_not_asked_for_one(tmp_path: Path) -> None:
+    made = files_of(make_arch())
+    known = Known(recipe=RECIPE, normalisation=Normalisation(mean=(0.3,), std=(0.37,)), accuracy={})
+    for file, text in {**made.files, **training_files(make_arch(), known, made.layers)}.items():
+        (tmp_path / file).write_text(text)
+    with importing_from(tmp_path) as module:
+        script = module("train")
+        assert [stage.experts for stage in script.STAGES] == ["all", "all"]
+        assert repr(script.make(script.STAGES[0])) == repr(build(make_arch()))
+
+
+def test_a_loss_that_is_not_finite_ends_training_with_one_line(copied: Path, digits: Path) -> None:
+    text = (copied / "train.py").read_text()
+    (copied / "train.py").write_text(text.replace("rate=0.005", "rate=1e30"))
+    done = ran(copied, "--data", digits)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("stage 1: the loss is nan at epoch 1, step ")
+    assert not (copied / "trained.safetensors").exists()
 
 
 def test_image_folders_and_keras_files_are_read(script: types.ModuleType, tmp_path: Path) -> None:
@@ -484,31 +479,14 @@ def test_images_that_do_not_fit_the_network_end_with_one_line(script: types.Modu
         script.check((shown, labels + 7), "test")
 
 
-def test_flip_mirrors_about_half_of_the_images(script: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    monkeypatch.setattr(script, "AUGMENTATION", ("flip",))
-    ramp = torch.arange(8.0).expand(200, 1, 8, 8)
-    changed = script.augment(ramp)
-    mirrored = changed[:, 0, 0, 0] == 7
-    assert 70 < int(mirrored.sum()) < 130  # 100 expected, deviation 7
-    assert torch.equal(changed[mirrored], ramp[mirrored].flip(3))
-    assert torch.equal(changed[~mirrored], ramp[~mirrored])
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_affine_changes_images_as_they_were_changed_before(script: types.ModuleType, dtype: torch.dtype) -> None:
-    images = (255 * torch.rand(20, 2, 8, 11, generator=torch.Generator().manual_seed(0))).to(dtype)
-    torch.manual_seed(3)
-    changed = script.warped(images)
-    assert changed.dtype == dtype
-    assert torch.equal(changed, AUGMENTATIONS["affine"](images, torch.Generator().manual_seed(3)))
-
-
-def test_shift_moves_every_image_on_its_own(script: types.ModuleType) -> None:
-    torch.manual_seed(0)
-    dot = torch.zeros(200, 1, 8, 8)
-    dot[:, :, 4, 4] = 1
-    moved = script.moved(dot, 14)
-    assert moved.shape == dot.shape
-    places = {tuple(place) for place in moved.nonzero()[:, 2:].tolist()}
-    assert places == {(row, column) for row in (3, 4, 5) for column in (3, 4, 5)}  # 8 / 14 rounds to one pixel
+def test_training_images_are_augmented_and_others_are_not(script: types.ModuleType) -> None:
+    data = (torch.rand(10, 1, 8, 8), torch.arange(10))
+    cpu, generator, twin = torch.device("cpu"), torch.Generator().manual_seed(1), torch.Generator().manual_seed(1)
+    order = torch.randperm(10, generator=twin)[:8]
+    for (images, labels), places in zip(script.batches(data, 4, cpu, generator), order.split(4), strict=True):
+        expected = data[0][places]
+        for name in ("flip", "shift"):
+            expected = AUGMENTATIONS[name](expected, twin)
+        assert torch.equal(images, (expected - 0.3) / 0.37)
+        assert torch.equal(labels, places)
+    assert torch.equal(torch.cat([images for images, _ in script.batches(data, 4, cpu)]), (data[0] - 0.3) / 0.37)

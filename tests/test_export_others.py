@@ -2,14 +2,15 @@
 
 import ast
 import sys
-import textwrap
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from exported import finished_run, images_of, imported, manifest_of, ran, shaken, text_of, trained
+from exported import built, files_of, finished_run, images_of, manifest_of, ran, shaken, trained
 from safetensors.torch import load_file, save_file
 from spaces import line_of
 from users_models import MODELS as BUILDS
@@ -26,7 +27,9 @@ from bnas.select.conversion import ConvertedModel, survey
 from bnas.ship import Description, export, load, rebuild
 from bnas.space.recipe import Distillation, Recipe, Stage
 
-FILES = {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"}
+FILES = {
+    "model.py", "layers.py", "train.py", "training.py", "architecture.yaml", "weights.safetensors", "manifest.json"
+}  # fmt: skip
 USERS = Path(__file__).parent / "users_models.py"
 RECIPE = Recipe(
     stages=(
@@ -75,10 +78,22 @@ def converted(
     return ConvertedModel(original=original, binarizers=made.decisions.binarizers, layers=made.decisions.layers)
 
 
-def users(folder: Path, text: str = PLAIN, attribute: str = "build") -> str:
+def users(folder: Path, text: str = PLAIN, attribute: str = "build", file: str = "own.py") -> str:
     """Return the name of a model in a file of the user's."""
-    (folder / "own.py").write_text(textwrap.dedent(text))
-    return f"{folder / 'own.py'}:{attribute}"
+    (folder / file).write_text(text)
+    return f"{folder / file}:{attribute}"
+
+
+@pytest.fixture(autouse=True)
+def here_alone(tmp_path: Path) -> Iterator[None]:
+    """Modules in other tests' folders are not found, and those in this one's are forgotten after it."""
+    path = [*sys.path]
+    sys.path[:] = [place for place in path if not place.startswith(str(tmp_path.parent))]
+    yield
+    sys.path[:] = path
+    for name, module in [*sys.modules.items()]:
+        if str(tmp_path) in str(getattr(module, "__file__", None) or getattr(module, "__path__", "")):
+            del sys.modules[name]
 
 
 def data_for(described: Description, folder: Path, *, images: int = 16) -> Path:
@@ -104,10 +119,10 @@ class TestModelFile:
         ends = "real" if preset == "real" else "weight"
         described = spec(name, precision=preset, first=ends, last=ends)
         with torch.device("meta"):
-            text = text_of(described)
-            written, expected = imported(text).build(), rebuild(described)
+            files, expected = files_of(described).files, rebuild(described)
+            written = built(files)
         assert repr(written) == repr(expected)
-        assert max(map(len, text.splitlines())) <= 120
+        assert all(max(map(len, text.splitlines())) <= 120 for text in files.values())
 
     @pytest.mark.parametrize("weights", WEIGHT_BINARIZERS)
     def test_every_binarizer_gives_the_same_logits_and_gradients(self, weights: str) -> None:
@@ -117,9 +132,11 @@ class TestModelFile:
     def test_binary_inputs_give_the_same_too(self, name: str) -> None:
         self.check(spec(name, precision="binary", last="weight"))
 
-    @pytest.mark.parametrize("name", ["vgg_small", "resnet18_cifar"])
-    def test_real_networks_hold_no_binary_layer(self, name: str) -> None:
-        assert "class Binary" not in text_of(spec(name))
+    def test_a_reference_network_comes_without_the_others(self) -> None:
+        text = files_of(spec("resnet18_cifar", precision="binary")).files["layers.py"]
+        assert "class ResNet" in text
+        assert "class VGGSmall" not in text
+        assert "class ExpertConv" not in text
 
     @pytest.mark.parametrize("name", sorted(set(BUILDS) - {"two inputs", "sound"}))
     def test_converted_models_of_every_build(self, name: str) -> None:
@@ -134,7 +151,7 @@ class TestModelFile:
     def check(described: Description) -> None:
         """Raise unless the file gives the logits and gradients of the network."""
         network = shaken(rebuild(described))
-        written = imported(text_of(described)).build()
+        written = built(files_of(described).files)
         written.load_state_dict(network.state_dict(), strict=True)
         images = images_of(described)
         for net in (network, written):
@@ -162,7 +179,8 @@ class TestFolder:
     @pytest.mark.slow
     def test_it_is_proved_and_trains_without_bnas(self, described: Description, tmp_path: Path) -> None:
         folder = handed_over(described, tmp_path)
-        assert {file.name for file in folder.iterdir()} == FILES
+        own = {"own.py", "users_models.py"} & {described.model.rpartition("/")[2].partition(":")[0]}
+        assert {file.name for file in folder.iterdir()} == FILES | own
         manifest, network = manifest_of(folder), load(folder)
         assert manifest["reload"]["identical"]
         assert manifest["reload"]["without_bnas"]
@@ -204,7 +222,7 @@ class TestFolder:
         heading = ast.get_docstring(ast.parse(text)) or ""
         assert heading.startswith("own.py:build with 2 layers in one bit, in plain torch")
         assert f"FLOPs + {8 * 8 * 9 * 64} BOPs / 64" in heading
-        assert "but for what is from own.py" in heading
+        assert "but for own.py" in heading
         assert "25.00 % on validation images, 12.50 % on test images" in heading
         assert str(tmp_path) not in text
 
@@ -223,11 +241,11 @@ class TestFolder:
             assert manifest_of(export(given, out=tmp_path / "out"))["architecture_id"] == described.id
 
 
-class TestUsersFile:
-    """What a file of the user's may hold, and what not."""
+class TestUsersCode:
+    """What a file of the user's may hold and import, and what not."""
 
-    def described(self, folder: Path, text: str, attribute: str = "build") -> ConvertedModel:
-        return converted(users(folder, text, attribute), (1, 8, 8))
+    def described(self, folder: Path, text: str, attribute: str = "build", file: str = "own.py") -> ConvertedModel:
+        return converted(users(folder, text, attribute, file), (1, 8, 8))
 
     @pytest.mark.parametrize(
         ("before", "after", "attribute"),
@@ -236,68 +254,109 @@ class TestUsersFile:
             ("def build():\n    return", "build =", "build"),
             ("def build(", "def build_original(", "build_original"),
             ("def build(", "def other():\n    return build()\n\n\ndef build(", "other"),
-            ("return Net()", "return other()\n\n\ndef other():\n    return Net()", "build"),
             ("import torch.nn as nn", "from __future__ import annotations\nfrom torch import nn", "build"),
             ("def build()", "from typing import Callable, Any\n\n\ndef build(net: Callable[..., Any] = Net)", "build"),
+            ("class Net", "if True:\n    nn = nn\n\n\nclass Net", "build"),
+            ("class Net", "def binarize_(x):\n    return x\n\n\nclass Net", "build"),
+            ("def build", "Net.old, Net.forward = Net.forward, lambda self, x: -self.old(x)\n\n\ndef build", "build"),
         ],
-        ids=["a class", "a ready module", "a name of ours", "build is called", "parts", "annotations", "typing"],
-    )
-    def test_it_may_be_written_in_many_ways(self, before: str, after: str, attribute: str, tmp_path: Path) -> None:
+        ids=["a class", "a ready module", "a name of ours", "build is called", "annotations", "typing", "a branch",
+             "a name that layers.py has", "changed at the top"],
+    )  # fmt: skip
+    def test_it_may_be_written_in_any_way(self, before: str, after: str, attribute: str, tmp_path: Path) -> None:
         TestModelFile.check(self.described(tmp_path, PLAIN.replace(before, after), attribute))
 
-    def test_what_nothing_needs_may_import_anything(self, tmp_path: Path) -> None:
-        text = f"import numpy as np\n{PLAIN}\n\ndef images():\n    return np.ones(3)\n"
-        described = self.described(tmp_path, text)
+    @pytest.mark.parametrize(
+        "file", ["model.py", "layers.py", "train.py", "random.py", "torch.py", "my-net.py", "2.py"]
+    )
+    def test_its_file_may_have_any_name(self, file: str, tmp_path: Path) -> None:
+        described = self.described(tmp_path, f"import random\n{PLAIN}", file=file)
         TestModelFile.check(described)
-        assert "numpy" not in text_of(described)
+        assert f"import random\n{PLAIN}" in files_of(described).files.values()
 
-    def test_annotations_that_are_not_evaluated_need_nothing(self, tmp_path: Path) -> None:
-        head = (
-            "from __future__ import annotations\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy"
-        )
-        text = f"{head}\n{PLAIN}".replace("def forward(self, x)", "def forward(self, x: numpy.ndarray) -> Net")
-        TestModelFile.check(self.described(tmp_path, text))
+    def test_its_neighbours_go_with_it(self, tmp_path: Path) -> None:
+        neighbours = {
+            "layers.py": "import sizes_of as sizes\nfrom deep import far\n\nSIDE = sizes.SIDE + far.NO\n",
+            "sizes_of.py": "SIDE = 1\n",
+            "deep/far.py": "from . import near\nfrom .near import NO\n",
+            "deep/near.py": "import layers\n\nNO = 0\n",
+        }
+        for name, text in neighbours.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        top = "from layers import SIDE\nimport layers\n"
+        described = self.described(tmp_path, top + PLAIN.replace("padding=1", "padding=SIDE * layers.SIDE"))
+        TestModelFile.check(described)
+        made = files_of(described)
+        own = {"own.py", "own_layers.py", "sizes_of.py", "deep/far.py", "deep/near.py"}
+        assert made.files.keys() == own | {"model.py", "layers.py"}
+        assert made.files["own.py"].startswith("from own_layers import SIDE\nimport own_layers as layers\n")
+        assert made.files["own_layers.py"] == neighbours["layers.py"]
+        assert made.needs == []
 
-    def test_a_module_of_a_package_is_taken_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_module_of_a_package_is_taken_with_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "pack").mkdir()
-        (tmp_path / "pack" / "nets.py").write_text(PLAIN)
+        (tmp_path / "pack" / "__init__.py").write_text("from pack.sides import SIDE\n")
+        (tmp_path / "pack" / "sides.py").write_text("SIDE = 1\n")
+        (tmp_path / "pack" / "nets.py").write_text("from . import SIDE\n" + PLAIN.replace("padding=1", "padding=SIDE"))
         monkeypatch.syspath_prepend(str(tmp_path))
-        TestModelFile.check(ModelSpec(model="pack.nets:build", input=(1, 8, 8), classes=10))
+        described = ModelSpec(model="pack.nets:build", input=(1, 8, 8), classes=10)
+        TestModelFile.check(described)
+        own = {"pack/__init__.py", "pack/sides.py", "pack/nets.py"}
+        assert files_of(described).files.keys() == own | {"model.py", "layers.py"}
 
-    def test_a_binary_layer_of_ours_comes_with_it(self, tmp_path: Path) -> None:
-        imports = "from bnas.layers.binary_conv import BinaryConv\nfrom bnas.layers.activations import RSign\n"
+    def test_installed_packages_are_named(self, tmp_path: Path) -> None:
+        described = self.described(tmp_path, "import numpy as np\nfrom PIL import Image\n" + PLAIN)
+        TestModelFile.check(described)
+        made = files_of(described)
+        assert made.needs == [f"numpy=={version('numpy')}", f"pillow=={version('pillow')}"]
+        assert f"needs torch, {', '.join(made.needs)}." in made.files["model.py"]
+
+    @pytest.mark.parametrize(
+        "top",
+        [
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy\n    from nowhere import Kind",
+            "try:\n    import nowhere\nexcept ImportError:\n    nowhere = None",
+            "try:\n    from .near import x\nexcept ImportError:\n    x = 1",
+            "def unused():\n    import nowhere",
+            "import os.path",
+        ],
+        ids=["for types", "optional", "relative or not", "never called", "standard library"],
+    )
+    def test_what_is_not_there_need_not_be(self, top: str, tmp_path: Path) -> None:
+        described = self.described(tmp_path, f"{top}\n{PLAIN}")
+        TestModelFile.check(described)
+        assert files_of(described).needs == []
+
+    @pytest.mark.parametrize("place", ["bnas.layers", "bnas.layers.binary_conv"])
+    def test_a_binary_layer_of_ours_comes_with_it(self, place: str, tmp_path: Path) -> None:
+        imports = f"from {place} import BinaryConv\nfrom bnas.layers.activations import RSign\n"
         made = 'nn.Sequential(RSign(8), BinaryConv(8, 8, weights="sign"))'
         text = imports + PLAIN.replace("nn.Conv2d(8, 8, 3, padding=1)", made)
         described = ModelSpec(model=users(tmp_path, text), input=(1, 8, 8), classes=10)
         TestModelFile.check(described)
-        assert "def polynomial_sign" in text_of(described)
-        assert "def xnor" not in text_of(described)
-
-    @pytest.mark.parametrize(
-        ("top", "after", "reason"),
-        [
-            ("import numpy as np", "int(np.prod(1))", "own.py: `import numpy as np` cannot be written into one file"),
-            ("from other import SIDE", "SIDE", "`from other import SIDE` cannot be written into one file"),
-            ("if True:\n    SIDE = 1", "SIDE", "'SIDE' is not defined at the top of the module"),
-            ("def clipped(x):\n    return x", "clipped(1)", "'clipped' means one thing in"),
-            ("def side():\n    import numpy as np\n    return int(np.prod(1))", "side()", "`import numpy as np` c"),
-            ("def side(build=1):\n    return build", "side()", "'build': is the name of a local value and"),
-        ],
-    )  # fmt: skip
-    def test_what_one_file_cannot_hold_is_refused(
-        self, top: str, after: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (tmp_path / "other.py").write_text("SIDE = 1\n")
-        monkeypatch.syspath_prepend(str(tmp_path))
-        described = self.described(tmp_path, f"{top}\n{PLAIN}".replace("padding=1", f"padding={after}"))
-        with pytest.raises(ExportError) as caught:
-            text_of(described)
-        assert reason in line_of(caught)
+        files = files_of(described).files
+        assert "bnas" not in files["own.py"]
+        assert "class BinaryConv" in files["layers.py"]
 
     @pytest.mark.slow
-    def test_what_only_the_proof_can_find_is_found(self, tmp_path: Path) -> None:
-        replaced = "Net.forward = lambda self, x: self.last(self.second(self.norm(self.first(x))).mean((2, 3)))"
-        described = ModelSpec(model=users(tmp_path, f"{PLAIN}\n\n{replaced}\n"), input=(1, 8, 8), classes=10)
-        with pytest.raises(ExportError, match=r"^model\.py of model .*own\.py:build: .*logits differ"):
+    @pytest.mark.parametrize(
+        ("top", "reason"),
+        [
+            ("import bnas", "ModuleNotFoundError: import of bnas halted"),
+            ("import bnas.layers", "No module named 'bnas.layers'"),
+            ("from bnas.errors import BnasError\nfrom bnas.layers import blocks", "cannot import name 'blocks'"),
+            ("SIDE = open(__file__.replace('own.py', 'side.txt')).read()", "No such file or directory"),
+            ("import importlib\nimportlib.import_module('side')", "No module named 'side'"),
+        ],
+        ids=["bnas", "a name of bnas's", "no name", "a file", "a computed name"],
+    )
+    def test_what_only_the_proof_can_find_is_found(self, top: str, reason: str, tmp_path: Path) -> None:
+        (tmp_path / "side.txt").write_text("1")
+        (tmp_path / "side.py").write_text("")
+        described = ModelSpec(model=users(tmp_path, f"{top}\n{PLAIN}"), input=(1, 8, 8), classes=10)
+        with pytest.raises(ExportError) as caught:
             handed_over(described, tmp_path)
+        assert line_of(caught).startswith("model.py of model ")
+        assert reason in line_of(caught)
         assert not (tmp_path / "out").exists()

@@ -1,5 +1,7 @@
 """Architecture -> the network it describes, as a plain torch module."""
 
+from typing import Any
+
 from torch import nn
 
 from bnas.layers.blocks import Block, Head, Network, stem
@@ -19,22 +21,25 @@ def build_stem(spec: Stem, in_channels: int) -> nn.Module:
 
 def build_block(block: BlockSpec) -> Block:
     """Return one block."""
-    return Block(
-        block.in_channels,
-        block.out_channels,
-        kernel=block.kernel,
-        stride=block.stride,
-        groups=block.groups,
-        experts=block.experts,
-        precision=block.precision,
-        shortcut_kind=block.shortcut.kind,
-        reduction=block.shortcut.reduction,
-        squeeze_excite=block.squeeze_excite,
-        mixed=block.mixed,
-        weights=block.binarizers.weight,
-        activations=block.binarizers.activation,
-        pad_value=block.binarizers.pad_value,
-    )
+    return Block(block.in_channels, block.out_channels, **block_settings(block))
+
+
+def block_settings(block: BlockSpec) -> dict[str, Any]:
+    """Return what `Block` takes beside channels: plain values, which an export writes into its source."""
+    return {
+        "kernel": block.kernel,
+        "stride": block.stride,
+        "groups": block.groups,
+        "experts": block.experts,
+        "precision": block.precision,
+        "shortcut_kind": block.shortcut.kind,
+        "reduction": block.shortcut.reduction,
+        "squeeze_excite": block.squeeze_excite,
+        "mixed": block.mixed,
+        "weights": block.binarizers.weight,
+        "activations": block.binarizers.activation,
+        "pad_value": block.binarizers.pad_value,
+    }
 
 
 def build_head(arch: Architecture) -> Head:

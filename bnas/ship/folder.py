@@ -50,7 +50,7 @@ def export(run: str | Path, *, to: str = "training", out: str | Path) -> Path:
     _check_replaceable(out, best.described)
     with replacing_folder(place) as folder:
         proved = exporter(best, folder)
-        files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+        files = {name: sha256(folder / name) for name in sorted(_held(folder))}
         manifest = {**best.manifest, **proved, "export": {"to": to, "files": files, "versions": environment()}}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return out
@@ -86,13 +86,21 @@ def _best(run: Path) -> TrainedNetwork:
     return TrainedNetwork(described, tensors, manifest)
 
 
+def _held(folder: Path) -> set[str]:
+    """Return the files in a folder, and the empty folders, by their paths in it; but for what Python keeps there."""
+    entries = [
+        entry for entry in folder.rglob("*") if entry.is_symlink() or not (entry.is_dir() and any(entry.iterdir()))
+    ]
+    return {entry.relative_to(folder).as_posix() for entry in entries if _CACHE not in entry.relative_to(folder).parts}
+
+
 def _check_replaceable(out: Path, described: Description) -> None:
     """Raise unless nothing would be lost in `out`: it is missing, empty, or an untouched export of the same network."""
     if not os.path.exists(out):  # nor if its name is too long, which writing it tells
         return
     if not out.is_dir():
         raise ExportError(f"{out}: is a file; give a folder as -o")
-    names = {file.name for file in out.iterdir()} - {_CACHE}
+    names = _held(out)
     if not names:
         return
     manifest = read_json(out / MANIFEST, hint="give another folder") if MANIFEST in names else {}

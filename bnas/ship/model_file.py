@@ -1,47 +1,92 @@
-"""A description -> the text of model.py: one torch file that builds the network and needs nothing of ours."""
+"""A description and its network -> model.py, and what it imports: layers.py, and files of the user's."""
+
+import inspect
+import json
+import textwrap
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+from torch import nn
 
 from bnas.cost.budget import show
-from bnas.cost.totals import BOPS_PER_OP, NOT_COUNTED, Cost
+from bnas.cost.plan import PlannedLayer, plan
+from bnas.cost.totals import BOPS_PER_OP, NOT_COUNTED, Cost, cost
+from bnas.layers.activations import RSign
+from bnas.layers.binarized import Binarized
+from bnas.layers.binary_layer import BinaryLayer
+from bnas.layers.blocks import Block
+from bnas.lookup import load_reference
+from bnas.networks.build import block_settings
+from bnas.networks.model_spec import ModelSpec
+from bnas.networks.models import MODELS, preset_for
 from bnas.select.conversion import ConvertedModel
-from bnas.ship.bundle import Bundle
 from bnas.ship.description import Description
-from bnas.ship.of_architecture import architecture_parts
-from bnas.ship.of_conversion import conversion_parts
-from bnas.ship.of_model import model_parts
-from bnas.ship.parts import RESERVED, Parts
-from bnas.space.arch import Architecture
+from bnas.ship.source import LICENCE, joined, with_imports
+from bnas.ship.users_code import UsersCode
+from bnas.space.arch import Architecture, BlockSpec
+
+LAYERS = "The layers of the network in model.py with all that they need: modules of bnas, whole. Only torch is needed."
+
+_WIDTH = 120  # characters a line
+_CHOSEN = ("kernel", "stride", "groups", "experts", "precision")  # by a search
 
 
-def model_file(described: Description, price: Cost, *, notes: str = "") -> str:
-    """Return the source of model.py, whose `build()` returns the described network.
+class ModelFiles(NamedTuple):
+    """What makes a network: path -> text; the modules of ours in layers.py; packages it needs, as `name==version`."""
 
-    It holds the layers and binarizers that this network needs, as they stand in our modules, and no others; of a user's
-    module, the definition of the network and what it needs.
+    files: dict[str, str]
+    layers: list[str]
+    needs: list[str]
+
+
+class _Body(NamedTuple):
+    """What differs from one model.py to another: the network's title, imports, functions, modules of ours."""
+
+    title: str
+    imports: str
+    functions: str
+    ours: list[str]
+
+
+def model_files(described: Description, network: nn.Module, price: Cost, *, notes: str = "") -> ModelFiles:
+    """Return model.py, whose `build()` returns the described network with fresh weights, and what it imports.
 
     Args:
-        price: what the network costs.
-        notes: lines for the end of the text at its top.
+        network: what is described.
+        price: what it costs.
+        notes: lines for the end of the text at the top of model.py.
     Raises:
-        ExportError: something of the user's own cannot be written into one file that needs torch only.
+        ExportError: something of the user's own cannot go with it.
     """
-    parts = _parts(described)
-    bundle = Bundle(parts.edits, parts.extra, reserved=RESERVED)
-    for name in parts.wanted:
-        bundle.add(name)
-    for found in parts.imports:
-        bundle.need(found)
-    return f'"""{_heading(described, parts, price)}{notes}"""\n\n{bundle.text()}\n\n\n{parts.functions}'
-
-
-def _parts(described: Description) -> Parts:
+    users = UsersCode()
+    signs = [module for module in network.modules() if isinstance(module, BinaryLayer | RSign)]
+    binarizers = {name for module in signs for name in (getattr(module, "weights", ""), module.activations)}
+    names = {name: users.gather(name) for name in sorted(binarizers) if ":" in name}  # by which the export finds them
     if isinstance(described, Architecture):
-        return architecture_parts(described)
-    return conversion_parts(described) if isinstance(described, ConvertedModel) else model_parts(described)
+        body = _of_architecture(described)
+    elif isinstance(described, ConvertedModel):
+        body = _of_conversion(described, network, users)
+    else:
+        body = _of_model(described, users)
+    layers = with_imports([*body.ours, BinaryLayer.__module__, *sorted(users.ours)])
+    heading = _heading(described, body.title, price, users) + notes
+    functions = body.functions
+    for name, found in names.items():
+        functions = functions.replace(literal(name), literal(found))
+    text = f'"""{heading}"""\n\n{body.imports}\n\n\n{functions}'
+    files = {"model.py": text, "layers.py": joined(layers, heading=LAYERS), **users.files}
+    return ModelFiles(files, layers, sorted(users.needs))
 
 
-def _heading(described: Description, parts: Parts, price: Cost) -> str:
+def has_experts(described: Description) -> bool:
+    """Return whether `build` in model.py takes `one_expert`, for the first stages of training."""
+    return isinstance(described, Architecture) and described != described.with_one_expert()
+
+
+def _heading(described: Description, title: str, price: Cost, users: UsersCode) -> str:
     channels, height, width = described.input
-    return f"""{parts.title}; only torch is needed.
+    return f"""{title}; {f"needs torch, {', '.join(sorted(users.needs))}" if users.needs else "only torch is needed"}.
 
 Images [batch, {channels}, {height}, {width}] -> logits [batch, {described.classes}].
 Counted for one image: {show(price.ops)} OPs = {price.flops} FLOPs + {price.bops} BOPs / {BOPS_PER_OP};
@@ -54,10 +99,110 @@ Counted for one image: {show(price.ops)} OPs = {price.flops} FLOPs + {price.bops
     model.load_state_dict(load_file("weights.safetensors"))
     model.eval()
 
-{_licence(parts)}
+{LICENCE}{f", but for {', '.join(users.files)}" if users.files else ""}.
 """
 
 
-def _licence(parts: Parts) -> str:
-    ours = "MIT, copyright the bnas authors (SPDX-License-Identifier: MIT)"
-    return f"Licence: {ours}, but for what is from {parts.own}." if parts.own else f"Licence: {ours}."
+def _of_architecture(arch: Architecture) -> _Body:
+    """Return what builds an architecture, with a line for each block, and the size and cost of each stage."""
+    planned: dict[str, list[PlannedLayer]] = {}
+    for layer in plan(arch):
+        planned.setdefault(".".join(layer.name.split(".")[:2]), []).append(layer)
+    stages = "".join(_stage(blocks, planned[f"stages.{n}"]) for n, blocks in enumerate(arch.blocks()))
+    takes, says, first = "", f"Return the network with fresh weights; architecture {arch.id}.", arch.stem
+    if has_experts(arch):
+        takes = "*, one_expert: bool = False"
+        says += (
+            "\n\n    Args:\n        one_expert: have one in place of several, as the first stages of training do.\n    "
+        )
+    functions = f'''def build({takes}) -> nn.Module:
+    """{says}"""
+    stages = [
+{stages}    ]
+    first = stem({arch.input[0]}, {first.width}, kind="{first.kind}", kernel={first.kernel}, stride={first.stride})
+    return Network(first, stages, Head({arch.stages[-1].width}, {arch.classes}))
+'''
+    imports = "from torch import nn\n\nfrom layers import Block, Head, Network, stem"
+    return _Body(f"Binary network {arch.id} in plain torch, as bnas found it", imports, functions, [Block.__module__])
+
+
+def _stage(blocks: Iterable[BlockSpec], layers: list[PlannedLayer]) -> str:
+    """Return the blocks of a stage: always what a search chooses, and what else differs from the defaults."""
+    usual = inspect.signature(Block).parameters
+    (height, width), lines = layers[-1].out_size, ""
+    for block in blocks:
+        settings = {k: v for k, v in block_settings(block).items() if k in _CHOSEN or v != usual[k].default}
+        said = _keywords(settings)
+        if block.experts > 1:
+            said = [x.replace("experts=", "experts=1 if one_expert else ") for x in said]
+        lines += f"            {_call('Block', str(block.in_channels), str(block.out_channels), *said, indent=12)},\n"
+    return f"        [  # {block.out_channels} x {height} x {width}, {show(cost(layers).ops)} OPs\n{lines}        ],\n"
+
+
+def _of_model(spec: ModelSpec, users: UsersCode, *, function: str = "build") -> _Body:
+    """Return what makes a reference network, or the user's: a call without arguments, or a copy of a ready module."""
+    head = f'def {function}() -> nn.Module:\n    """Return the network with fresh weights."""\n'
+    title, torch = f"{spec.model.rpartition('/')[2]} in plain torch, as bnas trained it", "from torch import nn"
+    if spec.model not in MODELS:
+        module, _, attribute = users.gather(spec.model).rpartition(":")
+        if isinstance(load_reference(spec.model, what="model"), nn.Module):
+            imports = f"from copy import deepcopy\n\n{torch}\n\nfrom {module} import {attribute} as made"
+            return _Body(title, imports, f"{head}    return deepcopy(made)\n", [])
+        return _Body(title, f"{torch}\n\nfrom {module} import {attribute} as make", f"{head}    return make()\n", [])
+    preset = preset_for(spec.model, precision=spec.precision, first=spec.first, last=spec.last, weights=spec.weights)
+    maker = MODELS[spec.model].build
+    network, settings = (maker.func, maker.keywords) if isinstance(maker, partial) else (maker, {})
+    kept = preset._replace(real_inputs=tuple(preset.real_inputs))._asdict()
+    lines = f"""    preset = {_call("Preset", *_keywords(kept), indent=4)}
+    return {_call(network.__name__, "preset", str(spec.classes), *_keywords(settings), indent=4)}
+"""
+    imports = f"{torch}\n\nfrom layers import {network.__name__}, Preset"
+    return _Body(title, imports, head + lines, [network.__module__])
+
+
+def _of_conversion(model: ConvertedModel, network: nn.Module, users: UsersCode) -> _Body:
+    """Return what makes the float model, and makes some of its layers binary."""
+    original = ModelSpec(model=model.original.model, input=model.input, classes=model.classes)
+    made = _of_model(original, users, function="build_original")
+    layers = {path: module for path, module in network.named_modules() if isinstance(module, Binarized)}
+    rows = "".join(f"        {literal((p, x.precision, x.norm is not None))},\n" for p, x in layers.items())
+    how = {"weights": model.binarizers.weight, "activations": model.binarizers.activation}
+    said = _keywords({**how, "pad_value": model.binarizers.pad_value})
+    functions = f'''{made.functions}
+
+def build() -> nn.Module:
+    """Return the converted model with fresh weights."""
+    network = build_original()
+    chosen = (  # path, precision, and whether a batch norm stands before the sign of the input
+{rows}    )
+    for path, precision, norm in chosen:
+        layer = network.get_submodule(path)
+        {_call("binarize_", "layer", "precision=precision", "norm=norm", *said, indent=8)}
+    stop_fusing(network)
+    return network
+'''
+    title = made.title.replace(" in plain", f" with {len(layers)} layers in one bit, in plain")
+    imports = f"{made.imports}\nfrom layers import binarize_, stop_fusing"
+    return _Body(title, imports, functions, [Binarized.__module__, *made.ours])
+
+
+def literal(value: object) -> str:
+    """Return a value as Python source, texts in double quotes."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _keywords(values: Mapping[str, object]) -> list[str]:
+    return [f"{key}={literal(value)}" for key, value in values.items()]
+
+
+def _call(name: str, *arguments: str, indent: int) -> str:
+    """Return a call, on one line if that is short enough."""
+    inside, margin = ", ".join(arguments), " " * (indent + 4)
+    if indent + len(name) + len(inside) + 15 <= _WIDTH:  # what else may be on the line
+        return f"{name}({inside})"
+    wrap = textwrap.TextWrapper(
+        _WIDTH, initial_indent=margin, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
+    )
+    return f"{name}(\n{wrap.fill(inside + ',')}\n{' ' * indent})"

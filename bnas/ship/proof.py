@@ -28,8 +28,8 @@ _PATIENCE_SECONDS = 600
 _ELSEWHERE = """
 import sys
 sys.modules["bnas"] = None  # from here on an import of it fails, wherever it is installed
-folder, weights, images, logits, threads = sys.argv[1:]
-sys.path.insert(0, folder)
+folder, weights, images, logits, threads, *installed = sys.argv[1:]
+sys.path[:] = [folder, *sys.path, *installed]
 import torch
 from safetensors.torch import load_file, save_file
 torch.set_num_threads(int(threads))
@@ -89,9 +89,10 @@ def prove_model_file(folder: Path, network: nn.Module, described: Description, *
     with tempfile.TemporaryDirectory() as scratch:
         given, answered = Path(scratch, "images.safetensors"), Path(scratch, "logits.safetensors")
         save_file({"images": images}, given)
-        # Isolated: neither the user's folders nor PYTHONPATH; and nothing compiled is left in the folder.
+        # Isolated: no folder but those of installed packages; and nothing compiled is left in the folder.
         command = [sys.executable, "-I", "-B", "-c", _ELSEWHERE]
         command += [str(part) for part in (folder, folder / weights, given, answered, torch.get_num_threads())]
+        command += [place for place in sys.path if any(Path(place).glob("*.dist-info"))]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, cwd=scratch, check=False
         )
@@ -171,7 +172,7 @@ def _hint(described: Description) -> str:
     """Return what a person can do about a model of their own that does not run elsewhere."""
     if isinstance(described, Architecture) or described.model in MODELS:
         return ""
-    return "; a model must not need files or other modules, nor what its module does beside definitions at its top"
+    return "; it must not need files, and import by name what it needs, of ours by `from bnas.layers import`"
 
 
 def _named(described: Description) -> str:

@@ -1,7 +1,7 @@
 """The best network of a run -> a folder to train and evaluate it in, with torch alone."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +12,18 @@ from torch import Tensor
 
 from bnas.runs.saved_network import ARCHITECTURE, MANIFEST, WEIGHTS
 from bnas.ship.description import Description
-from bnas.ship.model_file import model_file
+from bnas.ship.model_file import has_experts, literal, model_files
 from bnas.ship.proof import count_again, prove_model_file, reload
-from bnas.ship.train_file import Preparation, train_file
-from bnas.space.recipe import Recipe
+from bnas.ship.source import joined, with_imports
+from bnas.space.recipe import Recipe, Stage
 from bnas.spec import Spec, dump, parse
+
+TRAINING = "How a stage is trained: modules of bnas, whole, as bnas itself trains with them. Only torch is needed."
+
+_TEMPLATE = Path(__file__).parent / "template" / "train.py"
+_START, _END = "# SETTINGS\n", "# END OF SETTINGS\n"
+_ONLY_FOR_TYPES = "  # type: ignore[import-not-found]"  # what an export holds is not beside the template
+_ALWAYS = ("epochs", "weights", "optimizer", "rate")  # said of each stage; what else is usual is left out
 
 
 @dataclass(frozen=True)
@@ -42,37 +49,75 @@ class Known(Spec):
 
     recipe: Recipe
     normalisation: Normalisation
-    augmentation: tuple[Literal["affine", "crop", "flip", "shift"], ...] = ()  # those that train.py knows
+    augmentation: tuple[Literal["affine", "crop", "flip", "shift"], ...] = ()  # those that training.py has
     accuracy: dict[str, float | None]
 
 
 def export_training(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
-    """Write model.py, train.py, description and weights; return what the manifest is to say of the proof.
+    """Write what makes and trains the network, description and weights; return what the manifest is to say of it.
 
     Raises:
-        ExportError: the network cannot be written into one file, or does not come back the same.
+        ExportError: something of the user's own cannot go with the network, or it does not come back the same.
         SpecError: the manifest does not say what has to be known.
     """
-    known = parse(Known, best.manifest, source=f"best/{MANIFEST}")
-    preparation = Preparation(known.normalisation.mean, known.normalisation.std, known.augmentation)
+    described, known = best.described, parse(Known, best.manifest, source=f"best/{MANIFEST}")
     save_file(dict(best.tensors), folder / WEIGHTS)
-    network = reload(best.described, load_file(folder / WEIGHTS), source=WEIGHTS)
-    price = count_again(network, best.described)
-    text = model_file(best.described, price, notes=_notes(known))
-    (folder / "model.py").write_text(text, encoding="utf-8")
-    (folder / "train.py").write_text(train_file(best.described, known.recipe, preparation), encoding="utf-8")
-    (folder / ARCHITECTURE).write_text(dump(best.described), encoding="utf-8")
+    network = reload(described, load_file(folder / WEIGHTS), source=WEIGHTS)
+    price = count_again(network, described)
+    made = model_files(described, network, price, notes=_notes(known))
+    for name, text in {
+        **made.files,
+        **training_files(described, known, made.layers),
+        ARCHITECTURE: dump(described),
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
     return {
         "weights_sha256": sha256(folder / WEIGHTS),
         "architecture_sha256": sha256(folder / ARCHITECTURE),
         "counted_again": price.as_dict(),
-        "reload": prove_model_file(folder, network, best.described, weights=WEIGHTS),
+        "needs": made.needs,
+        "reload": prove_model_file(folder, network, described, weights=WEIGHTS),
+    }
+
+
+def training_files(described: Description, known: Known, layers: Sequence[str]) -> dict[str, str]:
+    """Return train.py, a script that trains and evaluates the network of model.py, and training.py, which it uses.
+
+    Args:
+        layers: the modules of ours that are in layers.py.
+    """
+    begin, _, rest = _TEMPLATE.read_text(encoding="utf-8").replace(_ONLY_FOR_TYPES, "").partition(_START)
+    stages = "".join(_stage_lines(stage, with_experts=has_experts(described)) for stage in known.recipe.stages)
+    settings = f"""\
+INPUT = {described.input!r}  # channels, height, width
+CLASSES = {described.classes}
+MEAN = {known.normalisation.mean!r}  # per channel, of images from 0 to 1
+STD = {known.normalisation.std!r}
+AUGMENTATION: tuple[str, ...] = {literal(known.augmentation)}  # any of affine, crop, flip, shift
+BATCH = {known.recipe.batch}
+STAGES = [
+{stages}]
+"""
+    modules = with_imports(("bnas.data.augment", "bnas.train.evaluate", "bnas.train.objective", "bnas.train.step"))
+    own = [module for module in modules if module not in layers]
+    return {
+        "train.py": begin + _START + settings + _END + rest.partition(_END)[2],
+        "training.py": joined(own, heading=TRAINING, beside=layers),
     }
 
 
 def sha256(file: Path) -> str:
     """Return the checksum of a file's bytes."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _stage_lines(stage: Stage, *, with_experts: bool) -> str:
+    """Return a stage as the script's `Stage` takes it."""
+    usual = {name: field.default for name, field in Stage.model_fields.items() if with_experts or name != "experts"}
+    said = {name: getattr(stage, name) for name in usual}
+    lines = [f"{name}={literal(value)}" for name, value in said.items() if name in _ALWAYS or value != usual[name]]
+    return "    Stage(\n" + "".join(f"        {line},\n" for line in lines) + "    ),\n"
 
 
 def _notes(known: Known) -> str:

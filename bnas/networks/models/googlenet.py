@@ -17,7 +17,7 @@ INCEPTIONS = {
     "inception5a": (256, 160, 320, 32, 128, 128),
     "inception5b": (384, 192, 384, 48, 128, 128),
 }
-POOLED_AFTER = ("inception3b", "inception4e")
+INCEPTIONS_BEFORE_POOL = ("inception3b", "inception4e")
 
 
 class Inception(nn.Module):
@@ -63,6 +63,6 @@ class GoogLeNet(nn.Module):
         x = self.pool(self.conv2(self.conv2_reduce(x)))
         for name in INCEPTIONS:
             x = self.get_submodule(name)(x)
-            x = self.pool(x) if name in POOLED_AFTER else x
+            x = self.pool(x) if name in INCEPTIONS_BEFORE_POOL else x
         y: Tensor = self.fc(x.mean((2, 3)))
         return y

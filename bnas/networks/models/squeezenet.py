@@ -7,7 +7,7 @@ from bnas.networks.models.parts import Preset, conv
 
 # squeeze and expand widths of fire2 to fire9
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
-POOLED_AFTER = ("fire4", "fire8")
+FIRES_BEFORE_POOL = ("fire4", "fire8")
 
 
 class Fire(nn.Module):
@@ -48,7 +48,7 @@ class SqueezeNet(nn.Module):
         x = self.pool(self.conv1(images))
         for index in range(2, 2 + len(FIRES)):
             x = self.get_submodule(f"fire{index}")(x)
-            x = self.pool(x) if f"fire{index}" in POOLED_AFTER else x
+            x = self.pool(x) if f"fire{index}" in FIRES_BEFORE_POOL else x
         y: Tensor = self.conv10(x).mean((2, 3))
         return y
 

@@ -10,22 +10,29 @@ The recipe is in SETTINGS below. To bring your own data, change `load_data`.
 """
 
 import argparse
-import copy
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import model as made  # type: ignore[import-not-found]
 import torch
-import torch.nn.functional as F
+from layers import BnasError  # type: ignore[import-not-found]
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from training import (  # type: ignore[import-not-found]
+    AUGMENTATIONS,
+    Step,
+    answering,
+    evaluate,
+    make_optimizers,
+    stage_loss,
+    start_stage,
+)
 
 
 @dataclass(frozen=True)
-class Distill:
+class Distillation:
     """What the stage before teaches: KL of the logits, and distance of the activation maps after each stage."""
 
     logits: float = 1.0
@@ -34,24 +41,33 @@ class Distill:
 
 
 @dataclass(frozen=True)
+class BopSettings:
+    """How `optimizer="bop"` flips binary weights: weight of the newest gradient in its average, and a threshold."""
+
+    adaptivity: float = 1e-3
+    threshold: float = 1e-6
+
+
+@dataclass(frozen=True)
 class Stage:
     """One stage of training; it starts from the weights of the one before, which teaches it if `distill` is set."""
 
     epochs: int
-    weights: str  # "real": only activations are binary; "binary": weights too
-    experts: str  # "first": only the first expert learns; "all": it is copied to all, and gates choose
-    optimizer: str  # "adamw" or "sgd"
-    rate: float
-    inputs: str = "binary"  # "real": of the binary convolutions too
+    inputs: str = "binary"  # "real": of the binary layers too
+    weights: str = "binary"  # "real": only activations are binary
+    experts: str = "all"  # "first": the network has one expert in place of several; the next stage copies it to all
+    optimizer: str = "adamw"  # or "sgd"; "bop": it flips the binary weights, adamw moves all else
+    rate: float = 1e-3
     momentum: float = 0.9  # of sgd
-    warmup: float = 0.0  # share of the steps over which the rate rises; a cosine takes it down to 0
-    weight_decay: float = 0.0  # on weights of two or more dimensions, but for those behind binary ones
+    bop: BopSettings = BopSettings()
+    warmup: float = 0.02  # share of the steps over which the rate rises; a cosine takes it down to 0
+    weight_decay: float = 0.0  # on weights of two or more dimensions, but for straight-through ones behind binary ones
     centre_latent: bool = False  # keep the weights behind binary ones at mean 0 over input channels
     clip_latent: bool = False  # keep the weights behind binary ones in [-1, 1]
     label_smoothing: float = 0.0
     mixup: float = 0.0  # a of the Beta(a, a) that images and labels are mixed by
     dtype: str = "float32"  # or "bfloat16", by autocast
-    distill: Distill | None = None
+    distill: Distillation | None = None
 
 
 # SETTINGS
@@ -61,11 +77,9 @@ MEAN = (0.5,)  # per channel, of images from 0 to 1
 STD = (0.25,)
 AUGMENTATION: tuple[str, ...] = ()  # any of affine, crop, flip, shift
 BATCH = 128
-STAGES = [Stage(epochs=1, weights="binary", experts="all", optimizer="adamw", rate=1e-3)]
+STAGES = [Stage(epochs=1)]
 # END OF SETTINGS
 
-HARD_AT = 0.85  # share of a stage after which weights that become binary gradually are nearly so
-BENT = {"irnet"}  # methods of which only the gradient gets there gradually
 HERE = Path(__file__).resolve().parent
 Images = tuple[Tensor, Tensor]  # [n, channels, height, width], uint8 from 0 to 255 or float from 0 to 1; labels [n]
 
@@ -133,206 +147,60 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() / scale - mean) / std
 
 
-def augment(images: Tensor) -> Tensor:
-    """Return the images changed at random as AUGMENTATION says."""
-    for name in AUGMENTATION:
-        if name == "flip":
-            mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-            images = torch.where(mirrored, images.flip(3), images)
-        elif name == "affine":
-            images = warped(images)
-        else:
-            images = moved(images, {"crop": 8, "shift": 14}[name])
-    return images
+def batches(
+    data: Images, size: int, device: torch.device, generator: torch.Generator | None = None
+) -> Iterator[Images]:
+    """Yield batches as the network takes them: all images in order, or with a generator a pass of training.
 
-
-def moved(images: Tensor, parts: int) -> Tensor:
-    """Return each image moved by up to a share of its side; zeros come in."""
-    count, _, height, width = images.shape
-    down, right = max(1, round(height / parts)), max(1, round(width / parts))
-    windows = F.pad(images, (right, right, down, down)).unfold(2, height, 1).unfold(3, width, 1)
-    each = torch.arange(count, device=images.device)
-    rows, columns = (torch.randint(2 * side + 1, (count,), device=images.device) for side in (down, right))
-    return windows[each, :, rows, columns]
-
-
-def warped(images: Tensor) -> Tensor:
-    """Return each image turned by up to 10 degrees, stretched by a tenth and moved by a 27th of its side at most."""
-    count, _, height, width = images.shape
-    turn, wide, tall, right, down = (2 * torch.rand(5, count, device=images.device) - 1).unbind()
-    cos, sin = torch.cos(math.radians(10) * turn), torch.sin(math.radians(10) * turn)
-    wide, tall = 1 + wide / 10, 1 + tall / 10
-    rows = (cos * wide, -sin * tall * height / width, right * 2 / 27, sin * wide * width / height, cos * tall)
-    window = torch.stack((*rows, down * 2 / 27), 1).view(-1, 2, 3)
-    grid = F.affine_grid(window, list(images.shape), align_corners=False)
-    seen = F.grid_sample(images.float(), grid, align_corners=False)
-    return seen if images.is_floating_point() else seen.round().to(images.dtype)
-
-
-def batches(data: Images, size: int, device: torch.device) -> Iterator[Images]:
-    """Yield training batches in random order; an incomplete last one is left out if there is another."""
-    images, labels = data
-    order = torch.randperm(len(images))
-    for places in order[: max(len(order) // size * size, min(len(order), size))].split(size):
-        yield normalise(augment(images[places].to(device))), labels[places].to(device)
-
-
-def binary_layers(model: nn.Module) -> list[Any]:
-    """Return the layers with binary weights."""
-    return [m for m in model.modules() if hasattr(m, "real_weights") and getattr(m, "alpha", None) is not None]
-
-
-def expert_convs(model: nn.Module) -> list[Any]:
-    """Return the convolutions with several experts."""
-    return [m for m in model.modules() if hasattr(m, "real_weights") and hasattr(m, "experts")]
-
-
-@torch.no_grad()
-def keep_first_expert(model: nn.Module) -> None:
-    """Make every gate choose the first expert, whatever it sees, without a gradient."""
-    for conv in expert_convs(model):
-        conv.gate.weight.zero_()
-        conv.gate.bias.fill_(-1e4)[0] = 0
-        conv.gate.requires_grad_(False)
-
-
-@torch.no_grad()
-def copy_first_expert(model: nn.Module) -> None:
-    """Give all experts the weights of the first, and all gates fresh ones, which alone tell the experts apart."""
-    for conv in expert_convs(model):
-        conv.weight.copy_(conv.weight[:1].expand_as(conv.weight))
-        conv.gate.reset_parameters()
-        conv.gate.requires_grad_(True)
-
-
-def harden(model: nn.Module, hardness: float) -> None:
-    """Set how near to binary the weights are while they train, from 0 to 1, where their method goes there in steps."""
-    for layer in binary_layers(model):
-        if layer.hardness is not None:
-            layer.hardness.fill_(min(1.0, hardness))
-
-
-@torch.no_grad()
-def constrain(model: nn.Module, stage: Stage) -> None:
-    """Keep the weights behind binary ones where the stage wants them."""
-    for layer in binary_layers(model):
-        channels = -1 if layer.weight.ndim == 2 else max(1, layer.weight.ndim - 3)  # those of the input
-        several = layer.weight.shape[channels] > 1 and not isinstance(layer, nn.modules.conv._ConvTransposeNd)
-        if stage.centre_latent and several:
-            layer.weight.sub_(layer.weight.mean(channels, keepdim=True))
-        if stage.clip_latent:
-            layer.weight.clamp_(-1, 1)
-
-
-def make_optimizer(model: nn.Module, stage: Stage) -> torch.optim.Optimizer:
-    """Return the stage's optimizer; weights behind binary ones do not decay, for that would flip bits for no reason.
-
-    Those of a method that goes to binary in steps do: their gradients are exact.
+    That is in random order and augmented; an incomplete last batch is left out if there is another.
     """
-    layers = binary_layers(model) if stage.weights == "binary" else []
-    latent = {id(layer.weight) for layer in layers if layer.hardness is None or layer.weights in BENT}
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            (decayed if parameter.ndim > 1 and id(parameter) not in latent else free).append(parameter)
-    groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    if stage.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=stage.rate, momentum=stage.momentum, nesterov=stage.momentum > 0)
-    return torch.optim.AdamW(groups, lr=stage.rate)
+    order = torch.arange(len(data[0]))
+    if generator:
+        order = torch.randperm(len(order), generator=generator)[: len(order) // size * size or None]
+    for places in order.split(size):
+        images = data[0][places].to(device)
+        for name in AUGMENTATION if generator else ():
+            images = AUGMENTATIONS[name](images, generator)
+        yield normalise(images), data[1][places].to(device)
 
 
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Return the share of the rate: a linear rise, then half a cosine down to nothing."""
-    rise = max(1, round(warmup * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def answer(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return the logits and the maps after each stage; no maps where the network does not give them."""
-    logits, maps = model.with_maps(images) if hasattr(model, "with_maps") else (model(images), [])
-    return logits, maps
-
-
-def stage_loss(model: nn.Module, teacher: nn.Module | None, stage: Stage, images: Tensor, labels: Tensor) -> Tensor:
-    """Return cross-entropy, and where the stage is taught, the distance from the teacher."""
-    share = 1.0
-    if stage.mixup:
-        share = torch.distributions.Beta(stage.mixup, stage.mixup).sample().item()
-        images = share * images + (1 - share) * images.flip(0)
-    logits, maps = answer(model, images)
-    loss = share * F.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
-    if stage.mixup:
-        loss = loss + (1 - share) * F.cross_entropy(logits, labels.flip(0), label_smoothing=stage.label_smoothing)
-    if teacher is None or stage.distill is None:
-        return loss
-    with torch.no_grad():
-        taught_logits, taught_maps = answer(teacher, images)
-    t = stage.distill.temperature
-    said, taught = F.log_softmax(logits / t, 1), F.log_softmax(taught_logits / t, 1)
-    loss = loss + stage.distill.logits * t * t * F.kl_div(said, taught, reduction="batchmean", log_target=True)
-    if stage.distill.attention:
-        pairs = list(zip(maps, taught_maps, strict=True))
-        for own, other in pairs[1:] or pairs:
-            loss = loss + stage.distill.attention * (attention(own) - attention(other)).square().sum(1).mean()
-    return loss
-
-
-def attention(features: Tensor) -> Tensor:
-    """Return the L2-normalised mean-square activation map: [batch, channels, height, width] -> [batch, positions]."""
-    return F.normalize(features.square().mean(1).flatten(1), dim=1)
-
-
-def train_stage(
-    model: nn.Module, teacher: nn.Module | None, stage: Stage, data: Images, *, batch: int, device: torch.device
-) -> None:
-    """Train the model by one stage, in place."""
-    for layer in binary_layers(model):
-        layer.real_weights, layer.real_inputs = stage.weights == "real", stage.inputs == "real"
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
-    optimizer = make_optimizer(model, stage)
-    steps, step = max(1, len(data[0]) // batch) * stage.epochs, 0
-    for epoch in range(stage.epochs):
-        model.train()
-        total, count = 0.0, 0
-        for images, labels in batches(data, batch, device):
-            harden(model, step / (HARD_AT * steps))
-            for group in optimizer.param_groups:
-                group["lr"] = stage.rate * schedule(step, steps, stage.warmup)
-            optimizer.zero_grad()
-            with autocast:
-                loss = stage_loss(model, teacher, stage, images, labels)
-            if not math.isfinite(loss.item()):
-                raise SystemExit(f"the loss is {loss.item()} in epoch {epoch + 1}: lower the rate ({stage.rate:g})")
-            loss.backward()
-            optimizer.step()
-            constrain(model, stage)
-            total, count, step = total + loss.item(), count + 1, step + 1
-        print(f"  epoch {epoch + 1}/{stage.epochs}: loss {total / count:.4f}", flush=True)
+def make(stage: Stage) -> nn.Module:
+    """Return a fresh network for a stage, which may train one expert in place of several."""
+    network: nn.Module = made.build(one_expert=True) if stage.experts == "first" else made.build()
+    return network
 
 
 def train(
-    model: nn.Module,
     stages: list[Stage],
     data: Images,
     *,
+    start: nn.Module | None = None,
     teacher: nn.Module | None = None,
     batch: int,
     device: torch.device,
-) -> None:
-    """Train the model by stages, the first taught by `teacher`, each other by the one before; it ends as it is used."""
-    for number, stage in enumerate(stages, start=1):
-        print(f"stage {number}/{len(stages)}: {stage.weights} weights, experts: {stage.experts}", flush=True)
-        if stage.experts == "first":
-            keep_first_expert(model)
-        elif number > 1 and stages[number - 2].experts == "first":
-            copy_first_expert(model)
-        train_stage(model, teacher, stage, data, batch=batch, device=device)
-        teacher = copy.deepcopy(model).eval()
-    for layer in binary_layers(model):
-        layer.real_weights = layer.real_inputs = False
+    seed: int = 0,
+) -> nn.Module:
+    """Return a network trained by stages from the weights of `start`; `teacher` teaches the first, each the next."""
+    model, before, generator = start, teacher, torch.Generator().manual_seed(seed)
+    steps = max(1, len(data[0]) // batch)
+    for number, stage in enumerate(stages):
+        print(f"stage {number + 1}/{len(stages)}: {stage.weights} weights, experts: {stage.experts}", flush=True)
+        model = start_stage(make, stage, model, seed=seed + number).to(device)
+        loss = partial(
+            stage_loss, answering(model), None if before is None else answering(before), stage, seed + number
+        )
+        optimizers = make_optimizers(model, stage)
+        step = Step(model, optimizers, loss, stage, steps=steps, name=f"stage {number + 1}", device=device)
+        for epoch in range(stage.epochs):
+            model.train()
+            losses = [
+                step(images, labels, epoch * steps + index)
+                for index, (images, labels) in enumerate(batches(data, batch, device, generator))
+            ]
+            print(f"  epoch {epoch + 1}/{stage.epochs}: loss {sum(losses) / steps:.4f}", flush=True)
+        before = model.eval()
+    assert model is not None
+    return model
 
 
 def read_original(file: Path) -> nn.Module:
@@ -348,17 +216,7 @@ def read_original(file: Path) -> nn.Module:
 def shortened(stages: list[Stage], epochs: int) -> list[Stage]:
     """Return the stages with about so many epochs in all, shared out as before, at least one each."""
     total = sum(stage.epochs for stage in stages)
-    return [Stage(**{**vars(stage), "epochs": max(1, round(stage.epochs * epochs / total))}) for stage in stages]
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, data: Images, *, batch: int, device: torch.device) -> float:
-    """Return the share of images that are classified rightly."""
-    model.eval()
-    right = 0
-    for images, labels in zip(data[0].split(batch), data[1].split(batch), strict=True):
-        right += int((model(normalise(images.to(device))).argmax(1).cpu() == labels).sum())
-    return right / len(data[0])
+    return [replace(stage, epochs=max(1, round(stage.epochs * epochs / total))) for stage in stages]
 
 
 def main() -> None:
@@ -380,22 +238,26 @@ def main() -> None:
     device = torch.device(asked.device)
     training, test = load_data(asked.data)
     training, test = check(training, "training"), check(test, "test")
-    model, teacher = made.build(), None
-    if asked.original:
-        teacher = read_original(asked.original).to(device)
-        model.load_state_dict(teacher.state_dict())
+    teacher = read_original(asked.original).to(device) if asked.original else None
+    model: nn.Module = made.build().to(device)
+    known = None if teacher is None else teacher.state_dict()
     if asked.finetune or asked.epochs == 0:
-        model.load_state_dict(load_file(asked.weights))
-    model.to(device)
+        known = load_file(asked.weights)
+    if known is not None:
+        model.load_state_dict(known)
     if asked.epochs != 0:
         stages = STAGES[-1:] if asked.finetune else STAGES
         stages = stages if asked.epochs is None else shortened(stages, asked.epochs)
-        train(model, stages, training, teacher=teacher, batch=asked.batch, device=device)
+        start = None if known is None else model
+        model = train(stages, training, start=start, teacher=teacher, batch=asked.batch, device=device, seed=asked.seed)
         save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, asked.out)
         print(f"weights saved in {asked.out}")
-    accuracy = evaluate(model, test, batch=asked.batch, device=device)
+    accuracy, _ = evaluate(model, batches(test, asked.batch, device))
     print(f"test accuracy {100 * accuracy:.2f} % of {len(test[0])} images")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BnasError as problem:
+        raise SystemExit(str(problem)) from None
