@@ -96,7 +96,7 @@ def test_report_and_export_take_the_finished_run(run, tmp_path) -> None:
     assert json.loads(bnas("report", folder, "--json").stdout) == {"report": str(folder / "report.html")}
     done = bnas("export", folder, "--to", "training", "-o", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"export": str(tmp_path / "out")}
+    assert json.loads(done.stdout) == {"export": str(tmp_path / "out"), "needs": []}
     assert {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }

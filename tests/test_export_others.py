@@ -1,8 +1,10 @@
 """Exports of reference networks, of users' own, and of either with its layers converted: written, proved, trained."""
 
 import ast
+import io
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from spaces import line_of
 from users_models import MODELS as BUILDS
 
 from bnas.binarize import WEIGHT_BINARIZERS
+from bnas.cli.app import main
 from bnas.cost.totals import cost
 from bnas.cost.trace.run import trace
 from bnas.errors import ExportError, RunError
@@ -311,6 +314,27 @@ class TestUsersCode:
         made = files_of(described)
         assert made.needs == [f"numpy=={version('numpy')}", f"pillow=={version('pillow')}"]
         assert f"needs torch, {', '.join(made.needs)}." in made.files["model.py"]
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_the_proof_has_packages_that_are_installed_anywhere(self, inside: bool, tmp_path: Path) -> None:
+        """One that is in no folder of Python's own; the user's file imports it, or it holds the model itself."""
+        info = tmp_path / "elsewhere" / "far_away-1.5.dist-info"
+        info.mkdir(parents=True)
+        (info.parent / "far_away.py").write_text(PLAIN)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: far-away\nVersion: 1.5\n")
+        (info / "RECORD").write_text("far_away.py,,\nfar_away-1.5.dist-info/METADATA,,\n")
+        sys.path.append(str(info.parent))
+        model = "far_away:build" if inside else users(tmp_path, "from far_away import Net", "Net")
+        folder = handed_over(ModelSpec(model=model, input=(1, 8, 8), classes=10), tmp_path)
+        assert manifest_of(folder)["needs"] == ["far-away==1.5"]
+        assert {file.name for file in folder.iterdir()} == (FILES if inside else FILES | {"own.py"})
+        said = io.StringIO()
+        with redirect_stdout(said), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["bnas", "export", str(tmp_path / "run"), "-o", str(folder)])
+            with pytest.raises(SystemExit):
+                main()
+        assert said.getvalue().splitlines() == [str(folder), "needs far-away==1.5"]
 
     @pytest.mark.parametrize(
         "top",
