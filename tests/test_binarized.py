@@ -11,7 +11,8 @@ from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.errors import BnasError
 from bnas.layers.binarized import BINARIZED, binarize_
 from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_layer import set_hardness
+from bnas.layers.binary_layer import BinaryLayer, BinaryLinear, set_hardness
+from bnas.layers.expert_conv import ExpertConv
 
 # What a real layer computes from an input and given weights, and the dimensions of its weight that make up a filter.
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], Callable[..., Tensor]]] = {
@@ -139,6 +140,16 @@ class TestLayer:
             binarize_(layer, **settings)  # type: ignore[arg-type]
         assert str(caught.value).startswith(expected)
         assert type(layer) is kind
+
+
+def test_all_layers_of_binary_weights_are_of_one_type() -> None:
+    layers = [BinaryConv(4, 4), BinaryLinear(4, 4), ExpertConv(4, 4), binarize_(nn.Linear(4, 4), precision="weight")]
+    for layer in layers:
+        assert isinstance(layer, BinaryLayer)
+        assert layer.has_binary_weights
+        assert layer.binary_weight().shape == layer.weight.shape
+        assert layer.weights == "xnor"
+    assert not BinaryConv(4, 4, precision="real").has_binary_weights
 
 
 def test_every_kind_of_layer_is_tested() -> None:

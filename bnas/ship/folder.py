@@ -87,11 +87,9 @@ def _best(run: Path) -> TrainedNetwork:
 
 
 def _held(folder: Path) -> set[str]:
-    """Return the files in a folder, and the empty folders, by their paths in it; but for what Python keeps there."""
-    entries = [
-        entry for entry in folder.rglob("*") if entry.is_symlink() or not (entry.is_dir() and any(entry.iterdir()))
-    ]
-    return {entry.relative_to(folder).as_posix() for entry in entries if _CACHE not in entry.relative_to(folder).parts}
+    """Return the files in a folder by their paths in it, but for those that Python keeps there."""
+    files = [entry.relative_to(folder) for entry in folder.rglob("*") if entry.is_symlink() or not entry.is_dir()]
+    return {file.as_posix() for file in files if _CACHE not in file.parts}
 
 
 def _check_replaceable(out: Path, described: Description) -> None:

@@ -65,11 +65,8 @@ def export_training(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
     network = reload(described, load_file(folder / WEIGHTS), source=WEIGHTS)
     price = count_again(network, described)
     made = model_files(described, network, price, notes=_notes(known))
-    for name, text in {
-        **made.files,
-        **training_files(described, known, made.layers),
-        ARCHITECTURE: dump(described),
-    }.items():
+    texts = {**made.files, **training_files(described, known, made.layers), ARCHITECTURE: dump(described)}
+    for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return {
