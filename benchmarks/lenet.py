@@ -49,7 +49,9 @@ def trained(weights: str, *, seed: int, epochs: int, data: DataSet) -> dict[str,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = recipe_for(described).lasting(epochs)
-    network = train_staged(maker(described), recipe, data, name="lenet", seed=seed, store=NoStore(), device=device)
+    network = train_staged(
+        maker(described, seed), recipe, data, name="lenet", seed=seed, store=NoStore(), device=device
+    )
     seconds = time.monotonic() - started
     return {
         "validation_accuracy": evaluate(network, data.validation.batches(500, device=device))[0],

@@ -394,7 +394,7 @@ class TestFinetuning:
         assert torch.equal(taught.get_parameter("3.weight"), model.get_parameter("3.weight"))
         bare = described.model_copy(update={"original": original.model_copy(update={"weights": None})})
         assert teacher_of(bare, None) is None
-        begun = maker(described)(Stage(epochs=1))
+        begun = maker(described, 0)(Stage(epochs=1))
         assert torch.equal(begun.get_parameter("3.weight"), model.get_parameter("3.weight"))
 
 

@@ -23,6 +23,7 @@ from bnas.networks.models import MODELS
 from bnas.progress import Progress
 from bnas.report import write_training_report
 from bnas.runs import Run
+from bnas.seeds import seeded
 from bnas.select.conversion import ConvertedModel, convert
 from bnas.ship import Description, load, parse_description, rebuild
 from bnas.space.arch import Architecture
@@ -182,9 +183,9 @@ class _Work(NamedTuple):
     def train(self, data: DataSet, store: Store | None, ranks: Ranks, **told: Any) -> nn.Module:
         """Return the network, trained together with the other ranks."""
         return train_staged(
-            maker(self.described), self.recipe, data, name=NAME, seed=self.seed, store=SharedStore(store, ranks),
-            device=self.device, teacher=teacher_of(self.described, self.teacher), compiled=self.compiled, ranks=ranks,
-            **told,
+            maker(self.described, self.seed), self.recipe, data, name=NAME, seed=self.seed,
+            store=SharedStore(store, ranks), device=self.device, teacher=teacher_of(self.described, self.teacher),
+            compiled=self.compiled, ranks=ranks, **told,
         )  # fmt: skip
 
     def beside(self, ranks: Ranks) -> None:
@@ -213,15 +214,16 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
     run.log("trained", **accuracy)
 
 
-def maker(described: Description) -> Callable[[Stage], nn.Module]:
-    """Return what gives a fresh network for each stage."""
+def maker(described: Description, seed: int) -> Callable[[Stage], nn.Module]:
+    """Return what gives a fresh network for each stage; a user's own module is made once, under the seed."""
     if isinstance(described, Architecture):
         return partial(build_for, described)
     if isinstance(described, ConvertedModel):
         return lambda stage: convert(described.build_original(), described)
     if described.model in MODELS:
         return lambda stage: described.build()
-    own = described.build()  # a module that is given ready may hold trained weights: every stage begins with a copy
+    with seeded(seed):
+        own = described.build()  # a module that is given ready may hold trained weights: every stage begins with a copy
     return lambda stage: deepcopy(own)
 
 

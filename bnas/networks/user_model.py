@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bnas.errors import LookupFailed, SpecError
 from bnas.lookup import FAILURES, load_reference, reason
 from bnas.networks.models import MODELS, build_model
+from bnas.seeds import seeded
 from bnas.space.original import Original
 
 
@@ -50,8 +51,7 @@ def build_original(original: Original) -> nn.Module:
         SpecError: the weights cannot be read, or are not those of the model.
     """
     is_known = original.model in MODELS or ":" not in original.model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = build_model(original.model, classes=original.classes) if is_known else load_model(original.model)
     if original.weights is not None:
         load_weights(model, original.weights)

@@ -62,7 +62,7 @@ def fit(
     places = ranks.part(batch) if ranks.count > 1 else None
     steps = data.steps(batch)
     take_step = Step(
-        model, optimizers, objective, stage, steps=steps, name=name, device=device,
+        model, optimizers, objective, stage, steps=steps, name=name, seed=ranks.own(seed), device=device,
         total=ranks.total, add_up=ranks.add_gradients,
     )  # fmt: skip
     share = 1.0 if places is None else len(places) / batch

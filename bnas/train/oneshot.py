@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from bnas.data import DataSet
 from bnas.errors import TrainingError
 from bnas.progress import Progress, silent
+from bnas.seeds import derived, seeded
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Stage, SupernetRecipe
 from bnas.space.space import SearchSpace
@@ -42,8 +43,7 @@ def train_supernet(
     Raises:
         TrainingError: a loss is not finite.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(derived(seed, NAME)):
         supernet = Supernet(space).to(device)
     has_experts = any(max(stage.experts) > 1 for stage in space.stages)
     lone_epochs = round(recipe.one_expert * recipe.epochs) if has_experts else 0
@@ -57,21 +57,22 @@ def train_supernet(
         label_smoothing=recipe.label_smoothing,
     )  # fmt: skip
     lone_steps = lone_epochs * data.train.steps(recipe.batch)
-    fit(
-        supernet,
-        partial(OBJECTIVES[recipe.mode], supernet, recipe, seed, lone_steps),
-        data.train,
-        stage=stage,
-        batch=recipe.batch,
-        name=NAME,
-        seed=seed,
-        store=store,
-        device=device,
-        before_epoch=copy_when_due,
-        measure=SupernetWatch(supernet),
-        progress=progress,
-        ranks=ranks,
-    )
+    with seeded(derived(seed, NAME, "steps")):
+        fit(
+            supernet,
+            partial(OBJECTIVES[recipe.mode], supernet, recipe, seed, lone_steps),
+            data.train,
+            stage=stage,
+            batch=recipe.batch,
+            name=NAME,
+            seed=seed,
+            store=store,
+            device=device,
+            before_epoch=copy_when_due,
+            measure=SupernetWatch(supernet),
+            progress=progress,
+            ranks=ranks,
+        )
     return supernet
 
 

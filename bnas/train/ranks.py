@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bnas.errors import TrainingError
+from bnas.seeds import derived
 from bnas.train.state import Kept, Store
 
 T = TypeVar("T")
@@ -68,6 +69,10 @@ class Ranks:
         low = torch.arange(half).tensor_split(self.count)[self.rank]
         middle = torch.arange(half, batch - half if self.rank == self.count - 1 else half)
         return torch.cat((low, middle, batch - 1 - low.flip(0)))
+
+    def own(self, seed: int) -> int:
+        """Return the seed of what this rank draws for its part of a batch; that of rank 0 is the seed itself."""
+        return derived(seed, "rank", self.rank) if self.rank else seed
 
     def told(self, compute: Callable[[], T]) -> T:
         """Return on every rank what `compute` returns on rank 0, where alone it is called."""

@@ -13,6 +13,7 @@ from bnas.errors import TrainingError
 from bnas.layers.blocks import Network
 from bnas.networks.build import build
 from bnas.progress import Progress, silent
+from bnas.seeds import derived, seeded
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage
 from bnas.train.loop import fit
@@ -58,27 +59,25 @@ def train_staged(
     before: nn.Module | None = teacher.to(device).eval() if teacher is not None else None
     network: Net | None = None
     for index, stage in enumerate(recipe.stages):
-        last = index == len(recipe.stages) - 1
-        network = start_stage(make, stage, network, seed=seed + index).to(device)
-        answer = answering(network)
-        fit(
-            network,
-            partial(
-                stage_loss, torch.compile(answer) if compiled else answer, before and answering(before), stage,
-                seed + index,
-            ),
-            data.train,
-            stage=stage,
-            batch=recipe.batch,
-            name=f"{name}-{index}",
-            seed=seed + index,
-            store=store,
-            device=device,
-            until=until if last else None,
-            measure=measure(network) if measure else None,
-            progress=progress,
-            ranks=ranks,
-        )  # fmt: skip
+        last, own = index == len(recipe.stages) - 1, derived(seed, "stage", index)
+        network = start_stage(make, stage, network, seed=own).to(device)
+        answer, taught = answering(network), before and answering(before)
+        with seeded(own):
+            fit(
+                network,
+                partial(stage_loss, torch.compile(answer) if compiled else answer, taught, stage, own),
+                data.train,
+                stage=stage,
+                batch=recipe.batch,
+                name=f"{name}-{index}",
+                seed=own,
+                store=store,
+                device=device,
+                until=until if last else None,
+                measure=measure(network) if measure else None,
+                progress=progress,
+                ranks=ranks,
+            )  # fmt: skip
         before = network.eval()
     assert network is not None
     return network

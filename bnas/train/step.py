@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from bnas.errors import TrainingError
 from bnas.layers.binary_layer import BinaryLayer, set_hardness
+from bnas.seeds import derived, reseed, seeded
 from bnas.train.optimizers import centrable_weights, latent_weights, schedule, set_rate
 
 Objective = Callable[[Tensor, Tensor, int], Tensor]  # (images, labels, step) -> loss to minimise
@@ -24,8 +25,7 @@ HARD_FROM = 0.85  # share of a stage after which annealed weights are as near to
 
 def start_stage(make: Callable[[Any], Net], stage: Any, before: nn.Module | None, *, seed: int) -> Net:
     """Return the network of a stage with the weights of the stage before; one expert becomes all of them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = make(stage)
     if before is not None:
         inherit(network, before)
@@ -54,6 +54,7 @@ class Step:
         stage: as a recipe has it.
         steps: of an epoch.
         name: of the stage, for errors.
+        seed: of what the network draws, as dropout does; with the step it decides all that is drawn in it.
         total: the loss of the whole batch, where several processes have a part of it each.
         add_up: makes the gradients of the model those of the whole batch, likewise.
     """
@@ -67,12 +68,13 @@ class Step:
         *,
         steps: int,
         name: str,
+        seed: int,
         device: torch.device,
         total: Callable[[Tensor], float] = Tensor.item,
         add_up: Callable[[nn.Module], None] = lambda model: None,
     ) -> None:
         self._model, self._optimizers, self._objective = model, optimizers, objective
-        self._stage, self._steps, self._name = stage, steps, name
+        self._stage, self._steps, self._name, self._seed = stage, steps, name, seed
         self._total, self._add_up = total, add_up
         self._centred = centrable_weights(model) if stage.centre_latent else []
         self._clipped = latent_weights(model) if stage.clip_latent else []
@@ -95,6 +97,7 @@ class Step:
             set_hardness(self._model, min(1.0, step / (HARD_FROM * whole)))
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
+        reseed(derived(self._seed, "step", step))
         with self._mixed:
             loss = share * self._objective(images, labels, step)
         value = self._total(loss)

@@ -24,6 +24,7 @@ from training import (  # type: ignore[import-not-found]
     AUGMENTATIONS,
     Step,
     answering,
+    derived,
     evaluate,
     make_optimizers,
     stage_loss,
@@ -185,12 +186,11 @@ def train(
     steps = max(1, len(data[0]) // batch)
     for number, stage in enumerate(stages):
         print(f"stage {number + 1}/{len(stages)}: {stage.weights} weights, experts: {stage.experts}", flush=True)
-        model = start_stage(make, stage, model, seed=seed + number).to(device)
-        loss = partial(
-            stage_loss, answering(model), None if before is None else answering(before), stage, seed + number
-        )
+        own = derived(seed, "stage", number)
+        model = start_stage(make, stage, model, seed=own).to(device)
+        loss = partial(stage_loss, answering(model), None if before is None else answering(before), stage, own)
         optimizers = make_optimizers(model, stage)
-        step = Step(model, optimizers, loss, stage, steps=steps, name=f"stage {number + 1}", device=device)
+        step = Step(model, optimizers, loss, stage, steps=steps, name=f"stage {number + 1}", seed=own, device=device)
         for epoch in range(stage.epochs):
             model.train()
             losses = [
