@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         SearchResult,
         TrainResult,
         check_ranking,
+        export,
         open_run,
         search,
         select_layers,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bnas.searcher.executors.engine import Engine
     from bnas.select import Rules, Selection
     from bnas.select.conversion import convert
-    from bnas.ship import export, load
+    from bnas.ship import load
     from bnas.space.arch import Architecture
     from bnas.space.recipe import Recipe
     from bnas.space.space import SearchSpace
@@ -59,7 +60,7 @@ _HOMES = {
     "check_ranking": "bnas.api",
     "convert": "bnas.select.conversion",
     "count": "bnas.cost.counting",
-    "export": "bnas.ship",
+    "export": "bnas.api",
     "load": "bnas.ship",
     "load_data": "bnas.data",
     "open_run": "bnas.api",

@@ -25,6 +25,7 @@ from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.layers.blocks import Network
 from bnas.networks.build import build
 from bnas.runs import Run
+from bnas.seeds import derived
 from bnas.ship import EXPORTERS, TrainedNetwork, count_again, export, load, prove_reload
 from bnas.ship.model_file import ModelFiles, model_files
 from bnas.ship.training import Known, Normalisation, training_files
@@ -404,7 +405,9 @@ def test_train_script_trains_as_our_own_loop_does(
         (copied / file).write_text(text)
     cpu, store = torch.device("cpu"), MemoryStore()
     ours = train_staged(partial(build_for, arch), recipe, digits, name="a", seed=3, store=store, device=cpu)
-    passes = iter([(3 + n, epoch) for n, stage in enumerate(recipe.stages) for epoch in range(stage.epochs)])
+    passes = iter(
+        [(derived(3, "stage", n), epoch) for n, stage in enumerate(recipe.stages) for epoch in range(stage.epochs)]
+    )
 
     def as_dealt(data: Any, size: int, device: torch.device, generator: torch.Generator) -> Any:
         seed, epoch = next(passes)

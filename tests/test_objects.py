@@ -1,16 +1,18 @@
 """What Python users hold in their hands: objects go in, objects come out, and every candidate can be had back."""
 
 import inspect
+import json
 
 import optuna
 import pytest
 import torch
 import yaml
 from optuna.samplers import RandomSampler
+from torch import nn
 
 import bnas
 from bnas.data import from_arrays, load_data
-from bnas.errors import DataError, LookupFailed, SpecError
+from bnas.errors import DataError, LookupFailed, RunError, SpecError
 from bnas.searcher.score import Scorer
 from bnas.train import load_supernet
 from tests.tiny import TINY, tiny_file, tiny_space
@@ -79,6 +81,74 @@ class TestASearch:
         assert capsys.readouterr().err == ""
 
 
+class TestAModelInMemory:
+    """select_layers -> convert -> train -> export, for a module that no file names."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def trained(tmp_path_factory):
+        folder = tmp_path_factory.mktemp("held")
+        torch.manual_seed(0)
+        model, data = net_of_mine(), load_data("digits")
+        chosen = bnas.select_layers(model, list(data.train.take(64, seed=0).batches(32)), budget=["ops=60%"])
+        binary = bnas.convert(model, chosen)
+        call = {"data": data, "teacher": model, "epochs": 1, "device": "cpu", "progress": False}
+        return model, binary, call, bnas.train_model(binary, **call, out=folder / "run")
+
+    def test_is_trained_from_its_own_weights_and_stays_as_it_is(self, trained) -> None:
+        model, binary, _, result = trained
+        assert result.load().state_dict().keys() == binary.state_dict().keys()
+        assert all(binary.state_dict()[name].equal(tensor) for name, tensor in model.state_dict().items())
+        assert "HeldModel" not in repr(result)
+
+    def test_loads_into_the_module_that_is_given_again(self, trained) -> None:
+        _, binary, _, result = trained
+        again = bnas.load(result.run.best_folder, model=binary)
+        assert all(again.state_dict()[name].equal(tensor) for name, tensor in result.load().state_dict().items())
+        with pytest.raises(SpecError, match="give it again as model="):
+            bnas.load(result.run.best_folder)
+
+    def test_goes_on_only_with_the_same_weights(self, trained) -> None:
+        _, binary, call, result = trained
+        assert bnas.train_model(binary, **call, out=result.run.path).accuracy == result.accuracy
+        with pytest.raises(RunError, match="weights_sha256"):
+            bnas.train_model(net_of_mine(), **call, out=result.run.path)
+
+    def test_is_not_exported_to_torch_unless_something_makes_it(self, trained, tmp_path) -> None:
+        with pytest.raises(SpecError, match=r"source='net\.py:build'"):
+            bnas.export(trained[3], out=tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_is_exported_where_a_source_makes_it(self, trained, tmp_path) -> None:
+        _, binary, call, _ = trained
+        (tmp_path / "net.py").write_text(f"from torch import nn\n\n\n{inspect.getsource(net_of_mine)}")
+        source = f"{tmp_path}/net.py:net_of_mine"
+        result = bnas.train_model(binary, **call, source=source, out=tmp_path / "run")
+        folder = bnas.export(result, out=tmp_path / "out")
+        network, images = bnas.load(folder), torch.randn(3, 1, 8, 8)
+        with torch.no_grad():
+            assert torch.equal(network(images), result.load()(images))
+
+    def test_a_source_that_makes_something_else_is_refused(self, trained, tmp_path) -> None:
+        _, binary, call, _ = trained
+        (tmp_path / "other.py").write_text("from torch import nn\n\n\ndef build():\n    return nn.Linear(3, 3)\n")
+        with pytest.raises((SpecError, LookupFailed)):
+            bnas.train_model(binary, **call, source=f"{tmp_path}/other.py:build", out=tmp_path / "run")
+
+    def test_a_class_that_makes_it_is_found(self, tmp_path, monkeypatch) -> None:
+        body = inspect.getsource(net_of_mine).partition("return ")[2].strip()
+        lines = ["from torch import nn", "", "", "class Net(nn.Module):", "    def __init__(self):"]
+        lines += ["        super().__init__()", f"        self.all = {body}", ""]
+        lines += ["    def forward(self, x):", "        return self.all(x)", ""]
+        (tmp_path / "classy_net.py").write_text("\n".join(lines))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        from classy_net import Net  # type: ignore[import-not-found]
+
+        call = {"data": "digits", "epochs": 1, "device": "cpu", "progress": False}
+        result = bnas.train_model(Net(), **call, recipe="straight_through", out=tmp_path / "run")
+        assert bnas.load(bnas.export(result, out=tmp_path / "out")) is not None
+
+
 class TestEveryCandidate:
     def test_can_be_had_as_an_architecture(self, result) -> None:
         for name in [*result.candidates.id, *result.twin.id]:
@@ -96,6 +166,16 @@ class TestEveryCandidate:
             assert torch.equal(
                 result.network(row.id, device="cpu")(images), scorer.network(result.architecture(row.id))(images)
             )
+
+    def test_can_be_exported_trained_alone_or_as_it_inherits(self, result, tmp_path) -> None:
+        trained = set(result.retrained.id)
+        rest = next(n for n in result.candidates[result.candidates.status == "paid"].id if n not in trained)
+        for name, weights in ((next(iter(trained)), "trained alone"), (rest, "of the supernet")):
+            folder = bnas.export(result, out=tmp_path / name, candidate=name)
+            manifest = json.loads((folder / "manifest.json").read_text())
+            assert (manifest["architecture_id"], manifest["weights"]) == (name, weights)
+            assert (manifest["accuracy"]["test"] is None) == (weights == "of the supernet")
+            assert bnas.load(folder) is not None
 
     @pytest.mark.parametrize("name", ["", "ff", "no such id"])
     def test_is_asked_for_by_an_id_that_is_one(self, result, name: str) -> None:
@@ -118,6 +198,13 @@ def test_a_run_on_images_that_were_given_asks_for_them_again(tmp_path) -> None:
     with pytest.raises(DataError, match="were given in Python"):
         bnas.open_run(tmp_path / "run").network(name)
     assert found.network(name, data=given) is not None
+
+
+def net_of_mine():
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10),
+    )  # fmt: skip
 
 
 class _Failing(optuna.samplers.BaseSampler):

@@ -18,6 +18,7 @@ from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_layer import BinaryLinear, set_hardness
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
+from bnas.seeds import derived
 from bnas.space.arch import Binarizers
 from bnas.space.recipe import Distillation, Recipe, Stage, SupernetRecipe
 from bnas.spec import parse
@@ -129,7 +130,7 @@ def test_experts_are_alike_until_the_warm_up_ends_and_then_differ(digits) -> Non
         net = train_supernet(SPACE, recipe, digits, seed=0, store=MemoryStore(), device=CPU)
         return net.get_parameter("stages.0.0.main.weight")
 
-    torch.manual_seed(0)
+    torch.manual_seed(derived(0, "supernet"))
     start = Supernet(SPACE).get_parameter("stages.0.0.main.weight")
     lone = banks(SupernetRecipe(epochs=1, batch=128, one_expert=1.0))
     assert not torch.equal(lone[0], start[0])  # the first learns

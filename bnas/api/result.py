@@ -23,6 +23,7 @@ from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import load_supernet
 
+CPU = torch.device("cpu")
 SHORTEST_ID = 4  # hexadecimal digits by which a candidate may be called, where no other begins with them
 
 
@@ -130,8 +131,17 @@ class SearchResult:
         """
         return self._scorer(data, pick_device(device)).network(self.architecture(candidate))
 
+    def proxy_accuracy(self, candidate: str) -> float:
+        """Return the accuracy of a candidate with shared weights, on held-out training images."""
+        rows = pd.concat([self.candidates, self.twin])
+        return float(rows.loc[(rows["id"] == candidate) & (rows["status"] == "paid"), "proxy_accuracy"].iloc[0])
+
+    def request(self, *, data: Any = None, device: torch.device = CPU) -> SearchRequest:
+        """Return what was asked of the run; `data` is what it was given, where that was no name or path."""
+        return request_of(self.run, self.space, data=data, device=device)
+
     def _scorer(self, data: Any, device: torch.device) -> Scorer:
-        request = request_of(self.run, self.space, data=data, device=device)
+        request = self.request(data=data, device=device)
         supernet = load_supernet(self.space, store=self.run)
         return Scorer(supernet, load_matching(request), self.space.search.scoring, seed=request.seed, device=device)
 
@@ -142,9 +152,14 @@ class SearchResult:
 
 @dataclass(frozen=True, repr=False)
 class TrainResult:
-    """A trained network; everything is read from the run folder, so an old run gives one too."""
+    """A trained network; everything is read from the run folder, so an old run gives one too.
+
+    Args:
+        held: the module that was trained, where it was given in Python.
+    """
 
     run: Run
+    held: nn.Module | None = None
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -158,7 +173,7 @@ class TrainResult:
 
     def load(self) -> nn.Module:
         """Return the network with its trained weights, checked against the manifest."""
-        return load(self.run.best_folder)
+        return load(self.run.best_folder, model=self.held)
 
     def __repr__(self) -> str:
         found = f"test accuracy {self.accuracy:.2%}" if self.run.has_best() else "unfinished"

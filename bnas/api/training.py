@@ -1,5 +1,6 @@
 """A model or an architecture, images and a recipe -> the network, trained, proved, and kept in a run folder."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from copy import deepcopy
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from bnas.api.manifest import manifest_of
 from bnas.api.progress_bars import watched
-from bnas.api.request import check_batch, pick_device
+from bnas.api.request import check_batch, name_of, pick_device
 from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
 from bnas.data import DataSet, load_data
@@ -25,7 +26,7 @@ from bnas.report import write_training_report
 from bnas.runs import Run
 from bnas.seeds import seeded
 from bnas.select.conversion import ConvertedModel, convert
-from bnas.ship import Description, load, parse_description, rebuild
+from bnas.ship import Description, HeldModel, describe_module, load, parse_description, rebuild
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage, read_recipe
 from bnas.spec import dump, parse, read_yaml
@@ -36,13 +37,14 @@ BATCH = 500  # images of one evaluation step
 
 
 def train_model(
-    model: str | Path | Description,
+    model: str | Path | Description | nn.Module,
     *,
-    data: str = "digits",
+    data: Any = "digits",
     recipe: str | Path | Recipe | None = None,
     precision: str | None = None,
     weights: str | None = None,
-    teacher: str | Path | None = None,
+    teacher: str | Path | nn.Module | None = None,
+    source: str | None = None,
     epochs: int | None = None,
     validation: float = 0.1,
     seed: int = 0,
@@ -56,14 +58,17 @@ def train_model(
 
     Args:
         model: a reference network by name, `file.py:attr` or `pkg.mod:attr` of a module, the YAML file of an
-            architecture or of a selection, or a description.
-        data: a data set's name, a path, or `file.py:attr`.
+            architecture or of a selection, a description; or a module itself, which stays as it is: a copy goes on
+            from its weights.
+        data: whatever `bnas.load_data` takes: a data set's name, a path, a `DataSet`, arrays.
         recipe: one of ours by name, a YAML file or a `Recipe`; None takes the one that suits the binarizer.
         precision: of a reference network, one of its presets. None: real; with `weights`, all weights are binary,
             those of the first and last layer too.
         weights: the weight binarizer of a reference network.
-        teacher: a folder that `bnas.load` takes; its network teaches the first stage, where that has `distill`. None:
-            for a converted model with a file of trained weights, the float model they belong to.
+        teacher: a module, or a folder that `bnas.load` takes; it teaches the first stage, where that has `distill`.
+            None: for a converted model with a file of trained weights, the float model they belong to.
+        source: `file.py:attr` that makes a module like the given one, before a conversion, without arguments; an export
+            to torch needs it, where the module's class alone does not make it.
         epochs: of all stages together, shared out as in the recipe.
         validation: share of the training images held out.
         seed: the same seed gives the same network.
@@ -75,27 +80,33 @@ def train_model(
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
     """
-    model = given(model)
-    resized = model.input if isinstance(model, ConvertedModel) else None  # to what its layers were chosen at
+    held = model if isinstance(model, nn.Module) else None
+    named = given(model) if not isinstance(model, nn.Module) else ""
+    resized = named.input if isinstance(named, ConvertedModel) else None  # to what its layers were chosen at
     load_images = partial(load_data, data, validation=validation, seed=seed, input_shape=resized)
     images = load_images()
-    described = describe(model, images, precision=precision, weights=weights)
+    if held is None:
+        described = describe(named, images, precision=precision, weights=weights)
+    else:
+        described = describe_module(held, input=images.input_shape, classes=images.classes, source=source)
     chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = chosen if epochs is None else chosen.lasting(epochs)
-    check_fits(described, images, chosen)
+    check_fits(rebuild(described) if held is None else deepcopy(held), images, chosen)
     check_batch(chosen.batch, images, source="recipe: batch")
     config = {
-        "model": described.model_dump(mode="json"), "data": data, "validation": validation, "seed": seed,
-        "recipe": chosen.model_dump(mode="json"), "teacher": str(teacher) if teacher else None,
+        "model": described.model_dump(mode="json"), "data": name_of(data), "validation": validation, "seed": seed,
+        "recipe": chosen.model_dump(mode="json"), "teacher": _teacher_name(teacher),
     }  # fmt: skip
+    if held is not None:
+        config["weights_sha256"] = _sum_of(held)
     run = Run.open(out, config=config)
     with run.lock(), watched(progress) as tell:
         if not run.has_best():
-            work = _Work(described, chosen, load_images, seed, pick_device(device), teacher, compiled)
+            work = _Work(described, held, chosen, load_images, seed, pick_device(device), teacher, compiled)
             ranks.call(work.beside)
             _drive(run, work, images, tell, ranks)
         write_training_report(run)
-    return TrainResult(run)
+    return TrainResult(run, held)
 
 
 def given(model: str | Path | Description) -> str | Description:
@@ -133,12 +144,14 @@ def recipe_for(described: Description) -> Recipe:
         return read_recipe("expert" if any(stage.experts > 1 for stage in described.stages) else "two_stages")
     if isinstance(described, ConvertedModel):
         return read_recipe("finetune")
+    if isinstance(described, HeldModel):
+        return read_recipe("finetune")
     if described.precision in ("real", "weight"):
         return read_recipe("group" if has_exact_gradient(described.weights) else "straight_through")
     return read_recipe("two_stages")
 
 
-def check_fits(described: Description, data: DataSet, recipe: Recipe) -> None:
+def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
     """Raise unless the network takes these images, tells that many classes apart, and can be taught as the recipe says.
 
     Raises:
@@ -146,7 +159,7 @@ def check_fits(described: Description, data: DataSet, recipe: Recipe) -> None:
         SpecError: a stage matches the maps of the one before, but the network does not give any.
     """
     shape = "x".join(map(str, data.input_shape))
-    network = rebuild(described).eval()
+    network = network.eval()
     images = torch.zeros(2, *data.input_shape)
     try:
         with torch.no_grad():
@@ -173,17 +186,18 @@ class _Work(NamedTuple):
     """What is trained, and how: all that another rank has to know."""
 
     described: Description
+    held: nn.Module | None  # a module that was given in Python
     recipe: Recipe
     load: Callable[[], DataSet]
     seed: int
     device: torch.device
-    teacher: str | Path | None
+    teacher: str | Path | nn.Module | None
     compiled: bool
 
     def train(self, data: DataSet, store: Store | None, ranks: Ranks, **told: Any) -> nn.Module:
         """Return the network, trained together with the other ranks."""
         return train_staged(
-            maker(self.described, self.seed), self.recipe, data, name=NAME, seed=self.seed,
+            maker(self.described, self.seed, held=self.held), self.recipe, data, name=NAME, seed=self.seed,
             store=SharedStore(store, ranks), device=self.device, teacher=teacher_of(self.described, self.teacher),
             compiled=self.compiled, ranks=ranks, **told,
         )  # fmt: skip
@@ -214,8 +228,10 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
     run.log("trained", **accuracy)
 
 
-def maker(described: Description, seed: int) -> Callable[[Stage], nn.Module]:
+def maker(described: Description, seed: int, *, held: nn.Module | None = None) -> Callable[[Stage], nn.Module]:
     """Return what gives a fresh network for each stage; a user's own module is made once, under the seed."""
+    if held is not None:
+        return lambda stage: deepcopy(held)
     if isinstance(described, Architecture):
         return partial(build_for, described)
     if isinstance(described, ConvertedModel):
@@ -227,13 +243,29 @@ def maker(described: Description, seed: int) -> Callable[[Stage], nn.Module]:
     return lambda stage: deepcopy(own)
 
 
-def teacher_of(described: Description, folder: str | Path | None) -> nn.Module | None:
-    """Return what teaches the first stage: the network of a folder, or a converted model's trained original."""
-    if folder:
-        return load(folder)
+def teacher_of(described: Description, teacher: str | Path | nn.Module | None) -> nn.Module | None:
+    """Return what teaches the first stage: a module, the network of a folder, a converted model's trained original."""
+    if teacher is not None:
+        return deepcopy(teacher) if isinstance(teacher, nn.Module) else load(teacher)
     if isinstance(described, ConvertedModel) and described.original.weights:
         return described.build_original()
     return None
+
+
+def _teacher_name(teacher: str | Path | nn.Module | None) -> str | None:
+    """Return what a run calls a teacher."""
+    if isinstance(teacher, nn.Module):
+        return f"given in Python: {_sum_of(teacher)}"
+    return None if teacher is None else str(teacher)
+
+
+def _sum_of(model: nn.Module) -> str:
+    """Return a checksum of a module's weights, by which a run knows it again."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _watch(data: DataSet, device: torch.device, network: nn.Module) -> BinaryWatch:

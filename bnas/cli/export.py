@@ -11,18 +11,22 @@ def export_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished search or training, or of a fine-tuned selection.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
     to: Annotated[str, typer.Option(help="training: plain torch files, weights, recipe, proof.")] = "training",
+    candidate: Annotated[
+        str | None,
+        typer.Option("--id", help="A candidate of a search, by the first digits of its id.  [default: the best]"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the folder as JSON.")] = False,
 ) -> None:
     """Hand the network of a run over, reloaded and compared before it is called done.
 
     Example: bnas export runs/digits --to training -o handover
     """
+    from bnas.api import export
     from bnas.cli.stop import ending_at_once
     from bnas.runs.saved_network import MANIFEST
-    from bnas.ship import export
 
     with ending_at_once():
-        folder = export(run, to=to, out=out)
+        folder = export(run, to=to, out=out, candidate=candidate)
     needs = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("needs", [])
     if as_json:
         print(json.dumps({"export": str(folder), "needs": needs}))

@@ -1,22 +1,65 @@
-"""What is written beside trained weights <-> the network they belong to: an architecture, a model by name, or that
-model with its layers converted."""
+"""What is written beside trained weights <-> the network they belong to.
 
+That is an architecture, a model by name, such a model with its layers converted, or a module that was given in Python.
+"""
+
+import hashlib
+import json
+import sys
+import sysconfig
 from collections.abc import Mapping
+from pathlib import Path
 
+from pydantic import PositiveInt
 from torch import nn
 
+from bnas.errors import BnasError, SpecError
+from bnas.layers.binarized import Binarized
 from bnas.networks.build import build
 from bnas.networks.model_spec import ModelSpec
+from bnas.seeds import seeded
+from bnas.select import Decision
 from bnas.select.conversion import ConvertedModel
-from bnas.space.arch import Architecture
-from bnas.spec import parse
+from bnas.space.arch import Architecture, Binarizers
+from bnas.space.original import Original
+from bnas.spec import Spec, parse
 
-Description = Architecture | ModelSpec | ConvertedModel
+
+class HeldModel(Spec):
+    """A module that was given in Python, and nothing says how it is made: whoever wants it again gives it again."""
+
+    held: str  # its class
+    input: tuple[PositiveInt, PositiveInt, PositiveInt]  # channels, height, width
+    classes: PositiveInt
+
+    @property
+    def model(self) -> str:
+        """What errors call it."""
+        return self.held
+
+    @property
+    def id(self) -> str:
+        """A short name that is the same for equal descriptions."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def build(self) -> nn.Module:
+        """Refuse.
+
+        Raises:
+            SpecError: always; says how to have it.
+        """
+        raise SpecError(
+            f"model {self.held}: was given in Python, and nothing says how it is made; give it again as model=, or "
+            "name what makes it when you train, as source='net.py:build'"
+        )
+
+
+Description = Architecture | ModelSpec | ConvertedModel | HeldModel
 
 
 def parse_description(data: object, *, source: str) -> Description:
-    """Return what was read from YAML as a description: a model by name where it says `model`, a converted one where it
-    says `layers`, else an architecture.
+    """Return what was read from YAML as a description; which kind it is shows in its keys.
 
     Raises:
         SpecError: it is not well formed; names the source.
@@ -24,7 +67,9 @@ def parse_description(data: object, *, source: str) -> Description:
     keys = data if isinstance(data, Mapping) else {}
     if "layers" in keys:
         return parse(ConvertedModel, data, source=source)
-    return parse(ModelSpec, data, source=source) if "model" in keys else parse(Architecture, data, source=source)
+    if "model" in keys:
+        return parse(ModelSpec, data, source=source)
+    return parse(HeldModel, data, source=source) if "held" in keys else parse(Architecture, data, source=source)
 
 
 def rebuild(description: Description) -> nn.Module:
@@ -32,5 +77,64 @@ def rebuild(description: Description) -> nn.Module:
 
     Raises:
         LookupFailed: a model, preset or binarizer of this name is not here.
+        SpecError: it was given in Python, and nothing says how it is made.
     """
     return build(description) if isinstance(description, Architecture) else description.build()
+
+
+def describe_module(
+    model: nn.Module, *, input: tuple[int, int, int], classes: int, source: str | None = None
+) -> Description:
+    """Return the description of a module in memory, converted perhaps: by what makes it, where that is known.
+
+    Args:
+        input: channels, height and width.
+        source: `file.py:attr` or `pkg.mod:attr` that makes the module, before a conversion, without arguments; None
+            looks whether the module's own class does.
+    Raises:
+        SpecError, LookupFailed: the source does not make such a module.
+    """
+    if source is not None:
+        made = _described(model, source, input, classes)
+        if _shapes(rebuild(made)) != _shapes(model):
+            raise SpecError(
+                f"source {source!r}: makes a network with other weights than the model has; name what makes this one"
+            )
+        return made
+    for reference in _references(type(model)):
+        try:
+            made = _described(model, reference, input, classes)
+            with seeded(0):
+                if _shapes(rebuild(made)) == _shapes(model):
+                    return made
+        except (BnasError, TypeError):  # its class needs arguments, or is not to be imported: then it is held
+            continue
+    return HeldModel(held=f"{type(model).__module__}.{type(model).__qualname__}", input=input, classes=classes)
+
+
+def _described(model: nn.Module, source: str, input: tuple[int, int, int], classes: int) -> Description:
+    layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, Binarized)}
+    if not layers:
+        return ModelSpec(model=source, input=input, classes=classes)
+    one = next(iter(layers.values()))
+    decisions = {
+        path: Decision(precision=layer.precision, norm=layer.norm is not None) for path, layer in layers.items()
+    }
+    binary = next((layer for layer in layers.values() if layer.precision == "binary"), one)
+    how = Binarizers(weight=one.weights, activation=one.activations, pad_value=binary.pad_value)
+    original = Original(model=source, input=input, classes=classes)
+    return ConvertedModel(original=original, binarizers=how, layers=decisions)
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _references(kind: type[nn.Module]) -> list[str]:
+    """Return by what a class can be named: an installed module, or a file; not a script, which would run again."""
+    module = sys.modules.get(kind.__module__)
+    file = getattr(module, "__file__", None)
+    if file is None or kind.__module__ == "__main__" or "." in kind.__qualname__:
+        return []
+    installed = Path(file).is_relative_to(sysconfig.get_path("purelib"))
+    return [f"{kind.__module__ if installed else file}:{kind.__qualname__}"]

@@ -13,17 +13,14 @@ from bnas.lookup import find
 from bnas.runs import Run, environment
 from bnas.runs.documents import read_json
 from bnas.runs.files import clear_up, replacing_folder
-from bnas.runs.names import run_in
-from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS
-from bnas.runs.saved_network import read_network as read_network
+from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, read_network
 from bnas.ship.description import Description, parse_description
 from bnas.ship.proof import reload
 from bnas.ship.training import TrainedNetwork, export_training, sha256
 from bnas.spec import parse_yaml
 
-Exporter = Callable[
-    [TrainedNetwork, Path], dict[str, Any]
-]  # writes into an empty folder, returns entries for the manifest
+# Writes into an empty folder, and returns entries for the manifest.
+Exporter = Callable[[TrainedNetwork, Path], dict[str, Any]]
 
 EXPORTERS: dict[str, Exporter] = {"training": export_training}
 
@@ -31,38 +28,40 @@ _CACHE = "__pycache__"  # what running model.py leaves
 _NOT_ONE = "export the run again, or give RUN/best"
 
 
-def export(run: str | Path, *, to: str = "training", out: str | Path) -> Path:
-    """Write the best network of a run into a folder; it is there only if the network comes back from it the same.
+def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path:
+    """Write a trained network into a folder; it is there only if the network comes back from it the same.
 
     Args:
-        run: the folder of a finished search or training, or of a selection that was fine-tuned.
-        to: an entry of `EXPORTERS`.
+        to: an entry of `EXPORTERS`, or `pkg.mod:attr` of an exporter.
         out: a new or empty folder, or an earlier export of the same network, which is replaced.
     Returns: `out`.
     Raises:
         ExportError: `out` holds something else, or the proof fails; what was in `out` is as it was.
-        RunError: the run has no best network, or `out` cannot be written.
+        RunError: `out` cannot be written.
         LookupFailed: there is no such target.
     """
     exporter, out = find(to, EXPORTERS, what="export target"), Path(out)
-    best, place = _best(run_in(Path(run))), Path(os.path.realpath(out))
+    place = Path(os.path.realpath(out))
     clear_up(place)
-    _check_replaceable(out, best.described)
+    _check_replaceable(out, trained.described)
     with replacing_folder(place) as folder:
-        proved = exporter(best, folder)
+        proved = exporter(trained, folder)
         files = {name: sha256(folder / name) for name in sorted(_held(folder))}
-        manifest = {**best.manifest, **proved, "export": {"to": to, "files": files, "versions": environment()}}
+        manifest = {**trained.manifest, **proved, "export": {"to": to, "files": files, "versions": environment()}}
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return out
 
 
-def load(folder: str | Path) -> nn.Module:
+def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     """Return the network of an export, or of `best/` in a run folder, with its weights, ready to evaluate.
 
+    Args:
+        folder: holds description, weights and manifest.
+        model: the module to copy and give the weights, where it was given in Python and nothing says how it is made.
     Raises:
         ExportError: it is no folder, or the weights are not those of the architecture.
         RunError: a file is missing or damaged.
-        SpecError: the description is not well formed.
+        SpecError: the description is not well formed, or a module is to be given.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -70,10 +69,16 @@ def load(folder: str | Path) -> nn.Module:
     text, tensors, _ = read_network(folder, hint=_NOT_ONE)
     source = str(folder / ARCHITECTURE)
     described = parse_description(parse_yaml(text, source=source), source=source)
-    return reload(described, tensors, source=str(folder / WEIGHTS))
+    return reload(described, tensors, source=str(folder / WEIGHTS), model=model)
 
 
-def _best(run: Path) -> TrainedNetwork:
+def best_network(run: Path) -> TrainedNetwork:
+    """Return the best network of a run.
+
+    Raises:
+        ExportError: its description is not the one that the manifest names.
+        RunError: the run has none, or it is damaged.
+    """
     found = Run.read(run)
     text, tensors, manifest = found.read_best()
     source = str(found.best_folder / ARCHITECTURE)

@@ -21,7 +21,7 @@ from bnas.networks.build import block_settings
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS, preset_for
 from bnas.select.conversion import ConvertedModel
-from bnas.ship.description import Description
+from bnas.ship.description import Description, HeldModel
 from bnas.ship.source import LICENCE, joined, with_imports
 from bnas.ship.users_code import UsersCode
 from bnas.space.arch import Architecture, BlockSpec
@@ -58,7 +58,10 @@ def model_files(described: Description, network: nn.Module, price: Cost, *, note
         notes: lines for the end of the text at the top of model.py.
     Raises:
         ExportError: something of the user's own cannot go with it.
+        SpecError: nothing says how the network is made.
     """
+    if isinstance(described, HeldModel):
+        described.build()  # which says why it cannot be
     users = UsersCode()
     signs = [module for module in network.modules() if isinstance(module, BinaryLayer | RSign)]
     binarizers = {name for module in signs for name in (getattr(module, "weights", ""), module.activations)}
@@ -68,6 +71,7 @@ def model_files(described: Description, network: nn.Module, price: Cost, *, note
     elif isinstance(described, ConvertedModel):
         body = _of_conversion(described, network, users)
     else:
+        assert isinstance(described, ModelSpec)
         body = _of_model(described, users)
     layers = with_imports([*body.ours, BinaryLayer.__module__, *sorted(users.ours)])
     heading = _heading(described, body.title, price, users) + notes

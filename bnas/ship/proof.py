@@ -18,7 +18,7 @@ from bnas.cost.totals import Cost, cost
 from bnas.cost.trace.run import trace
 from bnas.errors import ExportError
 from bnas.networks.models import MODELS
-from bnas.ship.description import Description, rebuild
+from bnas.ship.description import Description, HeldModel, rebuild
 from bnas.space.arch import Architecture
 
 IMAGES, SEED = 8, 0  # images drawn to compare two networks, and what they are drawn by
@@ -41,15 +41,19 @@ with torch.no_grad():
 """
 
 
-def reload(described: Description, tensors: Mapping[str, Tensor], *, source: str) -> nn.Module:
+def reload(
+    described: Description, tensors: Mapping[str, Tensor], *, source: str, model: nn.Module | None = None
+) -> nn.Module:
     """Return a newly built network with these weights, ready to evaluate.
 
     Args:
         source: where the weights are from, for the message.
+        model: a module to copy in place of building one; it stays as it is.
     Raises:
         ExportError: names or shapes differ from those of the network.
+        SpecError: the network was given in Python, and no model is given now.
     """
-    network = rebuild(described)
+    network = rebuild(described) if model is None else copy.deepcopy(model)
     try:
         network.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as problem:
@@ -69,7 +73,8 @@ def prove_reload(described: Description, tensors: Mapping[str, Tensor], *, netwo
         ExportError: the logits differ, or a batch norm has statistics that cannot be right.
     """
     where = _named(described)
-    rebuilt = reload(described, {name: tensor.cpu() for name, tensor in tensors.items()}, source=where)
+    held = copy.deepcopy(network).cpu() if isinstance(described, HeldModel) else None
+    rebuilt = reload(described, {name: tensor.cpu() for name, tensor in tensors.items()}, source=where, model=held)
     images = seeded_images(described)
     found, expected = _logits(rebuilt, images), _logits(copy.deepcopy(network).cpu(), images)
     return _agreement(found, expected, where=where) | {"batch_norm": check_norms(rebuilt)}

@@ -19,7 +19,7 @@ from bnas.supernet import Supernet
 from bnas.train.binary_watch import SupernetWatch
 from bnas.train.loop import fit
 from bnas.train.ranks import ALONE, Ranks
-from bnas.train.state import Store
+from bnas.train.state import Store, model_weights
 
 NAME = "supernet"
 DRAWN_IN_A_SANDWICH = 2
@@ -86,9 +86,8 @@ def load_supernet(space: SearchSpace, *, store: Store) -> Supernet:
     if kept is None:
         raise TrainingError("supernet: none is kept in this run; run the command that began it again, so that it ends")
     supernet = Supernet(space)
-    weights = {key.removeprefix("model."): value for key, value in kept.tensors.items() if key.startswith("model.")}
     try:
-        supernet.load_state_dict(weights)
+        supernet.load_state_dict(model_weights(kept))
     except RuntimeError as problem:
         raise TrainingError("supernet: what is kept in this run belongs to another space; search again") from problem
     return supernet

@@ -9,12 +9,16 @@ from typing import Any, NamedTuple
 import torch
 
 from bnas.data import DataSet, Split
+from bnas.errors import TrainingError
 from bnas.layers.blocks import Network
+from bnas.networks.build import build
 from bnas.progress import Progress, silent
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Retraining
+from bnas.space.recipe import Recipe, Retraining
 from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
+from bnas.train.state import model_weights
 
+RETRAIN = "retrain"  # of the checkpoints
 EVALUATION_BATCH = 500  # images of one evaluation step
 
 
@@ -65,7 +69,7 @@ def retrain(
 
     def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
         return train_staged(
-            partial(build_for, arch), recipe, data, name=f"retrain/{arch.id}", seed=seed, store=store, device=device,
+            partial(build_for, arch), recipe, data, name=f"{RETRAIN}/{arch.id}", seed=seed, store=store, device=device,
             until=cut, measure=BinaryWatch, progress=watch, ranks=ranks,
         )  # fmt: skip
 
@@ -94,6 +98,31 @@ def _evaluated(network: Network, split: Split, device: torch.device) -> tuple[fl
     return evaluate(network, split.batches(EVALUATION_BATCH, device=device))
 
 
+class TrainedAlone(NamedTuple):
+    """What is kept of a network that was trained alone."""
+
+    network: Network
+    epochs: int
+
+
+def trained_alone(arch: Architecture, recipe: Recipe, *, store: Store) -> TrainedAlone | None:
+    """Return a network with the weights to which it was trained alone, as far as it came; None where it was not.
+
+    Raises:
+        TrainingError: what is kept belongs to another network.
+    """
+    kept = store.load_checkpoint(f"{RETRAIN}/{arch.id}-{len(recipe.stages) - 1}")
+    if kept is None:
+        return None
+    network = build(arch)
+    try:
+        network.load_state_dict(model_weights(kept))
+    except RuntimeError as problem:
+        raise TrainingError(f"{RETRAIN}/{arch.id}: the weights that are kept are not those of the network") from problem
+    before = recipe.epochs - recipe.stages[-1].epochs
+    return TrainedAlone(network.eval(), before + int(kept.state["epoch"]))
+
+
 class _Rung(NamedTuple):
     """How a network does on the validation images at a halving, and how long it took to get there from the last."""
 
@@ -110,7 +139,7 @@ class _Rung(NamedTuple):
 class _Rungs:
     """What each network reached at each halving, kept so that a second call decides alike."""
 
-    NAME = "retrain/rungs"
+    NAME = f"{RETRAIN}/rungs"
 
     def __init__(self, store: Store) -> None:
         kept = store.load_checkpoint(self.NAME)

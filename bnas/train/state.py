@@ -69,6 +69,11 @@ def save(
     store.save_checkpoint(name, kept, done._asdict())
 
 
+def model_weights(kept: Kept) -> dict[str, Tensor]:
+    """Return the weights of the model in a checkpoint, by their names in the model."""
+    return {key.removeprefix("model."): value for key, value in kept.tensors.items() if key.startswith("model.")}
+
+
 def resume(
     model: nn.Module, optimizers: Sequence[Optimizer], watch: Measure | None, store: Store, name: str
 ) -> Reached:

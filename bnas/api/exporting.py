@@ -1,0 +1,66 @@
+"""A run, or a candidate of a search -> a folder to hand over, proved before it is there."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bnas.api.manifest import manifest_of
+from bnas.api.request import load_matching
+from bnas.api.result import SearchResult, TrainResult, open_run
+from bnas.errors import ExportError
+from bnas.runs.names import run_in
+from bnas.ship import TrainedNetwork, export_network
+from bnas.ship.folder import best_network
+from bnas.train.retrain import trained_alone
+
+
+def export(
+    run: str | Path | SearchResult | TrainResult,
+    *,
+    to: str = "training",
+    out: str | Path,
+    candidate: str | None = None,
+    data: Any = None,
+) -> Path:
+    """Write the network of a run into a folder; it is there only if the network comes back from it the same.
+
+    Args:
+        run: what `search` or `train_model` gave, or its folder, or that of a selection that was fine-tuned.
+        to: a target: `training` (one plain torch model, weights, recipe, proof), or `pkg.mod:attr` of an exporter.
+        out: a new or empty folder, or an earlier export of the same network, which is replaced.
+        candidate: id of a candidate of a search, in place of the best: with the weights to which it was trained alone,
+            or where it was not, those that it inherits from the supernet.
+        data: what the search was given, where that was no name or path.
+    Returns: `out`.
+    Raises:
+        ExportError: `out` holds something else, or the proof fails; what was in `out` is as it was.
+        RunError: the run has no best network, or `out` cannot be written.
+        LookupFailed: there is no such target, or no such candidate.
+    """
+    folder = run_in(run.run.path if isinstance(run, SearchResult | TrainResult) else Path(run))
+    if candidate is None:
+        return export_network(best_network(folder), to=to, out=out)
+    found = open_run(folder)
+    if isinstance(found, TrainResult):
+        raise ExportError(f"{folder}: one network was trained here, and no candidates were searched; leave the id out")
+    return export_network(_candidate(found, candidate, data), to=to, out=out)
+
+
+def _candidate(found: SearchResult, candidate: str, data: Any) -> TrainedNetwork:
+    """Return a candidate with the best weights there are of it, and what is known of it."""
+    arch = found.architecture(candidate)
+    request = found.request(data=data)
+    recipe = request.settings.retrain.recipe
+    alone = trained_alone(arch, recipe, store=found.run)
+    network: nn.Module = found.network(candidate, data=data, device="cpu") if alone is None else alone.network
+    accuracy: dict[str, float | None] = {"proxy": found.proxy_accuracy(arch.id), "validation": None, "test": None}
+    if alone:
+        row: Any = found.retrained.set_index("id").loc[arch.id]
+        accuracy |= {part: float(row[f"{part}_accuracy"]) for part in ("validation", "test")}
+    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+    manifest = manifest_of(
+        arch, network, tensors, accuracy=accuracy, data=load_matching(request), recipe=recipe,
+        epochs=alone.epochs if alone else 0, seed=request.seed,
+    )  # fmt: skip
+    return TrainedNetwork(arch, tensors, manifest | {"weights": "trained alone" if alone else "of the supernet"})
