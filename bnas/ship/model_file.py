@@ -145,7 +145,8 @@ def _stage(blocks: Iterable[BlockSpec], layers: list[PlannedLayer]) -> str:
 
 def _of_model(spec: ModelSpec, users: UsersCode, *, function: str = "build") -> _Body:
     """Return what makes a reference network, or the user's: a call without arguments, or a copy of a ready module."""
-    head = f'def {function}() -> nn.Module:\n    """Return the network with fresh weights."""\n'
+    what = "network" if function == "build" else "float model"
+    head = f'def {function}() -> nn.Module:\n    """Return the {what} with fresh weights."""\n'
     title, torch = f"{spec.model.rpartition('/')[2]} in plain torch, as bnas trained it", "from torch import nn"
     if spec.model not in MODELS:
         module, _, attribute = users.gather(spec.model).rpartition(":")
@@ -160,7 +161,7 @@ def _of_model(spec: ModelSpec, users: UsersCode, *, function: str = "build") -> 
     lines = f"""    preset = {_call("Preset", *_keywords(kept), indent=4)}
     return {_call(network.__name__, "preset", str(spec.classes), *_keywords(settings), indent=4)}
 """
-    imports = f"{torch}\n\nfrom layers import {network.__name__}, Preset"
+    imports = f"{torch}\n\nfrom layers import {', '.join(sorted(('Preset', network.__name__)))}"
     return _Body(title, imports, head + lines, [network.__module__])
 
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from bnas.errors import ExportError
 
 OURS = "bnas"
-EVERYWHERE = frozenset({"torch"}) | sys.stdlib_module_names  # what an export may import without saying so
+STANDARD = sys.stdlib_module_names
+EVERYWHERE = STANDARD | {"torch"}  # what an export may import without saying so
 LICENCE = "Licence: MIT, copyright the bnas authors (SPDX-License-Identifier: MIT)"
 
 Statement = ast.Import | ast.ImportFrom
@@ -64,9 +65,11 @@ def joined(modules: Sequence[str], *, heading: str, beside: Collection[str] = ()
         for place, name in module.imports:
             if package_of(place) != OURS or place in beside:
                 names["layers" if place in beside else place].add(name)
-    lines = [f"import {name}" for name in sorted(names.pop("", ()))]
-    lines += [f"from {place} import {', '.join(sorted(names[place]))}" for place in sorted(names)]
-    top = "\n".join([f'"""{heading}\n\n{LICENCE}.\n"""\n', *lines])
+    lines = [(name.split()[0], f"import {name}") for name in sorted(names.pop("", ()))]
+    lines += [(place, f"from {place} import {', '.join(sorted(names[place]))}") for place in sorted(names)]
+    standard = "\n".join(line for place, line in lines if package_of(place) in STANDARD)
+    others = "\n".join(line for place, line in lines if package_of(place) not in STANDARD)
+    top = "\n\n".join(filter(None, [f'"""{heading}\n\n{LICENCE}.\n"""', standard, others]))
     return "\n\n\n".join([top, *texts]) + "\n"
 
 
