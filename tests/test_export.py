@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from spaces import line_of, make_arch
 from torch import Tensor, nn
 
+from bnas.api import export
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
 from bnas.data import AUGMENTATIONS, load_data
@@ -26,7 +27,7 @@ from bnas.layers.blocks import Network
 from bnas.networks.build import build
 from bnas.runs import Run
 from bnas.seeds import derived
-from bnas.ship import EXPORTERS, TrainedNetwork, count_again, export, load, prove_reload
+from bnas.ship import EXPORTERS, TrainedNetwork, count_again, load, prove_reload
 from bnas.ship.model_file import ModelFiles, model_files
 from bnas.ship.training import Known, Normalisation, training_files
 from bnas.space.arch import Architecture, Binarizers

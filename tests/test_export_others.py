@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from spaces import line_of
 from users_models import MODELS as BUILDS
 
+from bnas.api import export
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.cli.app import main
 from bnas.cost.totals import cost
@@ -27,7 +28,7 @@ from bnas.networks.models import MODELS
 from bnas.networks.user_model import build_original
 from bnas.select import Original, Rules, decide
 from bnas.select.conversion import ConvertedModel, survey
-from bnas.ship import Description, export, load, rebuild
+from bnas.ship import Description, load, rebuild
 from bnas.space.recipe import Distillation, Recipe, Stage
 
 FILES = {
