@@ -214,7 +214,7 @@ class TestMeasured:
             update={"stages": tuple(s.model_copy(update={"groups": 2}) for s in space.largest().stages)}
         )
         inputs: dict[str, list[torch.Tensor]] = {}
-        network = scorer._recalibrated(arch)
+        network = scorer.network(arch)
         for name, module in network.named_modules():
             if name.endswith(".conv") and "stages" in name:
                 module.register_forward_pre_hook(lambda _, args, name=name: inputs.setdefault(name, []).append(args[0]))
