@@ -1,13 +1,18 @@
-"""The name of a data set -> its training, validation and test images, ready to iterate in batches.
+"""A name, a path or arrays -> training, validation and test images, ready to iterate in batches.
 
-`load_data` takes `digits` (embedded), `mnist` or `cifar10`, the path of an image folder or of Parquet files, a hub
-name, or `pkg.mod:attr`. The folder that the environment variable BNAS_DATA names holds
-`mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz` and `cifar10/{train,test}.parquet`.
+`load_data` takes `digits` (embedded), `mnist`, `cifar10` or `sketches`, the path of an image folder, of Parquet, CSV or
+.npz files, a hub name, `pkg.mod:attr`, or an object that holds the images. The folder that the environment variable
+BNAS_DATA names holds `mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, `cifar10/{train,test}.parquet` and
+`sketches/{train,test}.parquet`.
 """
 
 from bnas.data.augment import AUGMENTATIONS as AUGMENTATIONS
 from bnas.data.dataset import DataSet as DataSet
-from bnas.data.dataset import from_arrays as from_arrays
+from bnas.data.facts import check_same_images as check_same_images
+from bnas.data.given import from_arrays as from_arrays
+from bnas.data.given import name_of as name_of
 from bnas.data.load import DATA_SETS as DATA_SETS
 from bnas.data.load import load_data as load_data
+from bnas.data.normalise import NORMALISATIONS as NORMALISATIONS
+from bnas.data.resize import MixedSizes as MixedSizes
 from bnas.data.split import Split as Split

@@ -1,36 +1,59 @@
-"""Labelled images as they were read -> a data set with training, validation and test split."""
+"""Training, validation and test images of one name -> what is trained on, and what is said of it first."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from bnas.data.resize import Shape, check_channels, moments, resize, shape_of
-from bnas.data.split import Split, pick
+from bnas.data.facts import facts_of, summary_of
+from bnas.data.normalise import Normalisation, normalisation, spelled
+from bnas.data.resize import Shape, check_channels, resize, text
+from bnas.data.split import Split
 from bnas.data.stratify import stratified
 from bnas.data.stream import Stream
-from bnas.errors import DataError
+from bnas.errors import BnasError, DataError
+from bnas.lookup import FAILURES, reason
 
-Labelled = tuple[Tensor | Stream, Tensor]  # images [n, channels, height, width], int64 labels [n]
-
-TEST_PART = 0.2  # of a set that has no test split of its own
-TEST_SEED = 0  # the test images do not change with the seed of a run, so that runs can be compared
-_STREAM_SAMPLE = 2_000  # images that stand for all when the moments of a stream are measured
+_logger = logging.getLogger("bnas.images")
 
 
 @dataclass(frozen=True, eq=False)
+class Later:
+    """A split whose images are not read yet; called, it reads them.
+
+    Args:
+        read: reads the split.
+        labels: int64 [n]; None where they are not known before.
+        origin: how these images came to be the split, for people.
+        identity: text that tells these images from others, made without decoding any.
+    """
+
+    read: Callable[[], Split]
+    labels: Tensor | None = None
+    origin: str = ""
+    identity: Callable[[], str] | None = None
+
+    def __call__(self) -> Split:
+        return self.read()
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # as text it is its summary, not its pixels
 class DataSet:
     """A named data set; `test` is read when it is first asked for, not before.
 
     Args:
         name: as it was asked for.
-        class_names: in the order of their labels.
+        class_names: in the order of their labels; some may have no images.
         train, validation: disjoint parts of the training images.
-        read_test: reads the test split.
+        read_test: reads the test split, best a `Later`, which says how many images there are.
+        source: where it was read from.
+        original_shape: of the first image, where all were resized.
+        normalised: where mean and std are not those of the training images, what was asked for.
+        notes: what was taken for what when it was read, and what was passed over.
     """
 
     name: str
@@ -38,11 +61,37 @@ class DataSet:
     train: Split
     validation: Split
     read_test: Callable[[], Split]
+    source: str = ""
+    original_shape: Shape | None = None
+    normalised: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.summary()}>"
+
+    def __str__(self) -> str:
+        return self.summary()
 
     @cached_property
     def test(self) -> Split:
-        """The test split; a search must read it once, at its very end."""
-        return self.read_test()
+        """The test split; a search must read it once, at its very end.
+
+        Raises:
+            DataError: it cannot be read, or is not what the training images are.
+        """
+        split = read_by_user(f"data set {self.name}: its test images", self.read_test)
+        check_split(f"data set {self.name}: test", split, self.classes)
+        if split.image_shape != self.input_shape:
+            raise DataError(
+                f"data set {self.name}: the test images are {text(split.image_shape)}, but the training images "
+                f"{text(self.input_shape)}; make them alike"
+            )
+        return split
+
+    @property
+    def later_test(self) -> Later:
+        """What reads the test split, with whatever is known of it before."""
+        return self.read_test if isinstance(self.read_test, Later) else Later(self.read_test)
 
     @property
     def classes(self) -> int:
@@ -56,18 +105,40 @@ class DataSet:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Mean of the training images per channel, in units of full scale."""
+        """What is taken from the images per channel, in units of full scale: their mean, unless told otherwise."""
         return self.train.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of the training images per channel, in units of full scale."""
+        """What the images are divided by per channel, in units of full scale."""
         return self.train.std
 
     @property
     def augmentation(self) -> tuple[str, ...]:
         """What an augmented training pass does to the images."""
         return self.train.augmentation
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        return facts_of(self)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the images, as JSON can hold it: how many, how split, size, classes, fingerprint."""
+        return dict(self._facts)
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum over the images and labels of all three splits; `bnas.data.fingerprint` says of what."""
+        found: str = self._facts["fingerprint"]
+        return found
+
+    def summary(self) -> str:
+        """Return in one line how many images there are, how they are split, their size, classes, mean and deviation."""
+        return summary_of(self)
+
+    def announce(self) -> None:
+        """Tell whoever listens to the logger `bnas.images` what will be trained on; the command line prints it."""
+        _logger.info("%s", self.summary())
 
     def with_augmentation(self, *names: str) -> "DataSet":
         """Return the same data set with these augmentations; none leaves the training images as they are."""
@@ -80,165 +151,96 @@ class DataSet:
         kept, _ = stratified(self.train.labels, limit, seed=seed, names=self.class_names, what=f"{self.name}: limit")
         return replace(self, train=self.train.select(kept.sort().values))
 
+    def with_normalisation(self, asked: Normalisation) -> "DataSet":
+        """Return the same data set, its batches normalised as a model wants them.
 
-@dataclass(frozen=True, eq=False)
-class Raw:
-    """What a reader gives.
+        Args:
+            asked: `imagenet`, `unit`, `bytes`, or mean and std, as `bnas.data.normalise.normalisation` takes them.
+        Raises:
+            DataError: it is none of these, or the images are not in units of full scale, so that a word means nothing.
+        """
+        mean, std = normalisation(asked, self.input_shape[0])
+        if isinstance(asked, str) and "/" not in asked:
+            _check_scale(self.name, self.train, asked)
+        return replace(self._each(partial(_normalised, mean, std)), normalised=spelled(asked))
 
-    Args:
-        class_names: in the order of their labels.
-        train: the labelled training images.
-        read_test: reads the labelled test images; None where the set has no test split of its own.
-        augmentation: None takes what suits photographs where the images have three channels, else small shifts.
-    """
+    def resized(self, shape: Shape) -> "DataSet":
+        """Return the same data set with images of this size.
 
-    class_names: tuple[str, ...]
-    train: Labelled
-    read_test: Callable[[], Labelled] | None = None
-    augmentation: tuple[str, ...] | None = None
+        Raises:
+            DataError: it has other channels.
+        """
+        if self.input_shape == shape:
+            return self
+        change = partial(_resized, f"data set {self.name}", shape)
+        return replace(self._each(change), original_shape=self.original_shape or self.input_shape)
+
+    def _each(self, change: Callable[[Split], Split]) -> "DataSet":
+        later = self.later_test
+        test = replace(later, read=partial(_changed, self.name, later.read, change))
+        return replace(self, train=change(self.train), validation=change(self.validation), read_test=test)
 
 
-def assemble(
-    name: str, raw: Raw, *, validation: float, seed: int, input_shape: Shape | None, limit: int | None = None
-) -> DataSet:
-    """Return the data set: images resized, labels checked, validation (and test, if need be) held out by class.
+def check_split(where: str, split: Any, classes: int) -> None:
+    """Raise unless something is a split with labels of so many classes: what a user's function gives may be anything.
 
-    Args:
-        name: what errors call it.
-        raw: what was read.
-        validation: the part of the training images that is held out, between 0 and 1.
-        seed: what draws the validation images.
-        input_shape: channels, height, width; None keeps the size.
-        limit: how many training images to use at most, before validation is held out of them.
     Raises:
-        DataError: labels outside range, too few images of a class, other channels than were asked for.
+        DataError: says what it is.
     """
-    hold_out = partial(stratified, names=raw.class_names)
-    images, labels = _checked(name, raw.train, raw.class_names, input_shape)
-    rows, test_rows = torch.arange(len(labels)), None
-    if raw.read_test is None:
-        test_rows, rows = hold_out(labels, TEST_PART, seed=TEST_SEED, what=f"{name}: test split")
-    if limit is not None and limit < len(rows):
-        kept, _ = hold_out(labels[rows], limit, seed=seed, what=f"{name}: limit")
-        rows = rows[kept]
-    held, rest = hold_out(labels[rows], validation, seed=seed, what=f"{name}: validation")
-    train_rows = rows[rest].sort().values
-    train_images = _picked(images, train_rows)
-    mean, std = moments(_sample(train_images))
-    augmentation = raw.augmentation
-    if augmentation is None:
-        augmentation = ("flip", "crop") if images.shape[1] == 3 else ("shift",)
-    make = partial(Split, mean=mean, std=std)
-
-    def read_test() -> Split:
-        if test_rows is not None:
-            chosen = test_rows.sort().values
-            return make(_picked(images, chosen), labels[chosen])
-        assert raw.read_test is not None
-        found, numbers = _checked(f"{name}: test", raw.read_test(), raw.class_names, shape_of(train_images.shape))
-        return make(found.in_memory() if isinstance(found, Stream) else found, numbers)
-
-    return DataSet(
-        name=name,
-        class_names=raw.class_names,
-        train=make(train_images, labels[train_rows], augmentation=augmentation),
-        validation=make(_picked(images, rows[held]), labels[rows[held]]),
-        read_test=read_test,
-    )
-
-
-def from_arrays(
-    name: str,
-    train_images: Any,
-    train_labels: Any,
-    test_images: Any = None,
-    test_labels: Any = None,
-    *,
-    class_names: tuple[str, ...] | None = None,
-    augmentation: tuple[str, ...] | None = None,
-    validation: float = 0.1,
-    seed: int = 0,
-    input_shape: Shape | None = None,
-    limit: int | None = None,
-) -> DataSet:
-    """Return a data set of images that are in memory already.
-
-    Args:
-        train_images, test_images: numpy arrays or tensors [n, channels, height, width], or [n, height, width] for grey
-            ones; uint8, or floating point in units of full scale. Without test images a fifth is held out.
-        train_labels, test_labels: integers [n], from 0.
-        class_names: None calls the classes by their numbers.
-        augmentation: as in `Raw`; the other arguments as in `load_data`.
-    Raises:
-        DataError: other shapes or kinds than these, and as in `load_data`.
-    """
-    train = _labelled(f"{name}: train", train_images, train_labels)
-    if class_names is None:
-        class_names = numbered(train[1])
-    raw = Raw(
-        class_names=class_names,
-        train=train,
-        read_test=None if test_images is None else partial(_labelled, f"{name}: test", test_images, test_labels),
-        augmentation=augmentation,
-    )
-    return assemble(name, raw, validation=validation, seed=seed, input_shape=input_shape, limit=limit)
-
-
-def numbered(labels: Tensor) -> tuple[str, ...]:
-    """Return names for classes that have only numbers: "0", "1", and so on up to the largest label."""
-    largest = int(labels.max()) if len(labels) else -1
-    return tuple(str(label) for label in range(min(largest + 1, len(labels))))
-
-
-def _labelled(where: str, images: Any, labels: Any) -> Labelled:
-    pixels, numbers = torch.as_tensor(np.asarray(images)), torch.as_tensor(np.asarray(labels))
-    if pixels.ndim == 3:
-        pixels = pixels.unsqueeze(1)
-    if pixels.ndim != 4 or not (pixels.dtype == torch.uint8 or pixels.dtype.is_floating_point):
-        raise DataError(
-            f"{where}: images must be uint8 or floating point [n, channels, height, width] or [n, height, width], "
-            f"but are {str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}; convert them"
-        )
-    if numbers.ndim != 1 or numbers.dtype.is_floating_point or numbers.dtype.is_complex:
-        raise DataError(
-            f"{where}: labels must be integers [n], but are {str(numbers.dtype).removeprefix('torch.')} "
-            f"{list(numbers.shape)}; convert them"
-        )
-    if pixels.dtype.is_floating_point:
-        pixels = pixels.float()
-        if not pixels.isfinite().all():
-            raise DataError(f"{where}: images hold values that are not finite; remove or replace these images")
-    return pixels, numbers.long()
-
-
-def _checked(name: str, labelled: Labelled, class_names: tuple[str, ...], shape: Shape | None) -> Labelled:
-    images, labels = labelled
-    if len(images) != len(labels):
-        raise DataError(f"{name}: there are {len(images)} images but {len(labels)} labels; give one label each")
+    if not isinstance(split, Split):
+        raise DataError(f"{where}: must be a bnas.data.Split, but is a {type(split).__name__}")
+    labels = split.labels
+    if labels.ndim != 1 or labels.dtype != torch.int64:
+        raise DataError(f"{where}: labels must be int64 [n], but are {labels.dtype} {list(labels.shape)}; convert them")
     if not len(labels):
-        raise DataError(f"{name}: there are no images; look at where it is read from")
-    wrong = ((labels < 0) | (labels >= len(class_names))).nonzero()
+        raise DataError(f"{where}: there are no images; look at where it is read from")
+    wrong = ((labels < 0) | (labels >= classes)).nonzero()
     if len(wrong):
         row = int(wrong[0])
         raise DataError(
-            f"{name}: label {int(labels[row])} of image {row} must be from 0 to {len(class_names) - 1} "
-            f"for {len(class_names)} classes; correct the labels"
+            f"{where}: label {int(labels[row])} of image {row} must be from 0 to {classes - 1} for {classes} classes; "
+            "correct the labels"
         )
-    if shape is not None:
-        check_channels(f"data set {name}", shape_of(images.shape), shape)
-        if isinstance(images, Tensor):
-            images = resize(images, shape[1:])
-    return images, labels
 
 
-def _picked(images: Tensor | Stream, rows: Tensor) -> Tensor | Stream:
-    picked = pick(images, rows)
-    return picked.in_memory() if isinstance(picked, Stream) else picked
+def _check_scale(name: str, train: Split, asked: str) -> None:
+    """Raise where floating-point images do not go from 0 to 1, which `unit` and the other words are said of."""
+    if isinstance(train.images, Tensor) and train.images.is_floating_point():
+        low, high = (float(value) for value in train.images.aminmax())
+        if low < 0 or high > 1:
+            raise DataError(
+                f"data set {name}: normalise {asked} is said of images from 0 to 1, but these go from {low:.3g} to "
+                f"{high:.3g}; scale them, or give 0/1 to take them as they are"
+            )
 
 
-def _sample(images: Tensor | Stream) -> Tensor:
-    if isinstance(images, Tensor):
-        return images
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(images), generator=generator)[:_STREAM_SAMPLE].sort().values
-    return torch.cat(list(images.batches(order, 64)))
+def _normalised(mean: tuple[float, ...], std: tuple[float, ...], split: Split) -> Split:
+    return replace(split, mean=mean, std=std)
+
+
+def _resized(where: str, shape: Shape, split: Split) -> Split:
+    check_channels(where, split.image_shape, shape)
+    images = split.images
+    same = images.resized(shape[1:]) if isinstance(images, Stream) else resize(images, shape[1:])
+    return replace(split, images=same)
+
+
+def _changed(name: str, read: Callable[[], Split], change: Callable[[Split], Split]) -> Split:
+    split = read_by_user(f"data set {name}: its test images", read)
+    if not isinstance(split, Split):
+        raise DataError(f"data set {name}: test: must be a bnas.data.Split, but is a {type(split).__name__}")
+    return change(split)
+
+
+def read_by_user(what: str, read: Callable[[], Any]) -> Any:
+    """Return what a function gives that may be a user's own.
+
+    Raises:
+        DataError: it fails; says with what.
+    """
+    try:
+        return read()
+    except BnasError:
+        raise
+    except FAILURES as problem:
+        raise DataError(f"{what}: the function failed: {reason(problem)}") from problem

@@ -5,14 +5,20 @@ import math
 import os
 import struct
 import zlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from bnas.data.dataset import Labelled, Raw
+from bnas.data.arrays import held
+from bnas.data.fingerprint import of_files
+from bnas.data.found import Found, Part, resized
+from bnas.data.labels import Labels
+from bnas.data.parquet import parquet
 from bnas.data.resize import Shape
-from bnas.data.sources import parquet
 from bnas.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
@@ -27,11 +33,11 @@ def read_idx(path: Path, *, dimensions: int) -> np.ndarray:
     Raises:
         DataError: the file is missing, is cut short, or is not IDX of unsigned bytes with these dimensions.
     """
+    if not path.is_file():
+        raise DataError(f"{path} {'is no file' if path.exists() else 'does not exist'}; put the gzipped IDX file there")
     try:
         with gzip.open(path) as file:
             content = file.read()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; put the gzipped IDX file there") from None
     except (OSError, EOFError, zlib.error) as problem:
         raise DataError(f"{path} cannot be unpacked: {problem}; fetch the file again") from problem
     expected = bytes((0, 0, _UNSIGNED_BYTE, dimensions))
@@ -50,58 +56,76 @@ def read_idx(path: Path, *, dimensions: int) -> np.ndarray:
 
 
 DIGITS = tuple(str(digit) for digit in range(10))
+_MNIST_SHAPE = (1, 28, 28)
 
 
-def digits(input_shape: Shape | None) -> Raw:
+def digits() -> Found:
     """The 1,797 grey 8 x 8 digits that scikit-learn ships, a fifth held out as test; turned a little for training."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     # Sixteenths, spread over a byte, so that pooling to a smaller size keeps its precision.
     pixels = (images * 15).astype(np.uint8).reshape(-1, 1, 8, 8)
-    train = torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64))
-    return Raw(class_names=DIGITS, train=train, augmentation=("affine",))
+    train = held("digits", torch.from_numpy(pixels), Labels(labels.astype(np.int64)))
+    return Found("scikit-learn", {"train": train}, class_names=DIGITS, augmentation=("affine",))
 
 
-def mnist(input_shape: Shape | None) -> Raw:
+def mnist() -> Found:
     """60,000 + 10,000 grey 28 x 28 digits, from gzipped IDX files; augmented by small shifts."""
-    folder = data_folder("mnist")
-    return Raw(
-        class_names=DIGITS,
-        train=_idx_pair(folder, "train", 60_000),
-        read_test=lambda: _idx_pair(folder, "t10k", 10_000),
-        augmentation=("shift",),
-    )
+    folder = data_folder("mnist", "train-images-idx3-ubyte.gz, and so on")
+    parts = {"train": _idx(folder, "train", 60_000), "test": _idx(folder, "t10k", 10_000)}
+    return Found(str(folder), parts, class_names=DIGITS, augmentation=("shift",))
 
 
-def cifar10(input_shape: Shape | None) -> Raw:
+def cifar10() -> Found:
     """50,000 + 10,000 colour 32 x 32 photographs of ten classes, from Parquet; augmented by flips and padded crops."""
-    return parquet(data_folder("cifar10"), input_shape)
+    return parquet(data_folder("cifar10", "train.parquet and test.parquet"))
 
 
-def data_folder(name: str) -> Path:
+def sketches() -> Found:
+    """27,599 + 6,900 grey 28 x 28 sketches of 345 classes (Quick, Draw! by Google, CC BY 4.0), from Parquet.
+
+    Augmented by flips, and by small rotations, stretches and shifts.
+    """
+    found = parquet(data_folder("sketches", "train.parquet and test.parquet"))
+    return replace(found, augmentation=("flip", "affine"))
+
+
+def data_folder(name: str, files: str) -> Path:
     """Return the folder of a known data set under BNAS_DATA.
 
+    Args:
+        files: that it must hold, for the error.
     Raises:
         DataError: BNAS_DATA is not set, or has no such folder.
     """
     root = os.environ.get("BNAS_DATA")
     if not root:
         raise DataError(
-            f"data set {name!r}: BNAS_DATA is not set; set it to the folder that holds {name}/, or use digits"
+            f"data set {name!r}: BNAS_DATA is not set; set it to the folder that holds {name}/ with {files}, or use "
+            "digits, which need no files"
         )
-    folder = Path(root) / name
+    folder = Path(root).expanduser() / name
     if not folder.is_dir():
-        raise DataError(f"data set {name!r}: BNAS_DATA={root} has no folder {name}; put the files there, or use digits")
+        has = ", ".join(sorted(path.name for path in folder.parent.glob("*/"))) or "no folder"
+        raise DataError(
+            f"data set {name!r}: BNAS_DATA={root} has no folder {name}, but {has}; put {files} there, or use digits"
+        )
     return folder
 
 
-def _idx_pair(folder: Path, part: str, count: int) -> Labelled:
-    images = read_idx(folder / f"{part}-images-idx3-ubyte.gz", dimensions=3)
+def _idx(folder: Path, part: str, count: int) -> Part:
+    """Return a split whose labels are read now and whose images are read when they are asked for."""
     labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz", dimensions=1)
-    if images.shape != (count, 28, 28) or labels.shape != (count,):
-        raise DataError(
-            f"{folder}: {part} must hold {count} images of 28 x 28 and as many labels, "
-            f"but holds {images.shape} and {labels.shape}; fetch the files again"
-        )
-    return torch.from_numpy(images.copy()).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
+    images = folder / f"{part}-images-idx3-ubyte.gz"
+    if labels.shape != (count,):
+        raise DataError(f"{folder}: {part} must have {count} labels, but has {len(labels)}; fetch the files again")
+    read = partial(_read_images, images, count)
+    return Part(f"mnist: {part}", Labels(labels.astype(np.int64)), _MNIST_SHAPE, read, partial(of_files, [images]))
+
+
+def _read_images(path: Path, count: int, size: Shape | None) -> Tensor:
+    images = read_idx(path, dimensions=3)
+    if images.shape != (count, *_MNIST_SHAPE[1:]):
+        raise DataError(f"{path} must hold {count} images of 28 x 28, but holds {images.shape}; fetch the files again")
+    return resized(torch.from_numpy(images.copy()).unsqueeze(1), "data set mnist", size)

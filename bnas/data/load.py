@@ -1,48 +1,84 @@
-"""The name of a data set -> the data set."""
+"""A name, a path or an object of the user's -> a data set."""
 
 import difflib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bnas.data.dataset import DataSet, Raw, assemble, from_arrays
-from bnas.data.known import cifar10, digits, mnist
-from bnas.data.resize import Shape, text
-from bnas.data.sources import hub, image_folder, parquet, parquet_files
-from bnas.errors import BnasError, DataError
-from bnas.lookup import FAILURES, load_reference, reason
+from bnas.data.assemble import Wanted, assemble
+from bnas.data.dataset import DataSet
+from bnas.data.folder import image_folder
+from bnas.data.found import Found
+from bnas.data.given import adapted, found_in, name_of, read_npz
+from bnas.data.hub import hub
+from bnas.data.known import cifar10, digits, mnist, sketches
+from bnas.data.listed import ENDINGS, listed_by
+from bnas.data.normalise import Normalisation
+from bnas.data.parquet import parquet, parquet_files
+from bnas.data.resize import Shape, shape_of
+from bnas.errors import DataError
+from bnas.lookup import load_reference
 from bnas.spec import shown
 
-DATA_SETS: dict[str, Callable[[Shape | None], Raw]] = {"cifar10": cifar10, "digits": digits, "mnist": mnist}
-
+DATA_SETS: dict[str, Callable[[], Found]] = {
+    "cifar10": cifar10, "digits": digits, "mnist": mnist, "sketches": sketches
+}  # fmt: skip
 SEEDS = 2**32  # as many as every random generator takes
 
 
 def load_data(
-    name: str,
+    data: Any,
     *,
     validation: float = 0.1,
     seed: int = 0,
     input_shape: tuple[int, int, int] | None = None,
     limit: int | None = None,
+    normalisation: Normalisation | None = None,
 ) -> DataSet:
-    """Return a data set by name.
+    """Return a data set by its name, from a path, or from an object that holds the images.
 
     Args:
-        name: `digits`, `mnist` or `cifar10`; the path of an image folder (one sub-folder a class, or such folders in
-            train/ and test/), of a Parquet file, or of a folder with train*.parquet and test*.parquet; a hub name
-            owner/name; or `pkg.mod:attr` or `file.py:attr`, a function that returns a DataSet, or (train_images,
-            train_labels, test_images, test_labels) as `from_arrays` takes them. A split called validation serves as
-            the test split of a set that has none; a set with neither gives a fifth of its images, the same for
-            every seed.
-        validation: the part of the training images held out of them, every class in its proportion.
+        data: one of
+
+            - `digits`, `mnist`, `cifar10` or `sketches`; with a number, as in `sketches:50`, the first classes alone,
+              in the order of their names;
+            - the path of an image folder: one sub-folder a class, or such folders in folders called like splits
+              (train, Training, val, valid, dev, test, eval, ...), or images and a CSV of file names and labels;
+            - the path of a Parquet file, of a folder of them called like splits, of a CSV file, or of an .npz file with
+              arrays `x_train, y_train` or `images, labels`, and `x_test, y_test` where it has a test split
+              (`bnas.data.given.KEYS` has all names);
+            - a hub name owner/name;
+            - a `DataSet`; a torch `Dataset` of the map style that gives pairs (image, label), or two of them (train,
+              test); arrays or tensors (images, labels) or (train_images, train_labels, test_images, test_labels), as
+              `from_arrays` takes them;
+            - `pkg.mod:attr` or `file.py:attr`, one of these objects, or a function that returns one.
+
+            A split called validation serves as such where there is a test split too, and else as the test split. A set
+            with neither gives a fifth of its images as test split, the same for every seed.
+        validation: the part of the training images held out of them, every class in its proportion, where there is no
+            such split.
         seed: what draws the validation images.
         input_shape: channels, height, width to resize to: mean pooling where the sides divide, else bilinear.
         limit: how many training images to use at most, before validation is held out; the test split stays whole.
-            A DataSet made by a function keeps its own validation split, and has `limit` training images beside it.
+            A DataSet keeps its own validation split, and has `limit` training images beside it.
+        normalisation: how a model wants its images: `imagenet`, `unit` (0 to 1), `bytes` (0 to 255), or mean and std as
+            text or numbers; None takes mean and deviation of the training images.
     Raises:
-        DataError: the name is not known, or its images cannot be read or do not have what was asked for.
+        DataError: the name is not known, its images cannot be read, do not have what was asked for, or are of one class
+            only; or its test labels are none of the training classes.
     """
+    wanted = _wanted(validation, seed, input_shape, limit, normalisation)
+    name = name_of(data)
+    found = (
+        _read(name, wanted.input_shape) if isinstance(data, (str, Path)) else found_in(data, name, wanted.input_shape)
+    )
+    return adapted(found, wanted) if isinstance(found, DataSet) else assemble(name, found, wanted)
+
+
+def _wanted(
+    validation: float, seed: int, input_shape: Shape | None, limit: int | None, normalisation: Normalisation | None
+) -> Wanted:
     if not 0 < validation < 1:
         raise DataError(f"validation must be between 0 and 1, but got {validation}; 0.1 holds out every tenth image")
     if input_shape is not None and (len(input_shape) != 3 or min(input_shape) < 1):
@@ -51,60 +87,45 @@ def load_data(
         raise DataError(f"limit must be at least 1, but got {limit}")
     if not 0 <= seed < SEEDS:
         raise DataError(f"seed must be from 0 to {SEEDS - 1}, but got {shown(seed)}")
-    path = Path(name).expanduser()
-    if name in DATA_SETS:
-        raw = DATA_SETS[name](input_shape)
-    elif path.exists():
-        raw = _from_path(path, input_shape)
-    elif ":" in name:
-        return _from_reference(name, validation=validation, seed=seed, input_shape=input_shape, limit=limit)
-    elif name.count("/") == 1 and name[0] not in "./~" and not name.endswith((".parquet", "/")):
-        raw = hub(name, input_shape)
-    else:
-        raise DataError(_unknown(name))
-    return assemble(name, raw, validation=validation, seed=seed, input_shape=input_shape, limit=limit)
+    return Wanted(validation, seed, shape_of(input_shape) if input_shape else None, limit, normalisation)
 
 
-def _from_path(path: Path, input_shape: Shape | None) -> Raw:
+def _read(name: str, size: Shape | None) -> Found | DataSet:
+    """Return what a name or a path stands for."""
+    known, _, count = name.partition(":")
+    if known in DATA_SETS and (not count or count.isdecimal()):
+        found = DATA_SETS[known]()
+        return found.first_classes(int(count), name=known) if count else found
+    path = Path(os.path.expanduser(name))
+    if os.path.exists(path):
+        return _from_path(path, size)
+    if ":" in name:
+        return found_in(load_reference(name, what="data set"), name, size)
+    if name.count("/") == 1 and name[0] not in "./~" and not name.endswith((".parquet", "/")):
+        return hub(name)
+    raise DataError(_unknown(name))
+
+
+def _from_path(path: Path, size: Shape | None) -> Found:
     if path.is_dir():
-        return parquet(path, input_shape) if parquet_files(path, "") else image_folder(path, input_shape)
-    if path.suffix == ".parquet":
-        return parquet(path, input_shape)
+        return parquet(path) if parquet_files(path) else image_folder(path)
+    readers: dict[str, Callable[[Path], Found]] = {".parquet": parquet, **dict.fromkeys(ENDINGS, listed_by)}
+    ending = path.suffix.lower()
+    if path.is_file() and ending == ".npz":
+        return read_npz(path, size)
+    if path.is_file() and ending in readers:
+        return readers[ending](path)
     advice = f"; for a Python file name the function too, as in {path}:data" if path.suffix == ".py" else ""
-    raise DataError(f"data set {path}: a file must be Parquet and end in .parquet{advice}")
-
-
-def _from_reference(
-    name: str, *, validation: float, seed: int, input_shape: Shape | None, limit: int | None
-) -> DataSet:
-    function = load_reference(name, what="data set")
-    if not callable(function):
-        raise DataError(f"data set {name!r} must be a function, but is a {type(function).__name__}")
-    try:
-        made: Any = function()
-    except BnasError:
-        raise
-    except FAILURES as problem:
-        raise DataError(f"data set {name!r}: the function failed: {reason(problem)}") from problem
-    if isinstance(made, tuple) and len(made) == 4:
-        return from_arrays(name, *made, validation=validation, seed=seed, input_shape=input_shape, limit=limit)
-    if not isinstance(made, DataSet):
-        raise DataError(
-            f"data set {name!r} must return a DataSet or (train_images, train_labels, test_images, test_labels), "
-            f"but returned a {type(made).__name__}{f' of {len(made)}' if isinstance(made, tuple) else ''}"
-        )
-    if input_shape is not None and made.input_shape != tuple(input_shape):
-        raise DataError(
-            f"data set {name!r} has images {text(made.input_shape)}, but {text(input_shape)} was asked for; "
-            "resize them in the function, or return arrays"
-        )
-    return made if limit is None else made.with_limit(limit, seed=seed)
+    raise DataError(
+        f"data set {path}: a file must be Parquet and end in .parquet, or a CSV or .npz file with these endings{advice}"
+    )
 
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, DATA_SETS, n=1, cutoff=0.5)
     guess = f"did you mean {near[0]!r}? " if near else ""
     return (
-        f"data set {name!r} is not known, and no such path is here; {guess}choose from {', '.join(DATA_SETS)}, or give "
-        "the path of an image folder or Parquet files, a hub name owner/name, pkg.mod:attr or file.py:attr"
+        f"data set {shown(name)} is not known, and no such path is here; {guess}choose from {', '.join(DATA_SETS)}, or "
+        "give the path of an image folder, of Parquet, CSV or .npz files, a hub name owner/name, pkg.mod:attr or "
+        "file.py:attr"
     )

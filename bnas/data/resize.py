@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +12,18 @@ from bnas.errors import DataError
 Shape = tuple[int, int, int]  # channels, height, width
 
 _CHUNK_ELEMENTS = 2**24
+
+
+class MixedSizes(DataError):
+    """Images have several sizes, and none was asked for."""
+
+
+def mixed_sizes(which: str, have: Sequence[int], first: Sequence[int]) -> MixedSizes:
+    """Return what to raise where an image has another size than the first."""
+    return MixedSizes(
+        f"{which} is {text(have)}, but the first is {text(first)}; all must have one size: give input_shape to resize "
+        f"them, on the command line --input {'x'.join(map(str, first))}"
+    )
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -24,7 +37,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     if (height, width) == size:
         return images
     out = images.new_empty((count, channels, *size))
-    step = max(1, _CHUNK_ELEMENTS // (channels * height * width))
+    step = _chunk(images)
     for start in range(0, count, step):
         chunk = images[start : start + step].float()
         if height % size[0] == 0 and width % size[1] == 0:
@@ -45,8 +58,8 @@ def check_channels(where: str, have: Shape, wanted: Shape) -> None:
 
 
 def shape_of(sizes: Sequence[int]) -> Shape:
-    """Return channels, height and width of [n, channels, height, width]."""
-    _, channels, height, width = sizes
+    """Return channels, height and width of [n, channels, height, width], or of one image."""
+    *_, channels, height, width = sizes
     return channels, height, width
 
 
@@ -58,18 +71,30 @@ def text(shape: Sequence[int]) -> str:
 def moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel of images [n, channels, height, width].
 
-    The unit is full scale: uint8 is divided by 255, float is taken as it is. A constant channel gets deviation 1.
+    The unit is full scale: uint8 is divided by 255, float is taken as it is. A constant channel gets deviation 1. The
+    same images give the same bits whatever the number of threads: bytes are summed as integers, floats by numpy.
     """
-    full = 1.0 if images.dtype.is_floating_point else 255.0
-    total = torch.zeros(images.shape[1], dtype=torch.float64)
-    squares = torch.zeros_like(total)
-    step = max(1, _CHUNK_ELEMENTS // images[0].numel())
-    for chunk in images.split(step):
-        values = chunk.double() / full
-        total += values.sum(dim=(0, 2, 3))
-        squares += values.square().sum(dim=(0, 2, 3))
+    whole = images.dtype == torch.uint8
+    sums = [_sums_of_bytes(chunk) if whole else _sums(chunk) for chunk in images.split(_chunk(images))]
+    full = 255.0 if whole else 1.0
     pixels = images.numel() / images.shape[1]
-    mean = total / pixels
-    variance = (squares / pixels - mean.square()).clamp(min=0)
-    std = torch.where(variance > 1e-12, variance.sqrt(), torch.ones_like(variance))
+    total, squares = np.sum(sums, axis=0)
+    mean = total / full / pixels
+    variance = (squares / full**2 / pixels - np.square(mean)).clip(min=0)
+    std = np.where(variance > 1e-12, np.sqrt(variance), 1.0)
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _chunk(images: Tensor) -> int:
+    return max(1, _CHUNK_ELEMENTS // images[0].numel())
+
+
+def _sums_of_bytes(images: Tensor) -> np.ndarray:
+    """Return the sums of values and of squares per channel, exact."""
+    sums = [values.sum(dim=(0, 2, 3), dtype=torch.int64) for values in (images, images.int().square())]
+    return torch.stack(sums).cpu().numpy()
+
+
+def _sums(images: Tensor) -> np.ndarray:
+    values = images.cpu().double().numpy().swapaxes(0, 1).reshape(images.shape[1], -1)
+    return np.stack([values.sum(1), np.square(values).sum(1)])

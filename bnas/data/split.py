@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bnas.data.augment import AUGMENTATIONS
 from bnas.data.resize import Shape, shape_of
-from bnas.data.stream import Stream
+from bnas.data.stream import Images, Stream, pick
 from bnas.errors import DataError
 from bnas.lookup import find
 
@@ -25,13 +25,15 @@ class Split:
         labels: int64 [n], on the CPU.
         mean, std: per channel, in units of full scale (255 for uint8, 1 for float); batches are (image - mean) / std.
         augmentation: names from `AUGMENTATIONS`, applied in this order to augmented batches.
+        origin: how these images came to be this part, for people.
     """
 
-    images: Tensor | Stream
+    images: Images
     labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: tuple[str, ...] = ()
+    origin: str = ""
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
@@ -148,7 +150,7 @@ class Split:
             # Decoding is what takes time: the others stay blank.
             rows = order.view(-1, batch_size)[:, wanted].flatten()
             for batch in self.images.batches(rows, len(wanted), pinned=pinned):
-                whole = torch.zeros(batch_size, *self.image_shape, dtype=torch.uint8, device=device)
+                whole = torch.zeros(batch_size, *self.image_shape, dtype=batch.dtype, device=device)
                 yield whole.index_copy_(0, wanted.to(device), batch.to(device))
         else:
             for places in order.split(batch_size):
@@ -156,11 +158,6 @@ class Split:
 
     def _normalisation(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
         """(image / full - mean) / std as one multiplication and one subtraction."""
-        full = 1.0 if not isinstance(self.images, Stream) and self.images.dtype.is_floating_point else 255.0
+        full = 1.0 if self.images.dtype.is_floating_point else 255.0
         mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (self.mean, self.std))
         return (1 / (full * std)).to(device, torch.float32), (mean / std).to(device, torch.float32)
-
-
-def pick(images: Tensor | Stream, indices: Tensor) -> Tensor | Stream:
-    """Return the images at these places (int64 [m]), in this order."""
-    return images.select(indices) if isinstance(images, Stream) else images.index_select(0, indices)

@@ -21,28 +21,29 @@ def stratified(
         names: of all the classes.
         what: what the part is for, in errors ("mnist: validation").
     Raises:
-        DataError: a class has fewer than two images, or the part has no room for every class.
+        DataError: a class has one image alone, or the part has no room for every class.
     """
     sizes = np.bincount(labels.numpy(), minlength=len(names))
-    if sizes.min() < 2:
-        scarce = int(sizes.argmin())
+    present = np.flatnonzero(sizes)  # a class may have been named that has no images
+    if sizes[present].min() < 2:
+        scarce = int(present[sizes[present].argmin()])
         raise DataError(
             f"{what}: class {names[scarce]!r} must have at least 2 images to divide, but has {sizes[scarce]}; "
             "add images or leave the class out"
         )
     count = part if isinstance(part, int) else int(part * len(labels) + 0.5)
     if isinstance(part, int):
-        if not 2 * len(names) <= part <= len(labels) - len(names):
+        if not 2 * len(present) <= part <= len(labels) - len(present):
             raise DataError(
-                f"{what}: must be at least 2 for each of {len(names)} classes and leave one of each, "
+                f"{what}: must be at least 2 for each of {len(present)} classes and leave one of each, "
                 f"but got {part} of {len(labels)} images"
             )
     else:
-        count = min(max(count, len(names)), len(labels) - len(names))
+        count = min(max(count, len(present)), len(labels) - len(present))
     generator = np.random.default_rng(seed)
-    shares = _shares(sizes, count)
+    shares = _shares(sizes[present], count)
     taken, left = [], []
-    for label, share in enumerate(shares):
+    for label, share in zip(present, shares, strict=True):
         members = generator.permutation(np.flatnonzero(labels.numpy() == label))
         taken.append(members[:share])
         left.append(members[share:])

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bnas.data.resize import Shape
+from bnas.data.resize import Shape, resize
 from bnas.errors import DataError
 
 IN_MEMORY_BYTES = 2 * 2**30  # decoded images beyond this stay on disk
@@ -24,14 +25,18 @@ class Stream(Dataset[Tensor]):
     """Images on disk; stands where a tensor [n, channels, height, width] would.
 
     Args:
-        read: row numbers, int64 [batch] -> uint8 images [batch, channels, height, width]; must survive pickling.
+        read: row numbers, int64 [batch] -> images [batch, channels, height, width]; must survive pickling.
         rows: the row numbers that belong here, int64 [n].
         image_shape: channels, height, width.
+        dtype: of the images: uint8, or float32 in units of full scale.
+        identity: text that tells all the images that can be read from others, made without decoding any.
     """
 
     read: Callable[[Tensor], Tensor]
     rows: Tensor
     image_shape: Shape
+    dtype: torch.dtype = torch.uint8
+    identity: Callable[[], str] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -52,8 +57,13 @@ class Stream(Dataset[Tensor]):
         """Return the images at these places, in this order."""
         return replace(self, rows=self.rows[indices])
 
+    def resized(self, size: tuple[int, int]) -> "Stream":
+        """Return the images in this height and width, each resized when it is read."""
+        read = partial(_read_resized, self.read, size)
+        return replace(self, read=read, image_shape=(self.image_shape[0], *size))
+
     def batches(self, order: Tensor, batch_size: int, *, workers: int = -1, pinned: bool = False) -> Iterator[Tensor]:
-        """Yield uint8 batches.
+        """Yield batches of images.
 
         Args:
             order: places, int64 [m], in the order they are wanted.
@@ -76,22 +86,34 @@ class Stream(Dataset[Tensor]):
                 raise batch
             yield batch
 
-    def in_memory(self) -> "Tensor | Stream":
+    def in_memory(self) -> "Images":
         """Return the decoded images [n, channels, height, width], or the stream itself where they would be too many.
 
         Raises:
             DataError: an image cannot be read.
         """
         channels, height, width = self.image_shape
-        if len(self) * channels * height * width > IN_MEMORY_BYTES:
+        if len(self) * channels * height * width * self.dtype.itemsize > IN_MEMORY_BYTES:
             return self
-        images = torch.empty(self.shape, dtype=torch.uint8)
+        images = torch.empty(self.shape, dtype=self.dtype)
         workers = 0 if len(self) <= _ALONE else -1
         parts = images.split(_LOADED_AT_ONCE)
         loaded = self.batches(torch.arange(len(self)), _LOADED_AT_ONCE, workers=workers)
         for part, batch in zip(parts, loaded, strict=True):
             part.copy_(batch)
         return images
+
+
+Images = Tensor | Stream  # [n, channels, height, width]
+
+
+def pick(images: Images, indices: Tensor) -> Images:
+    """Return the images at these places (int64 [m]), in this order."""
+    return images.select(indices) if isinstance(images, Stream) else images.index_select(0, indices)
+
+
+def _read_resized(read: Callable[[Tensor], Tensor], size: tuple[int, int], rows: Tensor) -> Tensor:
+    return resize(read(rows), size)
 
 
 def _cores() -> int:

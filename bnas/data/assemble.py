@@ -1,0 +1,162 @@
+"""What a reader found -> a data set: classes numbered alike in all parts, validation and test held out if need be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bnas.data.dataset import DataSet, Later
+from bnas.data.fingerprint import of_split
+from bnas.data.found import Found, Part
+from bnas.data.normalise import Normalisation
+from bnas.data.resize import Shape, check_channels, moments, shape_of, text
+from bnas.data.serving import Serving, serving, training_labels
+from bnas.data.split import Split
+from bnas.data.stratify import stratified
+from bnas.data.stream import Images, Stream, pick
+from bnas.errors import DataError
+
+TEST_PART = 0.2  # of a set that has no test split of its own
+TEST_SEED = 0  # the test images do not change with the seed of a run, so that runs can be compared
+_STREAM_SAMPLE = 2_000  # images that stand for all when the moments of a stream are measured
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a data set, whatever it is.
+
+    Args:
+        validation: the part of the training images that is held out, between 0 and 1, where there is no such split.
+        seed: what draws the validation images.
+        input_shape: channels, height, width; None keeps the size.
+        limit: how many training images to use at most, before validation is held out of them.
+        normalisation: how a model wants its images; None takes mean and deviation of the training images.
+    """
+
+    validation: float = 0.1
+    seed: int = 0
+    input_shape: Shape | None = None
+    limit: int | None = None
+    normalisation: Normalisation | None = None
+
+
+def assemble(name: str, found: Found, wanted: Wanted) -> DataSet:
+    """Return the data set; the images of the test split are not read yet, its labels are looked at.
+
+    Raises:
+        DataError: labels outside range, fewer than two classes, too few images of one, other channels than were asked
+            for, or a test split with labels that training does not know and no validation split to take its place.
+    """
+    found = found.aligned(name)
+    class_names, labels = training_labels(name, found)
+    own, notes = serving(found, class_names)
+    rows = divide(labels, class_names, name=name, own=own, wanted=wanted)
+    images = _training_images(name, found.parts["train"], wanted.input_shape)
+    for split in own.values():
+        _check_joins(split.part, shape_of(images.shape))
+    train = _held(pick(images, rows.train))
+    mean, std = moments(_sample(train))
+    make, shape = partial(Split, mean=mean, std=std), shape_of(train.shape)
+    if "validation" in own:
+        validation = make(_held(own["validation"].part.read(shape)), own["validation"].labels, origin="its own split")
+    else:
+        said = f"{100 * wanted.validation:.3g} % of the training images, drawn with seed {wanted.seed}"
+        validation = make(_held(pick(images, rows.validation)), labels[rows.validation], origin=said)
+    return _normalised(wanted.normalisation, DataSet(
+        name=name,
+        class_names=class_names,
+        train=make(train, labels[rows.train], augmentation=_augmentation(found, channels=shape[0])),
+        validation=validation,
+        read_test=_test(own.get("test"), images, labels, rows.test, shape, make),
+        source=found.source,
+        original_shape=None if wanted.input_shape in (None, found.parts["train"].shape) else found.parts["train"].shape,
+        notes=(*found.notes, *notes),
+    ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Places among the images that were found for training; none are held out for a part that is there already."""
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+
+def divide(labels: Tensor, class_names: tuple[str, ...], *, name: str, own: dict[str, Serving], wanted: Wanted) -> Rows:
+    """Return which images serve for what: a pure function of labels, share, limit and seed."""
+    hold_out = partial(stratified, names=class_names)
+    rows = torch.arange(len(labels))
+    none = rows[:0]
+    test = validation = none
+    if "test" not in own:
+        test, rows = hold_out(labels, TEST_PART, seed=TEST_SEED, what=f"{name}: test split")
+    if wanted.limit is not None and wanted.limit < len(rows):
+        kept, _ = hold_out(labels[rows], wanted.limit, seed=wanted.seed, what=f"{name}: limit")
+        rows = rows[kept]
+    if "validation" not in own:
+        held, rest = hold_out(labels[rows], wanted.validation, seed=wanted.seed, what=f"{name}: validation")
+        rows, validation = rows[rest], rows[held]
+    return Rows(rows.sort().values, validation, test.sort().values)
+
+
+def _training_images(name: str, train: Part, size: Shape | None) -> Images:
+    if size is not None:
+        check_channels(f"data set {name}", train.shape, size)
+    images = train.read(size)
+    if len(images) != len(train.labels):
+        raise DataError(f"{name}: there are {len(images)} images but {len(train.labels)} labels; give one label each")
+    return images
+
+
+def _check_joins(part: Part, shape: Shape) -> None:
+    """Raise where the images of a split have other channels than the training images; grey ones join colour ones."""
+    if part.shape[0] != shape[0] and (part.shape[0], shape[0]) != (1, 3):
+        raise DataError(
+            f"{part.where}: the images are {text(part.shape)}, but the training images {text(shape)}; the channels "
+            "must agree: convert them"
+        )
+
+
+def _test(
+    own: Serving | None, images: Images, labels: Tensor, rows: Tensor, shape: Shape, make: Callable[..., Split]
+) -> Later:
+    """Return what reads the test split: that which is there, or the images that were held out."""
+    if own is None:
+        numbers, read = labels[rows], partial(pick, images, rows)
+        identity = partial(_identity, read, numbers)
+        return Later(partial(_read, read, numbers, make), numbers, "a fifth of the images, held out", identity)
+    read = partial(own.part.read, shape)
+    return Later(partial(_read, read, own.labels, make), own.labels, own.origin, own.part.identity)
+
+
+def _identity(read: Callable[[], Images], labels: Tensor) -> str:
+    return of_split(read(), labels)
+
+
+def _read(read: Callable[[], Images], labels: Tensor, make: Callable[..., Split]) -> Split:
+    return make(_held(read()), labels)
+
+
+def _normalised(asked: Normalisation | None, data: DataSet) -> DataSet:
+    return data if asked is None else data.with_normalisation(asked)
+
+
+def _augmentation(found: Found, *, channels: int) -> tuple[str, ...]:
+    if found.augmentation is not None:
+        return found.augmentation
+    return ("flip", "crop") if channels == 3 else ("shift",)
+
+
+def _held(images: Images) -> Images:
+    return images.in_memory() if isinstance(images, Stream) else images
+
+
+def _sample(images: Images) -> Tensor:
+    if isinstance(images, Tensor):
+        return images
+    order = np.random.default_rng(0).permutation(len(images))[:_STREAM_SAMPLE]
+    return torch.cat(list(images.batches(torch.from_numpy(np.sort(order)), 64)))

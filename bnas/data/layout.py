@@ -1,0 +1,117 @@
+"""Arrays and pictures in any order of axes -> images [channels, height, width]; the rule for which axis is which."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bnas.data.resize import text
+from bnas.errors import DataError
+
+CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
+GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")  # modes of PIL with 8 bits
+
+
+def is_channels_last(sides: Sequence[int], where: str) -> bool:
+    """Say whether the three sides of an image are height, width, channels; else they are channels, height, width.
+
+    They are channels first where the first of them is 1, 3 or 4, and else channels last where the last of them is.
+    Where that holds for both or for neither, they are channels first too, unless that makes them no square and channels
+    last would: such images are refused.
+
+    Raises:
+        DataError: they could be either.
+    """
+    first, middle, last = sides
+    if first == middle != last and (first in CHANNELS) == (last in CHANNELS):
+        raise DataError(
+            f"{where}: images of {text(sides)} may have their channels first or last; give them as [n, channels, "
+            "height, width]: images.transpose(0, 3, 1, 2) where they are last, with a margin at one side where not"
+        )
+    return first not in CHANNELS and last in CHANNELS
+
+
+def as_images(values: Any, where: str) -> Tensor:
+    """Return many images of one size as a tensor [n, channels, height, width], uint8 or float32.
+
+    Args:
+        values: a numpy array or tensor of uint8, or floating point in units of full scale, [n, channels, height,
+            width], [n, height, width, channels] (see `is_channels_last`), or [n, height, width] for grey ones.
+    Raises:
+        DataError: other shapes or kinds, or values that are not finite.
+    """
+    pixels = values.detach().cpu() if isinstance(values, Tensor) else _tensor(values, where)
+    kind = str(pixels.dtype).removeprefix("torch.")
+    if pixels.ndim == 3:
+        pixels = pixels.unsqueeze(1)
+    if pixels.ndim != 4 or not (pixels.dtype == torch.uint8 or pixels.dtype.is_floating_point):
+        raise DataError(
+            f"{where}: images must be uint8 or floating point [n, channels, height, width], [n, height, width, "
+            f"channels] or [n, height, width], but are {kind} {list(pixels.shape)}; convert them, as with "
+            "images.astype(np.uint8) where they go from 0 to 255"
+        )
+    if not pixels.numel():
+        raise DataError(f"{where}: there are no images; look at where it is read from")
+    if is_channels_last(pixels.shape[1:], where):
+        pixels = pixels.permute(0, 3, 1, 2)
+    return _finite(pixels.contiguous(), f"{where}: images hold values")
+
+
+def as_image(value: Any, where: str) -> Tensor:
+    """Return one image as a tensor [channels, height, width], uint8 or float32.
+
+    Args:
+        value: a picture of PIL, or an array or tensor of [height, width] or of three axes, as `as_images` takes many.
+    Raises:
+        DataError: it is something else.
+    """
+    if isinstance(value, Image.Image):
+        return of_picture(value, "L" if value.mode in GREY else "RGB", where)
+    pixels = value.detach().cpu() if isinstance(value, Tensor) else _tensor(value, where)
+    if pixels.ndim == 2:
+        pixels = pixels.unsqueeze(0)
+    if pixels.ndim != 3 or not (pixels.dtype == torch.uint8 or pixels.dtype.is_floating_point):
+        kind = str(pixels.dtype).removeprefix("torch.")
+        raise DataError(
+            f"{where}: an image must be a picture of PIL, or uint8 or floating point of two or three axes, but is "
+            f"{kind} {list(pixels.shape)}; convert it"
+        )
+    if is_channels_last(pixels.shape, where):
+        pixels = pixels.permute(2, 0, 1)
+    return _finite(pixels.contiguous(), f"{where}: holds values")
+
+
+def of_picture(picture: Image.Image, mode: str, where: str) -> Tensor:
+    """Return a picture of 8 bits as uint8 [channels, height, width].
+
+    Args:
+        mode: "L" or "RGB", what to convert it to.
+    Raises:
+        DataError: it has more than 8 bits.
+    """
+    if picture.mode not in GREY + COLOUR:
+        raise DataError(f"{where} has pixels of kind {picture.mode}; convert it to 8-bit grey or RGB")
+    picture = picture if picture.mode == mode else picture.convert(mode)
+    pixels = torch.from_numpy(np.array(picture)).view(picture.height, picture.width, -1)
+    return pixels.permute(2, 0, 1).contiguous()
+
+
+def _tensor(values: Any, where: str) -> Tensor:
+    try:
+        return torch.from_numpy(np.require(values, requirements=("C", "W")))
+    except Exception as problem:  # whatever numpy and torch raise of what is no array of numbers
+        raise DataError(
+            f"{where}: images must be arrays or tensors of numbers, but are of type {type(values).__name__}"
+        ) from problem
+
+
+def _finite(pixels: Tensor, what: str) -> Tensor:
+    if not pixels.dtype.is_floating_point:
+        return pixels
+    pixels = pixels.float()
+    if not pixels.isfinite().all():
+        raise DataError(f"{what} that are not finite; remove or replace these images")
+    return pixels
