@@ -69,7 +69,7 @@ def accuracies(
         found[name] = {"accuracy": _scored(network, data.validation)[0]}
         if epochs:
             result = train_model(
-                described(chosen.decisions, original), data=data.name, epochs=epochs, seed=seed,
+                described(chosen.decisions, original), data=data, epochs=epochs, seed=seed,
                 out=out / name.replace(" ", "-"), device=device, progress=progress,
             )  # fmt: skip
             trained = result.manifest["accuracy"]

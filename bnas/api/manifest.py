@@ -42,6 +42,7 @@ def manifest_of(
         "accuracy": dict(accuracy),
         **price,
         "data": data.name,
+        "images": data.facts(),
         "input": list(described.input),
         "classes": described.classes,
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from bnas.data import DataSet
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
 
@@ -32,6 +33,13 @@ def watched(progress: Progress | bool) -> Iterator[Progress]:
         raise SpecError(
             f"progress: must be True, False or a function (phase, done, total, note), but is {type(progress).__name__}"
         )
+
+
+def say_images(images: DataSet, progress: Progress | bool) -> None:
+    """Say in one line what the images are: on stderr where the bars are ours, and to the logger `bnas.images`."""
+    images.announce()
+    if progress is True:
+        print(f"data {images.summary()}", file=sys.stderr)
 
 
 class ProgressBars:

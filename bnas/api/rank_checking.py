@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bnas.api.progress_bars import watched
+from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import SearchRequest, load_matching, pick_device
 from bnas.api.result import SearchResult, request_of
 from bnas.data import DataSet
@@ -71,6 +71,7 @@ def check_ranking(
     known = _known(table, request)
     with opened.lock(), watched(progress) as tell:
         check = _Check(opened, request, load_matching(request), tell)
+        say_images(check.images, progress)
         chosen = _sample(opened, networks, known)
         trainings = _trained(check, chosen, repeated, known)
         rows = _networks(check, chosen, trainings)

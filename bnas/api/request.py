@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from bnas.cost.budget import Budget
-from bnas.data import DataSet, load_data
+from bnas.data import DataSet, MixedSizes, check_same_images, load_data
 from bnas.errors import DataError, SpecError
+from bnas.networks.models import MODELS
+from bnas.runs import Run, holds_run
 from bnas.searcher.sampler import MakeSampler
 from bnas.searcher.samplers import find_sampler, sampler_name
 from bnas.space.recipe import SearchSettings
@@ -30,6 +32,7 @@ class SearchRequest:
     sampler: str | MakeSampler
     seed: int
     device: torch.device
+    images: Mapping[str, Any] | None = None  # facts of those that the run was begun with
 
     @property
     def settings(self) -> SearchSettings:
@@ -61,7 +64,10 @@ class SearchRequest:
 
 def name_of(data: Any) -> str:
     """Return what a run calls its images: a name or path as it is; objects by name or type, marked as given."""
-    return str(data) if isinstance(data, str | Path) else getattr(data, "name", type(data).__name__) + GIVEN
+    if isinstance(data, str | Path):
+        return str(data)
+    found_as: str | None = getattr(data, "found_as", None)
+    return found_as or getattr(data, "name", type(data).__name__) + GIVEN
 
 
 def read_space(space: str | Path | Mapping[str, Any] | SearchSpace) -> SearchSpace:
@@ -131,19 +137,17 @@ def load_matching(request: SearchRequest) -> DataSet:
         request.data,
         validation=settings.validation,
         seed=request.seed,
-        input_shape=space.input if settings.resize else None,
+        input_shape=space.input,
         limit=settings.limit,
     )
-    if data.input_shape != space.input:
+    name = name_of(request.data)
+    if data.classes != space.classes:
+        fewer = "only " if data.classes > space.classes else ""
         raise DataError(
-            f"data {request.data}: images are {_by(data.input_shape)}, but the space's input is {_by(space.input)}; "
-            f"set input: {list(data.input_shape)} in the space, or search: {{resize: true}}"
+            f"data {name}: has {data.classes} classes, but the space {fewer}{space.classes}; set classes: "
+            f"{data.classes} in the space{_or_name_them(data, space.classes)}"
         )
-    if data.classes > space.classes:
-        raise DataError(
-            f"data {request.data}: has {data.classes} classes, but the space only {space.classes}; "
-            f"set classes: {data.classes} in the space"
-        )
+    check_same_images(request.images or {}, data, where=f"data {name}")
     check_batch(settings.supernet.batch, data, source="search.supernet.batch")
     check_batch(settings.retrain.recipe.batch, data, source="search.retrain.recipe.batch")
     return data
@@ -162,5 +166,51 @@ def check_batch(batch: int, data: DataSet, *, source: str) -> None:
         )
 
 
-def _by(shape: tuple[int, int, int]) -> str:
-    return "x".join(map(str, shape))
+def load_for(model: str, data: Any, **how: Any) -> DataSet:
+    """Return a data set for a model: images of several sizes in the size of its paper, where it has one.
+
+    Args:
+        how: as in `load_data`.
+    Raises:
+        DataError: as in `load_data`.
+    """
+    try:
+        return load_data(data, **how)
+    except MixedSizes:
+        if model not in MODELS or how.get("input_shape"):
+            raise
+        return load_data(data, **how | {"input_shape": MODELS[model].input})
+
+
+def check_outputs(outputs: int, data: DataSet) -> None:
+    """Raise unless a network has an output for each class, and none to spare.
+
+    Raises:
+        DataError: it has others; says how many.
+    """
+    if outputs != data.classes:
+        raise DataError(
+            f"data {data.name}: {data.classes} classes need logits [batch, {data.classes}], but the network gives "
+            f"logits [2, {outputs}] for a batch of 2; change its last layer{_or_name_them(data, outputs)}"
+        )
+
+
+def _or_name_them(data: DataSet, outputs: int) -> str:
+    """Say how a network may have more outputs than there are classes with images."""
+    if outputs < data.classes:
+        return ""
+    return f", or where spare outputs are meant give a DataSet with {outputs} class_names, as from_arrays takes them"
+
+
+def open_for(images: DataSet, out: str | Path, *, config: dict[str, Any], space_yaml: str = "") -> Run:
+    """Return the run folder, made or resumed, that keeps which images it was begun with.
+
+    A run from before such were kept goes on without.
+
+    Raises:
+        RunError: it holds another run, or was begun with other images; says what differs.
+    """
+    kept = Run.read(out).config.get("images") if holds_run(Path(out)) else images.facts()
+    run = Run.open(out, config=config | ({"images": kept} if kept else {}), space_yaml=space_yaml)
+    check_same_images(run.config.get("images", {}), images, where=str(run.path))
+    return run

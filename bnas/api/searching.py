@@ -1,6 +1,7 @@
 """Find, retrain and hand over the best network of a space under a budget."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -8,8 +9,8 @@ from typing import Any
 
 from bnas.api.exploring import explore, open_studies
 from bnas.api.manifest import manifest_of
-from bnas.api.progress_bars import watched
-from bnas.api.request import Items, SearchRequest, load_matching, name_of, resolve
+from bnas.api.progress_bars import say_images, watched
+from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.data import DataSet
 from bnas.errors import RunError
@@ -98,10 +99,11 @@ def search(
     crew = Engine(engine) if isinstance(engine, str) else engine
     sample_within(request.space, request.budget, Random(seed))  # a budget nothing fits is an error before any training
     images = load_matching(request)
-    run = Run.open(out, config=request.config, space_yaml=request.space_yaml)
+    run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
+    say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not _is_complete(run):
-            ranks.call(partial(_beside, request))
+            ranks.call(partial(_beside, replace(request, images=images.facts())))
             _drive_search(run, request, images, storage, crew, _Logged(run, tell), ranks)
         write_report(run)
     return SearchResult(run)

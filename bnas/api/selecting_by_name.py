@@ -1,16 +1,20 @@
 """A model by name, and data -> the layers to binarize, written to a folder that a person may edit and give back."""
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bnas.api.finetuning import Accuracies, accuracies, networks_between
-from bnas.api.request import pick_device
-from bnas.data import DataSet, load_data
+from bnas.api.progress_bars import say_images
+from bnas.api.request import check_outputs, load_for, pick_device
+from bnas.data import DataSet
 from bnas.errors import RunError, SpecError
+from bnas.lookup import FAILURES
 from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
@@ -42,10 +46,11 @@ def select_model(
     model: str,
     choose: Choose,
     *,
-    data: str,
+    data: Any,
     out: str | Path,
     weights: str | None = None,
     input_shape: tuple[int, int, int] | None = None,
+    normalise: str | tuple[Any, Any] | None = None,
     images: int = 256,
     finetune: int | None = None,
     seed: int = 0,
@@ -57,10 +62,11 @@ def select_model(
     Args:
         model: a known name, `file.py:attr` or `pkg.mod:attr`.
         choose: from the model and calibration batches to a selection: `select_layers` or `review` with their settings.
-        data: a data set's name, a path, or `file.py:attr`.
+        data: whatever `bnas.load_data` takes.
         out: a folder; one that holds another selection is left as it is.
         weights: a file of trained weights, safetensors or a state dict of `torch.save`.
         input_shape: to resize the images to.
+        normalise: how the model wants its images, as `normalisation` of `bnas.load_data`.
         images: of the training images, for calibration.
         finetune: epochs to train the networks for, to compare their accuracy; 0 compares it before training only.
     Raises:
@@ -68,9 +74,13 @@ def select_model(
     """
     if images < 2:
         raise SpecError(f"images: at least 2 are needed to calibrate, but got {images}; 256 are enough for most models")
-    known = load_data(data, seed=seed, input_shape=input_shape)
-    original = Original(model=model, weights=weights, input=known.input_shape, classes=known.classes)
+    known = load_for(model, data, seed=seed, input_shape=input_shape, normalisation=normalise)
+    say_images(known, progress)
+    original = Original(
+        model=model, weights=weights, input=known.input_shape, classes=known.classes, normalise=known.normalised or None
+    )
     network = build_original(original).to(pick_device(device))
+    _check_outputs(network, known)
     selection = choose(network, list(_calibration(known, images, seed)))
     decisions = selection.decisions.model_copy(update={"original": original})
     folder = Path(out)
@@ -100,6 +110,18 @@ def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:
     part = data.train.take(images, seed=seed)
     batch = min(CALIBRATION_BATCH, len(part))
     return part.batches(batch, drop_last=len(part) % batch == 1)
+
+
+def _check_outputs(network: nn.Module, data: DataSet) -> None:
+    """Raise unless the model has an output for each class; one that gives no logits is left to what measures it."""
+    device = next(iter(network.parameters()), torch.empty(0)).device
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            logits = deepcopy(network).eval()(torch.zeros(2, *data.input_shape, device=device))
+    except FAILURES:
+        return
+    if isinstance(logits, Tensor) and logits.ndim == 2:
+        check_outputs(logits.shape[1], data)
 
 
 def _write(folder: Path, selection: Selection, decisions: Decisions) -> None:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from bnas.api.manifest import manifest_of
-from bnas.api.progress_bars import watched
-from bnas.api.request import check_batch, name_of, pick_device
+from bnas.api.progress_bars import say_images, watched
+from bnas.api.request import check_batch, check_outputs, load_for, name_of, open_for, pick_device
 from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
-from bnas.data import DataSet, load_data
+from bnas.data import DataSet, check_same_images
 from bnas.errors import DataError, SpecError, TrainingError
 from bnas.lookup import FAILURES, reason
 from bnas.networks.model_spec import ModelSpec
@@ -47,6 +47,8 @@ def train_model(
     source: str | None = None,
     epochs: int | None = None,
     validation: float = 0.1,
+    input_shape: tuple[int, int, int] | None = None,
+    normalise: str | tuple[Any, Any] | None = None,
     seed: int = 0,
     out: str | Path = "runs/train",
     device: str | None = None,
@@ -60,7 +62,7 @@ def train_model(
         model: a reference network by name, `file.py:attr` or `pkg.mod:attr` of a module, the YAML file of an
             architecture or of a selection, a description; or a module itself, which stays as it is: a copy goes on
             from its weights.
-        data: whatever `bnas.load_data` takes: a data set's name, a path, a `DataSet`, arrays.
+        data: whatever `bnas.load_data` takes: a data set's name, a path, a `DataSet`, a torch `Dataset`, arrays.
         recipe: one of ours by name, a YAML file or a `Recipe`; None takes the one that suits the binarizer.
         precision: of a reference network, one of its presets. None: real; with `weights`, all weights are binary,
             those of the first and last layer too.
@@ -71,6 +73,10 @@ def train_model(
             to torch needs it, where the module's class alone does not make it.
         epochs: of all stages together, shared out as in the recipe.
         validation: share of the training images held out.
+        input_shape: channels, height, width to resize the images to; None: what an architecture takes, for any other
+            network the size that they have, or that of its paper where they have several.
+        normalise: how a network that comes trained wants its images, as `normalisation` of `bnas.load_data`; None: as a
+            selection says, or by mean and deviation of the training images.
         seed: the same seed gives the same network.
         out: the run folder.
         device: as in `search`.
@@ -82,8 +88,12 @@ def train_model(
     """
     held = model if isinstance(model, nn.Module) else None
     named = given(model) if not isinstance(model, nn.Module) else ""
-    resized = named.input if isinstance(named, ConvertedModel) else None  # to what its layers were chosen at
-    load_images = partial(load_data, data, validation=validation, seed=seed, input_shape=resized)
+    resized = input_shape if isinstance(named, str | ModelSpec) else _only_its_own(named.input, input_shape)
+    if normalise is None and isinstance(named, ConvertedModel):
+        normalise = named.original.normalise
+    load_images = partial(
+        load_for, str(named), data, validation=validation, seed=seed, input_shape=resized, normalisation=normalise
+    )
     images = load_images()
     if held is None:
         described = describe(named, images, precision=precision, weights=weights)
@@ -96,13 +106,16 @@ def train_model(
     config = {
         "model": described.model_dump(mode="json"), "data": name_of(data), "validation": validation, "seed": seed,
         "recipe": chosen.model_dump(mode="json"), "teacher": _teacher_name(teacher),
+        **({} if normalise is None else {"normalise": images.normalised}),
     }  # fmt: skip
     if held is not None:
         config["weights_sha256"] = _sum_of(held)
-    run = Run.open(out, config=config)
+    run = open_for(images, out, config=config)
+    say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not run.has_best():
-            work = _Work(described, held, chosen, load_images, seed, pick_device(device), teacher, compiled)
+            load_same = partial(_load_same, load_images, images.facts())
+            work = _Work(described, held, chosen, load_same, seed, pick_device(device), teacher, compiled)
             ranks.call(work.beside)
             _drive(run, work, images, tell, ranks)
         write_training_report(run)
@@ -167,14 +180,15 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
     except FAILURES as problem:
         raise DataError(
             f"data {data.name}: the network fails on images of {shape}: {reason(problem)}; "
-            "give data of the size that it was made for"
+            "give data of the size that it was made for, or resize them with input_shape (--input)"
         ) from problem
-    if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2 or logits.shape[1] < data.classes:
+    if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2:
         got = f"logits {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise DataError(
             f"data {data.name}: {data.classes} classes need logits [batch, {data.classes}], but the network gives "
             f"{got} for a batch of 2; change its last layer"
         )
+    check_outputs(logits.shape[1], data)
     if any(stage.distill and stage.distill.attention for stage in recipe.stages) and not hasattr(network, "with_maps"):
         raise SpecError(
             f"recipe: a stage has distill.attention, which needs maps, but {type(network).__name__} has no method "
@@ -205,6 +219,20 @@ class _Work(NamedTuple):
     def beside(self, ranks: Ranks) -> None:
         """Do what the other ranks do."""
         self.train(self.load(), None, ranks)
+
+
+def _only_its_own(takes: tuple[int, int, int], asked: tuple[int, int, int] | None) -> tuple[int, int, int]:
+    """Return the size of images that a description takes, which is the only one that may be asked for."""
+    if asked not in (None, takes):
+        raise SpecError(f"input: the network takes images of {takes}, as its description says; leave --input out")
+    return takes
+
+
+def _load_same(load_images: Callable[[], DataSet], facts: dict[str, Any]) -> DataSet:
+    """Return the images of another rank, which must be those of rank 0."""
+    images = load_images()
+    check_same_images(facts, images, where=f"data {images.name}")
+    return images
 
 
 def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Ranks) -> None:

@@ -11,6 +11,7 @@ import typer
 from bnas.allocator import keep_freed_memory
 from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
+from bnas.cli.out import images_said
 from bnas.cli.rank_check import rank_check_command
 from bnas.cli.report import report_command
 from bnas.cli.search import search_command
@@ -72,7 +73,8 @@ def main() -> None:
     """Run the command line: 0 done; 1 failed, one line on stderr says why; 2 wrong usage."""
     keep_freed_memory()
     try:
-        app()
+        with images_said():
+            app()
     except BnasError as problem:
         _fail(problem, str(problem))
     except KeyboardInterrupt as problem:

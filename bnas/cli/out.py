@@ -1,8 +1,21 @@
-"""The run folder of a command that was given none."""
+"""What commands have in common: the run folder of one that was given none, and the line that says which images."""
 
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
+
+from bnas.cli.cost import parse_shape
+from bnas.errors import ShapeError
+
+DATA = "digits, mnist, cifar10, sketches, a folder, Parquet, CSV or .npz file, a hub name, file.py:attr."
+NORMALISE = (
+    "How a trained model wants its images: imagenet, unit (0 to 1), bytes (0 to 255), or MEAN/STD.  [default: by mean "
+    "and deviation of the training images]"
+)
 
 
 def named_after(what: str | Path) -> Path:
@@ -15,3 +28,45 @@ def named_after(what: str | Path) -> Path:
     if not name.strip("."):
         raise typer.BadParameter(f"{what} has no name to call a run folder after; give one", param_hint="--out")
     return Path("runs") / name
+
+
+def image_shape(text: str | None) -> tuple[int, int, int] | None:
+    """Return channels, height and width of what `--input` says, None where it was not given.
+
+    Raises:
+        ShapeError: it says something else.
+    """
+    if text is None:
+        return None
+    sides = parse_shape(text)
+    if len(sides) != 3:
+        raise ShapeError(f"--input: images have channels, height and width, as in 3x224x224, but got {text}")
+    return sides[0], sides[1], sides[2]
+
+
+class _Said(logging.Handler):
+    """Prints each message on stderr, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before = set[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._before:
+            self._before.add(message)
+            print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def images_said() -> Iterator[None]:
+    """Print what the images are on stderr as soon as a command has read them, and before it works with them."""
+    logger, handler = logging.getLogger("bnas.images"), _Said()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

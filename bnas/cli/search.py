@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.columns import aligned
-from bnas.cli.out import named_after
+from bnas.cli.out import DATA, named_after
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.space import SearchSpace
 
@@ -21,9 +21,7 @@ The same command goes on where an interrupted one stopped.
 
 def search_command(
     space: Annotated[Path | None, typer.Argument(help="YAML file of the space.", show_default=False)] = None,
-    data: Annotated[
-        str, typer.Option(help="digits, mnist, cifar10, an image folder, Parquet, a hub name, or file.py:attr.")
-    ] = "digits",
+    data: Annotated[str, typer.Option(help=DATA)] = "digits",
     budget: Annotated[
         list[str] | None,
         typer.Option(

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.columns import aligned
-from bnas.cli.cost import parse_shape
+from bnas.cli.out import DATA, NORMALISE, image_shape
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
-from bnas.errors import LookupFailed, ShapeError
+from bnas.errors import LookupFailed
 from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
 from bnas.space.arch import Binarizers
 from bnas.spec import parse, read
@@ -43,9 +43,7 @@ def select_command(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr or pkg.mod:attr.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
-    data: Annotated[
-        str, typer.Option(help="digits, mnist, cifar10, an image folder, Parquet, a hub name, or file.py:attr.")
-    ] = "digits",
+    data: Annotated[str, typer.Option(help=DATA)] = "digits",
     budget: Annotated[
         list[str] | None, typer.Option(help="ops=25% of the real network, ops=3M, bytes=20k; repeatable.")
     ] = None,
@@ -79,6 +77,7 @@ def select_command(
     shape: Annotated[
         str | None, typer.Option("--input", help="Resize images, as 3x224x224.  [default: as the data has them]")
     ] = None,
+    normalise: Annotated[str | None, typer.Option(help=NORMALISE)] = None,
     images: Annotated[int, typer.Option(help="Training images to measure errors on.")] = 256,
     finetune: Annotated[
         int | None, typer.Option(min=0, help="Epochs to train for, to compare accuracies; 0: before training only.")
@@ -94,7 +93,7 @@ def select_command(
     places = {"first": first, "last": last, "downsample": downsample}
     rules = parse(Rules, places | {"include": include or [], "exclude": exclude or []}, source="select")
     binarizers = parse(Binarizers, {"weight": binarizer, "pad_value": pad_value}, source="select")
-    resized = _image_shape(shape)
+    resized = image_shape(shape)
     from bnas.api.progress_bars import ProgressBars
     from bnas.api.selecting import review, select_layers  # torch is imported only when there is work for it
     from bnas.api.selecting_by_name import load_trained, select_model
@@ -112,7 +111,8 @@ def select_command(
             )  # fmt: skip
         result = select_model(
             model, choose, data=data, out=out, weights=str(weights) if weights else None,
-            input_shape=resized, images=images, finetune=finetune, seed=seed, device=device, progress=progress,
+            input_shape=resized, normalise=normalise, images=images, finetune=finetune, seed=seed, device=device,
+            progress=progress,
         )  # fmt: skip
     for line in dict.fromkeys(str(warning.message) for warning in warned):
         print(line, file=sys.stderr)
@@ -136,15 +136,6 @@ def _refuse(ctx: typer.Context) -> None:
             raise typer.BadParameter(
                 f"says what to decide, so that it does not go with {names}", param_hint=f"--{name}"
             )
-
-
-def _image_shape(text: str | None) -> tuple[int, int, int] | None:
-    if text is None:
-        return None
-    sides = parse_shape(text)
-    if len(sides) != 3:
-        raise ShapeError(f"--input: images have channels, height and width, as in 3x224x224, but got {text}")
-    return sides[0], sides[1], sides[2]
 
 
 def _published(model: str, preset: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bnas.cli.out import named_after
+from bnas.cli.out import DATA, NORMALISE, image_shape, named_after
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.recipe import RECIPES
@@ -20,9 +20,7 @@ The same command goes on where an interrupted one stopped.
 
 def train_command(
     model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr, or an architecture's YAML.")],
-    data: Annotated[
-        str, typer.Option(help="digits, mnist, cifar10, an image folder, Parquet, a hub name, or file.py:attr.")
-    ] = "digits",
+    data: Annotated[str, typer.Option(help=DATA)] = "digits",
     recipe: Annotated[
         str | None,
         typer.Option(help=f"{', '.join(RECIPES)}, or a YAML file.  [default: what suits]"),
@@ -36,6 +34,10 @@ def train_command(
     teacher: Annotated[Path | None, typer.Option(help="RUN/best or an export, to teach the first stage.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of all stages together.  [default: the recipe's]")] = None,
     validation: Annotated[float, typer.Option(help="Share of the training images held out.")] = 0.1,
+    shape: Annotated[
+        str | None, typer.Option("--input", help="Resize images, as 3x32x32.  [default: to what MODEL takes]")
+    ] = None,
+    normalise: Annotated[str | None, typer.Option(help=NORMALISE)] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
@@ -54,8 +56,8 @@ def train_command(
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = train_model(
             model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
-            validation=validation, seed=seed, out=out, device=device, compiled=compiled,
-            progress=progress, ranks=ranks,
+            validation=validation, input_shape=image_shape(shape), normalise=normalise, seed=seed, out=out,
+            device=device, compiled=compiled, progress=progress, ranks=ranks,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))
 

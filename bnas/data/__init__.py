@@ -10,7 +10,6 @@ from bnas.data.augment import AUGMENTATIONS as AUGMENTATIONS
 from bnas.data.dataset import DataSet as DataSet
 from bnas.data.facts import check_same_images as check_same_images
 from bnas.data.given import from_arrays as from_arrays
-from bnas.data.given import name_of as name_of
 from bnas.data.load import DATA_SETS as DATA_SETS
 from bnas.data.load import load_data as load_data
 from bnas.data.normalise import NORMALISATIONS as NORMALISATIONS

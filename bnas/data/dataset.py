@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -65,6 +65,7 @@ class DataSet:
     original_shape: Shape | None = None
     normalised: str = ""
     notes: tuple[str, ...] = ()
+    found_as: str | None = field(default=None, init=False)  # by `load_data`; a copy that is changed is found no more
 
     def __repr__(self) -> str:
         return f"<{self.summary()}>"
@@ -138,7 +139,7 @@ class DataSet:
 
     def announce(self) -> None:
         """Tell whoever listens to the logger `bnas.images` what will be trained on; the command line prints it."""
-        _logger.info("%s", self.summary())
+        _logger.info("data %s", self.summary())
 
     def with_augmentation(self, *names: str) -> "DataSet":
         """Return the same data set with these augmentations; none leaves the training images as they are."""

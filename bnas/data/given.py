@@ -31,7 +31,7 @@ KEYS: dict[str, tuple[tuple[str, str], ...]] = {
 NAMES_KEY = "class_names"
 
 
-def name_of(data: Any) -> str:
+def title_of(data: Any) -> str:
     """Return what a data set is called in settings and messages: a name or path itself, of an object what it is."""
     if isinstance(data, (str, Path)):
         return str(data)

@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from bnas.data.assemble import Wanted, assemble
 from bnas.data.dataset import DataSet
 from bnas.data.folder import image_folder
 from bnas.data.found import Found
-from bnas.data.given import adapted, found_in, name_of, read_npz
+from bnas.data.given import adapted, found_in, read_npz, title_of
 from bnas.data.hub import hub
 from bnas.data.known import cifar10, digits, mnist, sketches
 from bnas.data.listed import ENDINGS, listed_by
@@ -69,11 +70,13 @@ def load_data(
             only; or its test labels are none of the training classes.
     """
     wanted = _wanted(validation, seed, input_shape, limit, normalisation)
-    name = name_of(data)
-    found = (
-        _read(name, wanted.input_shape) if isinstance(data, (str, Path)) else found_in(data, name, wanted.input_shape)
-    )
-    return adapted(found, wanted) if isinstance(found, DataSet) else assemble(name, found, wanted)
+    is_named, name = isinstance(data, (str, Path)), title_of(data)
+    found = _read(name, wanted.input_shape) if is_named else found_in(data, name, wanted.input_shape)
+    whole = adapted(found, wanted) if isinstance(found, DataSet) else assemble(name, found, wanted)
+    if is_named:
+        whole = replace(whole, source=whole.source or name)
+        object.__setattr__(whole, "found_as", name)  # it is our own, and nobody has seen it yet
+    return whole
 
 
 def _wanted(
