@@ -1,6 +1,7 @@
 """`bnas.search` from end to end on a tiny space: repeatable, resumable, inside its budget, handed over."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -126,20 +127,24 @@ def test_a_batch_of_more_than_all_images_is_refused_before_anything_is_made(tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_images_of_another_size_are_refused_with_both_sizes(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"images are 1x8x8, but the space's input is 1x16x16.*resize: true"):
-        bnas.search(tiny_space(input=[1, 16, 16]), data="digits", out=tmp_path / "run")
+@pytest.mark.parametrize(("classes", "says"), [(5, "the space only 5"), (20, r"the space 20.*with 20 class_names")])
+def test_a_space_of_other_classes_is_refused(tmp_path, classes, says) -> None:
+    with pytest.raises(DataError, match=rf"has 10 classes, but {says}") as caught:
+        bnas.search(tiny_space(classes=classes), data="digits", out=tmp_path / "run")
+    assert "set classes: 10 in the space" in str(caught.value)
 
 
-def test_more_classes_than_the_space_has_are_refused(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"has 10 classes, but the space only 5; set classes: 10"):
-        bnas.search(tiny_space(classes=5), data="digits", out=tmp_path / "run")
+def test_images_are_resized_to_what_the_space_takes_and_that_is_said(tmp_path, capsys) -> None:
+    found = bnas.search(tiny_space(input=[1, 4, 4]), data="digits", out=tmp_path / "run", trials=2, retrain=1)
+    assert found.best.architecture.input == (1, 4, 4)
+    first = capsys.readouterr().err.splitlines()[0]
+    assert re.match(r"data digits: 1294 training, .*; 1 x 4 x 4, resized from 1 x 8 x 8; 10 classes: 0, ", first)
+    assert found.best.manifest["images"] == found.run.config["images"]
 
 
-def test_images_are_resized_where_the_space_says_so(tmp_path) -> None:
-    settings = tiny_space().search.model_dump() | {"resize": True}
-    space = tiny_space(input=[1, 4, 4], search=settings)
-    assert bnas.search(space, data="digits", out=tmp_path / "run").best.architecture.input == (1, 4, 4)
+def test_grey_images_do_not_fit_a_space_for_colour(tmp_path) -> None:
+    with pytest.raises(DataError, match="the images are 1 x 8 x 8, but 3 x 8 x 8 was asked for"):
+        bnas.search(tiny_space(input=[3, 8, 8]), data="digits", out=tmp_path / "run")
 
 
 def test_a_search_of_few_networks_ends_early_and_its_twin_pays_for_as_many(tmp_path) -> None:

@@ -135,8 +135,7 @@ def from_arrays(
     Raises:
         DataError: other shapes or kinds than these, and as in `load_data`.
     """
-    arrays = (train_images, train_labels, *(() if test_images is None else (test_images, test_labels)))
-    found = _of_tuple(arrays, name, input_shape)
+    found = _of_tuple((train_images, train_labels, test_images, test_labels), name, input_shape)
     parts, names = found.parts, None if class_names is None else tuple(map(str, class_names))
     whole = Found(name, parts, class_names=names, augmentation=augmentation)
     return assemble(name, whole, Wanted(validation, seed, input_shape, limit))
@@ -155,13 +154,13 @@ def adapted(data: DataSet, wanted: Wanted) -> DataSet:
 
 
 def _of_tuple(values: Sequence[Any], name: str, size: Shape | None) -> Found:
-    """Return what (images, labels), the four arrays, or two Datasets hold."""
+    """Return what (images, labels), the four arrays, the last two perhaps None, or two Datasets hold."""
     if len(values) == 2 and all(map(_gives_items, values)):
         train = of_dataset(f"{name}: train", values[0], size)
         return Found(name, {"train": train, "test": of_dataset(f"{name}: test", values[1], size or train.shape)})
     train = of_arrays(f"{name}: train", values[0], values[1], size)
     parts = {"train": train}
-    if len(values) == 4:
+    if len(values) == 4 and values[2] is not None:
         parts["test"] = of_arrays(f"{name}: test", values[2], values[3], size or train.shape)
     return Found(name, parts)
 
