@@ -93,23 +93,24 @@ def check_same_images(stored: Mapping[str, Any], data: "DataSet", *, where: str)
     Raises:
         RunError: says what differs.
     """
-    if not isinstance(stored, Mapping) or "fingerprint" not in stored:
+    before = stored.get("checksums") if isinstance(stored, Mapping) else None
+    if not isinstance(before, Mapping):
         return
     found = data.facts()
     changed = [said for key, said in _DECIDE.items() if not _is_same(stored.get(key), found[key])]
-    before, now = stored.get("checksums", {}), found["checksums"]
-    changed += [f"the {role} images" for role, checksum in now.items() if before.get(role) != checksum]
-    if changed or stored["fingerprint"] != found["fingerprint"]:
+    changed += [f"the {_PARTS[role]} images" for role, now in found["checksums"].items() if before.get(role) != now]
+    if changed:
         counts = [
             f"{facts.get('train')} + {facts.get('validation')} + {facts.get('test')}" for facts in (stored, found)
         ]
         raise RunError(
-            f"{where}: was begun with other images of {data.name}: {', '.join(changed) or 'the classes'} differ "
+            f"{where}: was begun with other images of {data.name}: {', '.join(changed)} differ "
             f"({counts[0]} then, {counts[1]} now); give the images it was begun with (a function must return the same "
             "at each call), or another --out"
         )
 
 
+_PARTS = {"train": "training", "validation": "validation", "test": "test"}
 _DECIDE = {
     "size": "the size", "class_names": "the classes", "mean": "the mean", "std": "the deviation",
     "augmentation": "the augmentation",

@@ -37,8 +37,8 @@ def image_folder(path: Path) -> Found:
     splits = _splits(tree)
     train = splits.get("train", tree)
     notes += root.passed_over()
-    if not splits or not _class_folders(train):
-        table, remarks = listed(tree)
+    if not splits or len(_class_folders(train)) < 2:
+        table, remarks = _table(tree, root)
         if table is not None and not _says_as_much(_class_folders(train), table):
             return replace(table, notes=(*notes, *table.notes))
         notes += remarks
@@ -48,6 +48,14 @@ def image_folder(path: Path) -> Found:
         _check_not_inside_out(tree)
     parts = {role: _part(split, role, tree) for role, split in (splits or {"train": tree}).items()}
     return Found(source=str(path), parts=parts, notes=(*notes, *_beside(tree, splits)))
+
+
+def _table(tree: Tree, root: Tree) -> tuple[Found | None, list[str]]:
+    """Return what CSV files list, in the folder that is the data set, or else beside it."""
+    table, remarks = listed(tree)
+    if table is not None or tree is root:
+        return table, remarks
+    return listed(root)
 
 
 def _opened(tree: Tree) -> tuple[Tree, list[str]]:

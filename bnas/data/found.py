@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bnas.data.labels import Labels
 from bnas.data.resize import Shape, check_channels, resize, shape_of
+from bnas.data.splits import ROLES
 from bnas.data.stream import Images, pick
 from bnas.errors import DataError
 
@@ -76,11 +77,10 @@ class Found:
         Raises:
             DataError: as `Labels.alike` does.
         """
-        labels = [_named(part.labels, self.class_names) for part in self.parts.values()]
-        same = Labels.alike(labels, where=name)
-        return replace(self, parts={
-            role: replace(part, labels=found) for (role, part), found in zip(self.parts.items(), same, strict=True)
-        })  # fmt: skip
+        parts = [(role, self.parts[role]) for role in ROLES if role in self.parts]  # the order of names is training's
+        same = Labels.alike([_named(part.labels, self.class_names) for _, part in parts], where=name)
+        pairs = zip(parts, same, strict=True)
+        return replace(self, parts={role: replace(part, labels=labels) for (role, part), labels in pairs})
 
     def first_classes(self, count: int, *, name: str) -> "Found":
         """Return the images of the first classes alone, in the order of their names.

@@ -16,7 +16,7 @@ from bnas.data.hub import hub
 from bnas.data.known import cifar10, digits, mnist, sketches
 from bnas.data.listed import ENDINGS, listed_by
 from bnas.data.normalise import Normalisation
-from bnas.data.parquet import parquet, parquet_files
+from bnas.data.parquet import holds_parquet, parquet
 from bnas.data.resize import Shape, shape_of
 from bnas.errors import DataError
 from bnas.lookup import load_reference
@@ -111,7 +111,7 @@ def _read(name: str, size: Shape | None) -> Found | DataSet:
 
 def _from_path(path: Path, size: Shape | None) -> Found:
     if path.is_dir():
-        return parquet(path) if parquet_files(path) else image_folder(path)
+        return parquet(path) if holds_parquet(path) else image_folder(path)
     readers: dict[str, Callable[[Path], Found]] = {".parquet": parquet, **dict.fromkeys(ENDINGS, listed_by)}
     ending = path.suffix.lower()
     if path.is_file() and ending == ".npz":

@@ -20,6 +20,7 @@ from bnas.data.hub import unpacked
 from bnas.data.labels import Labels
 from bnas.data.splits import role_of_file, role_of_folder
 from bnas.data.table import ArrowCells, image_column, kinds_of, label_column, labels_of
+from bnas.data.tree import look_into
 from bnas.errors import DataError
 
 _DEEPEST = 3  # folders between the one that is given and a file: data/, or CONFIG/SPLIT/ as the hub converts them
@@ -28,7 +29,14 @@ _DEEPEST = 3  # folders between the one that is given and a file: data/, or CONF
 def parquet_files(folder: Path) -> list[Path]:
     """Return the Parquet files in a folder and not far below it, sorted; none of them is a FIFO or hidden."""
     found = [path for depth in range(_DEEPEST) for path in folder.glob("*/" * depth + "*.parquet")]
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    return sorted(path for path in shown if path.is_file())
+
+
+def holds_parquet(folder: Path) -> bool:
+    """Whether a folder holds Parquet files to train on, or nothing but such."""
+    files = parquet_files(folder)
+    return bool(files) and ("train" in _by_split(folder) or not look_into(folder).has_images())
 
 
 def parquet(path: Path) -> Found:
@@ -68,7 +76,7 @@ def _part(files: Sequence[Path]) -> Part:
     labels = Labels.joined([found for found, _ in tables], where=where)
     if not len(labels):
         raise DataError(f"{where}: the table has no rows; look at where it is read from")
-    columns = {column for _, column in tables}
+    columns = {column for _, column in tables if column}
     if len(columns) > 1:
         raise DataError(
             f"{files[0].parent}: the images are in the column {' or '.join(sorted(columns))} of the files of one "
@@ -78,8 +86,10 @@ def _part(files: Sequence[Path]) -> Part:
 
 
 def _labels(file: Path) -> tuple[Labels, str]:
-    """Return the labels of a file, and the name of its column of images."""
+    """Return the labels of a file, and the name of its column of images; a file without rows has neither."""
     with _readable(file), pq.ParquetFile(file) as opened:
+        if not opened.metadata.num_rows:
+            return Labels.of([], where=str(file)), ""
         schema = opened.schema_arrow
         images, column = image_column(schema, str(file)), label_column(schema, str(file))
         values = opened.read(columns=[column]).column(column)
@@ -93,6 +103,8 @@ def _cells(files: Sequence[Path], column: str) -> ReadCells:
     chunks = list[pa.Array]()
     for file in files:
         with _readable(file), pq.ParquetFile(file) as opened:
+            if not opened.metadata.num_rows:
+                continue
             chunks += opened.read(columns=[column]).column(column).chunks
     return ArrowCells(tuple(chunks), files[0].parent)
 

@@ -76,10 +76,11 @@ def look_into(path: Path) -> Tree:
     Raises:
         DataError: a folder cannot be read.
     """
-    return _look(path, above=())
+    return _look(path, above=()) or Tree(path)
 
 
-def _look(path: Path, above: tuple[tuple[int, int], ...]) -> Tree:
+def _look(path: Path, above: tuple[tuple[int, int], ...]) -> Tree | None:
+    """Return what is in a folder; None where it is one of those above it."""
     try:
         here = path.stat()
         entries = sorted(os.scandir(path), key=lambda entry: entry.name)
@@ -89,23 +90,28 @@ def _look(path: Path, above: tuple[tuple[int, int], ...]) -> Tree:
         ) from problem
     key = (here.st_dev, here.st_ino)
     if key in above or len(above) == _DEEPEST:
-        return Tree(path, odd=(f"{path.name} leads back to a folder above it",))
+        return None
     images, others, odd, folders, hidden = list[str](), list[str](), list[str](), dict[str, Tree](), 0
     for entry in entries:
         if entry.name.startswith(".") or entry.name.lower() in _LEFT_BEHIND:
             hidden += 1
-        elif entry.is_dir():
-            folders[entry.name] = _look(path / entry.name, (*above, key))
-        elif not entry.is_file():
-            odd.append(f"{entry.name} is {_kind(entry)}")
+        elif (mode := _mode(entry)) == stat.S_IFDIR:
+            if inside := _look(path / entry.name, (*above, key)):
+                folders[entry.name] = inside
+            else:
+                odd.append(f"{entry.name} leads back to a folder above it")
+        elif mode != stat.S_IFREG:
+            odd.append(f"{entry.name} is {_KINDS.get(mode, 'a broken link')}")
         else:
             (images if Path(entry.name).suffix.lower() in IMAGE_ENDINGS else others).append(entry.name)
     return Tree(path, tuple(images), tuple(others), folders, tuple(odd), hidden)
 
 
-def _kind(entry: "os.DirEntry[str]") -> str:
+def _mode(entry: "os.DirEntry[str]") -> int:
+    """Return what kind of thing an entry is; 0 for a link with nothing at its end."""
     try:
-        mode = stat.S_IFMT(entry.stat().st_mode)
-    except OSError:  # there is nothing at its end
-        return "a broken link"
-    return _KINDS.get(mode, "no file")
+        if entry.is_dir():  # which costs no look at the disk, as `is_file` does not
+            return stat.S_IFDIR
+        return stat.S_IFREG if entry.is_file() else stat.S_IFMT(entry.stat().st_mode)
+    except OSError:
+        return 0
