@@ -1,5 +1,9 @@
 """Splits, batches, augmentation and resizing, on digits and on small arrays."""
 
+import json
+import re
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -248,6 +252,152 @@ def test_limit_keeps_the_mixture_and_the_test_split(digits: DataSet) -> None:
 def test_impossible_wishes_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_data("digits", **arguments)  # type: ignore[arg-type]
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+GREY, COLOUR = (coloured(40)[0][:, :1], coloured(40)[1]), coloured(40)
+NORMALISED: dict[str, tuple[object, str, object, object]] = {
+    # which images; asked; mean and deviation; what becomes of the value 51, a fifth of full scale
+    "unit": (GREY, "unit", ((0.0,), (1.0,)), 0.2),
+    "bytes": (GREY, "bytes", ((0.0,), (1 / 255,)), 51.0),
+    "imagenet, colour": (COLOUR, "imagenet", IMAGENET, (0.2 - 0.485) / 0.229),
+    "imagenet, grey": (GREY, "imagenet", ((0.449,), (0.226,)), (0.2 - 0.449) / 0.226),
+    "text": (GREY, "0.5/0.25", ((0.5,), (0.25,)), (0.2 - 0.5) / 0.25),
+    "one for all": (COLOUR, "0.5/0.5", ((0.5,) * 3, (0.5,) * 3), (0.2 - 0.5) / 0.5),
+    "one for each": (COLOUR, "0.1,0.2,0.3/1,2,3", ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)), (0.2 - 0.1) / 1),
+    "numbers": (GREY, (0.5, 0.5), ((0.5,), (0.5,)), (0.2 - 0.5) / 0.5),
+    "tuples": (COLOUR, ((0, 0, 0), (1, 1, 1)), ((0.0,) * 3, (1.0,) * 3), 0.2),
+    "tensors": (COLOUR, (torch.zeros(3), torch.ones(3)), ((0.0,) * 3, (1.0,) * 3), 0.2),
+    "floats, unit": ((GREY[0] / 255, GREY[1]), "unit", ((0.0,), (1.0,)), 0.2),
+    "floats, bytes": ((GREY[0] / 255, GREY[1]), "bytes", ((0.0,), (1 / 255,)), 51.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMALISED)
+def test_images_are_given_as_a_model_wants_them(name: str) -> None:
+    (images, labels), asked, moments, fifth = NORMALISED[name]  # type: ignore[misc]
+    images = np.array(images)
+    images[:, :, 0, 0] = 51 if images.dtype == np.uint8 else 0.2
+    data = load_data((images, labels), normalisation=asked)
+    assert (data.mean, data.std) == moments
+    for split in (data.train, data.validation, data.test):
+        pixels, _ = one_pass(split)
+        torch.testing.assert_close(pixels[:, 0, 0, 0], torch.full((len(split),), fifth))
+    again = load_data((images, labels), normalisation=data.normalised)
+    assert (again.mean, again.std) == moments
+    assert f"({data.normalised})" in str(data)
+    assert data.fingerprint == load_data((images, labels)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("imagnet", r"normalise: 'imagnet' is none of imagenet, unit, bytes, and not MEAN/STD as 0\.5/0\.5 or"),
+        ("0.5", "is none of imagenet, unit, bytes"),
+        ("a/b", "is none of imagenet, unit, bytes"),
+        ("1/2/3", "is none of imagenet, unit, bytes"),
+        (7, "is none of imagenet, unit, bytes"),
+        ("0.5/0", "must be finite, and the deviation above 0"),
+        ("nan/1", "must be finite"),
+        ("0.1,0.2/1,1", "has 2 and 2 values, but the images have 3 channels; give one for each, or one for all"),
+    ],
+)
+def test_a_normalisation_that_means_nothing_is_refused(asked: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_data(COLOUR, normalisation=asked)  # type: ignore[arg-type]
+
+
+def test_a_word_is_not_said_of_images_that_are_scaled_already() -> None:
+    scaled = (COLOUR[0] / 255 - 0.5) / 0.5
+    with pytest.raises(DataError, match=r"these go from -1 to 1; scale them, or give 0/1 to take them as they are"):
+        load_data((scaled, COLOUR[1]), normalisation="imagenet")
+    assert load_data((scaled, COLOUR[1]), normalisation="0/1").mean == (0.0, 0.0, 0.0)
+    four = np.concatenate((COLOUR[0], COLOUR[0][:, :1]), 1)
+    with pytest.raises(DataError, match="imagenet is for 1 or 3 channels, but the images have 4"):
+        load_data((four, COLOUR[1]), normalisation="imagenet")
+
+
+def test_the_summary_says_what_a_person_wants_to_know_first(digits: DataSet) -> None:
+    assert str(digits) == digits.summary() == (
+        "digits: 1294 training, 144 validation (10 % of the training images, drawn with seed 0) and 359 test images (a "
+        "fifth of the images, held out); 1 x 8 x 8; 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; mean 0.287, std 0.354; "
+        "augmented by affine"
+    )  # fmt: skip
+    assert repr(digits) == f"<{digits}>"
+
+
+def test_many_names_are_shortened_and_odd_ones_stay_on_one_line() -> None:
+    images, labels = coloured(60, classes=20)
+    names = (*(f"c{number:02}" for number in range(19)), "z\x1b[31m\nred")
+    said = str(from_arrays("many", images, labels, class_names=names, validation=0.4))
+    assert "20 classes: c00, c01, c02, c03, c04, c05, ... z [31m red;" in said
+
+
+def test_facts_are_what_json_holds(digits: DataSet) -> None:
+    facts = digits.facts()
+    assert json.loads(json.dumps(facts)) == facts
+    assert (facts["train"], facts["validation"], facts["test"]) == (1294, 144, 359)
+    assert (facts["size"], facts["resized_from"]) == ([1, 8, 8], None)
+    assert facts["class_names"] == [str(digit) for digit in range(10)]
+    assert (facts["mean"], facts["std"]) == (list(digits.mean), list(digits.std))
+    assert facts["fingerprint"] == digits.fingerprint
+    assert re.fullmatch("[0-9a-f]{64}", digits.fingerprint)
+
+
+def _one_pixel(images: np.ndarray, labels: np.ndarray) -> tuple[object, ...]:
+    changed = images.copy()
+    changed[7, 0, 0, 0] ^= 1
+    return changed, labels
+
+
+SAME: dict[str, object] = {
+    "again": {},
+    "augmentation": {"augmentation": ("flip",)},
+    "names of its own": {"name": "other"},
+}
+OTHER: dict[str, object] = {
+    "one pixel": {"arrays": _one_pixel},
+    "two labels": {"arrays": lambda images, labels: (images, labels[[1, 0, *range(2, len(labels))]])},
+    "another order": {"arrays": lambda images, labels: (images[::-1], labels[::-1])},
+    "the seed": {"seed": 1},
+    "the share": {"validation": 0.2},
+    "a limit": {"limit": 30},
+    "the size": {"input_shape": (3, 4, 4)},
+    "names of classes": {"class_names": ("a", "b", "c")},
+    "a test split": {"arrays": lambda images, labels: (images, labels, images[:6], labels[:6])},
+    "another test split": {"arrays": lambda images, labels: (images, labels, images[1:7], labels[:6])},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "is_same"), [*((c, True) for c in SAME), *((c, False) for c in OTHER)])
+def test_the_fingerprint_is_of_images_labels_and_their_division(change: str, is_same: bool) -> None:
+    def made(*, arrays: Callable[..., tuple[object, ...]] | None = None, name: str = "a", **how: object) -> str:
+        images, labels = coloured()
+        given = arrays(images, labels) if arrays else (images, labels)
+        return from_arrays(name, *given, **how).fingerprint  # type: ignore[arg-type]
+
+    assert (made(**(SAME | OTHER)[change]) == made()) == is_same  # type: ignore[arg-type]
+
+
+def test_two_test_splits_that_differ_in_a_pixel_differ() -> None:
+    images, labels = coloured()
+    one = (images, labels, images[:6], labels[:6])
+    assert load_data(one).fingerprint == load_data((images, labels, images[:6].copy(), labels[:6])).fingerprint
+    assert load_data((images, labels, images[:9], labels[:9])).fingerprint != load_data(one).fingerprint
+    changed = images[:6].copy()
+    changed[0, 0, 0, 0] ^= 1
+    assert load_data((images, labels, changed, labels[:6])).fingerprint != load_data(one).fingerprint
+
+
+def test_summing_bytes_and_floats_gives_the_same_bits_on_any_number_of_threads() -> None:
+    for images in (torch.from_numpy(coloured(500)[0]), torch.rand(500, 3, 16, 16)):
+        found = set()
+        for threads in (1, 2, 4):
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            found.add(moments(images))
+            torch.set_num_threads(before)
+        assert len(found) == 1
 
 
 @pytest.mark.gpu

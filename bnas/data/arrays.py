@@ -35,35 +35,41 @@ def of_arrays(where: str, images: Any, labels: Any, size: Shape | None) -> Part:
         DataError: other shapes or kinds than these.
     """
     ragged = isinstance(images, (list, tuple)) or (isinstance(images, np.ndarray) and images.dtype == object)
-    pixels = stacked(where, images, size) if ragged else as_images(images, where)
-    return held(where, pixels, Labels.of(labels, where=where))
+    pixels, sizes = stacked(where, images, size) if ragged else (as_images(images, where), ())
+    return held(where, pixels, Labels.of(labels, where=where), sizes=sizes)
 
 
-def held(where: str, pixels: Tensor, labels: Labels) -> Part:
-    """Return a part of images that are in memory."""
+def held(where: str, pixels: Tensor, labels: Labels, *, sizes: Sequence[Shape] = ()) -> Part:
+    """Return a part of images that are in memory.
+
+    Args:
+        sizes: channels, height and width that they had, where they are resized already; that of the first comes first.
+    """
     if len(pixels) != len(labels):
         raise DataError(f"{where}: there are {len(pixels)} images but {len(labels)} labels; give one label each")
     read = partial(resized, pixels, f"data set {where}")
-    return Part(where, labels, shape_of(pixels.shape), read, partial(of_tensor, pixels))
+    own = sizes[0] if sizes else shape_of(pixels.shape)
+    return Part(where, labels, own, read, partial(of_tensor, pixels), is_mixed=len({size[1:] for size in sizes}) > 1)
 
 
-def stacked(where: str, images: Iterable[Any], size: Shape | None) -> Tensor:
-    """Return images that come one by one as one tensor [n, channels, height, width].
+def stacked(where: str, images: Iterable[Any], size: Shape | None) -> tuple[Tensor, tuple[Shape, ...]]:
+    """Return images that come one by one as one tensor [n, channels, height, width], and the sizes that they had.
 
     Raises:
         DataError: they have several sizes, and none was asked for; other channels, or another kind.
     """
-    found: list[Tensor] = []
+    found, sizes = list[Tensor](), dict[Shape, None]()
     for row, value in enumerate(images):
         named = f"{where}: image {row}"
         image = as_image(value, named)
         like = found[0] if found else image
-        if size is not None and not found:
-            check_channels(f"data set {where}", shape_of(image.shape), size)
-        found.append(fitted(image, named, size or shape_of(like.shape), like.dtype, size is not None))
+        sizes[shape_of(image.shape)] = None
+        own = next(iter(sizes))
+        check_channels(f"data set {where}", own, size or own)
+        found.append(fitted(image, named, size or own, like.dtype, size is not None))
     if not found:
         raise DataError(f"{where}: there are no images; look at where it is read from")
-    return torch.stack(found)
+    return torch.stack(found), tuple(sizes)
 
 
 def fitted(image: Tensor, where: str, shape: Shape, dtype: torch.dtype, is_resized: bool) -> Tensor:
@@ -115,8 +121,8 @@ def of_dataset(where: str, dataset: Any, size: Shape | None) -> Part:
             labels.append(label)
             yield image
 
-    pixels = stacked(where, images(), size)
-    return held(where, pixels, items.named(labels))
+    pixels, sizes = stacked(where, images(), size)
+    return held(where, pixels, items.named(labels), sizes=sizes)
 
 
 @dataclass(frozen=True, eq=False)

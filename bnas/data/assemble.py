@@ -54,27 +54,24 @@ def assemble(name: str, found: Found, wanted: Wanted) -> DataSet:
     class_names, labels = training_labels(name, found)
     own, notes = serving(found, class_names)
     rows = divide(labels, class_names, name=name, own=own, wanted=wanted)
-    images = _training_images(name, found.parts["train"], wanted.input_shape)
+    source = found.parts["train"]
+    images = _training_images(name, source, wanted.input_shape)
     for split in own.values():
         _check_joins(split.part, shape_of(images.shape))
     train = _held(pick(images, rows.train))
     mean, std = moments(_sample(train))
     make, shape = partial(Split, mean=mean, std=std), shape_of(train.shape)
-    if "validation" in own:
-        validation = make(_held(own["validation"].part.read(shape)), own["validation"].labels, origin="its own split")
-    else:
-        said = f"{100 * wanted.validation:.3g} % of the training images, drawn with seed {wanted.seed}"
-        validation = make(_held(pick(images, rows.validation)), labels[rows.validation], origin=said)
-    return _normalised(wanted.normalisation, DataSet(
+    data = DataSet(
         name=name,
         class_names=class_names,
         train=make(train, labels[rows.train], augmentation=_augmentation(found, channels=shape[0])),
-        validation=validation,
+        validation=_validation(own.get("validation"), images, labels, rows.validation, make, wanted),
         read_test=_test(own.get("test"), images, labels, rows.test, shape, make),
         source=found.source,
-        original_shape=None if wanted.input_shape in (None, found.parts["train"].shape) else found.parts["train"].shape,
-        notes=(*found.notes, *notes),
-    ))  # fmt: skip
+        original_shape=source.shape if shape != source.shape else None,
+        notes=(*found.notes, *notes, *(["images of several sizes are resized"] if source.is_mixed else [])),
+    )
+    return data if wanted.normalisation is None else data.with_normalisation(wanted.normalisation)
 
 
 @dataclass(frozen=True)
@@ -121,6 +118,16 @@ def _check_joins(part: Part, shape: Shape) -> None:
         )
 
 
+def _validation(
+    own: Serving | None, images: Images, labels: Tensor, rows: Tensor, make: Callable[..., Split], wanted: Wanted
+) -> Split:
+    """Return the validation split: that which is there, or the images that were held out."""
+    if own is not None:
+        return make(_held(own.part.read(shape_of(images.shape))), own.labels, origin=own.origin)
+    said = f"{100 * wanted.validation:.3g} % of the training images, drawn with seed {wanted.seed}"
+    return make(_held(pick(images, rows)), labels[rows], origin=said)
+
+
 def _test(
     own: Serving | None, images: Images, labels: Tensor, rows: Tensor, shape: Shape, make: Callable[..., Split]
 ) -> Later:
@@ -139,10 +146,6 @@ def _identity(read: Callable[[], Images], labels: Tensor) -> str:
 
 def _read(read: Callable[[], Images], labels: Tensor, make: Callable[..., Split]) -> Split:
     return make(_held(read()), labels)
-
-
-def _normalised(asked: Normalisation | None, data: DataSet) -> DataSet:
-    return data if asked is None else data.with_normalisation(asked)
 
 
 def _augmentation(found: Found, *, channels: int) -> tuple[str, ...]:

@@ -85,8 +85,8 @@ def part_of_cells(where: str, cells: ReadCells, labels: Labels, identity: Callab
     Raises:
         DataError: one of the images that are looked at is none; the stream raises it too.
     """
-    shape = _first_shape(where, cells, len(labels))
-    return Part(where, labels, shape, partial(_stream, where, cells, len(labels), shape, identity), identity)
+    shape, is_mixed = _look(where, cells, len(labels))
+    return Part(where, labels, shape, partial(_stream, where, cells, len(labels), shape, identity), identity, is_mixed)
 
 
 def _stream(
@@ -124,11 +124,13 @@ def _content(cell: Cell) -> Any:
     return cell["path"]
 
 
-def _first_shape(where: str, cells: ReadCells, count: int) -> Shape:
-    """Return channels, height and width of the first image: three channels where one that is looked at has colour."""
+def _look(where: str, cells: ReadCells, count: int) -> tuple[Shape, bool]:
+    """Return the shape of the first image, with three channels where one that is looked at has colour; and whether the
+    images that are looked at have several sizes."""
     probed = [int(row) for row in np.unique(np.linspace(0, count - 1, min(_PROBED, count)).astype(int))]
     kinds = [_kind(cell, _named(where, row, cell)) for row, cell in zip(probed, cells(probed), strict=True)]
-    return (3 if any(is_colour for is_colour, _, _ in kinds) else 1, *kinds[0][1:])
+    shape = (3 if any(is_colour for is_colour, _, _ in kinds) else 1, *kinds[0][1:])
+    return shape, len({size for _, *size in map(tuple, kinds)}) > 1
 
 
 def _kind(cell: Cell, named: str) -> tuple[bool, int, int]:

@@ -25,6 +25,7 @@ class Part:
         shape: channels, height and width of its first image.
         read: the size to give the images, or None for one size that they have -> all of them.
         identity: text that tells these images from others, made without decoding any.
+        is_mixed: whether images that were looked at have several sizes.
     """
 
     where: str
@@ -32,6 +33,7 @@ class Part:
     shape: Shape
     read: Callable[[Shape | None], Images]
     identity: Callable[[], str]
+    is_mixed: bool = False
 
     def select(self, rows: np.ndarray) -> "Part":
         """Return the part of it at these places, int64 [m]."""

@@ -158,6 +158,12 @@ def _of_tuple(values: Sequence[Any], name: str, size: Shape | None) -> Found:
     if len(values) == 2 and all(map(_gives_items, values)):
         train = of_dataset(f"{name}: train", values[0], size)
         return Found(name, {"train": train, "test": of_dataset(f"{name}: test", values[1], size or train.shape)})
+    kinds = [str(getattr(values[place], "dtype", "")).removeprefix("torch.") for place in range(0, len(values), 2)]
+    if all(kinds) and len({"float" in kind for kind in kinds}) > 1:
+        raise DataError(
+            f"{name}: the training images are {kinds[0]}, but the test images {kinds[1]}; give both as "
+            "uint8, or both as floating point from 0 to 1"
+        )
     train = of_arrays(f"{name}: train", values[0], values[1], size)
     parts = {"train": train}
     if len(values) == 4 and values[2] is not None:
