@@ -130,7 +130,7 @@ def _look(where: str, cells: ReadCells, count: int) -> tuple[Shape, bool]:
     probed = [int(row) for row in np.unique(np.linspace(0, count - 1, min(_PROBED, count)).astype(int))]
     kinds = [_kind(cell, _named(where, row, cell)) for row, cell in zip(probed, cells(probed), strict=True)]
     shape = (3 if any(is_colour for is_colour, _, _ in kinds) else 1, *kinds[0][1:])
-    return shape, len({size for _, *size in map(tuple, kinds)}) > 1
+    return shape, len({kind[1:] for kind in kinds}) > 1
 
 
 def _kind(cell: Cell, named: str) -> tuple[bool, int, int]:
