@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from reference import naive_warped
 from torch import Tensor
 
-from bnas.data import AUGMENTATIONS, DataSet, Split, from_arrays, load_data
+from bnas.data import AUGMENTATIONS, DataSet, Split, from_arrays, known, load_data
 from bnas.data.augment import warped, windows
 from bnas.data.resize import moments, resize
 from bnas.data.stratify import stratified
@@ -407,3 +408,12 @@ def test_batches_are_the_same_on_the_gpu() -> None:
     here, there = one_pass(data.train, seed=1), one_pass(data.train, seed=1, device="cuda")
     torch.testing.assert_close(there[0].cpu(), here[0])
     assert torch.equal(there[1].cpu(), here[1])
+
+
+def test_the_embedded_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    with np.load(Path(known.__file__).with_name("digits.npz")) as file:
+        assert np.array_equal(file["images"].reshape(-1, 64), images)
+        assert np.array_equal(file["labels"], labels)
