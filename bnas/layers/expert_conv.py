@@ -64,7 +64,11 @@ class ExpertConv(SquareConv):
         if self.training and torch.is_grad_enabled() and len(x):
             self._count(winner)
         if torch.is_grad_enabled() and share.requires_grad and self.experts > 1:
-            return self._learned(self.operand(x), share, winner)
+            # Its backward pass is by hand, and which images an expert gets is not known ahead. Not a decorator: that
+            # loads the whole compiler wherever a layer is imported.
+            learned = torch.compiler.disable(self._learned) if torch.compiler.is_compiling() else self._learned
+            y: Tensor = learned(self.operand(x), share, winner)
+            return y
         if len(x) > 1 and self.experts > 1 and all_at_once(x, self.weight, learning=False):
             filters = self.effective_weight(self.weight).index_select(0, winner)
             return grouped_conv(self.operand(x), filters, self._geometry())
@@ -95,7 +99,6 @@ class ExpertConv(SquareConv):
         filters = self.effective_weight(self.weight[expert])  # of the banks in use alone: one image needs one
         return padded_conv(x, filters, stride=self.stride, groups=self.groups, pad_value=self.pad_value)
 
-    @torch.compiler.disable  # its backward pass is by hand, and which images an expert gets is not known ahead
     def _learned(self, x: Tensor, share: Tensor, winner: Tensor) -> Tensor:
         # Frozen weights take part too: the gate's gradient needs to know how the filters follow from them.
         latent = self.weight if self.weight.requires_grad else self.weight.detach().requires_grad_()
