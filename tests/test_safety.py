@@ -10,7 +10,7 @@ import torch
 
 import bnas
 from bnas.errors import BnasError, SpecError
-from bnas.networks.user_model import load_weights
+from bnas.networks.weights import load_weights
 from bnas.runs.documents import read_settings
 from bnas.ship import load
 from bnas.spec import parse_yaml

@@ -1,23 +1,28 @@
-"""A model by reference, and a file of its weights -> the model; no file of weights is ever unpickled."""
+"""A model by reference, and a file of its weights -> the model; and the packages that its code is from."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from bnas.errors import LookupFailed, SpecError
+from bnas.cost.trace.given import unwrapped
+from bnas.errors import LookupFailed
 from bnas.lookup import FAILURES, load_reference, reason
 from bnas.networks.models import MODELS, build_model
+from bnas.networks.weights import load_weights
 from bnas.seeds import seeded
 from bnas.space.original import Original
 
 
 def load_model(reference: str) -> nn.Module:
     """Return the module that `file.py:attr` or `pkg.mod:attr` names, or that what it names makes without arguments.
+
+    Of one that is compiled, or wrapped to run in parallel, it is the module inside.
 
     Importing runs the named code: give only files that you trust.
 
@@ -37,10 +42,7 @@ def load_model(reference: str) -> nn.Module:
         raise LookupFailed(
             f"model {reference!r}: must be an nn.Module, or make one when called, but is of type {type(found).__name__}"
         )
-    return found
-
-
-NESTED_IN = ("state_dict", "model")  # keys under which people's checkpoints hold the state dict
+    return unwrapped(found)
 
 
 def build_original(original: Original) -> nn.Module:
@@ -58,39 +60,50 @@ def build_original(original: Original) -> nn.Module:
     return model
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a file of weights into a model: safetensors, or what `torch.save` wrote, read without running its code.
+_NOT_FOREIGN = frozenset({"torch", "bnas", "builtins", "__main__"}) | frozenset(sys.stdlib_module_names)
+_INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 
-    Raises:
-        SpecError: the file cannot be read so, or its names or shapes are not the model's.
+
+def packages_of(model: nn.Module) -> list[str]:
+    """Return the installed packages beside torch that a model's modules are from, or that their methods use.
+
+    What those packages use themselves is not looked at.
     """
-    state = _read(Path(path))
-    try:
-        model.load_state_dict(dict(state), strict=True)
-    except RuntimeError as problem:
-        reason = " ".join(str(problem).splitlines()[1].split())[:200]
-        raise SpecError(f"{path}: the weights are not those of the model: {reason}") from problem
+    kinds = {base for module in model.modules() for base in type(module).__mro__}
+    names = {kind.__module__ for kind in kinds}
+    waiting = [f for kind in kinds for f in vars(kind).values() if isinstance(f, FunctionType) and _is_own(f)]
+    seen = set(waiting)
+    while waiting:
+        for used in _used_by(waiting.pop()):
+            names.add(used.__name__ if isinstance(used, ModuleType) else str(getattr(used, "__module__", None)))
+            if isinstance(used, FunctionType) and used not in seen and _is_own(used):
+                seen.add(used)
+                waiting.append(used)
+    return sorted(package for package in {name.partition(".")[0] for name in names} if _is_foreign(package))
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise SpecError(f"{path}: no such file; give the weights as a .safetensors file, or what torch.save wrote")
+def _is_own(function: FunctionType) -> bool:
+    """Say whether a function is the user's, neither torch's nor an installed package's."""
+    package = str(function.__module__).partition(".")[0]
+    return package not in _NOT_FOREIGN and not _is_foreign(package)
+
+
+def _used_by(function: FunctionType) -> Iterator[Any]:
+    """Yield what a function's code names at the top of its module."""
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        yield from (function.__globals__[name] for name in code.co_names if name in function.__globals__)
+
+
+@cache
+def _is_foreign(package: str) -> bool:
+    """Say whether a package beside torch lies where packages are installed, and not beside a user's file."""
+    if package in _NOT_FOREIGN:
+        return False
     try:
-        read: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (OSError, SafetensorError) as problem:
-        raise SpecError(f"{path}: cannot be read: {' '.join(str(problem).split())[:200]}") from problem
-    except Exception as problem:  # whatever a file that is no zip, or no pickle of tensors, makes torch raise
-        raise SpecError(
-            f"{path}: holds more than weights, or none ({type(problem).__name__}); save model.state_dict() alone, with "
-            "safetensors or torch.save"
-        ) from problem
-    for key in NESTED_IN:
-        if isinstance(read, Mapping) and isinstance(read.get(key), Mapping):
-            read = read[key]
-    if not isinstance(read, Mapping) or not all(isinstance(tensor, Tensor) for tensor in read.values()):
-        raise SpecError(f"{path}: holds a {type(read).__name__}, no state dict; save model.state_dict()")
-    return read
+        spec = find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    return bool(spec and spec.origin and _INSTALLED_IN & set(Path(spec.origin).parts))
