@@ -238,6 +238,49 @@ def test_recalibrated_statistics_are_the_average_over_the_batches(digits) -> Non
     assert {m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {0.1}
 
 
+class NormOfItsOwn(nn.BatchNorm2d):
+    """A subclass, as users and libraries have them."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+NORMS = {
+    "1d": (nn.BatchNorm1d(4), (4,)), "1d of sequences": (nn.BatchNorm1d(4), (4, 5)),
+    "2d": (nn.BatchNorm2d(4), (4, 3, 3)),
+    "3d": (nn.BatchNorm3d(4), (4, 2, 3, 3)), "synchronised": (nn.SyncBatchNorm(4), (4, 3, 3)),
+    "lazy": (nn.LazyBatchNorm2d(), (4, 3, 3)), "lazy 3d": (nn.LazyBatchNorm3d(), (4, 2, 3, 3)),
+    "subclass": (NormOfItsOwn(4), (4, 3, 3)), "not affine": (nn.BatchNorm2d(4, affine=False), (4, 3, 3)),
+    "cumulative": (nn.BatchNorm2d(4, momentum=None), (4, 3, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_every_kind_of_batch_norm_is_recalibrated(kind: str) -> None:
+    norm, shape = NORMS[kind]
+    momentum = norm.momentum
+    images = 3 + 2 * torch.randn(3, 20, *shape, generator=torch.Generator().manual_seed(0))
+    norm(images[0] + 7)  # statistics that must not stay
+    recalibrate(nn.Sequential(norm), images)
+    means = images.transpose(0, 2).flatten(1).mean(1)
+    assert torch.allclose(norm.running_mean, means, atol=1e-5)
+    assert (norm.momentum, norm.training, int(norm.num_batches_tracked)) == (momentum, False, 3)
+
+
+def test_norms_that_no_batch_comes_to_or_without_statistics_stay_as_they_are() -> None:
+    class WithAHeadForTraining(nn.Sequential):
+        def forward(self, x):
+            return self[0](x)
+
+    used, unused, plain = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False)
+    unused(torch.randn(8, 4, 3, 3) + 5)
+    before = {name: tensor.clone() for name, tensor in unused.state_dict().items()}
+    recalibrate(WithAHeadForTraining(nn.Sequential(used, plain), unused), torch.randn(2, 8, 4, 3, 3))
+    assert int(used.num_batches_tracked) == 2
+    assert all(torch.equal(tensor, before[name]) for name, tensor in unused.state_dict().items())
+    assert not unused.training
+
+
 def test_evaluate_counts_right_answers() -> None:
     class Echo(nn.Module):
         def forward(self, x):

@@ -12,6 +12,7 @@ from torch import nn
 from bnas.cost.budget import show
 from bnas.cost.plan import PlannedLayer, plan
 from bnas.cost.totals import BOPS_PER_OP, NOT_COUNTED, Cost, cost
+from bnas.cost.trace.given import wrappers
 from bnas.layers.activations import RSign
 from bnas.layers.binarized import Binarized
 from bnas.layers.binary_layer import BinaryLayer
@@ -150,10 +151,14 @@ def _of_model(spec: ModelSpec, users: UsersCode, *, function: str = "build") -> 
     title, torch = f"{spec.model.rpartition('/')[2]} in plain torch, as bnas trained it", "from torch import nn"
     if spec.model not in MODELS:
         module, _, attribute = users.gather(spec.model).rpartition(":")
-        if isinstance(load_reference(spec.model, what="model"), nn.Module):
+        found = load_reference(spec.model, what="model")
+        # Of a network that is compiled, or wrapped to run in parallel, the one inside was trained.
+        inside = "".join(f".{name}" for name in wrappers(found if isinstance(found, nn.Module) else found()))
+        if isinstance(found, nn.Module):
             imports = f"from copy import deepcopy\n\n{torch}\n\nfrom {module} import {attribute} as made"
-            return _Body(title, imports, f"{head}    return deepcopy(made)\n", [])
-        return _Body(title, f"{torch}\n\nfrom {module} import {attribute} as make", f"{head}    return make()\n", [])
+            return _Body(title, imports, f"{head}    return deepcopy(made){inside}\n", [])
+        imports = f"{torch}\n\nfrom {module} import {attribute} as make"
+        return _Body(title, imports, f"{head}    return make(){inside}\n", [])
     preset = preset_for(spec.model, precision=spec.precision, first=spec.first, last=spec.last, weights=spec.weights)
     maker = MODELS[spec.model].build
     network, settings = (maker.func, maker.keywords) if isinstance(maker, partial) else (maker, {})

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
@@ -77,7 +78,7 @@ def prove_reload(described: Description, tensors: Mapping[str, Tensor], *, netwo
     rebuilt = reload(described, {name: tensor.cpu() for name, tensor in tensors.items()}, source=where, model=held)
     images = seeded_images(described)
     found, expected = _logits(rebuilt, images), _logits(copy.deepcopy(network).cpu(), images)
-    return _agreement(found, expected, where=where) | {"batch_norm": check_norms(rebuilt)}
+    return _agreement(found, expected, where=where) | {"batch_norm": check_norms(rebuilt, described)}
 
 
 def prove_model_file(folder: Path, network: nn.Module, described: Description, *, weights: str) -> dict[str, Any]:
@@ -107,7 +108,7 @@ def prove_model_file(folder: Path, network: nn.Module, described: Description, *
         found = load_file(answered)["logits"]
     return _agreement(found, _logits(network, images), where=where) | {
         "without_bnas": True,
-        "batch_norm": check_norms(network),
+        "batch_norm": check_norms(network, described),
     }
 
 
@@ -128,28 +129,34 @@ def count_again(network: nn.Module, described: Description) -> Cost:
     return counted
 
 
-def check_norms(network: nn.Module) -> dict[str, Any]:
-    """Return how many batch norms there are, the fewest batches one has seen, and the smallest variance.
+def check_norms(network: nn.Module, described: Description) -> dict[str, Any]:
+    """Return how many batch norms keep statistics, the fewest batches one has seen, and the smallest variance.
+
+    In a network of ours every one of them is used. A user's may have some that are not, or that a person fixed: they
+    are listed as `unseen`.
 
     Raises:
-        ExportError: one has statistics that are not finite, a negative variance, or has never seen a batch.
+        ExportError: one has statistics that are not finite or a negative variance, or has never seen a batch although
+            it is used.
     """
+    kept = {name: module for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
     norms = {
-        name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+        name: norm for name, norm in kept.items() if norm.running_mean is not None and norm.running_var is not None
     }
     for name, norm in norms.items():
-        mean, variance, batches = norm.running_mean, norm.running_var, norm.num_batches_tracked
-        if mean is None or variance is None or batches is None or int(batches) == 0:
-            raise ExportError(f"{name}: this batch norm has never seen an image; train the network, or recalibrate it")
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
         if not (mean.isfinite().all() and variance.isfinite().all() and bool((variance >= 0).all())):
             raise ExportError(f"{name}: the statistics of this batch norm are not finite; train with a lower rate")
-    seen = [int(norm.num_batches_tracked or 0) for norm in norms.values()]
-    variances = [float(norm.running_var.min()) for norm in norms.values() if norm.running_var is not None]
-    return {
+    seen = {name: int(norm.num_batches_tracked or 0) for name, norm in norms.items()}
+    unseen = [name for name, batches in seen.items() if not batches]
+    if unseen and isinstance(described, Architecture):
+        raise ExportError(f"{unseen[0]}: this batch norm has never seen an image; train the network, or recalibrate it")
+    found = {
         "layers": len(norms),
-        "fewest_batches": min(seen, default=0),
-        "smallest_variance": min(variances, default=0.0),
+        "fewest_batches": min(seen.values(), default=0),
+        "smallest_variance": min((float(norm.get_buffer("running_var").min()) for norm in norms.values()), default=0.0),
     }
+    return found | ({"unseen": unseen} if unseen else {})
 
 
 def seeded_images(described: Description) -> Tensor:

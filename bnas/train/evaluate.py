@@ -4,25 +4,51 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from bnas.errors import DataError
 
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the batch-norm statistics to the average over batches of images; leave everything else as it was."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    """Set the batch-norm statistics to the average over batches of images; leave everything else as it was.
+
+    That is of every kind of batch norm, subclasses too. One that keeps no statistics has none to set, and one that no
+    batch comes to, as in a head for training alone, keeps what it has.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    fates = [_Recalibrated(norm) for norm in norms if norm.running_mean is not None]
     network.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-        norm.train()
+    for fate in fates:
+        fate.begin()
     for images in batches:
         network(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    for fate in fates:
+        fate.end()
     network.eval()
+
+
+class _Recalibrated:
+    """One batch norm on its way to new statistics."""
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        self._norm, self._momentum = norm, norm.momentum
+        statistics = dict(norm.named_buffers(recurse=False))
+        self._before = {name: tensor.clone() for name, tensor in statistics.items() if not is_lazy(tensor)}
+
+    def begin(self) -> None:
+        """Forget the statistics, and average over all batches to come."""
+        self._norm.reset_running_stats()
+        self._norm.momentum = None  # a cumulative average
+        self._norm.train()
+
+    def end(self) -> None:
+        """Put back what is no statistic; and the statistics where no batch came."""
+        self._norm.momentum = self._momentum
+        if not self._norm.num_batches_tracked:
+            for name, tensor in self._before.items():
+                self._norm.get_buffer(name).copy_(tensor)
 
 
 @torch.no_grad()
