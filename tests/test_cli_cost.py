@@ -9,19 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exported import finished_run, trained
+from spaces import make_arch
 
+from bnas.api.exporting import export
 from bnas.cli.app import main
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.networks.model_spec import ModelSpec
 from bnas.select.conversion import ConvertedModel
+from bnas.ship import Description
 from bnas.space.arch import Architecture
+from bnas.space.recipe import Recipe, Stage
 from bnas.spec import dump, read
 
+DESCRIBED: tuple[Description, ...] = (
+    make_arch(stage={"experts": 2, "stride": 2, "width": 32, "groups": 2}),
+    ModelSpec(model="lenet5", input=(1, 28, 28), classes=10, precision="weight"),
+    ConvertedModel.model_validate({
+        "original": {"model": "lenet5", "input": [1, 28, 28], "classes": 10},
+        "layers": {"conv2.conv": {"precision": "binary"}},
+    }),
+)  # fmt: skip
 EXPERT_NET = Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml"
 SMALL_MODEL = """
 import sys
 
+import torch
 from torch import nn
 
 model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
@@ -36,8 +50,17 @@ def needs(width):
     return nn.Conv2d(3, width, 3)
 
 
-def rnn():
-    return nn.LSTM(4, 5)
+class Transformed(nn.Conv2d):
+    def forward(self, x):
+        return torch.fft.rfft(super().forward(x)).real
+
+
+def transformed():
+    return Transformed(3, 4, 3)
+
+
+def reads_words():
+    return nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 5))
 
 
 def two():
@@ -231,10 +254,75 @@ class TestModels:
         assert "0.00x" not in out
 
     def test_what_is_not_counted_is_said(self, bnas: Any, model_file: Path) -> None:
-        code, out, err = bnas("cost", f"{model_file}:rnn", "--input", "7x4", "--json")
+        code, out, err = bnas("cost", f"{model_file}:transformed", "--input", "3x4x4", "--json")
         assert code == 0
-        assert err.startswith("not counted: the model itself: ")
+        assert err.startswith("not counted: the model itself: _fft_r2c: ")
         assert len(json.loads(out)["not_counted"]) == 1
+
+    def test_what_is_not_counted_stands_in_the_table_itself(self, bnas: Any, model_file: Path) -> None:
+        _, out, _ = bnas("cost", f"{model_file}:transformed", "--input", "3x4x4")
+        assert [line.split() for line in out.splitlines() if line.startswith("(itself)  _fft")] == [
+            ["(itself)", "_fft_r2c", "not", "counted", "?", "?", "?"]
+        ]
+        assert "left out of all figures: what is marked `not counted` in the table (_fft_r2c)" in out
+        rows = list(
+            csv.DictReader(io.StringIO(bnas("cost", f"{model_file}:transformed", "--input", "3x4x4", "--csv")[1]))
+        )
+        assert [(row["role"], row["kind"], row["macs"]) for row in rows] == [
+            ("other", "conv", str(4 * 27 * 4)),
+            ("not counted", "_fft_r2c", ""),
+        ]
+
+    def test_words(self, bnas: Any, model_file: Path) -> None:
+        made = json.loads(bnas("cost", f"{model_file}:reads_words", "--input", "7:int", "--json")[1])
+        assert (made["inputs"], made["total"]["macs"]) == ([[7]], 7 * 4 * 5)
+        *_, err = bnas("cost", f"{model_file}:reads_words", "--input", "7")
+        assert err.endswith("; words are whole numbers, as in --input 128:int\n")
+
+
+class TestFolders:
+    """A folder that holds what describes a network counts as that."""
+
+    def test_a_run_its_best_and_an_export_cost_the_same_as_their_model_file_says(
+        self, bnas: Any, tmp_path: Path
+    ) -> None:
+        for described in DESCRIBED:
+            network, place = trained(described), tmp_path / described.id
+            run = finished_run(place / "run", network, described, Recipe(stages=(Stage(epochs=1),)))
+            handed = export(run, out=place / "out")
+            totals = [json.loads(bnas("cost", folder, "--json")[1])["total"] for folder in (run, run / "best", handed)]
+            assert totals[0] == totals[1] == totals[2]
+            said = " ".join((handed / "model.py").read_text().partition('"""\n')[0].split())
+            assert f"= {totals[0]['flops']} FLOPs + {totals[0]['bops']} BOPs / 64; " in said
+            assert f"{totals[0]['bytes']} bytes packed, {totals[0]['parameters']} parameters" in said
+
+    @pytest.mark.parametrize("place", [0, 2, pytest.param(1, marks=pytest.mark.slow)])
+    def test_an_exported_model_file_costs_what_its_own_text_says(self, place: int, tmp_path: Path) -> None:
+        described = DESCRIBED[place]
+        run = finished_run(tmp_path / "run", trained(described), described, Recipe(stages=(Stage(epochs=1),)))
+        handed = export(run, out=tmp_path / "out")
+        image = "x".join(map(str, described.input))
+        command = [sys.executable, "-m", "bnas", "cost", f"{handed / 'model.py'}:build", "--input", image, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # alone: it may import from beside
+        made = json.loads(done.stdout)["total"]
+        said = " ".join((handed / "model.py").read_text().partition('"""\n')[0].split())
+        assert f"= {made['flops']} FLOPs + {made['bops']} BOPs / 64; " in said
+        assert f"{made['bytes']} bytes packed, {made['parameters']} parameters" in said
+
+    def test_a_selection(self, bnas: Any, tmp_path: Path) -> None:
+        (tmp_path / "selection.yaml").write_text(dump(DESCRIBED[2]))
+        made = json.loads(bnas("cost", tmp_path, "--json")[1])
+        assert made["total"]["bops"] == 25 * 32 * 64 * 8 * 8
+
+    def test_a_folder_without_any_is_one_line(self, bnas: Any, tmp_path: Path) -> None:
+        assert bnas("cost", tmp_path)[2].startswith(f"bnas: {tmp_path}: the folder holds no network (none of archit")
+
+    def test_a_folder_that_is_called_as_a_model_hides_it_not(
+        self, bnas: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "lenet5").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert bnas("cost", "lenet5", "--json")[0] == 0
 
 
 class TestBadInput:

@@ -181,19 +181,22 @@ class TestSurvey:
             def __init__(self) -> None:
                 super().__init__()
                 self.conv, self.lstm = nn.Conv3d(1, 4, 3, padding=1), nn.LSTM(4, 8, batch_first=True)
+                self.mix = nn.Bilinear(8, 8, 8)
                 self.hidden, self.fc = nn.Linear(8, 8), nn.Linear(8, 3)
 
             def forward(self, x: Tensor) -> Tensor:
                 x, _ = self.lstm(self.conv(x).mean((3, 4)).transpose(1, 2))
-                return self.fc(F.relu(self.hidden(x[:, -1])))
+                x = self.mix(x[:, -1], x[:, 0])
+                return self.fc(F.relu(self.hidden(x)))
 
-        with pytest.warns(UserWarning, match="not counted: conv: convolution"):
+        with pytest.warns(UserWarning, match="not counted: mix: _trilinear"):
             found = survey(Frames(), [torch.zeros(2, 1, 4, 6, 6)])
         made = decide(found.layers, found.rest, keep=())
-        assert list(made.decisions.layers) == ["conv", "lstm", "hidden", "fc"]
-        assert [made.precision(layer.name) for layer in made.layers] == ["real", "real", "binary", "weight"]
-        assert made.decisions.layers["conv"].why.startswith("not counted: convolution: only dense products, and conv")
-        assert "this operator is not known to the count" in made.decisions.layers["lstm"].why
+        assert list(made.decisions.layers) == ["conv", "lstm", "mix", "hidden", "fc"]
+        assert [made.precision(layer.name) for layer in made.layers] == ["real", "real", "real", "binary", "weight"]
+        assert made.decisions.layers["conv"].why == "is a Conv3d, which has no binary form here"
+        assert made.decisions.layers["lstm"].why == "is a LSTM, which has no binary form here"
+        assert made.decisions.layers["mix"].why.startswith("not counted: _trilinear: this operator is not known")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert cost(trace(convert(Frames(), made), (1, 4, 6, 6)).layers) == made.cost
@@ -232,11 +235,11 @@ class TestSurvey:
             (
                 "transformer",
                 "block.layers.0.self_attn.out_proj",
-                "is a NonDynamicallyQuantizableLinear, which may compute",
+                "is a torch.nn.modules.linear.NonDynamicallyQuantizableLinear, which may compute",
             ),
             ("shared", "up", "shares its weight with down"),
             ("two inputs", "join", "its weight is used outside of its own call"),
-            ("sound", "5", "is a ParametrizedConv1d, which may compute something else than a layer of torch"),
+            ("sound", "5", "its weight is parametrized, as by weight norm; make that permanent with torch.nn.utils."),
         ],
     )
     def test_reasons_are_given(self, model: str, layer: str, reason: str) -> None:
@@ -326,7 +329,7 @@ class TestConvert:
     @pytest.mark.parametrize(
         ("layers", "expected"),
         [
-            ({"stem_1": "binary"}, "layer 'stem.1': cannot be made binary: is computed inside BatchNorm2d"),
+            ({"stem_1": "binary"}, "layer 'stem.1': cannot be made binary: is a BatchNorm2d, which has no"),
             (
                 {"stem_9": "binary"},
                 "layer 'stem.9' is not known; did you mean 'stem.0'? choose from conv.0, fc, stem.0",

@@ -305,13 +305,177 @@ class TestActivations:
         assert one(BinaryConv(16, 4), (16, 3, 3)).activation_bytes == 16 * 9 // 8 + 4 * 4 * 9
 
 
+class OwnLSTM(nn.LSTM):
+    """What a subclass computes is seen only as it runs."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x)[0]
+
+
+class Packed(nn.Module):
+    """Two sequences of 5 and 3 steps, of which a batch of one image is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(4, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        sequences = nn.utils.rnn.pack_padded_sequence(x[0].unflatten(0, (5, 2)), torch.tensor([5, 3]))
+        return self.gru(sequences)[0].data
+
+
+def stepped(cell: nn.Module, steps: int = 3) -> nn.Module:
+    """A cell that a loop calls."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        state = None
+        for _ in range(steps):
+            state = m.cell(x, state)
+        return state[0] if isinstance(state, tuple) else state
+
+    return module(forward, cell=cell)
+
+
+COMPLEX = torch.randn(4, 5, dtype=torch.complex64)
+# A model, the shape of its input, and what a hand counts: its MACs, its weights, its other values.
+BY_HAND: dict[str, tuple[nn.Module, tuple[int, ...], int, int, int]] = {
+    "conv of volumes": (nn.Conv3d(2, 4, 3), (2, 5, 6, 7), 4 * 2 * 27 * 3 * 4 * 5, 4 * 2 * 27, 4),
+    "... with stride and groups": (
+        nn.Conv3d(4, 8, (1, 2, 3), stride=(1, 2, 1), groups=2, bias=False), (4, 3, 4, 5),
+        8 * 2 * 6 * 3 * 2 * 3, 8 * 2 * 6, 0,
+    ),
+    "transposed conv of volumes": (nn.ConvTranspose3d(2, 4, 3), (2, 5, 6, 7), 2 * 5 * 6 * 7 * 4 * 27, 2 * 4 * 27, 4),
+    "RNN": (nn.RNN(4, 5), (7, 4), 7 * 5 * (4 + 5), 5 * (4 + 5), 2 * 5),
+    "RNN without bias": (nn.RNN(4, 5, bias=False), (7, 4), 7 * 5 * (4 + 5), 5 * (4 + 5), 0),
+    "LSTM": (nn.LSTM(4, 5), (7, 4), 7 * 4 * 5 * (4 + 5), 4 * 5 * (4 + 5), 2 * 20),
+    "LSTM, two layers both ways": (
+        nn.LSTM(4, 5, 2, bidirectional=True), (7, 4),
+        2 * 7 * 20 * (4 + 5) + 2 * 7 * 20 * (10 + 5), 2 * 20 * (4 + 5) + 2 * 20 * (10 + 5), 4 * 2 * 20,
+    ),
+    "LSTM, projected": (
+        nn.LSTM(4, 5, proj_size=3), (7, 4), 7 * (20 * (4 + 3) + 5 * 3), 20 * (4 + 3) + 5 * 3, 2 * 20
+    ),
+    "LSTM in double": (nn.LSTM(4, 5).double(), (7, 4), 7 * 4 * 5 * (4 + 5), 4 * 5 * (4 + 5), 2 * 20),
+    "GRU": (nn.GRU(4, 5), (7, 4), 7 * 3 * 5 * (4 + 5), 3 * 5 * (4 + 5), 2 * 15),
+    "GRU over a packed batch": (Packed(), (10, 4), (5 + 3) * 3 * 6 * (4 + 6), 3 * 6 * (4 + 6), 2 * 18),
+    "RNN cell": (stepped(nn.RNNCell(4, 5)), (4,), 3 * 5 * (4 + 5), 5 * (4 + 5), 2 * 5),
+    "LSTM cell": (stepped(nn.LSTMCell(4, 5)), (4,), 3 * 20 * (4 + 5), 20 * (4 + 5), 2 * 20),
+    "GRU cell": (stepped(nn.GRUCell(4, 5)), (4,), 3 * 15 * (4 + 5), 15 * (4 + 5), 2 * 15),
+    # (a + bi)(c + di) is four real products, and each value is two.
+    "complex linear": (
+        module(lambda m, x: m.fc(torch.complex(x, x)).abs(), fc=nn.Linear(4, 5, dtype=torch.complex64)), (4,),
+        4 * 4 * 5, 2 * 4 * 5, 2 * 5,
+    ),
+    "complex product": (
+        module(lambda m, x: (torch.complex(x, x) @ m.w).abs(), w=nn.Parameter(COMPLEX)), (4,), 4 * 4 * 5, 2 * 4 * 5, 0
+    ),
+    # Torch makes three real convolutions of a complex one.
+    "complex conv": (
+        module(lambda m, x: m.conv(torch.complex(x, x)).abs(), conv=nn.Conv2d(4, 5, 3, dtype=torch.complex64)),
+        (4, 6, 6), 3 * 5 * 4 * 9 * 16, 2 * 5 * 4 * 9, 2 * 5,
+    ),
+    "words": (nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5)), (7,), 7 * 4 * 5, 4 * 5, 9 * 4 + 5),
+    "a bag of words": (nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, 5)), (7,), 4 * 5, 4 * 5, 9 * 4 + 5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BY_HAND)
+@pytest.mark.filterwarnings("error:not counted")
+def test_is_counted_as_by_hand(kind: str) -> None:
+    model, shape, macs, weights, others = BY_HAND[kind]
+    like = [torch.zeros(1, *shape, dtype=torch.long)] if "words" in kind else []
+    counted = cost(trace(model, shape, like=like).layers)
+    assert (counted.macs, counted.weights, counted.parameters) == (macs, weights, weights + others)
+
+
+def test_a_deformable_convolution_counts_as_one_and_boxes_are_no_layers() -> None:
+    """By operators of these names, as torchvision has them."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define(
+        "deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, int sh, int sw, int ph, "
+        "int pw, int dh, int dw, int groups, int offset_groups, bool use_mask) -> Tensor"
+    )
+    library.define("nms(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    library.impl("deform_conv2d", lambda x, w, *_: x.new_zeros(1, len(w), 3, 2), "CPU")
+    library.impl("nms", lambda boxes, scores, threshold: scores.argsort(), "CPU")
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        offset = x.new_zeros(1, 18, 3, 2)
+        y = torch.ops.torchvision.deform_conv2d(x, m.weight, offset, offset, m.bias, 2, 3, 1, 1, 1, 1, 2, 1, False)
+        return y, torch.ops.torchvision.nms(y[0, 0], y[0, 1, :, 0], 0.5)
+
+    parts = {"weight": nn.Parameter(torch.randn(6, 2, 3, 3)), "bias": nn.Parameter(torch.zeros(6))}
+    traced = trace(module(forward, **parts), (4, 5, 5))
+    assert traced.uncounted == ()
+    layer = traced.layers[0]
+    assert (layer.macs, layer.weights, layer.groups, layer.stride) == (6 * 2 * 9 * 3 * 2, 6 * 2 * 9, 2, (2, 3))
+
+
+class OwnBinaryConv(nn.Conv2d):
+    """One bit as other libraries have it: real weights that the forward binarizes, at the scale of each filter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.where(self.weight >= 0, 1.0, -1.0) * self.weight.abs().mean((1, 2, 3), keepdim=True)
+        return F.conv2d(torch.where(x >= 0, 1.0, -1.0), weight, self.bias, self.stride, self.padding)
+
+
+class OwnBinaryLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(torch.where(x >= 0, 1.0, -1.0), torch.where(self.weight >= 0, 1.0, -1.0), self.bias)
+
+
+class ByAbsoluteValue(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return torch.where(weight >= 0, 0.3, -0.1)
+
+
+def parametrized() -> nn.Module:
+    conv = nn.Conv2d(4, 6, 3)
+    nn.utils.parametrize.register_parametrization(conv, "weight", ByAbsoluteValue())
+    return conv
+
+
+def stored(layer: nn.Module, kind: Callable[[Tensor], Tensor]) -> nn.Module:
+    with torch.no_grad():
+        layer.weight.copy_(kind(layer.weight))
+    return layer
+
+
+# A layer, its precision, and the values that are kept beside its bits and biases.
+ONE_BIT: dict[str, tuple[nn.Module, str, int]] = {
+    "binarized in forward": (OwnBinaryConv(4, 6, 3, padding=1), "binary", 6),
+    "linear": (nn.Sequential(nn.Flatten(), OwnBinaryLinear(4 * 25, 6)), "binary", 0),
+    "parametrized, two values": (parametrized(), "weight", 2 * 6),
+    "stored as signs": (stored(nn.Conv2d(4, 6, 3), torch.sign), "weight", 0),
+    "transposed": (stored(nn.ConvTranspose2d(4, 6, 3, groups=2), torch.sign), "weight", 0),
+    "real": (nn.Conv2d(4, 6, 3), "real", 0),
+    "ternary": (stored(nn.Conv2d(4, 6, 3), lambda w: w.sign() * (w.abs() > 0.05)), "real", 0),
+    "all alike": (stored(nn.Conv2d(4, 6, 3), torch.ones_like), "real", 0),
+    "nothing but zeros": (stored(nn.Conv2d(4, 6, 3), torch.zeros_like), "real", 0),
+    "two weights a filter": (nn.Conv2d(4, 6, 1, groups=2), "real", 0),
+}
+
+
+@pytest.mark.parametrize("kind", ONE_BIT)
+def test_one_bit_is_seen_by_values_whoever_made_it(kind: str) -> None:
+    torch.manual_seed(0)
+    model, precision, beside = ONE_BIT[kind]
+    (layer,) = (layer for layer in trace(model, (4, 5, 5)).layers if layer.macs)
+    assert (layer.precision, layer.real_values) == (precision, beside + 6)
+
+
+def test_padding_before_the_convolution_leaves_its_input_one_bit() -> None:
+    conv = stored(nn.Conv2d(4, 6, 3), torch.sign)
+    assert one(module(lambda m, x: m.conv(F.pad(x.sign(), (1,) * 4)), conv=conv), (4, 5, 5)).precision == "binary"
+    assert one(module(lambda m, x: m.conv(x.sign() * (x > 0)), conv=conv), (4, 5, 5)).precision == "weight"
+
+
 class TestUncounted:
     """Nothing is zero in silence."""
 
     @pytest.mark.parametrize(
         ("model", "shapes", "path", "operator"),
         [
-            (nn.Sequential(nn.Conv3d(2, 3, 3)), [(2, 5, 5, 5)], "0", "convolution"),
             (module(lambda m, x: torch.sparse.mm(x[0].to_sparse_csr(), m.w), w=WEIGHT), [(5, 3)], "", "_to_sparse_csr"),
             (module(lambda m, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))), [(3,)], "", "cond"),
             (module(lambda m, x: (x[:, None] * m.w).sum(-1), w=WEIGHT), [(3,)], "", "sum"),
@@ -319,7 +483,16 @@ class TestUncounted:
             (module(lambda m, x: F.cosine_similarity(x, x.flip(1))), [(3,)], "", "sum"),
             (module(lambda m, x: torch.tensor(x.tolist())), [(3,)], "", "output"),
             (module(lambda m, x: torch.from_numpy(x.numpy() @ m.w.numpy()), w=nn.Buffer(WEIGHT)), [(3,)], "", "output"),
-            (nn.Sequential(nn.LSTM(4, 5, batch_first=True)), [(7, 4)], "0", "mkldnn_rnn_layer"),
+            (nn.Sequential(OwnLSTM(4, 5, batch_first=True)), [(7, 4)], "0", "mkldnn_rnn_layer"),
+            (
+                module(
+                    lambda m, x: m.bag(x.new_zeros(1, 3, dtype=torch.long), per_sample_weights=x),
+                    bag=nn.EmbeddingBag(5, 4, mode="sum"),
+                ),
+                [(3,)],
+                "bag",
+                "_embedding_bag",
+            ),
             (nn.Bilinear(3, 4, 5), [(3,), (4,)], "", "_trilinear"),
             (module(lambda m, x: torch.fft.rfft(x).real), [(8,)], "", "_fft_r2c"),
             (module(lambda m, x: torch.cdist(x, x)), [(4, 3)], "", "_cdist_forward"),

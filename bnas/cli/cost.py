@@ -4,13 +4,14 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bnas.cli.cost_output import Counted, cost_summary, print_csv, print_tables
+from bnas.cli.apart import apart
+from bnas.cli.cost_output import Counted, Missing, cost_summary, print_csv, print_tables
 from bnas.cost.plan import plan
 from bnas.cost.totals import BOPS_PER_OP, convention
 from bnas.errors import LookupFailed, ShapeError, SpecError
@@ -19,22 +20,32 @@ from bnas.space.space import SearchSpace
 from bnas.spec import parse, read_yaml, shown
 
 EXAMPLE = """
-Examples: bnas cost search_spaces/expert_net.yaml; bnas cost resnet18 --precision binary;
-bnas cost my_model.py:build --input 3x224x224 --json
+Examples: bnas cost search_spaces/expert_net.yaml; bnas cost runs/digits; bnas cost resnet18 --precision binary;
+bnas cost my_model.py:build --input 3x224x224 --json; bnas cost my_model.py:reads_words --input 128:int
 """
 
 Shapes = tuple[tuple[int, ...], ...]
 
 _SHAPE = re.compile(r"\d{1,9}(x\d{1,9})*", re.ASCII | re.IGNORECASE)
+_WHOLE = ":int"  # behind the shape of an input of whole numbers
+_HOLD = ("architecture.yaml", "best/architecture.yaml", "selection.yaml")  # of an export or best/, a run, a selection
 
 
 def cost_command(
     source: Annotated[
         str,
-        typer.Argument(metavar="ARCH_OR_MODEL", help="architecture.yaml of any run, a known model, or file.py:attr."),
+        typer.Argument(
+            metavar="ARCH_OR_MODEL",
+            help="An architecture's YAML, the folder of a run, export or selection, a known model, or file.py:attr.",
+        ),
     ],
     shape: Annotated[
-        list[str] | None, typer.Option("--input", help="Shape of one image, as 3x224x224; repeat for several inputs.")
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="Shape of one image, as 3x224x224, or of whole numbers such as words, as 128:int; "
+            "repeat for several inputs.",
+        ),
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="Of a known model: real, weight, binary, hybrid.", show_default="real")
@@ -52,7 +63,10 @@ def cost_command(
     if as_json and as_csv:
         raise typer.BadParameter("choose --json or --csv, not both", param_hint="--json")
     count = convention(counting, divisor=divisor)
-    shapes = tuple(parse_shape(text) for text in shape or ())
+    texts = shape or []
+    shapes = tuple(parse_shape(text.removesuffix(_WHOLE)) for text in texts)
+    whole = tuple(text.endswith(_WHOLE) for text in texts)
+    source = _in_folder(source)
     asked = {"precision": precision, "first": first, "last": last}
     preset = {key: value for key, value in asked.items() if value is not None}
     planned = source.endswith((".yaml", ".yml"))
@@ -60,8 +74,8 @@ def cost_command(
         raise typer.BadParameter(
             "only the known models have presets of precision", param_hint=f"--{next(iter(preset))}"
         )
-    counted = _of_file(source, shapes) if planned else _of_model(source, shapes, preset)
-    for line in counted.uncounted:
+    counted = _of_file(source, shapes) if planned else _of_model(source, shapes, preset, whole)
+    for line in counted.missing:
         print(f"not counted: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps(cost_summary(counted, count)))
@@ -84,6 +98,28 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not all(sides):
         raise ShapeError(f"--input: {shown(text)} is not a shape; write channels x height x width, as in 3x224x224")
     return sides
+
+
+def _in_folder(source: str) -> str:
+    """Return the file that describes the network of a folder; what is no folder as it is.
+
+    Raises:
+        SpecError: there is none in it.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return source
+    for name in _HOLD:
+        if (folder / name).is_file():
+            return str(folder / name)
+    from bnas.networks.models import MODELS
+
+    if source in MODELS:  # a folder that happens to be called so
+        return source
+    raise SpecError(
+        f"{source}: the folder holds no network (none of {', '.join(_HOLD)}); give a finished run, its best/, an "
+        "export, or a selection"
+    )
 
 
 def _of_file(source: str, shapes: Shapes) -> Counted:
@@ -121,18 +157,18 @@ def _described(source: str, data: object, shapes: Shapes) -> Counted:
     from bnas.ship import parse_description, rebuild  # torch is imported only for a model
 
     described = parse_description(data, source=source)
-    with _apart():
+    with warnings.catch_warnings(action="ignore"), apart():  # what the trace warns of is printed line by line
         return _traced(source, rebuild(described), shapes or (described.input,))
 
 
-def _of_model(source: str, shapes: Shapes, preset: dict[str, Any]) -> Counted:
+def _of_model(source: str, shapes: Shapes, preset: dict[str, Any], whole: tuple[bool, ...]) -> Counted:
     """Count a known model, or one of the user's own."""
     if source.endswith(".py"):
         raise LookupFailed(f"{source}: say which model in it, as in {source}:build")
     from bnas.networks.models import MODELS, build_model
     from bnas.networks.user_model import load_model  # torch is imported only for a model
 
-    with _apart():
+    with warnings.catch_warnings(action="ignore"), apart():
         if ":" in source:
             model = load_model(source)
         else:
@@ -140,21 +176,12 @@ def _of_model(source: str, shapes: Shapes, preset: dict[str, Any]) -> Counted:
             shapes = shapes or (MODELS[source].input,)
         if not shapes:
             raise ShapeError(f"{source}: a model's cost depends on its input; add --input, as in --input 3x224x224")
-        return _traced(source, model, shapes)
+        return _traced(source, model, shapes, whole)
 
 
-def _traced(source: str, model: Any, shapes: Shapes) -> Counted:
-    from bnas.cost.trace.run import trace
+def _traced(source: str, model: Any, shapes: Shapes, whole: tuple[bool, ...] = ()) -> Counted:
+    from bnas.cost.trace.run import trace, whole_numbers
 
-    traced = trace(model, shapes)
-    return Counted(source, shapes, traced.layers, tuple(map(str, traced.uncounted)))
-
-
-@contextmanager
-def _apart() -> Iterator[None]:
-    """Keep what a model's own code prints away from the figures.
-
-    Warnings are left out: what the trace warns of is printed line by line.
-    """
-    with warnings.catch_warnings(action="ignore"), redirect_stdout(sys.stderr):
-        yield
+    like = [whole_numbers(shape) if is_whole else None for shape, is_whole in zip(shapes, whole, strict=False)]
+    traced = trace(model, shapes, like=like)
+    return Counted(source, shapes, traced.layers, tuple(Missing(*item) for item in traced.uncounted))

@@ -11,13 +11,24 @@ from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import NOT_COUNTED, Convention, Cost, by_stage, cost
 
 
+class Missing(NamedTuple):
+    """An operator that was not counted."""
+
+    path: str  # of the module
+    operator: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the model itself'}: {self.operator}: {self.why}"
+
+
 class Counted(NamedTuple):
     """The layers of what the command was given, and what is not in them."""
 
     source: str
     inputs: tuple[tuple[int, ...], ...]
     layers: tuple[PlannedLayer, ...]
-    uncounted: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
 
 
 def cost_summary(counted: Counted, count: Convention) -> dict[str, Any]:
@@ -30,14 +41,15 @@ def cost_summary(counted: Counted, count: Convention) -> dict[str, Any]:
         "total": _figures(whole, count),
         "stages": {name: _figures(part, count) for name, part in by_stage(counted.layers).items()},
         "layers": [_row(layer, count, whole) for layer in counted.layers],
-        "not_counted": list(counted.uncounted),
+        "not_counted": list(map(str, counted.missing)),
     }
 
 
 def print_csv(counted: Counted, count: Convention) -> None:
-    """Print one line for each layer."""
+    """Print one line for each layer, and one without figures for each operator that was not counted."""
     whole = cost(counted.layers)
     rows = [_row(layer, count, whole) for layer in counted.layers]
+    rows += [{"name": item.path, "role": "not counted", "kind": item.operator} for item in counted.missing]
     if rows:
         writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -95,7 +107,13 @@ def _totals(counted: Counted, count: Convention, whole: Cost) -> list[str]:
         f"weights alone {whole.weight_saving:.2f}x",
         f"peak of activations {_exact(whole.activation_bytes)} bytes for one image, with what shortcuts hold",
         f"convention {count.name}: {NOT_COUNTED}",
+        *([_left_out(counted)] if counted.missing else []),
     ]
+
+
+def _left_out(counted: Counted) -> str:
+    operators = ", ".join(dict.fromkeys(item.operator for item in counted.missing))
+    return f"left out of all figures: what is marked `not counted` in the table ({operators})"
 
 
 def _layer_rows(counted: Counted, count: Convention, whole: Cost) -> list[Sequence[str]]:
@@ -109,7 +127,8 @@ def _layer_rows(counted: Counted, count: Convention, whole: Cost) -> list[Sequen
                 row["kernel"] + _stride(layer), _unless_one(layer.groups), _unless_one(layer.experts), layer.precision,
                 show(layer.macs), f"{row['share']:.1%}", show(layer.bytes),
             ))  # fmt: skip
-    return rows
+    marked = ("", "", "", "", "", "not counted", "?", "?", "?")
+    return rows + [(item.path or "(itself)", item.operator, *marked) for item in counted.missing]
 
 
 def _stage_rows(stages: dict[str, Cost], count: Convention, whole: Cost) -> list[Sequence[str]]:
@@ -127,10 +146,9 @@ def _shape(channels: int, size: Sequence[int]) -> str:
 
 
 def _stride(layer: PlannedLayer) -> str:
-    down, right = layer.stride
-    if down == right:
-        return f" s{down}" if down > 1 else ""
-    return f" s{down}x{right}"
+    if len(set(layer.stride)) > 1:
+        return f" s{'x'.join(map(str, layer.stride))}"
+    return f" s{layer.stride[0]}" if layer.stride[0] > 1 else ""
 
 
 def _unless_one(number: int) -> str:

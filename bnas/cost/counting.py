@@ -11,20 +11,24 @@ from bnas.space.arch import Architecture
 from bnas.spec import parse, read
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def count(
-    network: "str | Path | Architecture | nn.Module", input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None
+    network: "str | Path | Architecture | nn.Module",
+    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    *,
+    like: "Sequence[Tensor | None]" = (),
 ) -> Cost:
     """Return what a network costs for one image: `.ops`, `.bops`, `.flops`, `.bytes`, `.parameters` and more.
 
     MACs of convolutions, linear layers and matrix products count; batch norm, activations, bias, pooling and adds do
-    not. What cannot be counted is warned of. `bnas.plan.plan` and `bnas.trace.trace` give the layers one by one.
+    not. What cannot be counted is warned of. `bnas.plan` and `bnas.trace` give the layers one by one.
 
     Args:
         network: an architecture, the path of its YAML file, or an `nn.Module`, which stays as it is.
         input_shape: (channels, height, width); an architecture has its own. Several where a model takes several.
+        like: examples of a model's inputs, where they are no floating-point numbers; as in `bnas.trace`.
     Raises:
         SpecError: the file is missing or holds no architecture, or an architecture cannot have this input.
         ShapeError: a model without an input shape, or one that fails on it.
@@ -39,7 +43,7 @@ def count(
         )
     from bnas.cost.trace.run import trace
 
-    return cost(trace(network, input_shape).layers)
+    return cost(trace(network, input_shape, like=like).layers)
 
 
 def _on(arch: Architecture, input_shape: Sequence[object]) -> Architecture:

@@ -8,6 +8,7 @@ from typing import Literal
 from bnas.space.arch import Architecture, BlockSpec, Precision, Stem
 
 Size = tuple[int, int]
+Extent = tuple[int, ...]  # a size, or the three sides of a volume
 Role = Literal["stem", "main", "mix", "shortcut", "gate", "squeeze_excite", "classifier", "norm", "activation", "other"]
 Kind = Literal["conv", "transposed", "linear", "matmul", "norm", "activation", "values"]
 _WEIGHTED: frozenset[Kind] = frozenset({"conv", "transposed", "linear"})
@@ -20,7 +21,8 @@ _SCALE_WITHOUT_OFFSET = frozenset({"sign", "xnor"})
 class PlannedLayer:
     """One layer as every part of the tool sees it.
 
-    Sizes are (height, width) in pixels; of a linear layer or matmul, (batches, positions). `real_values` counts the
+    Sizes are (height, width) in pixels, of a layer over volumes (depth, height, width); of a linear layer or matmul,
+    (batches, positions). `real_values` counts the
     float32 values a deployed layer holds beside its weights: biases, scales and offsets of binary weights, slopes, and
     batch norm folded to a factor and a shift. A `matmul` multiplies two activations, so it has no weights.
     """
@@ -30,10 +32,10 @@ class PlannedLayer:
     kind: Kind
     in_channels: int
     out_channels: int
-    in_size: Size
-    out_size: Size
-    kernel: Size = (1, 1)
-    stride: Size = (1, 1)
+    in_size: Extent
+    out_size: Extent
+    kernel: Extent = (1, 1)
+    stride: Extent = (1, 1)
     groups: int = 1
     experts: int = 1
     precision: Precision = "real"

@@ -1,23 +1,20 @@
 """A module's place in the network -> the role of its layers, where the modules round it tell."""
 
-import math
 from collections import Counter
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Any, Literal
 
 from torch import nn
 
-from bnas.cost.plan import PlannedLayer, Role, Size, scale_values
-from bnas.cost.trace.memory import Memory
+from bnas.cost.plan import PlannedLayer, Role, scale_values
+from bnas.cost.trace.memory import Memory, real_values
 from bnas.cost.trace.operators import Product
 from bnas.cost.trace.watch import Call, Operand, RunWatch, Seen, Uncounted
+from bnas.cost.trace.wholes import is_kind, is_whole, layers_of, precision_of, spatial
 from bnas.layers.activations import RPReLU
 from bnas.layers.binarized import Binarized
-from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.binary_layer import BinaryLinear
 from bnas.layers.blocks import Block, BottleneckShortcut, ConvShortcut, Head, Network, SqueezeExcite
 from bnas.layers.expert_conv import ExpertConv
-from bnas.space.arch import Precision
 
 # (the module around, the name of its child on the way; None for any) -> role; the innermost that matches counts.
 _ROLES: dict[tuple[type[nn.Module], str | None], Role] = {
@@ -43,7 +40,6 @@ def role_of(path: str, model: nn.Module) -> Role:
     return "other"
 
 
-BINARY = (BinaryConv, BinaryLinear, ExpertConv)
 FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*FOLDED, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 ACTIVATIONS = (nn.PReLU, RPReLU)
@@ -56,6 +52,7 @@ class Assembly:
     def __init__(self, watch: RunWatch, model: nn.Module) -> None:
         self.watch, self.model = watch, model
         self._parameters = dict(model.named_parameters())
+        self._sizes = {name: real_values(tensor.numel(), tensor) for name, tensor in self._parameters.items()}
         self._placed: Counter[str | None] = Counter()  # how many values of each parameter are in a layer
         self._keys: set[object] = set()  # the weights, and modules, that are in a layer
 
@@ -63,8 +60,8 @@ class Assembly:
         """Return the layers in the order in which they start."""
         found = [(done.step - 1, self._product(done)) for done in self.watch.done]
         for call in self.watch.calls:
-            if isinstance(call.module, BINARY):
-                found.append((call.start, self._binary(call, call.module)))
+            if is_whole(call.module):
+                found += [(call.start, layer) for layer in self._whole(call)]
             elif isinstance(call.module, NORMS):
                 found.append((call.start, self._beside(call, "norm")))
             elif isinstance(call.module, ACTIVATIONS):
@@ -77,7 +74,7 @@ class Assembly:
         counts: Counter[str] = Counter()
         for name, parameter in self._parameters.items():
             if self.watch.memory(parameter).used < 0:
-                counts[_owner(name)] += parameter.numel()
+                counts[_owner(name)] += self._sizes[name]
         why = "{} values are not used on this input, so they are not counted"
         return [Uncounted(path, "parameters", why.format(count)) for path, count in counts.items()]
 
@@ -95,32 +92,18 @@ class Assembly:
         layer = PlannedLayer(name, role_of(name, self.model), **product._asdict(), held_values=held)
         own = 0 if weight.memory.from_input else self._own(weight)
         layer = layer if own == layer.weights else replace(layer, own_weights=own)
-        return _binarized(layer, done.call.module) if isinstance(done.call.module, Binarized) else layer
+        if is_kind(done.call.module, Binarized):
+            return _binarized(layer, done.call.module)
+        scales = done.bits.scales * layer.out_channels if layer.weights else 0
+        return replace(layer, precision=done.bits.precision, real_values=scales)
 
-    def _binary(self, call: Call, module: BinaryConv | BinaryLinear | ExpertConv) -> PlannedLayer:
-        """Return the layer of a module that knows its own precision, weights and scales."""
-        precision = cast(Precision, module.precision)
-        layer = self._shaped(call, module)
-        inputs = () if precision == "binary" else call.reads
-        layer = replace(layer, precision=precision, held_values=self._held(call.start, call.end, inputs))
-        if not self._place_all(module):
-            return replace(layer, own_weights=0)
-        scales = scale_values(precision, module.weights, experts=layer.experts, out_channels=layer.out_channels)
-        biases = layer.out_channels if isinstance(module, BinaryLinear) and module.bias is not None else 0
-        return replace(layer, real_values=scales + biases)
-
-    def _shaped(self, call: Call, module: BinaryConv | BinaryLinear | ExpertConv) -> PlannedLayer:
-        role = role_of(call.path, self.model)
-        if isinstance(module, BinaryLinear):
-            size = (1, math.prod(call.shape[:-1]))
-            return PlannedLayer(call.path, role, "linear", module.in_features, module.out_features, size, size)
-        experts = module.experts if isinstance(module, ExpertConv) else 1
-        batched = len(call.shape) > 3
-        before, after = (shape if batched else (1, *shape) for shape in (call.shape, call.out_shape))
-        return PlannedLayer(
-            call.path, role, "conv", module.in_channels, module.out_channels, _spatial(before), _spatial(after),
-            (module.kernel,) * 2, (module.stride,) * 2, module.groups, experts,
-        )  # fmt: skip
+    def _whole(self, call: Call) -> list[PlannedLayer]:
+        """Return the layers of a module that is counted as a whole; their weights are in the first call."""
+        layers = layers_of(call, role_of(call.path, self.model))
+        held = self._held(call.start, call.end, () if layers[0].precision == "binary" else call.reads)
+        if not self._place_all(call.module):
+            layers = [replace(layer, own_weights=0, real_values=0) for layer in layers]
+        return [replace(layer, held_values=held) for layer in layers]
 
     def _beside(self, call: Call, kind: Literal["norm", "activation"]) -> PlannedLayer:
         """Return the layer of a norm or activation; a batch norm folds to a factor and a shift for each channel."""
@@ -128,7 +111,7 @@ class Assembly:
         if isinstance(call.module, CHANNELS_LAST):
             shape = (shape[0], shape[-1], *shape[1:-1])
         channels = shape[1] if len(shape) > 1 else 1
-        layer = PlannedLayer(call.path, kind, kind, channels, channels, _spatial(shape), _spatial(shape))
+        layer = PlannedLayer(call.path, kind, kind, channels, channels, spatial(shape), spatial(shape))
         if isinstance(call.module, FOLDED) and self._place_all(call.module):
             return replace(layer, real_values=2 * channels)
         return layer
@@ -139,7 +122,7 @@ class Assembly:
             return False
         self._keys.add(module)
         for parameter in module.parameters(recurse=False):
-            self._placed[self.watch.memory(parameter).name] = parameter.numel()
+            self._placed[self.watch.memory(parameter).name] = real_values(parameter.numel(), parameter)
         return True
 
     def _own(self, weight: Operand) -> int:
@@ -150,9 +133,10 @@ class Assembly:
             placed = {memory.name: count}
         else:  # computed from parameters: one folded weight, or a smaller one that is merely repeated
             key = memory.sources or memory
-            placed = {name: self._parameters[name].numel() for name in memory.sources & self._parameters.keys()}
+            placed = {name: self._sizes[name] for name in memory.sources & self._sizes.keys()}
             count = min(count, sum(placed.values()) or count)
-        if key in self._keys:
+        is_known = memory.name is None and placed and all(self._placed[name] >= size for name, size in placed.items())
+        if key in self._keys or is_known:
             return 0
         self._keys.add(key)
         self._placed.update(placed)
@@ -174,7 +158,7 @@ class Assembly:
         rest: Counter[str] = Counter()
         for name, parameter in self._parameters.items():
             if self.watch.memory(parameter).used >= 0:
-                rest[_owner(name)] += max(0, parameter.numel() - self._placed[name])
+                rest[_owner(name)] += max(0, self._sizes[name] - self._placed[name])
         whole = [replace(x, real_values=x.real_values + count) if (count := rest.pop(x.name, 0)) else x for x in layers]
         for path, count in rest.items():
             if count:
@@ -196,9 +180,9 @@ def _linear(product: Product, weights: int) -> Product:
     return Product("linear", batches * ins, batches * outs, (1, rows), (1, rows), groups=batches)
 
 
-def _binarized(layer: PlannedLayer, module: Binarized) -> PlannedLayer:
+def _binarized(layer: PlannedLayer, module: Any) -> PlannedLayer:
     """Return the layer of a product whose weights, or weights and input, were binarized right before."""
-    precision = cast(Precision, module.precision)
+    precision = precision_of(module)
     scales = scale_values(precision, module.weights, experts=1, out_channels=layer.out_channels) if layer.weights else 0
     return replace(layer, precision=precision, real_values=scales)
 
@@ -206,9 +190,3 @@ def _binarized(layer: PlannedLayer, module: Binarized) -> PlannedLayer:
 def _owner(name: str) -> str:
     """Return the module path of a parameter."""
     return name.rpartition(".")[0]
-
-
-def _spatial(shape: tuple[int, ...]) -> Size:
-    """Return (height, width) of [batch, channels, ...], the batch put into the height; a missing side is 1."""
-    sides = (*shape[:1], 1, *shape[2:])
-    return math.prod(sides[:-1]), sides[-1]

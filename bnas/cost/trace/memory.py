@@ -30,7 +30,7 @@ class Memories:
         self.made: list[Memory] = []  # while the model ran, in order
         self._known = WeakIdKeyDictionary()
         for name, tensor in named:
-            memory = Memory(tensor.numel(), -1, sources=frozenset({name}), name=name)
+            memory = Memory(real_values(tensor.numel(), tensor), -1, sources=frozenset({name}), name=name)
             self._known.setdefault(_place(tensor), memory)
 
     def of(self, tensor: Tensor, *, step: int) -> Memory:
@@ -39,9 +39,14 @@ class Memories:
         known: Memory | None = self._known.get(place)
         if known is None:
             values = tensor.numel() if isinstance(place, Tensor) else place.nbytes() // tensor.element_size()
-            known = self._known[place] = Memory(values, step)
+            known = self._known[place] = Memory(real_values(values, tensor), step)
             self.made.append(known)
         return known
+
+
+def real_values(count: int, tensor: Tensor) -> int:
+    """Return how many real numbers so many values of a tensor are: a complex one is two."""
+    return 2 * count if tensor.is_complex() else count
 
 
 def _place(tensor: Tensor) -> Tensor | UntypedStorage:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._C import DispatchKey
 from torch._ops import OpOverload
 
-from bnas.cost.plan import Kind, Size
+from bnas.cost.plan import Extent, Kind
 
 
 class Product(NamedTuple):
@@ -22,10 +22,10 @@ class Product(NamedTuple):
     kind: Kind
     in_channels: int
     out_channels: int
-    in_size: Size
-    out_size: Size
-    kernel: Size = (1, 1)
-    stride: Size = (1, 1)
+    in_size: Extent
+    out_size: Extent
+    kernel: Extent = (1, 1)
+    stride: Extent = (1, 1)
     groups: int = 1
 
 
@@ -33,36 +33,47 @@ Operands = tuple[Tensor, Tensor]
 Sides = tuple[Operands, Product]
 
 
-def _convolution(args: tuple[Any, ...], out: Tensor) -> Sides | None:
+def _convolution(args: tuple[Any, ...], out: Tensor) -> Sides:
     x, weight, _, stride, _, _, transposed, _, groups = args[:9]
     spatial = x.ndim - 2
-    if spatial not in (1, 2):
-        return None
     ins, outs = (weight.shape[1] * groups, len(weight)) if not transposed else (len(weight), weight.shape[1] * groups)
     strides = stride if len(stride) == spatial else stride * spatial
     kind: Kind = "transposed" if transposed else "conv"
     return (x, weight), Product(
-        kind, ins, outs, _size(x), _size(out), _pair(weight.shape[2:]), _pair(strides), groups
+        kind, ins, outs, _size(x), _size(out), _extent(weight.shape[2:]), _extent(strides), groups
     )  # fmt: skip
 
 
-def _size(x: Tensor) -> Size:
-    """Return the size of [batch, channels, height, width] or [batch, channels, width], the batch put into the height.
+def _deformable(args: tuple[Any, ...], out: Tensor) -> Sides:
+    """Return what a deformable convolution multiplies; where it looks is interpolation, which is not counted."""
+    x, weight, _, _, _, down, right = args[:7]
+    groups = args[11]
+    return (x, weight), Product(
+        "conv", weight.shape[1] * groups, len(weight), _size(x), _size(out), _extent(weight.shape[2:]),
+        (down, right), groups,
+    )  # fmt: skip
+
+
+def _size(x: Tensor) -> Extent:
+    """Return the size of [batch, channels, ...], the batch put into the first side.
 
     One image may become several inside a model (windows, frames): all of them count.
     """
-    height, width = _pair(x.shape[2:])
-    return len(x) * height, width
+    first, *others = _extent(x.shape[2:])
+    return (len(x) * first, *others)
 
 
-def _pair(sides: Sequence[int]) -> Size:
-    return (1, int(sides[0])) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+def _extent(sides: Sequence[int]) -> Extent:
+    return (1, int(sides[0])) if len(sides) == 1 else tuple(map(int, sides))
 
 
 def _matmul(left: Tensor, right: Tensor) -> Sides:
-    """Return the product of left [batches, rows, inner] and right [batches, inner, columns]."""
-    batches, rows, inner = left.shape
-    return (left, right), Product("matmul", inner, right.shape[2], (batches, rows), (batches, rows))
+    """Return the product of left [batches, rows, inner] and right [batches, inner, columns].
+
+    A complex product is four real ones: as one between twice as many channels on both sides.
+    """
+    (batches, rows, inner), parts = left.shape, 2 if left.is_complex() else 1
+    return (left, right), Product("matmul", parts * inner, parts * right.shape[2], (batches, rows), (batches, rows))
 
 
 def _mm(args: tuple[Any, ...], out: Tensor) -> Sides:
@@ -85,7 +96,7 @@ def _dot(args: tuple[Any, ...], out: Tensor) -> Sides:
     return _matmul(left[None, None], right[None, :, None])
 
 
-PRODUCTS: dict[str, Callable[[tuple[Any, ...], Tensor], Sides | None]] = {
+PRODUCTS: dict[str, Callable[[tuple[Any, ...], Tensor], Sides]] = {
     "convolution": _convolution,
     "_convolution": _convolution,
     "mm": _mm,
@@ -98,9 +109,11 @@ PRODUCTS: dict[str, Callable[[tuple[Any, ...], Tensor], Sides | None]] = {
     "addmv": _mv,
     "dot": _dot,
     "vdot": _dot,
+    "torchvision::deform_conv2d": _deformable,
 }
 
-# Beside pointwise operators and views: norms, reductions, pooling, resizing, moving, sorting and making of values.
+# Beside pointwise operators and views: norms, reductions, pooling, resizing, moving, sorting and making of values, and
+# what detectors do with boxes.
 _FREE_NAMES = """
 __and __iand __ilshift __ior __irshift __ixor __lshift __or __rshift __xor _adaptive_avg_pool2d _adaptive_avg_pool3d
 _assert_async _assert_scalar _batch_norm_impl_index _batch_norm_no_update _batch_norm_with_update _efficientzerotensor
@@ -127,7 +140,8 @@ rrelu_with_noise scalar_tensor scatter scatter_add scatter_reduce searchsorted s
 softmax sort stack std std_mean sum sym_numel sym_size take to topk trace tril tril_indices triu triu_indices
 unfold_copy uniform unique_consecutive unique_dim unsafe_chunk unsafe_split unsafe_split_with_sizes upsample_bicubic2d
 upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d var var_mean view_copy vstack zero zeros
-zeros_like
+zeros_like torchvision::nms torchvision::ps_roi_align torchvision::ps_roi_pool torchvision::roi_align
+torchvision::roi_pool
 """
 FREE = frozenset(_FREE_NAMES.split())
 # Pointwise, though torch does not tag them so.
@@ -135,7 +149,7 @@ _UNTAGGED = frozenset({"_prelu_kernel", "hardswish", "log_sigmoid_forward", "pre
 
 
 def product_of(name: str, args: tuple[Any, ...], out: Tensor) -> Sides | None:
-    """Return what the product of this name multiplies; None if it is sparse, or a convolution over a volume."""
+    """Return what the product of this name multiplies; None if it is sparse."""
     dense = all(arg.layout is torch.strided for arg in args if isinstance(arg, Tensor))
     return PRODUCTS[name](args, out) if dense else None
 

@@ -1,6 +1,5 @@
 """nn.Module -> planned layers: what `plan` gives for an architecture, for any model."""
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,13 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.parameter import is_lazy
 
 from bnas.cost.plan import PlannedLayer
-from bnas.cost.trace.assemble import BINARY, Assembly
+from bnas.cost.trace.assemble import Assembly
+from bnas.cost.trace.given import check_open, copy_of, short_reason, unwrapped
 from bnas.cost.trace.watch import RunWatch, Uncounted
+from bnas.cost.trace.wholes import is_whole
 from bnas.errors import ShapeError
-from bnas.lookup import FAILURES, reason
+from bnas.lookup import FAILURES
 from bnas.spec import shown
 
 Sizes = Sequence[int]
@@ -30,7 +30,7 @@ class Traced(NamedTuple):
     uncounted: tuple[Uncounted, ...]
 
 
-def trace(model: nn.Module, input_shape: Sizes | Sequence[Sizes], *, like: Sequence[Tensor] = ()) -> Traced:
+def trace(model: nn.Module, input_shape: Sizes | Sequence[Sizes], *, like: Sequence[Tensor | None] = ()) -> Traced:
     """Return the layers of a model, seen while a copy of it runs on one random image in eval mode.
 
     Convolutions, linear layers and matrix products count wherever they happen, in a module or a function. A module
@@ -42,7 +42,7 @@ def trace(model: nn.Module, input_shape: Sizes | Sequence[Sizes], *, like: Seque
         model: stays as it is: mode, parameters, buffers, hooks, and torch's random numbers.
         input_shape: of one image, without a batch: (channels, height, width); several if the model takes several.
         like: tensors [batch, ...] of those shapes, one for each; what is no floating-point number, such as the numbers
-            of words, is taken from the first of each batch. Left out: all inputs are floating-point numbers.
+            of words, is taken from the first of each batch. Left out, or None: floating-point numbers.
     Returns:
         layers, and what was not counted; a warning says the latter too.
     Raises:
@@ -50,7 +50,7 @@ def trace(model: nn.Module, input_shape: Sizes | Sequence[Sizes], *, like: Seque
     """
     shapes = _shapes(input_shape)
     run = _copied(model)
-    watch = RunWatch(run, BINARY)
+    watch = RunWatch(run, is_whole)
     first = next((p for p in run.parameters() if p.is_floating_point()), torch.zeros((), device="cpu"))
     generator = torch.Generator().manual_seed(0)
     with _undisturbed(first.device):
@@ -91,26 +91,23 @@ def _of_the_kind(image: Tensor, example: Tensor | None) -> Tensor:
     return image if example is None or example.is_floating_point() else example[:1].to(image.device)
 
 
+def whole_numbers(shape: Sizes) -> Tensor:
+    """Return an example of an input of whole numbers, as of words: of the first word of any vocabulary."""
+    return torch.zeros(1, *shape, dtype=torch.long, device="cpu")
+
+
 def _copied(model: nn.Module) -> nn.Module:
     """Return a copy in eval mode and in memory."""
-    if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
-        raise ShapeError("trace: the model has lazy layers without a size yet; run it once on one batch first")
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise ShapeError("trace: a scripted model does not show its operators; give the nn.Module that it was made of")
-    # Modules may keep what they computed last, which deepcopy refuses where it has a gradient.
-    kept = [t for m in model.modules() for t in vars(m).values() if isinstance(t, Tensor) and not t.is_leaf]
-    try:
-        run = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in kept})
-    except Exception as problem:
-        raise ShapeError(
-            f"trace: the model cannot be copied ({_line(problem)}); make it work with copy.deepcopy"
-        ) from problem
+    model = unwrapped(model)
+    check_open(model, where="trace")
+    run = copy_of(model, where="trace", error=ShapeError)
     if any(tensor.is_meta for tensor in (*run.parameters(), *run.buffers())):
         run.to_empty(device="cpu")
         with torch.no_grad():
             for tensor in (*run.parameters(), *run.buffers()):
                 tensor.zero_()
-    return run.eval()
+    run.eval()  # not what it returns: a user's own `train` may return nothing
+    return run
 
 
 def _run(run: nn.Module, images: list[Tensor], watch: RunWatch, shapes: list[tuple[int, ...]]) -> None:
@@ -118,11 +115,14 @@ def _run(run: nn.Module, images: list[Tensor], watch: RunWatch, shapes: list[tup
         with watch:
             watch.returned(run(*images))
     except FAILURES as problem:
-        where = watch.running[-1].path
-        given = " and ".join(map(_written, shapes))
+        path, given = watch.running[-1].path, " and ".join(map(_written, shapes))
+        where = f"trace: the model fails on an input of {given}{f', in {path}' if path else ''}"
+        kinds = " and ".join(dict.fromkeys(str(image.dtype).removeprefix("torch.") for image in images))
+        looks_up = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in run.modules())
+        hint = "; words are whole numbers, as in --input 128:int" if looks_up and "int64" not in kinds else ""
         raise ShapeError(
-            f"trace: the model fails on an input of {given}{f', in {where}' if where else ''}: {_line(problem)}; "
-            f"give the shape of each input that it takes, of {str(images[0].dtype)[6:]} values on {images[0].device}"
+            f"{where}: {short_reason(problem)}; "
+            f"give the shape of each input that it takes, of {kinds} values on {images[0].device}{hint}"
         ) from problem
 
 
@@ -142,11 +142,3 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
 
 def _written(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
-
-
-def _line(problem: BaseException) -> str:
-    """Return what went wrong in one line, without torch's own stack."""
-    if isinstance(problem, SystemExit):
-        return reason(problem)
-    text = str(problem).partition("\nException raised from")[0]
-    return " ".join(text.split())[:200] or type(problem).__name__

@@ -15,6 +15,7 @@ Dims = frozenset[int]  # counted from the right: -1, -2, ...
 
 _NOTHING: Dims = frozenset()
 _FACTORS = {"mul": slice(0, 2), "addcmul": slice(1, 3)}  # where a product's factors stand among the arguments
+_WEIGHTED_BAGS, _BAG_WEIGHTS = frozenset({"_embedding_bag", "_embedding_bag_forward_only"}), 6  # and their place there
 _RESHAPES = frozenset({"_reshape_alias", "_unsafe_view", "reshape", "view", "view_copy"})
 # Beside views and pointwise operators: they move values about, or scale and shift whole channels.
 _CARRIER_NAMES = """
@@ -42,6 +43,8 @@ class SumsOfProducts:
 
     def sees(self, operator: Any, name: str, args: Args, kwargs: dict[str, Any], out: Any) -> bool:
         """Note an operator that ran; return whether it sums products."""
+        if name in _WEIGHTED_BAGS and len(args) > _BAG_WEIGHTS and args[_BAG_WEIGHTS] is not None:
+            return True
         if name in _SUMMED:
             summand, dims = _SUMMED[name](args, kwargs)
             both = self._of(summand)

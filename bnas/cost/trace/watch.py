@@ -1,14 +1,15 @@
 """A running model -> the products that it computes, where, and which values are still needed meanwhile."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from bnas.cost.trace.memory import Memories, Memory
+from bnas.cost.trace.bits import Bits, bits_of
+from bnas.cost.trace.given import tensors_in
+from bnas.cost.trace.memory import Memories, Memory, real_values
 from bnas.cost.trace.operators import PRODUCTS, Product, is_composite, name_of, needs_no_count, product_of
 from bnas.cost.trace.sums import SumsOfProducts
 
@@ -42,7 +43,7 @@ class Operand(NamedTuple):
 
     memory: Memory
     offset: int  # of its first value in the memory
-    values: int  # without those that are there by expansion only
+    values: int  # real ones, without those that are there by expansion only
 
 
 class Seen(NamedTuple):
@@ -53,6 +54,7 @@ class Seen(NamedTuple):
     product: Product
     left: Operand
     right: Operand
+    bits: Bits  # of its weights and input, by their values
 
 
 class RunWatch(TorchDispatchMode):
@@ -60,14 +62,14 @@ class RunWatch(TorchDispatchMode):
 
     Args:
         model: its modules get hooks, so pass a copy.
-        wholes: modules that are counted as a whole; products right inside them are left out of `done`.
+        is_whole: says whether a module is counted as a whole; products right inside it are left out of `done`.
     """
 
     supports_higher_order_operators = True  # torch.cond and its kin come here too, to be listed
 
-    def __init__(self, model: nn.Module, wholes: tuple[type[nn.Module], ...]) -> None:
+    def __init__(self, model: nn.Module, is_whole: Callable[[nn.Module], bool]) -> None:
         super().__init__()
-        self.wholes = wholes
+        self._wholes = {module for module in model.modules() if is_whole(module)}
         self.step = 0
         self.running = [Call("", model, 0)]
         self.calls: list[Call] = []
@@ -87,7 +89,7 @@ class RunWatch(TorchDispatchMode):
     def returned(self, result: Any) -> None:
         """Note what the model returned: it is needed to the end."""
         self.step += 1
-        memories = [self.memory(tensor) for tensor in _tensors(result)]
+        memories = [self.memory(tensor) for tensor in tensors_in(result)]
         for memory in memories:
             memory.used = self.step
         if memories and not any(memory.from_input for memory in memories):
@@ -102,14 +104,14 @@ class RunWatch(TorchDispatchMode):
 
         def start(module: nn.Module, args: Any, kwargs: Any) -> None:
             call = Call(path, module, self.step)
-            tensors = _tensors((args, kwargs))
+            tensors = tensors_in((args, kwargs))
             call.shape, call.reads = _shape(tensors), tuple(map(self.memory, tensors))
             self.running.append(call)
             self.calls.append(call)
 
         def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             call = self.running.pop()
-            call.end, call.out_shape = self.step, _shape(_tensors(output))
+            call.end, call.out_shape = self.step, _shape(tensors_in(output))
 
         module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
         module.register_forward_hook(end, with_kwargs=True)
@@ -121,51 +123,56 @@ class RunWatch(TorchDispatchMode):
                 return func.decompose(*args, **kwargs)
         out = func(*args, **kwargs)
         self.step += 1
-        read = [self.memory(tensor) for tensor in _tensors((args, kwargs))]
+        read = [self.memory(tensor) for tensor in tensors_in((args, kwargs))]
         from_input = any(memory.from_input for memory in read)
         sources = frozenset[str]().union(*(memory.sources for memory in read))
         for memory in read:
             memory.used = self.step
-        for tensor in _tensors(out):
+        for tensor in tensors_in(out):
             made = self.memory(tensor)
             made.from_input |= from_input
             made.sources |= sources
         name = name_of(func)
         if name in PRODUCTS:
             self._count(name, args, out, from_input)
-        elif from_input and not needs_no_count(func):
+        elif not from_input or self._in_a_whole():
+            self._sums.sees(func, name, args, kwargs, out)
+        elif not needs_no_count(func):
             self._leave_out(self.running[-1], name, "this operator is not known to the count")
-        elif self._sums.sees(func, name, args, kwargs, out) and from_input and not self._in_a_whole():
+        elif self._sums.sees(func, name, args, kwargs, out):
             self._leave_out(self.running[-1], name, "it adds up products of single values, which are not counted")
         return out
 
     def _in_a_whole(self) -> bool:
-        return isinstance(self.running[-1].module, self.wholes)
+        return self.running[-1].module in self._wholes
 
     def _count(self, name: str, args: Any, out: Any, from_input: bool) -> None:
         if self._in_a_whole():
             return
         call, sides = self.running[-1], product_of(name, args, out)
         if sides is None:
-            self._leave_out(call, name, "only dense products, and convolutions of one or two dimensions, are counted")
+            self._leave_out(call, name, "only dense products are counted")
         elif not from_input:
             self._leave_out(call, name, "does not depend on the input, so it is taken as computed beforehand")
         else:
             (left, right), product = sides
-            self.done.append(Seen(call, self.step, product, self._operand(left), self._operand(right)))
+            operands = self._operand(left), self._operand(right)
+            self.done.append(Seen(call, self.step, product, *operands, self._bits(product, left, right)))
+
+    def _bits(self, product: Product, left: Tensor, right: Tensor) -> Bits:
+        """Return how many bits a product's values take; two that both come from the input are no weights."""
+        if not self.memory(right).from_input:
+            return bits_of(product, left, right, weight_is_left=False)
+        return Bits() if self.memory(left).from_input else bits_of(product, right, left, weight_is_left=True)
 
     def _operand(self, tensor: Tensor) -> Operand:
-        distinct = 1
+        distinct = real_values(1, tensor)
         for side, stride in zip(tensor.shape, tensor.stride(), strict=True):
             distinct *= side if stride else 1
         return Operand(self.memory(tensor), int(tensor.storage_offset()), distinct)
 
     def _leave_out(self, call: Call, operator: str, why: str) -> None:
         self.uncounted[Uncounted(call.path, operator, why)] = None
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _shape(tensors: list[Tensor]) -> tuple[int, ...]:

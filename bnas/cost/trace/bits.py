@@ -1,0 +1,61 @@
+"""The two sides of a product -> how many bits their values take: one bit is seen by its values, whoever made it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bnas.cost.trace.operators import Product
+from bnas.space.arch import Precision
+
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_FEWEST = 3  # weights of a filter by which two values are no accident
+
+
+class Bits(NamedTuple):
+    """What one bit a value is enough for, and the values a filter's two are made with."""
+
+    precision: Precision = "real"
+    scales: int = 0  # for each filter: a factor, and an offset where the two values are not opposite
+
+
+def bits_of(product: Product, data: Tensor, weight: Tensor, *, weight_is_left: bool) -> Bits:
+    """Return whether each filter has two values only, and the input one magnitude.
+
+    Args:
+        data, weight: the sides of a product, one of which does not depend on the model's input.
+        weight_is_left: of a matrix product, whose rows are then the filters; else they are its columns.
+    """
+    if weight.is_meta or weight.dtype not in _REAL or data.dtype not in _REAL:
+        return Bits()
+    filters = _filters(product, weight, is_left=weight_is_left)
+    if filters.shape[1] < _FEWEST or not _two_valued(filters[:1]) or not _two_valued(filters):
+        return Bits()
+    low, high = filters.aminmax(dim=1)
+    if bool((low == high).all()):
+        return Bits()  # each filter is one value: more likely set by hand than made of bits
+    scales = 2 if bool((low != -high).any()) else int(bool((high != 1).any()))
+    return Bits("binary" if _one_magnitude(data, is_image=product.kind != "matmul") else "weight", scales)
+
+
+def _filters(product: Product, weight: Tensor, *, is_left: bool) -> Tensor:
+    """Return the weights behind each output channel, [out, fan_in]."""
+    if product.kind == "matmul":
+        return (weight if is_left else weight.transpose(1, 2)).flatten(0, 1)
+    if product.kind == "transposed":
+        return weight.unflatten(0, (product.groups, -1)).transpose(1, 2).flatten(0, 1).flatten(1)
+    return weight.flatten(1)
+
+
+def _two_valued(filters: Tensor) -> bool:
+    low, high = filters.aminmax(dim=1, keepdim=True)
+    return bool(((filters == low) | (filters == high)).all())
+
+
+def _one_magnitude(x: Tensor, *, is_image: bool) -> bool:
+    """Say whether all values are as far from zero; but for zeros in all channels of an image, as padding has them."""
+    size = x.abs().amax()
+    has_it = x.abs() == size
+    if is_image and x.shape[1] > 1:
+        has_it |= (x == 0).all(1, keepdim=True)
+    return bool(size > 0) and bool(has_it.all())
