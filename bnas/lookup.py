@@ -67,10 +67,21 @@ def load_reference(reference: str, *, what: str) -> Any:
     return getattr(module, attribute)
 
 
+def imported(reference: str) -> Any:
+    """Return what a reference named when it was last imported, without running its code again; None if it was not."""
+    where, _, attribute = reference.rpartition(":")
+    module = sys.modules.get(_module_name(Path(where)) if where.endswith(".py") else where)
+    return getattr(module, attribute, None)
+
+
+def _module_name(path: Path) -> str:
+    return f"bnas_file_{path.stem}"  # a file called random.py must not become the module `random`
+
+
 def _from_file(path: Path, what: str) -> Any:
     if not path.is_file():
         raise LookupFailed(f"{what}: {path} does not exist; give the path of a Python file, as in model.py:build")
-    name = f"bnas_file_{path.stem}"  # a file called random.py must not become the module `random`
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise LookupFailed(f"{what}: {path} cannot be imported as Python")

@@ -80,9 +80,10 @@ class TestPartition:
     def test_the_top_cluster_need_not_shrink_by_one(self) -> None:
         assert list(top_cluster_sizes([0, 10, 11, 12, 13])) == [4, 2, 1, 1]
 
-    @pytest.mark.parametrize("count", [0, 1])
-    def test_too_few_layers_to_cluster_keep_nothing(self, count: int) -> None:
-        assert kept_by("partition", problem([1.0] * count)) == set()
+    def test_a_single_layer_is_a_cluster_of_its_own(self) -> None:
+        assert kept_by("partition", problem([])) == set()
+        assert kept_by("partition", problem([1.0])) == {"0"}
+        assert kept_by("partition", problem([1.0], ratio=0.5)) == set()
 
     @given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=9, unique=True))
     def test_clusters_are_the_best_of_all_cuts(self, values: list[int]) -> None:

@@ -1,12 +1,13 @@
 """A selection -> the accuracy of the networks that it stands between, before and after fine-tuning."""
 
-import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bnas.api.request import pick_device
+from bnas.api.standing import BATCH, Standing, standing_of
 from bnas.api.training import train_model
 from bnas.data import DataSet, Split
 from bnas.networks.user_model import build_original
@@ -15,11 +16,10 @@ from bnas.runs.files import replacing
 from bnas.runs.names import SELECTED
 from bnas.select import Decisions, Original, Selection
 from bnas.select.conversion import ConvertedModel, convert
-from bnas.train import evaluate, recalibrate
+from bnas.train import recalibrate
 
-BATCH, RECALIBRATION = 100, 2000  # images
+RECALIBRATION = 2000  # images
 TEACHER = "real.pt"  # the weights that a model brings itself
-LEARNED = 0.9  # of the loss of guessing: an untrained network is above
 Accuracies = dict[str, float]
 
 
@@ -56,17 +56,19 @@ def accuracies(
         BnasError: as `train_model` does.
     """
     real = build_original(original).to(pick_device(device))
-    accuracy, loss = _scored(real, data.validation)
-    found = {"real": {"accuracy": accuracy}}
+
+    def scored(network: nn.Module, images: Split) -> Standing:
+        return standing_of(network, images, classes=data.classes)
+
+    standing = scored(real, data.validation)
+    found = {"real": {"accuracy": standing.accuracy}}
     if epochs:
-        found["real"] |= {"finetuned": accuracy, "finetuned_test": _scored(real, data.test)[0]}
-        original = _with_weights(original, real, out / TEACHER) if _knows(loss, data) else original
+        found["real"] |= {"finetuned": standing.accuracy, "finetuned_test": scored(real, data.test).accuracy}
+        original = _with_weights(original, real, out / TEACHER) if standing.teaches else original
     for name, chosen in networks_between(selection).items():
         network = convert(real, chosen)
-        device_of = next(network.parameters()).device
-        part = data.train.take(RECALIBRATION, seed=seed).batches(BATCH, device=device_of)
-        recalibrate(network, (images for images, _ in part))
-        found[name] = {"accuracy": _scored(network, data.validation)[0]}
+        recalibrate(network, _images(data.train.take(RECALIBRATION, seed=seed), network))
+        found[name] = {"accuracy": scored(network, data.validation).accuracy}
         if epochs:
             result = train_model(
                 described(chosen.decisions, original), data=data, epochs=epochs, seed=seed,
@@ -77,14 +79,16 @@ def accuracies(
     return found
 
 
+def _images(part: Split, network: nn.Module) -> Iterator[Tensor]:
+    """Return batches of images; none has one image only, which cannot be normalised."""
+    device = next(network.parameters()).device
+    spare = len(part) > BATCH and len(part) % BATCH == 1
+    return (images for images, _ in part.batches(BATCH, drop_last=spare, device=device))
+
+
 def described(decisions: Decisions, original: Original) -> ConvertedModel:
     """Return the description of a named model with these decisions."""
     return ConvertedModel(original=original, binarizers=decisions.binarizers, layers=decisions.layers)
-
-
-def _knows(loss: float, data: DataSet) -> bool:
-    """Say whether a network has learned these images: its loss is clearly below that of guessing."""
-    return loss < LEARNED * math.log(data.classes)
 
 
 def _with_weights(original: Original, real: nn.Module, path: Path) -> Original:
@@ -94,9 +98,3 @@ def _with_weights(original: Original, real: nn.Module, path: Path) -> Original:
     with replacing(path) as temporary:
         torch.save({name: tensor.cpu() for name, tensor in real.state_dict().items()}, temporary)
     return original.model_copy(update={"weights": str(path)})
-
-
-def _scored(network: nn.Module, images: Split) -> tuple[float, float]:
-    """Return the accuracy and the mean cross-entropy."""
-    device = next(network.parameters()).device
-    return evaluate(network, images.batches(BATCH, device=device))

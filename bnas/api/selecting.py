@@ -1,12 +1,14 @@
 """A float model, images and a limit -> which of its layers keep real inputs, and why."""
 
-from collections.abc import Collection, Mapping
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch.nn.functional as F
 from torch import nn
 
+from bnas.cost.trace.given import unwrapped
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
 from bnas.select import (
@@ -24,10 +26,12 @@ from bnas.select import (
 )
 from bnas.select.calibrate import Batches, Loss, examples, measure_errors, measure_loss_changes
 from bnas.select.conversion import Survey, survey
-from bnas.select.decide import BudgetItems
+from bnas.select.decide import BudgetItems, check_asked, check_decidable
 from bnas.select.methods import Method
 from bnas.select.metrics import Metric
 from bnas.space.arch import Binarizers
+
+_MOST_NAMED = 12  # layers in a warning
 
 
 def select_layers(
@@ -62,21 +66,25 @@ def select_layers(
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
     """
-    found = examples(batches, model)
+    check_asked(budget=budget, ratio=ratio, metric=metric, method=method)
+    model, found = unwrapped(model), examples(batches, model)
     known = survey(model, found[0].inputs, binarizers=binarizers)
-    measured = model if measured_on is None else _with_modules(measured_on, known)
+    check_decidable(known.layers, known.rest, budget=budget, ratio=ratio, keep=keep, rules=rules)
+    measured = model if measured_on is None else _with_modules(unwrapped(measured_on), known)
     errors = measure_errors(measured, found, known.layers, progress=progress)
     choose = partial(
         decide, rest=known.rest, budget=budget, ratio=ratio, keep=keep, metric=metric, method=method, gamma=gamma,
         rules=rules, binarizers=binarizers,
     )  # fmt: skip
     try:
-        return choose(_with_errors(known, errors))
+        made = choose(_with_errors(known, errors))
     except NotMeasured:
         changes = measure_loss_changes(
             model, found, known.layers, binarizers=binarizers, loss=loss, progress=progress
         )  # fmt: skip
-        return choose(_with_errors(known, {name: e._replace(losses=changes[name]) for name, e in errors.items()}))
+        made = choose(_with_errors(known, {name: e._replace(losses=changes[name]) for name, e in errors.items()}))
+    warn_of(made)
+    return made
 
 
 def review(
@@ -91,23 +99,58 @@ def review(
     Args:
         decisions: a layer that is not named stays as it is.
     Returns: beside the decisions the layers that may have another precision in the networks to compare with: those
-        that no usual rule holds for, and whatever is binary, without what a person made real.
+        that no usual rule holds for, and whatever is binary, without what a person made real. The reason of a layer
+        that was edited says so.
     Raises:
         BnasError: a layer that is decided on is not in the model, or cannot be what was decided.
     """
-    found = examples(batches, model)
+    model, found = unwrapped(model), examples(batches, model)
     norms = {name: decision.norm for name, decision in decisions.layers.items()}
     known = survey(model, found[0].inputs, binarizers=decisions.binarizers, norms=norms)
-    layers = _with_errors(known, measure_errors(model, found, known.layers, progress=progress))
-    base = decide(layers, known.rest, keep=(), binarizers=decisions.binarizers)
     as_they_are = {
-        layer.name: Decision(precision=layer.precision, norm=layer.needs_norm, why="not named") for layer in layers
+        layer.name: Decision(precision=layer.precision, norm=layer.needs_norm).because("not named")
+        for layer in known.layers
     }
-    whole = decisions.model_copy(update={"layers": as_they_are | decisions.layers})
+    given = {name: decision.as_given() for name, decision in decisions.layers.items()}
+    whole = decisions.model_copy(update={"layers": as_they_are | given})
+    Selection(known.layers, known.rest, whole)  # an error in it is one before anything is measured
+    layers = _with_errors(known, measure_errors(model, found, known.layers, progress=progress))
+    base = decide(layers, known.rest, keep=(), rules=Rules(frozen="free"), binarizers=decisions.binarizers)
     chosen = replace(base, decisions=whole)
     precisions = {layer.name: chosen.precision(layer.name) for layer in layers}
     free = {name for name, now in precisions.items() if now == "binary" or (name in base.free and now != "real")}
-    return replace(chosen, free=frozenset(free))
+    made = replace(chosen, free=frozenset(free))
+    warn_of(made)
+    return made
+
+
+def warn_of(selection: Selection) -> None:
+    """Warn of frozen layers, and of binary ones that see nothing."""
+    frozen = [layer.name for layer in selection.layers if layer.is_frozen]
+    real = [name for name in frozen if selection.precision(name) == "real"]
+    trained = [name for name in frozen if name not in real]
+    said = [
+        f"{_counted(real, 'frozen')} (requires_grad=False), and stay real; --include them, say --frozen free, or call "
+        "requires_grad_(True) to have them binarized and trained"
+    ] if real else []  # fmt: skip
+    said += [
+        f"{_counted(trained, 'frozen')} (requires_grad=False), but become binary, so that their weights are trained "
+        "again"
+    ] if trained else []  # fmt: skip
+    said += [
+        f"layer {name!r}: its binary input is the same for every image, so that it sees nothing; put a batch norm "
+        "before its sign (norm: true), or keep its input real"
+        for name in selection.blind
+    ]
+    for line in said:
+        warnings.warn(line, stacklevel=3)
+
+
+def _counted(names: Sequence[str], what: str) -> str:
+    """Return that so many layers are something, with the names of the first of them."""
+    more = f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    listed = ", ".join(repr(name) for name in names[:_MOST_NAMED])
+    return f"{len(names)} layer{'s are' if len(names) > 1 else ' is'} {what} ({listed}{more})"
 
 
 def _with_modules(network: nn.Module, known: Survey) -> nn.Module:

@@ -1,27 +1,27 @@
 """A model by name, and data -> the layers to binarize, written to a folder that a person may edit and give back."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bnas.api.finetuning import Accuracies, accuracies, networks_between
 from bnas.api.progress_bars import say_images
-from bnas.api.request import check_outputs, load_for, pick_device
+from bnas.api.request import load_for, pick_device
+from bnas.api.selecting_before import check_folder, check_model, check_weights, described_original, taken_from
+from bnas.api.standing import Standing, check_standing
 from bnas.data import DataSet
 from bnas.errors import RunError, SpecError
-from bnas.lookup import FAILURES
 from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
 from bnas.runs import best_in
 from bnas.runs.documents import write_table, write_text
 from bnas.runs.names import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
-from bnas.select import Decisions, Original, Selection
+from bnas.select import Decisions, Selection
 from bnas.select.calibrate import Batches
 from bnas.ship import load
 from bnas.spec import dump, read
@@ -29,6 +29,7 @@ from bnas.spec import dump, read
 CALIBRATION_BATCH = 64  # images of one calibration step
 _HEAD = (
     "# Edit a precision (real, weight, binary), then give this file back: bnas select MODEL --selection FILE -o DIR\n"
+    "# `chosen` stays as it is: it is what `why` is the reason for.\n"
 )
 Choose = Callable[[nn.Module, Batches], Selection]
 
@@ -40,6 +41,7 @@ class SelectResult:
     folder: Path
     selection: Selection
     networks: list[dict[str, Any]]
+    standing: Standing  # of the float model, before anything
 
 
 def select_model(
@@ -49,6 +51,7 @@ def select_model(
     data: Any,
     out: str | Path,
     weights: str | None = None,
+    given: str | Path | None = None,
     input_shape: tuple[int, int, int] | None = None,
     normalise: str | tuple[Any, Any] | None = None,
     images: int = 256,
@@ -65,6 +68,8 @@ def select_model(
         data: whatever `bnas.load_data` takes.
         out: a folder; one that holds another selection is left as it is.
         weights: a file of trained weights, safetensors or a state dict of `torch.save`.
+        given: the `selection.yaml` that `choose` takes back. What it says of the same model, its weights, input and
+            classes, holds unless it is said anew; and its own folder may be written.
         input_shape: to resize the images to.
         normalise: how the model wants its images, as `normalisation` of `bnas.load_data`.
         images: of the training images, for calibration.
@@ -74,17 +79,23 @@ def select_model(
     """
     if images < 2:
         raise SpecError(f"images: at least 2 are needed to calibrate, but got {images}; 256 are enough for most models")
-    known = load_for(model, data, seed=seed, input_shape=input_shape, normalisation=normalise)
+    folder, taken = Path(out), taken_from(given, model)
+    check_folder(folder)
+    known = load_for(
+        model, data, seed=seed, input_shape=input_shape or (taken.input if taken else None),
+        normalisation=normalise or (taken.normalise if taken else None),
+    )  # fmt: skip
     say_images(known, progress)
-    original = Original(
-        model=model, weights=weights, input=known.input_shape, classes=known.classes, normalise=known.normalised or None
-    )
-    network = build_original(original).to(pick_device(device))
-    _check_outputs(network, known)
-    selection = choose(network, list(_calibration(known, images, seed)))
+    original = described_original(model, weights, known, taken)
+    network = build_original(original)
+    check_weights(network, original)
+    network = network.to(pick_device(device))
+    batches = list(_calibration(known, images, seed))
+    check_model(network, original, known, batches[0][0][:2], finetune=bool(finetune))
+    standing = check_standing(network, original, known, images=images, seed=seed)
+    selection = choose(network, batches)
     decisions = selection.decisions.model_copy(update={"original": original})
-    folder = Path(out)
-    _write(folder, selection, decisions)
+    _write(folder, selection, decisions, given)
     found = {}
     if finetune is not None:
         found = accuracies(
@@ -93,7 +104,7 @@ def select_model(
         )  # fmt: skip
     networks = list(_networks(selection, found))
     write_table(folder / NETWORKS, rows=networks)
-    return SelectResult(folder, selection, networks)
+    return SelectResult(folder, selection, networks, standing)
 
 
 def load_trained(folder: Path, *, device: str | None) -> nn.Module:
@@ -112,26 +123,15 @@ def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:
     return part.batches(batch, drop_last=len(part) % batch == 1)
 
 
-def _check_outputs(network: nn.Module, data: DataSet) -> None:
-    """Raise unless the model has an output for each class; one that gives no logits is left to what measures it."""
-    device = next(iter(network.parameters()), torch.empty(0)).device
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            logits = deepcopy(network).eval()(torch.zeros(2, *data.input_shape, device=device))
-    except FAILURES:
-        return
-    if isinstance(logits, Tensor) and logits.ndim == 2:
-        check_outputs(logits.shape[1], data)
-
-
-def _write(folder: Path, selection: Selection, decisions: Decisions) -> None:
+def _write(folder: Path, selection: Selection, decisions: Decisions, given: str | Path | None) -> None:
     """Write the decisions, the layers and the picture.
 
     Raises:
-        RunError: the folder holds another selection, or cannot be written.
+        RunError: the folder holds another selection than the one that was given back, or cannot be written.
     """
     path = folder / DECISIONS
-    if path.exists() and read(Decisions, path) != decisions:
+    is_given_back = given is not None and os.path.realpath(path) == os.path.realpath(given)
+    if path.exists() and not is_given_back and read(Decisions, path) != decisions:
         raise RunError(
             f"{folder}: holds another selection, perhaps an edited one; give another folder, or take that one with "
             f"--selection {path}"

@@ -31,9 +31,11 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage, read_recipe
 from bnas.spec import dump, parse, read_yaml
 from bnas.train import ALONE, BinaryWatch, Ranks, SharedStore, Store, build_for, evaluate, evaluate_soft, train_staged
+from bnas.train.blindness import warn_of_blind_layers
 
 NAME = "train"  # of the checkpoints
 BATCH = 500  # images of one evaluation step
+SEEN_FIRST = 64  # images on which binary layers must see something, before training begins
 
 
 def train_model(
@@ -300,4 +302,6 @@ def _watch(data: DataSet, device: torch.device, network: nn.Module) -> BinaryWat
     def accuracy() -> dict[str, float]:
         return {"validation_accuracy": evaluate(network, data.validation.batches(BATCH, device=device))[0]}
 
+    for images, _ in data.train.take(SEEN_FIRST, seed=0).batches(SEEN_FIRST, device=device):
+        warn_of_blind_layers(network, images)
     return BinaryWatch(network, beside=accuracy)

@@ -1,8 +1,6 @@
 """`bnas select`: a float model, data and a limit -> which layers may go to one bit, and what that saves."""
 
 import json
-import sys
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,12 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas.cli.apart import apart, warnings_at_once
 from bnas.cli.columns import aligned
 from bnas.cli.out import DATA, NORMALISE, image_shape
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.errors import LookupFailed
 from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
+from bnas.select.decide import check_asked
 from bnas.space.arch import Binarizers
 from bnas.spec import parse, read
 
@@ -23,15 +23,18 @@ EXAMPLE = """
 Examples: bnas select my_model.py:build --weights trained.safetensors --data cifar10 --budget ops=25% -o picked;
 edit picked/selection.yaml; bnas select my_model.py:build --data cifar10 --selection picked/selection.yaml -o mine
 
-All weights get one bit; the metric decides whose inputs stay real. Three rules stand before it: the first layer stays
-real, the last keeps a real input, and so do 1x1 convolutions that downsample.
+All weights get one bit; the metric decides whose inputs stay real. Four rules stand before it: frozen layers and the
+first one stay real, the last keeps a real input, and so do 1x1 convolutions that downsample.
+
+Given back, a selection brings the weights and the input that it was made with; --weights and --input say otherwise.
 
 The order of the paper, which measures errors on the trained binary network: bnas select MODEL --data D --ratio 0
 --finetune 30 -o first; bnas select MODEL --data D --ratio 0.3 --measured-on first/finetuned/all-binary -o picked
 """
 
 _DECIDES = ("metric", "method", "gamma", "measured_on")
-_DESCRIBES = ("first", "last", "downsample", "include", "exclude", "binarizer", "pad_value")
+_DESCRIBES = ("frozen", "first", "last", "downsample", "include", "exclude", "binarizer", "pad_value")
+BLIND = "; BLIND: its binary input is the same for every image"
 NOT_WITH = {  # an option -> those that would change nothing beside it
     "selection": ("keep", "preset", "budget", "ratio", *_DECIDES, *_DESCRIBES),
     "preset": ("keep", "method"),
@@ -68,6 +71,9 @@ def select_command(
         list[str] | None, typer.Option(help="Layers that the rules do not hold for: a path or a pattern.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Layers that stay real: a path or a pattern.")] = None,
+    frozen: Annotated[
+        str, typer.Option(help="Layers with requires_grad=False: real, weight, binary, or free.")
+    ] = "real",
     first: Annotated[str, typer.Option(help="First layer: real, weight, binary, or free.")] = "real",
     last: Annotated[str, typer.Option(help="Last layer: real, weight, binary, or free.")] = "weight",
     downsample: Annotated[str, typer.Option(help="1x1 downsampling: real, weight, binary, or free.")] = "weight",
@@ -90,7 +96,7 @@ def select_command(
     _refuse(ctx)
     if not (keep or preset or selection or budget or ratio is not None):
         raise typer.BadParameter("give a limit, as ops=25%, a --ratio, or what to --keep", param_hint="--budget")
-    places = {"first": first, "last": last, "downsample": downsample}
+    places = {"frozen": frozen, "first": first, "last": last, "downsample": downsample}
     rules = parse(Rules, places | {"include": include or [], "exclude": exclude or []}, source="select")
     binarizers = parse(Binarizers, {"weight": binarizer, "pad_value": pad_value}, source="select")
     resized = image_shape(shape)
@@ -100,22 +106,21 @@ def select_command(
     from bnas.cli.stop import Stop
 
     kept = _published(model, preset) if preset else keep
-    with ProgressBars() as watch, Stop(watch) as progress, warnings.catch_warnings(record=True) as warned:
+    with apart(), warnings_at_once(), ProgressBars() as watch, Stop(watch) as progress:
         if selection:
             choose = partial(review, decisions=read(Decisions, selection), progress=progress)
         else:
+            check_asked(budget=budget, ratio=ratio, metric=metric, method=method)
             choose = partial(
                 select_layers, budget=budget, ratio=ratio, keep=kept, metric=metric, method=method, gamma=gamma,
                 rules=rules, binarizers=binarizers, progress=progress,
                 measured_on=load_trained(measured_on, device=device) if measured_on else None,
             )  # fmt: skip
         result = select_model(
-            model, choose, data=data, out=out, weights=str(weights) if weights else None,
+            model, choose, data=data, out=out, weights=str(weights) if weights else None, given=selection,
             input_shape=resized, normalise=normalise, images=images, finetune=finetune, seed=seed, device=device,
             progress=progress,
         )  # fmt: skip
-    for line in dict.fromkeys(str(warning.message) for warning in warned):
-        print(line, file=sys.stderr)
     print(json.dumps(_summary(result)) if as_json else _said(result))
 
 
@@ -158,7 +163,7 @@ def _summary(result: Any) -> dict[str, Any]:
     chosen = result.selection
     return {
         "folder": str(result.folder), "metric": chosen.metric, "kept": list(chosen.kept), "cost": chosen.cost.as_dict(),
-        "layers": chosen.rows(), "networks": result.networks,
+        "layers": chosen.rows(), "networks": result.networks, "float_model": result.standing._asdict(),
     }  # fmt: skip
 
 
@@ -167,6 +172,7 @@ def _said(result: Any) -> str:
     chosen, folder = result.selection, result.folder
     file = folder / "selection.yaml"
     is_tuned = any("finetuned" in row for row in result.networks)
+    held_out = f"{result.standing.accuracy:.1%} of {result.standing.images} held-out images"
     note = "real is the model as it was given: it is not trained further, and has the same accuracy before and after"
     return "\n".join([
         *aligned(_layer_rows(chosen.rows(), chosen.metric), to_the_left=(0, 4, 5)),
@@ -175,6 +181,7 @@ def _said(result: Any) -> str:
         *([note] if is_tuned else []),
         "",
         f"{len(chosen.kept)} of {len(chosen.free)} layers with a choice keep real inputs; {NOT_COUNTED}",
+        f"the float model gets {held_out} right; if it should be more, it knows them normalised otherwise",
         f"to edit:    {file}, then give it back with --selection",
         f"to look at: {folder / 'layers.csv'}, {folder / 'networks.csv'}, {folder / 'figures' / 'metric.png'}",
         f"to train:   bnas train {file} --data D, or in Python: bnas.convert(model, {str(file)!r})",
@@ -188,10 +195,14 @@ def _layer_rows(rows: list[dict[str, Any]], metric: str) -> list[Sequence[str]]:
     return [heads] + [
         (
             row["layer"] or "(itself)", f"{row['share']:.1%}", _number(row.get("error")), _number(row["metric"]),
-            said[row["precision"]], row["why"],
+            said[row["precision"]], row["why"] + (BLIND if _is_blind(row) else ""),
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _is_blind(row: dict[str, Any]) -> bool:
+    return row["precision"] == "binary" and row.get("constant_signs") == 1
 
 
 def _network_rows(networks: list[dict[str, Any]]) -> list[Sequence[str]]:

@@ -11,12 +11,13 @@ from bnas.select.layer import LayerFacts
 from bnas.select.methods import METHODS, Method
 from bnas.select.metrics import GAMMA, METRICS, Evidence, LayerScore, Metric
 from bnas.select.problem import Choice, Problem, Ratio, Verdict, budget_of, verdict_of
-from bnas.select.rules import DEFAULT_RULES, Fixed, Rules, fixed_layers, match
+from bnas.select.rules import DEFAULT_RULES, RULES, Fixed, Rules, fixed_layers, match
 from bnas.select.selection import DEFAULT_BINARIZERS, Decision, Decisions, Selection
 from bnas.space.arch import Binarizers
 
 T = TypeVar("T")
 
+_ANY = Cost(1, 1, 1, 1)  # of a network that is not known yet
 NO_SCORE = LayerScore(0.0, 0.0)  # of a layer that was not measured, and is decided on by hand
 
 BudgetItems = Iterable[str] | Mapping[str, str | int | float]
@@ -54,7 +55,7 @@ def decide(
     """
     if keep is None and not budget and ratio is None:
         raise SpecError("selection: needs a limit; give a budget as ops=25%, a ratio as 0.3, or the layers to keep")
-    fixed = fixed_layers(layers, rules)
+    fixed = _fixed(layers, rules)
     free = [layer for layer in layers if layer.name not in fixed]
     scores: dict[str, LayerScore] = {}
     if keep is None or all(layer.errors for layer in free):
@@ -71,6 +72,54 @@ def decide(
         tuple(layers), rest, Decisions(binarizers=binarizers, layers=chosen),
         free=frozenset(layer.name for layer in free), scores=scores, metric=_name(metric),
     )  # fmt: skip
+
+
+def check_asked(*, budget: BudgetItems | None, ratio: float | None, metric: str | Metric, method: str | Method) -> None:
+    """Raise what `decide` would raise of these for any model.
+
+    Raises:
+        SpecError, LookupFailed: as in `decide`.
+    """
+    budget_of(budget or (), _ANY)
+    if ratio is not None:
+        Ratio(ratio, 1)
+    _found(metric, METRICS, what="metric"), _found(method, METHODS, what="method")
+
+
+def check_decidable(
+    layers: Sequence[LayerFacts],
+    rest: Cost,
+    *,
+    budget: BudgetItems | None = None,
+    ratio: float | None = None,
+    keep: Collection[str] | None = None,
+    rules: Rules = DEFAULT_RULES,
+) -> None:
+    """Raise what `decide` would raise of these layers whatever is measured of them.
+
+    Raises:
+        SpecError, BudgetError, LookupFailed: as in `decide`.
+    """
+    fixed = _fixed(layers, rules)
+    problem = _problem(layers, rest, fixed, {}, budget, ratio)
+    if keep is not None:
+        problem.insist(_by_hand(layers, fixed, keep).kept)
+
+
+def _fixed(layers: Sequence[LayerFacts], rules: Rules) -> dict[str, Fixed]:
+    """Return the layers that have no choice.
+
+    Raises:
+        SpecError: none is left, as some are frozen.
+    """
+    fixed = fixed_layers(layers, rules)
+    frozen = [name for name, held in fixed.items() if held.why == RULES["frozen"]]
+    if frozen and len(fixed) == len(layers):
+        raise SpecError(
+            f"selection: no layer has a choice, as {len(frozen)} are frozen (requires_grad=False), such as "
+            f"{frozen[-1]!r}; call requires_grad_(True), or say --frozen free, which trains them"
+        )
+    return fixed
 
 
 def _problem(
@@ -139,4 +188,4 @@ def _name(given: str | Metric | Method) -> str:
 
 
 def _decision(layer: LayerFacts, fixed: Fixed) -> Decision:
-    return Decision(precision=fixed.precision, norm=layer.needs_norm, why=fixed.why)
+    return Decision(precision=fixed.precision, norm=layer.needs_norm).because(fixed.why)

@@ -25,6 +25,7 @@ class LayerErrors(NamedTuple):
     scale_invariant: float  # ||x - s sign(x)||^2 / ||x||^2 at the best s
     weights: Mapping[str, float]  # by weight binarizer: ||W - W~||^2 / ||W||^2, at the best scale for each filter
     losses: LossChanges | None = None  # None: not measured
+    constant_signs: float = 0.0  # share of x's channels whose sign is the same everywhere; 1: no bit tells anything
 
 
 class LayerFacts(NamedTuple):
@@ -38,6 +39,7 @@ class LayerFacts(NamedTuple):
     costs: Mapping[Precision, Cost]  # of all its calls, with the batch norm that a binary input may need
     obstacle: str = ""  # why its precision cannot be changed
     needs_norm: bool = True  # a binary input must be normalised first, as the model does not
+    is_frozen: bool = False  # its weights are not trained
     sees_input: bool = False  # its input is the model's own
     gives_output: bool = False  # its output is the model's own
     errors: LayerErrors | None = None

@@ -24,7 +24,8 @@ def partition(problem: Problem) -> Verdict:
     """
     ordered = sorted(problem.choices, key=lambda choice: choice.score.metric)
     names = [choice.name for choice in ordered]
-    for clusters, size in enumerate(top_cluster_sizes([choice.score.metric for choice in ordered]), 2):
+    sizes = top_cluster_sizes([choice.score.metric for choice in ordered])
+    for clusters, size in enumerate(sizes, min(2, len(names))):
         kept = frozenset(names[-size:])
         if problem.admits(kept):
             where = {name: "in" if name in kept else "below" for name in names}
@@ -37,11 +38,14 @@ def partition(problem: Problem) -> Verdict:
 def top_cluster_sizes(values: Sequence[float]) -> Iterator[int]:
     """Yield how many values the highest cluster has, for 2, 3, ... len(values) clusters of least squared error.
 
+    A single value is a cluster of its own.
+
     Args:
         values: in rising order.
     """
     count = len(values)
-    if not count:
+    if count < 2:
+        yield from [1] * count
         return
     mean = sum(values) / count
     centred = [value - mean for value in values]  # else the squares lose the digits that matter

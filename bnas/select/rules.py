@@ -1,7 +1,7 @@
-"""Which layers have no choice: the first, the last, downsampling ones, and those that a person names."""
+"""Which layers have no choice: frozen ones, the first, the last, downsampling ones, those that a person names."""
 
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, cast
 
@@ -14,7 +14,12 @@ Place = Literal["real", "weight", "binary", "free"]
 """What a rule does to a layer: give it a precision, or leave it to the metric."""
 
 SHORTCUT_NAMES = frozenset({"downsample", "shortcut"})
-RULES = {"first": "first layer", "last": "last layer", "downsample": "1x1 downsampling"}  # as people know them
+RULES = {  # in the order in which they are asked, as people know them
+    "frozen": "frozen (requires_grad=False)",
+    "first": "first layer",
+    "last": "last layer",
+    "downsample": "1x1 downsampling",
+}
 
 
 class Fixed(NamedTuple):
@@ -31,6 +36,8 @@ class Rules(Spec):
     A pattern is a module path in which `*` and `?` stand for any characters; a path matches whatever is in it too.
 
     Args:
+        frozen: of the layers whose weights are not trained (`requires_grad=False`). One that is made binary all the
+            same is trained again.
         first: of the layers that see the model's input: no weight stands between, as a norm or a scaling may.
         last: of the layers that the result comes from; `weight` is a real input with binary weights.
         downsample: of the 1x1 convolutions of shortcuts, and of those with a stride.
@@ -38,6 +45,7 @@ class Rules(Spec):
         exclude: layers that stay real.
     """
 
+    frozen: Place = "real"
     first: Place = "real"
     last: Place = "weight"
     downsample: Place = "weight"
@@ -67,10 +75,12 @@ def fixed_layers(layers: Sequence[LayerFacts], rules: Rules) -> dict[str, Fixed]
             result[layer.name] = Fixed(layer.precision, layer.obstacle)
         elif layer.name in excluded:
             result[layer.name] = Fixed("real", f"excluded by {excluded[layer.name]!r}")
-        elif layer.name not in included and (rule := _rule_for(layers, index)):
-            place = cast(Place, getattr(rules, rule))
-            if place != "free":
-                result[layer.name] = Fixed(place, RULES[rule], counts=_counts(layers, index, rule))
+        elif layer.name not in included:
+            for rule in _rules_for(layers, index):
+                place = cast(Place, getattr(rules, rule))
+                if place != "free":
+                    result[layer.name] = Fixed(place, RULES[rule], counts=_counts(layers, index, rule))
+                    break
     return result
 
 
@@ -105,14 +115,17 @@ def _paths(names: Iterable[str]) -> list[str]:
     return list(paths)
 
 
-def _rule_for(layers: Sequence[LayerFacts], index: int) -> str:
-    """Return which rule holds for a layer by its place in the network; none may."""
+def _rules_for(layers: Sequence[LayerFacts], index: int) -> Iterator[str]:
+    """Yield the rules that hold for a layer, by its place in the network, the first that decides before others."""
     layer = layers[index]
+    if layer.is_frozen:
+        yield "frozen"
     if layer.sees_input:
-        return "first"
-    if layer.gives_output or index == len(layers) - 1:
-        return "last"
-    return "downsample" if _downsamples(layer) else ""
+        yield "first"
+    elif layer.gives_output or index == len(layers) - 1:
+        yield "last"
+    elif _downsamples(layer):
+        yield "downsample"
 
 
 def _counts(layers: Sequence[LayerFacts], index: int, rule: str) -> bool:
@@ -124,4 +137,4 @@ def _counts(layers: Sequence[LayerFacts], index: int, rule: str) -> bool:
 def _downsamples(layer: LayerFacts) -> bool:
     planned = layer.planned
     is_shortcut = planned.role == "shortcut" or bool(SHORTCUT_NAMES & set(layer.name.split(".")))
-    return planned.kind == "conv" and planned.kernel == (1, 1) and (max(planned.stride) > 1 or is_shortcut)
+    return planned.kind == "conv" and max(planned.kernel) == 1 and (max(planned.stride) > 1 or is_shortcut)

@@ -21,12 +21,29 @@ class Decision(Spec):
 
     Args:
         norm: where its input is binary, a batch norm stands before the sign; false where the model has one there.
+        chosen: what `why` is the reason for, by which an edit is seen; nothing where a person wrote it all.
         why: for people.
     """
 
     precision: Precision
     norm: Flag = True
+    chosen: str = ""
     why: str = ""
+
+    @property
+    def what(self) -> str:
+        """What it says, in a word."""
+        return "binary without norm" if self.precision == "binary" and not self.norm else self.precision
+
+    def because(self, why: str) -> "Decision":
+        """Return the same decision with its reason."""
+        return self.model_copy(update={"why": why, "chosen": self.what})
+
+    def as_given(self) -> "Decision":
+        """Return a decision that a person gave back: where it was edited, that is the reason."""
+        if self.chosen == self.what:
+            return self
+        return self.because(f"edited (was {self.chosen})" if self.chosen else self.why or "edited")
 
 
 class Decisions(Spec):
@@ -81,6 +98,14 @@ class Selection:
         return tuple(layer.name for layer in self.layers if layer.name in self.free and not self._is_binary(layer))
 
     @property
+    def blind(self) -> tuple[str, ...]:
+        """The layers whose binary input is the same for every image, so that they and all behind them see nothing."""
+        return tuple(
+            layer.name for layer in self.layers
+            if self._is_binary(layer) and layer.errors and layer.errors.constant_signs == 1
+        )  # fmt: skip
+
+    @property
     def cost(self) -> Cost:
         """What the converted network costs: the promise that its trace keeps."""
         return total([self.rest, *(layer.costs[self.precision(layer.name)] for layer in self.layers)])
@@ -98,7 +123,7 @@ class Selection:
     def with_precisions(self, precisions: Mapping[str, Precision], *, why: str) -> "Selection":
         """Return the selection with other precisions for some layers."""
         changed = {
-            name: self.decisions.layers[name].model_copy(update={"precision": precision, "why": why})
+            name: self.decisions.layers[name].model_copy(update={"precision": precision}).because(why)
             for name, precision in precisions.items()
         }
         layers = self.decisions.layers | changed
@@ -113,7 +138,10 @@ class Selection:
         decision, errors = self.decisions.layers[layer.name], layer.errors
         price, score = layer.costs[decision.precision], self.scores.get(layer.name)
         losses = errors.losses if errors else None
-        measured = {} if errors is None else {"error": errors.plain, "error_scale_invariant": errors.scale_invariant}
+        measured = {} if errors is None else {
+            "error": errors.plain, "error_scale_invariant": errors.scale_invariant,
+            "constant_signs": errors.constant_signs,
+        }  # fmt: skip
         weights = {} if errors is None else {f"weight_error_{name}": e for name, e in errors.weights.items()}
         return {
             "layer": layer.name, "kind": layer.planned.kind, "macs": layer.macs, "share": layer.macs / macs,

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bnas.errors import BnasError, DataError
+from bnas.errors import DataError
+from bnas.select.conversion import answer_of, copies
 
 Batches = Iterable[Any]
 """Of each batch: a tensor [batch, ...]; or (inputs, labels), inputs being a tensor or one for each argument."""
@@ -26,6 +27,8 @@ def examples(batches: Batches, model: nn.Module) -> list[Example]:
         DataError: there are none, or one is of another form.
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    if device.type == "meta":
+        raise DataError("calibration: the model is on the meta device, which holds no weights; make it on the CPU")
     found = [_example(batch, device) for batch in batches]
     if not found:
         raise DataError("calibration: there are no batches; give at least one of a few dozen images")
@@ -33,32 +36,13 @@ def examples(batches: Batches, model: nn.Module) -> list[Example]:
 
 
 def answers(model: nn.Module, batches: Iterable[Example]) -> Iterator[Any]:
-    """Yield what a model returns for each batch.
+    """Yield what a model returns for each batch; it gets a copy, which it may change.
 
     Raises:
         DataError: it fails on one; says which.
     """
     for number, batch in enumerate(batches, 1):
-        try:
-            answer = model(*batch.inputs)
-        except BnasError:  # of what is measured on the way
-            raise
-        except Exception as problem:
-            raise DataError(
-                f"calibration: the model fails on batch {number}, {_shown(batch)}: {short_reason(problem)}; give "
-                "batches that differ in the number of images only, of the size and type that the model takes"
-            ) from problem
-        yield answer
-
-
-def short_reason(problem: Exception) -> str:
-    """Return what went wrong, short enough for one line."""
-    return " ".join(str(problem).split())[:150]
-
-
-def _shown(batch: Example) -> str:
-    """Return the shape and type of each input."""
-    return " and ".join(f"{'x'.join(map(str, x.shape))} of {str(x.dtype).removeprefix('torch.')}" for x in batch.inputs)
+        yield answer_of(model, copies(batch.inputs), what=f"batch {number}")
 
 
 def _example(batch: Any, device: torch.device) -> Example:

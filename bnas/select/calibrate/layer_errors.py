@@ -7,16 +7,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.binarize.error import InputError, input_error, summed, weight_error
+from bnas.cost.trace.given import tensors_in
 from bnas.errors import DataError
 from bnas.layers.binarized import Binarized, to_filters
 from bnas.progress import Progress, silent
 from bnas.select import LayerErrors, LayerFacts
 from bnas.select.calibrate.batches import Example, answers
-from bnas.select.conversion import argument, at_rest
+from bnas.select.conversion import Signs, argument, at_rest, channel_dim
 
 
 def measure_errors(
@@ -39,11 +39,13 @@ def measure_errors(
     modules = {layer.name: model.get_submodule(layer.name) for layer in layers if not layer.obstacle}
     weights = {name: _weight_errors(name, module) for name, module in modules.items()}
     inputs: dict[str, list[InputError]] = {name: [] for name in modules}
+    signs = {layer.name: Signs(channel_dim(layer.planned.kind)) for layer in layers if layer.name in modules}
 
     def note(layer: LayerFacts) -> Any:
         def starts(module: nn.Module, args: Any, kwargs: Any) -> None:
             x = _before_sign(module, argument(args, kwargs), layer)
             inputs[layer.name].append(_checked(layer.name, input_error(x)))
+            signs[layer.name].add(x)
 
         return starts
 
@@ -58,7 +60,10 @@ def measure_errors(
             _look_at(answer, "the result of the model", has_infinity=True)
             progress("measuring errors", done, len(batches))
     totals = {name: summed(parts) for name, parts in inputs.items()}
-    return {name: LayerErrors(e.plain, e.scale_invariant, weights[name]) for name, e in totals.items()}
+    return {
+        name: LayerErrors(e.plain, e.scale_invariant, weights[name], constant_signs=signs[name].constant)
+        for name, e in totals.items()
+    }
 
 
 def normalized_over_batch(x: Tensor, channels: int) -> Tensor:
@@ -76,7 +81,7 @@ def _before_sign(module: nn.Module, x: Tensor, layer: LayerFacts) -> Tensor:
         return module.normed(x)
     if not layer.needs_norm:
         return x
-    channels = -1 if layer.planned.kind == "linear" else 1
+    channels = channel_dim(layer.planned.kind)
     if x.numel() <= x.shape[channels]:
         raise DataError(f"calibration: layer {layer.name!r} sees one value a channel; give batches of several images")
     return normalized_over_batch(x, channels)
@@ -96,8 +101,8 @@ def _output_of(path: str, *, is_layer: bool) -> Any:
 
 
 def _look_at(output: Any, what: str, *, has_infinity: bool) -> None:
-    for x in tree_leaves(output):
-        if isinstance(x, Tensor) and x.is_floating_point() and x.numel():
+    for x in tensors_in(output):
+        if x.is_floating_point() and x.numel():
             ends = torch.stack(x.detach().aminmax())  # NaN if any value is
             if torch.isnan(ends).any() or not (has_infinity or torch.isfinite(ends).all()):
                 raise _not_finite(what)

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bnas.cost.trace.given import short_reason
 from bnas.errors import DataError
 from bnas.layers.binarized import Binarized, binarize_
 from bnas.progress import Progress, silent
 from bnas.select import DEFAULT_BINARIZERS, LayerFacts, LossChanges
-from bnas.select.calibrate.batches import Example, answers, short_reason
-from bnas.select.conversion import at_rest
+from bnas.select.calibrate.batches import Example, answers
+from bnas.select.conversion import at_rest, channel_dim
 from bnas.space.arch import Binarizers, Precision
 
 
@@ -116,7 +117,7 @@ class _Twins:
     def __init__(self, module: nn.Module, layer: LayerFacts, binarizers: Binarizers) -> None:
         precisions: tuple[Precision, ...] = ("weight", "binary")
         self._twins = {precision: _twin(module, layer, binarizers, precision) for precision in precisions}
-        self._fits = {precision: Fit(-1 if layer.planned.kind == "linear" else 1) for precision in precisions}
+        self._fits = {precision: Fit(channel_dim(layer.planned.kind)) for precision in precisions}
 
     def learn(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
         """Take in one call of the real layer."""

@@ -1,39 +1,19 @@
 """A model and decisions -> the same model with binary layers; and the description of such a model by name."""
 
-import copy
 import hashlib
 import json
 from pathlib import Path
 
 from torch import nn
 
+from bnas.cost.trace.given import copy_of, unwrapped
 from bnas.errors import LookupFailed, SpecError
 from bnas.layers.binarized import BINARIZED, binarize_, stop_fusing
-from bnas.layers.binary_layer import BinaryLayer
 from bnas.lookup import not_among
 from bnas.networks.user_model import build_original
 from bnas.select import Decision, Decisions, Original, Selection
+from bnas.select.conversion.obstacle import obstacle
 from bnas.spec import read
-
-
-def obstacle(path: str, model: nn.Module) -> str:
-    """Return why the layer at a path cannot be binarized; nothing where it can."""
-    module = model.get_submodule(path)
-    if isinstance(module, BinaryLayer):
-        return f"is a {type(module).__name__} already"
-    if type(module) not in BINARIZED:
-        if isinstance(module, tuple(BINARIZED)):
-            return f"is a {type(module).__name__}, which may compute something else than a layer of torch"
-        return f"is computed inside {type(module).__name__}, not by a layer of its own"
-    weight = module._parameters.get("weight")
-    if weight is None:
-        return "its weight is computed from other values"
-    others = [
-        name or "the model itself"
-        for name, other in model.named_modules()
-        if other is not module and any(parameter is weight for parameter in other._parameters.values())
-    ]
-    return f"shares its weight with {others[0]}" if others else ""
 
 
 def convert(model: nn.Module, selection: Selection | Decisions | str | Path) -> nn.Module:
@@ -42,20 +22,18 @@ def convert(model: nn.Module, selection: Selection | Decisions | str | Path) -> 
     Everything else is untouched: the forward and its arguments, other modules, hooks, shared modules. The state dict of
     the original loads into the copy: latent weights keep their names, and what is new (output scales, and a batch norm
     before a sign whose input has none) starts afresh. A new batch norm has no statistics yet: train, or recalibrate.
+    A chosen layer that is frozen (`requires_grad=False`) is trained again: latent weights that never move would leave
+    bits as they fell.
 
     Args:
-        model: stays as it is.
+        model: stays as it is; of one that is compiled or wrapped, the module inside is converted.
         selection: what `select_layers` gave, its decisions, or a `selection.yaml` of them.
     Raises:
         LookupFailed: a layer is not in the model; the message has the nearest names.
         SpecError: a layer cannot be binarized, or the model not copied.
     """
     decisions = _decisions(selection)
-    try:
-        converted = copy.deepcopy(model)
-    except Exception as problem:
-        line = " ".join(str(problem).split())
-        raise SpecError(f"convert: the model cannot be copied ({line}); make it work with copy.deepcopy") from problem
+    converted = copy_of(unwrapped(model), where="convert", error=SpecError)
     for path, decision in decisions.layers.items():
         _apply(converted, path, decision, decisions)
     stop_fusing(converted)
@@ -78,6 +56,7 @@ def _apply(model: nn.Module, path: str, decision: Decision, decisions: Decisions
         return
     if problem := obstacle(path, model):
         raise SpecError(f"layer {path!r}: cannot be made {decision.precision}: {problem}; write precision: real")
+    modules[path].get_parameter("weight").requires_grad_(True)
     binarize_(
         modules[path],
         precision=decision.precision,

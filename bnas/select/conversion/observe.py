@@ -1,16 +1,18 @@
-"""A model and an image -> what surrounds each of its layers: how often it runs, and what its input comes from."""
+"""A model and an image -> what surrounds each of its layers: how often it runs, what it comes from and goes to."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from bnas.cost.trace.assemble import NORMS
+from bnas.cost.trace.given import short_reason, tensors_in
+from bnas.errors import BnasError, DataError
+from bnas.lookup import FAILURES
+from bnas.select.conversion.flow import Flow
 
 
 @dataclass
@@ -19,9 +21,10 @@ class Seen:
 
     calls: int = 0
     start: int = -1  # how many of the layers started before it; -1: it was not called
-    normed: bool = True  # its input is what a norm gave, in every call
+    after_norm: bool = True  # its input is what a norm gave, in every call
+    plain_norm: bool = True  # and that norm computes what torch's does, and nothing else
     sees_input: bool = False  # its input is the model's own, or made of it without weights, as by a norm or a scaling
-    gives_output: bool = False  # its output is the model's own
+    gives_output: bool = False  # the model's answer is made of its output without weights, and no other layer is
 
 
 @contextmanager
@@ -46,35 +49,46 @@ def observe(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str, nn.
     Args:
         inputs: one tensor [batch, ...] for each argument of the model's forward.
         layers: the modules, by path.
+    Raises:
+        DataError: the model fails on them.
     """
-    seen = {path: Seen() for path in layers}
-    early, normed, made = _Unweighted(model, inputs), _Values(), {path: _Values() for path in layers}
+    seen, given = {path: Seen() for path in layers}, copies(inputs)
+    flow = Flow(model, given)
 
     def starts(path: str, args: Any, kwargs: Any) -> None:
         around = seen[path]
         around.start = sum(other.calls > 0 for other in seen.values()) if not around.calls else around.start
         around.calls += 1
-        for x in [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)][:1]:
-            around.normed &= x in normed
-            around.sees_input |= x in early.values
+        for x in tensors_in((args, kwargs))[:1]:
+            is_plain = flow.norm_before(x)
+            around.after_norm &= is_plain is not None
+            around.plain_norm &= bool(is_plain)
+            around.sees_input |= flow.is_raw(x)
 
     with at_rest(model) as stack:
         for module in model.modules():
             if isinstance(module, NORMS):
-                hook = module.register_forward_hook(lambda _m, _a, out: normed.add(out))
+                hook = module.register_forward_hook(lambda norm, _, out: flow.note_norm(out, is_plain=_is_plain(norm)))
                 stack.callback(hook.remove)
         for path, layer in layers.items():
             before = layer.register_forward_pre_hook(
                 lambda _m, args, kwargs, path=path: starts(path, args, kwargs), with_kwargs=True
             )
-            after = layer.register_forward_hook(lambda _m, _a, out, path=path: made[path].add(out))
+            after = layer.register_forward_hook(
+                lambda _m, _a, out, path=path: flow.note_layer(out, (path, seen[path].calls))
+            )
             stack.callback(before.remove)
             stack.callback(after.remove)
-        stack.enter_context(early)
-        results = [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
-    for path, values in made.items():
-        seen[path].gives_output = any(result in values for result in results)
+        stack.enter_context(flow)
+        ends = flow.ends(answer_of(model, given, what="an image"))
+    for path, _ in ends:
+        seen[path].gives_output = True
     return seen
+
+
+def _is_plain(norm: nn.Module) -> bool:
+    """Say whether a norm computes what torch's does: a subclass may do more, as be an activation too."""
+    return any(isinstance(norm, kind) and type(norm).forward is kind.forward for kind in NORMS)
 
 
 def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -83,40 +97,47 @@ def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     return x
 
 
-class _Unweighted(TorchDispatchMode):
-    """Follows what a model makes of its inputs before any weight is in it; those of norms are no weights."""
-
-    supports_higher_order_operators = True
-
-    def __init__(self, model: nn.Module, inputs: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.values = _Values(inputs)
-        modules = [module for module in model.modules() if not isinstance(module, NORMS)]
-        self._weighted = _Values(weight for module in modules for weight in module.parameters(recurse=False))
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        read = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
-        has_weight = any(tensor in self._weighted for tensor in read)
-        follows = has_weight or any(tensor in self.values for tensor in read)
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out) if follows else ():
-            (self._weighted if has_weight else self.values).add(tensor)
-        return out
+def copies(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Return copies of a batch, for a model that may change what it is given."""
+    return [x.clone() for x in inputs]
 
 
-class _Values:
-    """Tensors that are recognised again, also through a view, unless they were changed meanwhile."""
+_SIMILAR = "give batches that differ in the number of images only, of the size and type that the model takes"
 
-    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
-        self._known: dict[int, tuple[torch.UntypedStorage, int]] = {}
-        for tensor in tensors:
-            self.add(tensor)
 
-    def add(self, tensor: Any) -> None:
-        if isinstance(tensor, Tensor):
-            storage = tensor.untyped_storage()
-            self._known[id(storage)] = (storage, tensor._version)  # kept, so that no other can take its place
+def answer_of(model: nn.Module, inputs: Sequence[Tensor], *, what: str, remedy: str = _SIMILAR) -> Any:
+    """Return what a model answers.
 
-    def __contains__(self, tensor: Tensor) -> bool:
-        known = self._known.get(id(tensor.untyped_storage()))
-        return known is not None and known[1] == tensor._version
+    Args:
+        what: the inputs, for the message.
+        remedy: what a person can do.
+    Raises:
+        DataError: the model fails on them; says their shape and type.
+    """
+    try:
+        return model(*inputs)
+    except BnasError:  # of what is measured on the way
+        raise
+    except FAILURES as problem:
+        raise DataError(
+            f"calibration: the model fails on {what}, {_shown(inputs)}: {short_reason(problem)}; "
+            f"{_other_type(model, inputs) or remedy}"
+        ) from problem
+
+
+def _shown(inputs: Sequence[Tensor]) -> str:
+    """Return the shape and type of each input."""
+    return " and ".join(f"{'x'.join(map(str, x.shape))} of {_type(x)}" for x in inputs)
+
+
+def _other_type(model: nn.Module, inputs: Sequence[Tensor]) -> str:
+    """Return what to do where weights are of another type than inputs; nothing where they are not."""
+    given = {_type(x) for x in inputs if x.is_floating_point()}
+    own = {_type(parameter) for parameter in model.parameters() if parameter.is_floating_point()}
+    if not given or not own or given & own:
+        return ""
+    return f"its weights are of {own.pop()}; make them {given.pop()} first, as model.float() does"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import Cost, cost
 from bnas.cost.trace.run import Traced, trace
+from bnas.cost.trace.wholes import is_binary
 from bnas.errors import SpecError
 from bnas.select import DEFAULT_BINARIZERS, Decision, Decisions, LayerFacts
-from bnas.select.conversion.convert import convert, obstacle
+from bnas.select.conversion.convert import convert
 from bnas.select.conversion.observe import Seen, observe
+from bnas.select.conversion.obstacle import obstacle
+from bnas.select.conversion.signs import signs_before
 from bnas.space.arch import PRECISIONS, Binarizers, Precision
 
 
@@ -63,18 +66,21 @@ def survey(
 
     Args:
         model: stays as it is.
-        inputs: one tensor [batch, ...] for each argument of the model's forward. Their values do not matter, but for
-            those that are no floating-point numbers.
-        norms: by layer, whether a batch norm stands before a binary input; left out, it does where the model has none.
+        inputs: one tensor [batch, ...] for each argument of the model's forward. Their values matter for `norms` alone,
+            and where they are no floating-point numbers.
+        norms: by layer, whether a batch norm stands before a binary input; left out, it does where the model has none,
+            or where the input is of one sign all the same, as behind a norm that is an activation too.
     Raises:
-        ShapeError: the model fails on such inputs.
+        ShapeError: the model fails on inputs of such a shape.
+        DataError: the model fails on these inputs.
         SpecError: no layer can be binarized.
     """
     real = _traced(model, inputs)
     calls, left = _calls(real.layers), left_out(real, model)
     seen = observe(model, [x[:1] for x in inputs], {name: model.get_submodule(name) for name in (*calls, *left)})
     obstacles = {name: _obstacle(name, model, seen[name], calls[name]) for name in calls} | left
-    free = {name: (norms or {}).get(name, not seen[name].normed) for name in calls if not obstacles[name]}
+    kinds = {name: calls[name][0].kind for name in calls if not obstacles[name]}
+    free = _norms_needed(model, inputs, kinds, seen) | {n: norm for n, norm in (norms or {}).items() if n in kinds}
     if not free:
         why = next((f"; {name or 'it'} {problem}" for name, problem in obstacles.items()), "")
         raise SpecError(f"model {type(model).__name__}: has no convolution or linear layer that can be binarized{why}")
@@ -89,6 +95,7 @@ def survey(
                 costs or {first.precision: cost(calls.get(name, ()))},
                 obstacle=obstacles[name],
                 needs_norm=free.get(name, False),
+                is_frozen=name in free and not model.get_submodule(name).get_parameter("weight").requires_grad,
                 sees_input=seen[name].sees_input,
                 gives_output=seen[name].gives_output,
             )
@@ -111,7 +118,21 @@ def _calls(layers: Iterable[PlannedLayer]) -> Calls:
 def _obstacle(name: str, model: nn.Module, seen: Seen, calls: Sequence[PlannedLayer]) -> str:
     """Return why a layer cannot be binarized; nothing where it can."""
     known = obstacle(name, model)
+    if calls[0].precision != "real" and not is_binary(model.get_submodule(name)):
+        return f"has two values a filter: it is in one bit already{f' ({known})' if known else ''}"
     return known or ("its weight is used outside of its own call" if seen.calls != len(calls) else "")
+
+
+def _norms_needed(
+    model: nn.Module, inputs: Sequence[Tensor], kinds: Mapping[str, str], seen: Mapping[str, Seen]
+) -> dict[str, bool]:
+    """Return by layer whether its input must be normalised before its sign.
+
+    The values decide, where there are any; else what the norm before it is.
+    """
+    signs = signs_before(model, inputs, {name: kind for name, kind in kinds.items() if seen[name].after_norm})
+    spoken = {name: found.is_one_sided for name, found in signs.items() if found.is_known}
+    return {name: not seen[name].after_norm or spoken.get(name, not seen[name].plain_norm) for name in kinds}
 
 
 def _in_order(calls: Iterable[str], left: Iterable[str], seen: Mapping[str, Seen]) -> list[str]:

@@ -1,0 +1,92 @@
+"""The input of a layer -> whether its signs tell anything: a channel whose sign is always one tells nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bnas.cost.trace.given import copy_of
+from bnas.errors import SpecError
+from bnas.select.conversion.observe import answer_of, argument, at_rest, copies
+
+RARE = 0.02  # share of a channel's values: where its rarer sign is rarer, its mean is two deviations from zero
+_FEWEST = 16  # values of a channel that say anything about its sign
+
+
+class Signs:
+    """How often each channel of a layer's input is positive, over all that was taken in.
+
+    Args:
+        channels: the dimension of the channels: 1 for images, -1 for the features of a linear layer.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._channels = channels
+        self._positive, self.values = torch.zeros(()), 0
+
+    def add(self, x: Tensor) -> None:
+        """Take in values [batch, ...]."""
+        by_channel = (x >= 0).movedim(self._channels, 0).flatten(1)
+        self._positive = self._positive.to(x.device) + by_channel.sum(1)
+        self.values += by_channel.shape[1]
+
+    def _rarer(self) -> Tensor:
+        share = self._positive.double() / max(1, self.values)
+        return torch.minimum(share, 1 - share)
+
+    @property
+    def constant(self) -> float:
+        """The share of channels whose sign never changes; 1: a binary input is the same for every image."""
+        return float((self._rarer() == 0).double().mean())
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether most channels are nearly always of one sign: they lack a norm, or an activation stands behind it."""
+        return bool((self._rarer() < RARE).double().mean() > 0.5)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there were enough values to say so."""
+        return self.values >= _FEWEST
+
+
+def channel_dim(kind: str) -> int:
+    """Return the dimension of the channels in the input of a kind of layer."""
+    return -1 if kind == "linear" else 1
+
+
+def signs_before(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str, str]) -> dict[str, Signs]:
+    """Return the signs of layers' inputs as they will be in training, in one pass of a copy.
+
+    A batch norm that has seen no image yet takes the statistics of this batch.
+
+    Args:
+        inputs: one tensor [batch, ...] for each argument of the model's forward.
+        layers: their kinds, by path.
+    Returns: by path; nothing of inputs that are all alike, as examples are that give no more than a shape.
+    Raises:
+        DataError: the model fails on them.
+    """
+    if not layers or not any(_varies(x) for x in inputs):
+        return {}
+    run = copy_of(model, where="select", error=SpecError)
+    found = {path: Signs(channel_dim(kind)) for path, kind in layers.items()}
+
+    def note(path: str) -> Any:
+        return lambda _, args, kwargs: found[path].add(argument(args, kwargs))
+
+    with at_rest(run) as stack:
+        for norm in run.modules():
+            if isinstance(norm, _BatchNorm) and not norm.num_batches_tracked and len(inputs[0]) > 1:
+                norm.train()
+        for path in layers:
+            hook = run.get_submodule(path).register_forward_pre_hook(note(path), with_kwargs=True)
+            stack.callback(hook.remove)
+        answer_of(run, copies(inputs), what="a batch")
+    return found
+
+
+def _varies(x: Tensor) -> bool:
+    return x.is_floating_point() and not x.is_meta and x.numel() > 1 and bool(x.min() < x.max())
