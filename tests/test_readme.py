@@ -13,8 +13,8 @@ from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [line for language, text in BLOCKS if not language for line in text.splitlines() if line.strip()]
+BLOCKS = re.findall(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [line for language, _, text in BLOCKS if not language for line in text.splitlines() if line.strip()]
 
 
 def test_commands_run_as_they_are_written(tmp_path, monkeypatch) -> None:
@@ -31,9 +31,14 @@ def test_commands_run_as_they_are_written(tmp_path, monkeypatch) -> None:
     assert len(ran) == 3
     assert (tmp_path / "runs" / "demo" / "report.html").exists()
     assert (tmp_path / "handover" / "model.py").exists()
-    for language, text in BLOCKS:
-        if language == "python":
-            exec(text, {})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: dict[str, object] = {}
+    for language, title, text in BLOCKS:
+        if title:
+            (tmp_path / title).write_text(text)
+        elif language == "python":
+            exec(text, names)
+    assert (tmp_path / "binary" / "model.py").exists()
 
 
 def test_every_make_target_that_is_named_exists() -> None:
