@@ -39,3 +39,7 @@ class RunError(BnasError):
 
 class ExportError(BnasError):
     """An export does not reload to the same network."""
+
+
+class ProgramError(BnasError):
+    """A packed network is damaged, not well formed, or cannot run on this machine."""

@@ -1,0 +1,119 @@
+"""A trained `nn.Module` -> the graph of torch operators that it runs on an image, our own layers left whole."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, Node
+
+from bnas.errors import ExportError
+from bnas.layers import BinaryLayer, PReLU, RPReLU, RSign
+from bnas.select.conversion import at_rest
+from bnas.ship.lowering.geometry import output_size
+
+BATCH = 2  # images in the example: one could be told apart from a dimension of one no more
+WHOLE = (BinaryLayer, PReLU, RPReLU, RSign)
+
+Shape = tuple[int, ...]
+
+
+@torch.library.custom_op("bnas::layer", mutates_args=())
+def whole_layer(x: Tensor, path: str, shape: list[int]) -> Tensor:
+    """Stand for one of our layers in a graph; its path says which."""
+    return x.new_empty(shape)
+
+
+@whole_layer.register_fake
+def _(x: Tensor, path: str, shape: list[int]) -> Tensor:
+    return x.new_empty(shape)
+
+
+class Captured(NamedTuple):
+    """A graph without in-place operators, and the tensors that it takes beside the image."""
+
+    graph: Graph
+    constants: dict[str, Tensor]  # by the name of their node
+    image: str  # name of the image's node
+    result: Node
+
+
+def capture(model: nn.Module, input_shape: Shape) -> Captured:
+    """Return what a model does with images of a shape [channels, height, width]; the model stays as it is.
+
+    Raises:
+        ExportError: the model cannot be followed, or gives something other than one tensor.
+    """
+    around: list[str] = []
+    with at_rest(model) as stack, _stand_ins(model):
+        for path, module in model.named_modules():
+            stack.callback(module.register_forward_pre_hook(lambda _m, _a, path=path: around.append(path)).remove)
+            stack.callback(module.register_forward_hook(lambda _m, _a, _o: _pop(around)).remove)
+        try:
+            example = torch.zeros(BATCH, *input_shape, dtype=_dtype(model))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of itself
+                program = torch.export.export(model, (example,), strict=False).run_decompositions({})
+        except ExportError:
+            raise
+        except Exception as problem:  # whatever a model or the export runs into
+            where = next((path for path in reversed(around) if path), "the model")
+            lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+            raise ExportError(
+                f"{where}: cannot be lowered: it cannot be followed by torch.export: "
+                f"{type(problem).__name__}: {(lines or ['without a message'])[0][:200]}"
+            ) from problem
+    return _of_program(program)
+
+
+def _of_program(program: Any) -> Captured:
+    signature, state = program.graph_signature, {**program.state_dict, **program.constants}
+    names = signature.inputs_to_parameters | signature.inputs_to_buffers | signature.inputs_to_lifted_tensor_constants
+    (result,) = (node for node in program.graph.nodes if node.op == "output")
+    outputs = result.args[0]
+    if len(outputs) != 1 or not isinstance(outputs[0], Node) or not isinstance(outputs[0].meta.get("val"), Tensor):
+        raise ExportError(
+            f"the model: cannot be lowered: it gives {len(outputs)} results, but a packed network gives logits alone; "
+            "wrap it in a module that returns them"
+        )
+    if len(signature.user_inputs) != 1:
+        raise ExportError("the model: cannot be lowered: it takes more than one image")
+    constants = {node: state[name].detach() for node, name in names.items()}
+    return Captured(program.graph, constants, signature.user_inputs[0], outputs[0])
+
+
+def path_of(node: Node) -> str:
+    """Return the path of the module in which an operator runs."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return (stack[-1][0] if stack else "") or "the model"
+
+
+@contextmanager
+def _stand_ins(model: nn.Module) -> Iterator[None]:
+    """Let our layers put themselves into the graph whole."""
+    layers = [(path, module) for path, module in model.named_modules() if isinstance(module, WHOLE)]
+    try:
+        for path, module in layers:
+            vars(module)["forward"] = _stand_in(path, module)
+        yield
+    finally:
+        for _, module in layers:
+            del vars(module)["forward"]
+
+
+def _stand_in(path: str, module: nn.Module) -> Callable[[Tensor], Tensor]:
+    def forward(input: Tensor) -> Tensor:
+        made: Tensor = torch.ops.bnas.layer(input, path, output_size(path, module, input.shape))
+        return made
+
+    return forward
+
+
+def _pop(around: list[str]) -> None:
+    around.pop()
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next((value.dtype for value in model.parameters() if value.is_floating_point()), torch.float32)

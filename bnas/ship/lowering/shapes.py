@@ -1,0 +1,144 @@
+"""What torch does with channels and pixels, pooling, joining, taking, another shape -> steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bnas.runtime.steps import Channels, Concat, Flatten, Pool
+from bnas.ship.lowering.draft import CannotLower, Draft, Lowered, Lowering, value_shape
+from bnas.ship.lowering.geometry import pair
+
+
+def _max_pool(
+    draft: Draft, x: Lowered, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,), ceil: bool = False,
+) -> int:  # fmt: skip
+    if any(gap != 1 for gap in dilation):
+        raise CannotLower("a pooling with dilation has no step")
+    return _pooled(draft, x, False, kernel, stride, padding, ceil, True)
+
+
+def _max_pool_with_places(draft: Draft, x: Lowered, *arguments: Any) -> list[int]:
+    return [_max_pool(draft, x, *arguments)]
+
+
+def _mean_pool(
+    draft: Draft, x: Lowered, kernel: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+    ceil: bool = False, count_padding: bool = True, divisor: int | None = None,
+) -> int:  # fmt: skip
+    if divisor is not None:
+        raise CannotLower("a mean with a divisor of its own has no step")
+    return _pooled(draft, x, True, kernel, stride, padding, ceil, count_padding)
+
+
+def _pooled(
+    draft: Draft, x: Lowered, mean: bool, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    ceil: bool, count_padding: bool,
+) -> int:  # fmt: skip
+    rank = len(x.shape)
+    taps = pair(kernel, rank, 1)
+    steps = pair(stride, rank, 1) if len(stride) else taps
+    return draft.add(Pool((x.slot,), mean, taps, steps, pair(padding, rank, 0), ceil, count_padding))
+
+
+def _adaptive_mean(draft: Draft, x: Lowered, size: Sequence[int | None]) -> int:
+    value = draft.values[x.slot]
+    sides = (value.height, value.width)
+    wanted = pair([side if side is not None else -1 for side in size], len(x.shape), 1)
+    taps = tuple(side // max(count, 1) for side, count in zip(sides, wanted, strict=True))
+    if any(tap * count != side for tap, side, count in zip(taps, sides, wanted, strict=True)):
+        raise CannotLower(f"a mean of {sides} to {wanted} has windows of several sizes")
+    return draft.add(Pool((x.slot,), True, (taps[0], taps[1]), (taps[0], taps[1])))
+
+
+def _over(mean: bool) -> Lowering:
+    def lowering(draft: Draft, x: Lowered, dims: Sequence[int] | None = None, keep: bool = False, **_: Any) -> int:
+        rank, value = len(x.shape), draft.values[x.slot]
+        over = {dim % rank for dim in dims or ()}
+        if not over or over & {0, 1}:
+            raise CannotLower(f"over dimensions {dims} of {list(x.shape)} it mixes channels or images")
+        kernel = (value.height if rank == 4 and 2 in over else 1, value.width if rank - 1 in over else 1)
+        return draft.add(Pool((x.slot,), mean, kernel, kernel))
+
+    return lowering
+
+
+def _cat(draft: Draft, parts: Sequence[Lowered | Tensor], dim: int = 0) -> int:
+    if not all(isinstance(part, Lowered) for part in parts):
+        raise CannotLower("a constant joined to what depends on the image has no step")
+    if dim % len(parts[0].shape) != 1:
+        raise CannotLower(f"joining along dimension {dim} has no step; along channels does")
+    slots = [part.slot for part in parts if isinstance(part, Lowered)]
+    return slots[0] if len(slots) == 1 else draft.add(Concat(tuple(slots)))
+
+
+def _slice(
+    draft: Draft, x: Lowered, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> int:
+    size = x.shape[dim]
+    first, last, _ = slice(start, end).indices(size)
+    if (first, last, step) == (0, size, 1):
+        return x.slot
+    if dim % len(x.shape) != 1 or step != 1 or last <= first:
+        raise CannotLower(f"a slice of dimension {dim} in steps of {step} has no step; of channels one by one does")
+    return draft.add(Channels((x.slot,), first, last - first))
+
+
+def _split(draft: Draft, x: Lowered, sizes: int | Sequence[int], dim: int = 0) -> list[int]:
+    total = x.shape[dim]
+    if isinstance(sizes, int):
+        sizes = [min(sizes, total - start) for start in range(0, total, sizes)]
+    starts = np.cumsum([0, *sizes[:-1]]).tolist()
+    return [_slice(draft, x, dim, start, start + size) for start, size in zip(starts, sizes, strict=True)]
+
+
+def _repeat(draft: Draft, x: Lowered, times: Sequence[int]) -> int:
+    if len(times) != len(x.shape) or any(count != 1 for dim, count in enumerate(times) if dim != 1):
+        raise CannotLower(f"repeating {list(times)} times has no step; channels alone does")
+    return draft.add(Channels((x.slot,), 0, x.shape[1] * times[1])) if times[1] != 1 else x.slot
+
+
+def reshaped(draft: Draft, x: Lowered, *_: Any, shape: Sequence[int]) -> int:
+    value, wanted = draft.values[x.slot], value_shape(shape)
+    if shape[0] == x.shape[0] and wanted == value[1:]:
+        return x.slot
+    if shape[0] == x.shape[0] and wanted == (value.channels * value.pixels, 1, 1):
+        return draft.add(Flatten((x.slot,)))
+    raise CannotLower(f"{list(x.shape)} as {list(shape)} has no step; flattening each image, or adding pixels, does")
+
+
+def same(draft: Draft, x: Lowered, *_: Any, **__: Any) -> int:
+    return x.slot
+
+
+SHAPES: dict[str, Lowering] = {
+    "aten.max_pool1d.default": _max_pool,
+    "aten.max_pool2d.default": _max_pool,
+    "aten.max_pool2d_with_indices.default": _max_pool_with_places,
+    "aten.avg_pool1d.default": _mean_pool,
+    "aten.avg_pool2d.default": _mean_pool,
+    "aten.adaptive_avg_pool1d.default": _adaptive_mean,
+    "aten.adaptive_avg_pool2d.default": _adaptive_mean,
+    "aten._adaptive_avg_pool2d.default": _adaptive_mean,
+    "aten.mean.dim": _over(mean=True),
+    "aten.amax.default": _over(mean=False),
+    "aten.cat.default": _cat,
+    "aten.slice.Tensor": _slice,
+    "aten.split.Tensor": _split,
+    "aten.split_with_sizes.default": _split,
+    "aten.chunk.default": _split,
+    "aten.repeat.default": _repeat,
+}
+
+RESHAPES = frozenset({
+    "aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.flatten.using_ints",
+    "aten.unflatten.int", "aten.unsqueeze.default", "aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims",
+    "aten.expand.default",
+})  # fmt: skip
+SAME = frozenset({
+    "aten.alias.default", "aten.clone.default", "aten.contiguous.default", "aten.detach.default",
+    "aten.dropout.default", "aten.feature_dropout.default", "aten.lift_fresh_copy.default", "aten._to_copy.default",
+    "aten.to.dtype", "aten.identity.default",
+})  # fmt: skip
