@@ -1,0 +1,207 @@
+"""What a pass does with the pixels in the chunk, as compiled code: value by value steps, and where the values go."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from bnas.runtime import codes as c
+from bnas.runtime.compiled import inner
+from bnas.runtime.vector import (
+    LANES,
+    VECTOR_BYTES,
+    bend,
+    larger,
+    load,
+    load_halfword,
+    load_real,
+    load_word,
+    not_below,
+    plus,
+    smaller,
+    splat,
+    store,
+    store_halfword,
+    store_real,
+    store_word,
+    times,
+    times_plus,
+)
+
+
+@inner
+def viewed(at: int, lane: int, start: int, channels: int, wrap: int, spare: int) -> int:
+    """Return where the values of one vector of a view lie; copied together if need be."""
+    if wrap == c.STRAIGHT:
+        return at + 4 * (start + lane)
+    if wrap == c.BY_VECTOR:
+        return at + 4 * ((start + lane) % channels)
+    for index in range(LANES):
+        store_real(spare + 4 * index, load_real(at + 4 * ((start + lane + index) % channels)))
+    return spare
+
+
+@inner
+def combine(view: int, kind: int, first: int, count: int, width: int, vectors: int, pitch: int, head: int) -> None:
+    """Load a view, or add it to the chunk, or multiply the chunk with it."""
+    base, down, right = load_word(view + 8 * c.BASE), load_word(view + 8 * c.ROW), load_word(view + 8 * c.PIXEL)
+    start, channels = load_word(view + 8 * c.START), load_word(view + 8 * c.CHANNELS)
+    wrap, spare = load_word(view + 8 * c.WRAP), load_word(head + 8 * c.M_SPARE)
+    row, column = first // width, first % width
+    to = load_word(head + 8 * c.M_CHUNK)
+    for _ in range(count):
+        at = base + row * down + column * right
+        for vector in range(vectors):
+            place = to + vector * VECTOR_BYTES
+            value = load(viewed(at, vector * LANES, start, channels, wrap, spare))
+            if kind == c.ADD:
+                store(place, plus(load(place), value))
+            elif kind == c.MULTIPLY:
+                store(place, times(load(place), value))
+            else:
+                store(place, value)
+        to += pitch
+        column += 1
+        if column == width:
+            column, row = 0, row + 1
+
+
+@inner
+def fused(part: int, first: int, count: int, width: int, vectors: int, pitch: int, head: int) -> None:
+    """Do with each vector all that the end of a unit does, while it is in a register."""
+    factors, summands, tos, halfwords = (
+        load_word(part + 8 * c.U_FACTOR), load_word(part + 8 * c.U_SUMMAND), load_word(part + 8 * c.U_TO),
+        load_word(part + 8 * c.U_BITS),
+    )  # fmt: skip
+    scales, shifts, slopes = (
+        load_word(part + 8 * c.U_SCALE), load_word(part + 8 * c.U_SHIFT), load_word(part + 8 * c.U_SLOPE)
+    )  # fmt: skip
+    later_scales, later_shifts = load_word(part + 8 * c.U_LATER_SCALE), load_word(part + 8 * c.U_LATER_SHIFT)
+    thresholds, flips = load_word(part + 8 * c.U_AT), load_word(part + 8 * c.U_FLIP)
+    group_step, in_group = load_word(part + 8 * c.U_BITS_GROUP), load_word(part + 8 * c.U_HALFWORDS)
+    mean, is_kept = load_word(part + 8 * c.U_MEAN), load_word(part + 8 * c.U_BACK)
+    totals, at = load_word(head + 8 * c.M_SPARE), load_word(head + 8 * c.M_CHUNK)
+    if mean:
+        for lane in range(0, vectors * VECTOR_BYTES, VECTOR_BYTES):
+            store(totals + lane, splat(np.float32(0)))
+    row, column = first // width, first % width
+    for _ in range(count):
+        factor = factors + row * load_word(part + 8 * c.U_FACTOR_ROW) + column * load_word(part + 8 * c.U_FACTOR_PIXEL)
+        summand = (
+            summands + row * load_word(part + 8 * c.U_SUMMAND_ROW) + (column * load_word(part + 8 * c.U_SUMMAND_PIXEL))
+        )
+        to = tos + row * load_word(part + 8 * c.U_TO_ROW) + column * load_word(part + 8 * c.U_TO_PIXEL)
+        bits = halfwords + row * load_word(part + 8 * c.U_BITS_ROW) + column * load_word(part + 8 * c.U_BITS_PIXEL)
+        filled = 0
+        for lane in range(0, vectors * VECTOR_BYTES, VECTOR_BYTES):
+            value = load(at + lane)
+            if factors:
+                value = times(value, load(factor + lane))
+            if scales:
+                value = times_plus(value, load(scales + lane), load(shifts + lane))
+            if slopes:
+                value = bend(value, load(slopes + lane))
+            if later_scales:
+                value = times_plus(value, load(later_scales + lane), load(later_shifts + lane))
+            if summands:
+                value = plus(value, load(summand + lane))
+            if is_kept:
+                store(at + lane, value)
+            if tos:
+                store(to + lane, value)
+            if mean:
+                store(totals + lane, plus(load(totals + lane), value))
+            if halfwords:
+                found = not_below(value, load(thresholds + lane)) ^ load_halfword(flips + lane // 32)
+                store_halfword(bits, found)
+                bits, filled = bits + 2, filled + 1
+                if filled == in_group:
+                    bits, filled = bits + group_step - 2 * in_group, 0
+        at += pitch
+        column += 1
+        if column == width:
+            column, row = 0, row + 1
+    if mean:
+        add_share(mean, load(load_word(part + 8 * c.U_SHARE)), totals, first == 0, vectors)
+
+
+@inner
+def add_share(mean: int, share: Any, totals: int, is_first: bool, vectors: int) -> None:
+    """Add these pixels' part to the mean of all, which the first of them begin."""
+    for lane in range(0, vectors * VECTOR_BYTES, VECTOR_BYTES):
+        before = splat(np.float32(0)) if is_first else load(mean + lane)
+        store(mean + lane, times_plus(load(totals + lane), share, before))
+
+
+@inner
+def clip(part: int, chunk: int, count: int, vectors: int, pitch: int) -> None:
+    """Keep values between limits."""
+    low, high = load(load_word(part)), load(load_word(part + 8))
+    for pixel in range(count):
+        to = chunk + pixel * pitch
+        for lane in range(0, vectors * VECTOR_BYTES, VECTOR_BYTES):
+            store(to + lane, smaller(larger(load(to + lane), low), high))
+
+
+@inner
+def sigmoid(chunk: int, count: int, vectors: int, pitch: int) -> None:
+    """Apply 1 / (1 + exp(-x)), one value after the other: it is for few values."""
+    for pixel in range(count):
+        for place in range(chunk + pixel * pitch, chunk + pixel * pitch + vectors * VECTOR_BYTES, 4):
+            x = load_real(place)
+            small = np.float32(math.exp(-abs(x)))
+            one = np.float32(1)
+            store_real(place, one / (one + small) if x >= 0 else small / (one + small))
+
+
+@inner
+def keep(part: int, first: int, count: int, width: int, pitch: int, chunk: int) -> None:
+    """Write the values."""
+    base, down, right = load_word(part + 8 * c.BASE), load_word(part + 8 * c.ROW), load_word(part + 8 * c.PIXEL)
+    vectors, tail = load_word(part + 8 * c.S_VECTORS), load_word(part + 8 * c.S_TAIL)
+    row, column = first // width, first % width
+    at = chunk
+    for _ in range(count):
+        to = base + row * down + column * right
+        for lane in range(0, vectors * VECTOR_BYTES, VECTOR_BYTES):
+            store(to + lane, load(at + lane))
+        for place in range(vectors * VECTOR_BYTES, vectors * VECTOR_BYTES + 4 * tail, 4):
+            store_real(to + place, load_real(at + place))
+        at += pitch
+        column += 1
+        if column == width:
+            column, row = 0, row + 1
+
+
+@inner
+def keep_bits(part: int, first: int, count: int, width: int, pitch: int, chunk: int) -> None:
+    """Write which values are not below their channel's threshold, sixteen at a time."""
+    base, down, right = load_word(part + 8 * c.BASE), load_word(part + 8 * c.ROW), load_word(part + 8 * c.PIXEL)
+    groups, halfwords = load_word(part + 8 * c.T_GROUPS), load_word(part + 8 * c.T_HALFWORDS)
+    group_to, group_from = load_word(part + 8 * c.T_GROUP), load_word(part + 8 * c.T_FROM)
+    thresholds, flips = load_word(part + 8 * c.T_AT), load_word(part + 8 * c.T_FLIP)
+    row, column = first // width, first % width
+    at = chunk
+    for _ in range(count):
+        to = base + row * down + column * right
+        number = 0
+        for group in range(groups):
+            for part_of_group in range(halfwords):
+                value = load(at + group * group_from + part_of_group * VECTOR_BYTES)
+                bits = not_below(value, load(thresholds + number * VECTOR_BYTES)) ^ load_halfword(flips + 2 * number)
+                store_halfword(to + group * group_to + 2 * part_of_group, bits)
+                number += 1
+        at += pitch
+        column += 1
+        if column == width:
+            column, row = 0, row + 1
+
+
+@inner
+def choose(part: int, chunk: int) -> None:
+    """Write which channel has the largest value, the first of them if several have."""
+    best = 0
+    for channel in range(1, load_word(part + 8 * c.H_CHANNELS)):
+        if load_real(chunk + 4 * channel) > load_real(chunk + 4 * best):
+            best = channel
+    store_word(load_word(part + 8 * c.H_TO), best)

@@ -1,0 +1,138 @@
+"""Innermost loops: a few output pixels times a few vectors of output channels, held in registers over all products.
+
+Each is written as LLVM IR for its number of pixels and vectors, because how many registers hold a tile is what decides
+its speed. A tile of bits counts where input and weight differ: lanes are output channels, each with a count of its own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import types
+
+from bnas.runtime.vector import ADDRESS, LANES, REAL, REALS, WHOLE, WHOLES, WORD, call, operation, read, spread, write
+
+COUNTS = ir.VectorType(WORD, 8)  # eight channels: differing bits are counted in words of 64
+WORDS_IN_VECTOR = LANES // 8
+
+_HAS_WIDE_REGISTERS = bool(llvm.get_host_cpu_features().get("avx512f"))
+BIT_PIXELS, REAL_PIXELS = (4, 6) if _HAS_WIDE_REGISTERS else (2, 2)
+BIT_VECTORS, REAL_VECTORS = ((2, 1), (4, 2, 1)) if _HAS_WIDE_REGISTERS else ((1,), (2, 1))
+"""Pixels and vectors of a tile; as few vectors as remain are a tile too, and so is one pixel."""
+
+
+def bit_tile(pixels: int, vectors: int, *, masked: bool) -> Any:
+    """Return the function that computes scale * dot + shift for a tile of bits.
+
+    Its arguments: the addresses of a table of the windows of the pixels, and how far beyond each to look; of a table of
+    their starts, and how far beyond each [lanes] of int32 lie, the dot products if no bit differed; of the places in a
+    window, int64 [count]; of the masks of their words, int64 [count], read if `masked`; of the weights [count, lanes]
+    of int64; the count; the addresses of scale and shift [lanes] of float32; of the results [pixels, ...]; and how
+    far it is from one pixel's results to the next.
+    """
+
+    def emit(b: Any, windows: Any, beyond: Any, starts: Any, lane: Any, *rest: Any) -> None:
+        places, masks, weights, count, scale, shift, out, pitch = rest
+        halves = vectors * WORDS_IN_VECTOR
+        seen = _table(b, windows, beyond, pixels)
+
+        def products(k: Any, counts: list[Any]) -> list[Any]:
+            place = read(b, _at(b, places, k, 8), WORD)
+            words = [read(b, b.add(_at(b, weights, k, 64 * halves), WORD(64 * half)), COUNTS) for half in range(halves)]
+            mask = spread(b, read(b, _at(b, masks, k, 8), WORD), 8) if masked else None
+            found = []
+            for pixel in range(pixels):
+                word = spread(b, read(b, b.add(seen[pixel], place), WORD), 8)
+                for half in range(halves):
+                    differ = b.xor(word, words[half])
+                    differ = differ if mask is None else b.and_(differ, mask)
+                    found.append(b.add(counts[pixel * halves + half], call(b, "ctpop", differ)))
+            return found
+
+        counts = _loop(b, count, [ir.Constant(COUNTS, [0] * 8)] * (pixels * halves), products)
+        for pixel, start in enumerate(_table(b, starts, lane, pixels)):
+            row = b.add(out, b.mul(pitch, WORD(pixel)))
+            for vector in range(vectors):
+                place = WORD(64 * vector)
+                dot = b.sub(read(b, b.add(start, place), WHOLES), _doubled(b, counts, pixel * halves + 2 * vector))
+                factor, more = (read(b, b.add(part, place), REALS) for part in (scale, shift))
+                write(b, b.add(row, place), call(b, "fmuladd", b.sitofp(dot, REALS), factor, more))
+
+    return operation(emit, types.void, [ADDRESS] * 12)
+
+
+def real_tile(pixels: int, vectors: int) -> Any:
+    """Return the function that computes dot + shift for a tile of real values.
+
+    Its arguments: the addresses of a table of the windows of the pixels, and how far beyond each to look; of the places
+    in a window, int64 [count]; of the weights [count, channels, lanes]; the count; how many channels lie one after the
+    other at each place; the addresses of shift [lanes]; of the results [pixels, ...]; and how far it is from one
+    pixel's results to the next.
+    """
+
+    def emit(
+        b: Any, windows: Any, beyond: Any, places: Any, weights: Any, count: Any, channels: Any, *rest: Any
+    ) -> None:
+        shift, out, pitch = rest
+        size = 64 * vectors
+        table = _table(b, windows, beyond, pixels)
+
+        def products(k: Any, sums: list[Any]) -> list[Any]:
+            place = read(b, _at(b, places, k, 8), WORD)
+            seen = [b.add(window, place) for window in table]
+            bank = b.add(weights, b.mul(b.mul(k, channels), WORD(size)))
+
+            def of_channel(c: Any, sums: list[Any]) -> list[Any]:
+                rows = [read(b, b.add(_at(b, bank, c, size), WORD(64 * v)), REALS, 4) for v in range(vectors)]
+                values = [spread(b, read(b, _at(b, window, c, 4), REAL, 4), LANES) for window in seen]
+                return [
+                    call(b, "fmuladd", value, row, sums[p * vectors + v])
+                    for p, value in enumerate(values)
+                    for v, row in enumerate(rows)
+                ]
+
+            return _loop(b, channels, sums, of_channel)
+
+        sums = _loop(b, count, [ir.Constant(REALS, [0.0] * LANES)] * (pixels * vectors), products)
+        for pixel in range(pixels):
+            row = b.add(out, b.mul(pitch, WORD(pixel)))
+            for vector in range(vectors):
+                more = read(b, b.add(shift, WORD(64 * vector)), REALS)
+                write(b, b.add(row, WORD(64 * vector)), b.fadd(sums[pixel * vectors + vector], more))
+
+    return operation(emit, types.void, [ADDRESS] * 9)
+
+
+def _table(b: Any, table: Any, beyond: Any, count: int) -> list[Any]:
+    """Return the first addresses of a table, each moved as far."""
+    return [b.add(read(b, b.add(table, WORD(8 * index)), WORD, 8), beyond) for index in range(count)]
+
+
+def _at(b: Any, base: Any, index: Any, size: int) -> Any:
+    """Return the address of an element of an array."""
+    return b.add(base, b.mul(index, WORD(size)))
+
+
+def _doubled(b: Any, counts: list[Any], first: int) -> Any:
+    """Return twice the counts of one vector, as int32."""
+    low, high = (b.trunc(part, ir.VectorType(WHOLE, 8)) for part in counts[first : first + 2])
+    whole = b.shuffle_vector(low, high, ir.Constant(WHOLES, list(range(LANES))))
+    return b.add(whole, whole)
+
+
+def _loop(b: Any, count: Any, values: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    """Run `body` with 0, 1, ... count - 1 and the values that the run before it gave; count is at least 1."""
+    before, loop, after = b.block, b.append_basic_block("loop"), b.append_basic_block("after")
+    b.branch(loop)
+    b.position_at_end(loop)
+    index = b.phi(WORD)
+    held = [b.phi(value.type) for value in values]
+    made = body(index, held)
+    following = b.add(index, WORD(1))
+    for phi, first, later in zip([index, *held], [WORD(0), *values], [following, *made], strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, b.block)
+    b.cbranch(b.icmp_signed("<", following, count), loop, after)
+    b.position_at_end(after)
+    return made
