@@ -22,3 +22,7 @@ def test_descriptions_plan_cost_and_sampling_load_no_heavy_library() -> None:
 
 def test_the_package_itself_loads_no_heavy_library() -> None:
     assert loaded_by("import bnas") == set()
+
+
+def test_what_a_packed_network_runs_with_is_numpy_alone_until_it_is_loaded() -> None:
+    assert loaded_by("import bnas.runtime") <= {"numpy"}

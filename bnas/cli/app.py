@@ -12,6 +12,7 @@ from bnas.allocator import keep_freed_memory
 from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
 from bnas.cli.out import images_said
+from bnas.cli.predict import predict_command
 from bnas.cli.rank_check import rank_check_command
 from bnas.cli.report import report_command
 from bnas.cli.search import search_command
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train_command,
     "cost": cost_command,
     "export": export_command,
+    "predict": predict_command,
     "rank-check": rank_check_command,
     "report": report_command,
 }

@@ -10,7 +10,9 @@ import typer
 def export_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished search or training, or of a fine-tuned selection.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
-    to: Annotated[str, typer.Option(help="training: plain torch files, weights, recipe, proof.")] = "training",
+    to: Annotated[
+        str, typer.Option(help="training: plain torch files, weights, recipe, proof. packed: one file in bits, to run.")
+    ] = "training",
     candidate: Annotated[
         str | None,
         typer.Option("--id", help="A candidate of a search, by the first digits of its id.  [default: the best]"),

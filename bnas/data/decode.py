@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,18 @@ def open_image(cell: Cell, named: str) -> Image.Image:
     except Exception as problem:  # a damaged file makes PIL raise whatever its decoder ran into
         raise DataError(f"{named} cannot be decoded: {problem}; replace it") from problem
     return picture
+
+
+def read_image(path: Path, shape: Shape) -> Tensor:
+    """Return the image of a file as uint8 [channels, height, width], resized as training images are.
+
+    Raises:
+        DataError: it cannot be decoded, or is in colour where grey is wanted.
+    """
+    picture = open_image({"bytes": None, "path": str(path)}, str(path))
+    if shape[0] == 1 and picture.mode in COLOUR:
+        raise DataError(f"{path} is in colour, but the network was trained on grey images; convert it to grey")
+    return resize(of_picture(picture, "L" if shape[0] == 1 else "RGB", str(path)).unsqueeze(0), shape[1:])[0]
 
 
 def _content(cell: Cell) -> Any:

@@ -15,6 +15,7 @@ from bnas.runs.documents import read_json
 from bnas.runs.files import clear_up, replacing_folder
 from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, read_network
 from bnas.ship.description import Description, parse_description
+from bnas.ship.packed import export_packed
 from bnas.ship.proof import reload
 from bnas.ship.training import TrainedNetwork, export_training, sha256
 from bnas.spec import parse_yaml
@@ -22,7 +23,7 @@ from bnas.spec import parse_yaml
 # Writes into an empty folder, and returns entries for the manifest.
 Exporter = Callable[[TrainedNetwork, Path], dict[str, Any]]
 
-EXPORTERS: dict[str, Exporter] = {"training": export_training}
+EXPORTERS: dict[str, Exporter] = {"packed": export_packed, "training": export_training}
 
 _CACHE = "__pycache__"  # what running model.py leaves
 _NOT_ONE = "export the run again, or give RUN/best"

@@ -1,0 +1,110 @@
+"""The best network of a run -> one file in bits, proved to give the same logits on real images."""
+
+import copy
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+from torch import Tensor, nn
+
+from bnas.binarize import BinaryWeight, WeightBinarizer
+from bnas.data import load_data
+from bnas.errors import BnasError, DataError, ExportError
+from bnas.layers import BinaryLayer
+from bnas.runs.saved_network import MANIFEST
+from bnas.runtime import Card, Network
+from bnas.runtime.file import NAME, encoded, read
+from bnas.ship.description import Description
+from bnas.ship.lowering import lower
+from bnas.ship.proof import check_norms, reload, seeded_images
+from bnas.ship.training import Normalisation, TrainedNetwork
+from bnas.spec import Spec, parse
+
+IMAGES = 64  # real ones that the packed network is compared on
+TOLERANCE = 1e-4  # in units of the largest logit
+FEW = 0.1  # of the images may be further apart: a value that is nearly 0 may get either sign in float32
+
+
+class Shipped(Spec):
+    """What a manifest must say for its network to run elsewhere; it may say more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    normalisation: Normalisation
+    class_names: tuple[str, ...] = ()
+    data: str = ""
+
+
+def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
+    """Write the packed network; return what the manifest is to say of it.
+
+    Raises:
+        ExportError: a part of the network has no steps, or the file does not give the same logits.
+        SpecError: the manifest does not say what has to be known.
+    """
+    known, described = parse(Shipped, best.manifest, source=f"best/{MANIFEST}"), best.described
+    network = reload(described, best.tensors, source=f"best/{MANIFEST}")
+    norms = check_norms(network)
+    names = known.class_names if len(known.class_names) == described.classes else ()
+    card = Card(known.normalisation.mean, known.normalisation.std, names, described.id)
+    (folder / NAME).write_bytes(encoded(lower(network, described.input), card))
+    images, source = images_of(described, known)
+    found = Network(*read(folder / NAME))(images.numpy())
+    size = (folder / NAME).stat().st_size
+    proof = agreement(found, exact_logits(network, images), where=NAME)
+    return {
+        "packed": {"file": NAME, "bytes": size, "sha256": hashlib.sha256((folder / NAME).read_bytes()).hexdigest()},
+        "reload": proof | {"images": len(images), "images_from": source, "batch_norm": norms},
+    }
+
+
+def images_of(described: Description, known: Shipped) -> tuple[Tensor, str]:
+    """Return normalised images, and where they are from: the validation images where the data set can be read."""
+    try:
+        if not known.data:
+            raise DataError("the manifest names no data set")
+        held_out = load_data(known.data, input_shape=described.input).validation
+    except BnasError as problem:
+        return seeded_images(described), f"drawn at random: {problem}"
+    mean, std = known.normalisation.mean, known.normalisation.std
+    split = type(held_out)(held_out.images, held_out.labels, mean, std).take(IMAGES, seed=0)
+    return torch.cat([images for images, _ in split.batches(IMAGES)]), f"validation images of {known.data}"
+
+
+def exact_logits(network: nn.Module, images: Tensor) -> NDArray[np.float64]:
+    """Return the logits in float64, with the weights' bits as they are in float32: what a network means."""
+    precise = copy.deepcopy(network).double().eval()
+    for layer in precise.modules():
+        if isinstance(layer, BinaryLayer):
+            layer.binarize_weight = partial(_in_float32, layer.binarize_weight)
+    with torch.no_grad():
+        logits: NDArray[np.float64] = precise(images.double()).numpy()
+    return logits
+
+
+def agreement(found: NDArray[Any], expected: NDArray[Any], *, where: str) -> dict[str, Any]:
+    """Return how logits [n, classes] agree.
+
+    Raises:
+        ExportError: they do not: another class, or more than a few images further apart than rounding makes them.
+    """
+    size = np.abs(expected).max()
+    apart = np.abs(found - expected).max(1) / size
+    same = found.argmax(1) == expected.argmax(1)
+    far = apart > TOLERANCE
+    if not np.isfinite(size) or not np.isfinite(apart).all() or not same.all() or far.mean() > FEW:
+        raise ExportError(
+            f"{where}: of {len(found)} images {int((~same).sum())} get another class and {int(far.sum())} have logits "
+            f"that differ by more than {TOLERANCE:g} of the largest, {apart.max():.3g} at most; please report this "
+            "with its architecture.yaml"
+        )
+    return {"same_class": len(found), "max_difference": float(apart.max()), "further_apart": int(far.sum())}
+
+
+def _in_float32(binarize: WeightBinarizer, weight: Tensor) -> BinaryWeight:
+    return BinaryWeight(*(None if part is None else part.double() for part in binarize(weight.float())))  # type: ignore[arg-type]

@@ -1,0 +1,50 @@
+"""What the tests of packed networks share: networks as training leaves them, and how far logits are apart."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnas.networks.build import build
+from bnas.ship.packed import exact_logits as exact_logits
+from bnas.space.arch import Architecture
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def worn(network: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Return a network with batch norms of any statistics, some gammas negative and some 0, and no two scales alike."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, NORMS):
+                _wear_norm(module, generator)
+        for name, values in network.named_parameters():
+            if name.rpartition(".")[2] in ("alpha", "before", "after", "slope", "threshold") or ".act." in name:
+                values.add_(torch.randn(values.shape, generator=generator) * 0.1)
+    return network.eval()
+
+
+def _wear_norm(norm: Any, generator: torch.Generator) -> None:
+    size = norm.weight.shape
+    norm.running_mean.copy_(torch.randn(size, generator=generator) * 0.3)
+    norm.running_var.copy_(torch.rand(size, generator=generator) + 0.3)
+    gamma = torch.randn(size, generator=generator)
+    norm.weight.copy_(torch.where(torch.rand(size, generator=generator) < 0.1, 0, gamma))
+    norm.bias.copy_(torch.randn(size, generator=generator) * 0.3)
+    norm.num_batches_tracked.fill_(1)
+
+
+def worn_network(arch: Architecture, *, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return worn(build(arch), seed=seed)
+
+
+def images_for(shape: tuple[int, ...], *, batch: int = 3, seed: int = 0) -> Tensor:
+    return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def apart(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference, in units of the largest logit."""
+    return float(np.abs(found - expected).max() / np.abs(expected).max())

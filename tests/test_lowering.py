@@ -1,0 +1,257 @@
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from packed import apart, exact_logits, images_for, worn, worn_network
+from spaces import line_of, make_arch
+from torch import Tensor, nn
+from users_models import MODELS as USERS
+
+from bnas.errors import ExportError
+from bnas.layers import BinaryConv, RSign
+from bnas.networks.models import MODELS, build_model
+from bnas.runtime.filters import SignFilters
+from bnas.runtime.naive import evaluate
+from bnas.runtime.program import Program, rounded
+from bnas.runtime.simplify import simplified
+from bnas.runtime.steps import Affine, Conv, Threshold
+from bnas.select import Decision, Decisions
+from bnas.select.conversion import convert
+from bnas.ship.lowering import lower, lower_plainly
+from bnas.space.arch import Architecture
+from bnas.space.space import SearchSpace
+from bnas.spec import read
+
+SPACES = sorted(path.stem for path in Path("search_spaces").glob("*.yaml") if "expert_net" not in path.stem)
+CLOSE = 1e-5  # arrays are float32; 1e-4 is what must hold
+BITS: dict[str, Any] = {"groups": 2, "precision": "binary"}
+
+
+def same_as_lowered(network: nn.Module, shape: tuple[int, ...], *, batch: int = 3) -> Program:
+    """Lower a network and return its program, once it has the same logits, folded or not."""
+    images = images_for(shape, batch=batch)
+    expected = exact_logits(network, images)
+    plain = lower_plainly(network, shape)
+    program = rounded(simplified(plain))  # what `lower` returns
+    for form in (program, plain):
+        assert apart(evaluate(form, images.numpy()), expected) < CLOSE
+    return program
+
+
+def drawn(space: str, count: int) -> list[Architecture]:
+    found, random_ = read(SearchSpace, f"search_spaces/{space}.yaml"), random.Random(0)
+    return [found.architecture(found.sample(random_)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_networks_of_a_space_keep_their_logits(space: str) -> None:
+    for seed, arch in enumerate(drawn(space, 2)):
+        same_as_lowered(worn_network(arch, seed=seed), arch.input)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", SPACES)
+def test_many_networks_of_a_space_keep_their_logits(space: str) -> None:
+    for seed, arch in enumerate(drawn(space, 50)):
+        same_as_lowered(worn_network(arch, seed=seed), arch.input)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stage": BITS | {"experts": 3}, "binarizers": {"weight": "xnor", "pad_value": 1}},
+        {"stage": BITS | {"experts": 2}, "binarizers": {"weight": "sign", "pad_value": -1}},
+        {"stage": BITS | {"stride": 2}, "binarizers": {"weight": "alpha_beta", "pad_value": 0}},
+        {"stage": BITS | {"experts": 2}, "binarizers": {"weight": "alpha_beta", "activation": "react"}},
+        {"stage": {"precision": "weight", "experts": 3}, "binarizers": {"weight": "irnet"}},
+        {"stage": {"precision": "real", "experts": 2, "groups": 4, "kernel": 5}},
+        {"stage": BITS | {"kernel": 7, "stride": 3}, "binarizers": {"weight": "group", "activation": "polynomial"}},
+        {"stage": BITS | {"kernel": 1, "width": 24}, "squeeze_excite": True, "shortcut": {"kind": "bottleneck"}},
+        {"stage": {"width": 24, "stride": 2, "experts": 2}, "squeeze_excite": True, "shortcut": {"kind": "conv"}},
+        {"stem": {"kind": "branched", "width": 8, "stride": 4}, "input": [3, 21, 13]},
+        {"stage": {"width": 20, "stride": 2}, "input": [2, 1, 3]},
+    ],
+)
+def test_every_part_of_a_network_keeps_its_logits(changes: dict[str, Any]) -> None:
+    arch = make_arch(**changes)
+    same_as_lowered(worn_network(arch), arch.input)
+
+
+@pytest.mark.parametrize("name", ["lenet5 weight", "squeezenet hybrid", "resnet18_cifar binary"])
+def test_reference_networks_keep_their_logits(name: str) -> None:
+    reference_keeps_its_logits(*name.split(), weights="xnor")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["xnor", "alpha_beta"])
+@pytest.mark.parametrize("name", [f"{name} {preset}" for name, model in MODELS.items() for preset in model.presets])
+def test_every_reference_network_keeps_its_logits(name: str, weights: str) -> None:
+    reference_keeps_its_logits(*name.split(), weights=weights)
+
+
+def reference_keeps_its_logits(name: str, preset: str, *, weights: str) -> None:
+    torch.manual_seed(0)
+    network = worn(build_model(name, precision=preset, weights=weights))
+    channels, *sides = MODELS[name].input
+    whole = name in ("alexnet", "sketch_a_net", "vgg_small", "lenet5")  # their classifiers want this size
+    same_as_lowered(network, (channels, *(side if whole else min(side, 64) for side in sides)), batch=2)
+
+
+CONVERTIBLE = [name for name, model in USERS.items() if len(model.inputs) == 1 and len(model.inputs[0]) == 3]
+NOT_LOWERED = {"inception", "transformer", "einsum", "autoencoder"}
+
+
+@pytest.mark.parametrize("precision", ["real", "weight", "binary"])
+@pytest.mark.parametrize("name", sorted(set(CONVERTIBLE) - NOT_LOWERED))
+def test_converted_models_of_users_keep_their_logits(name: str, precision: str) -> None:
+    same_as_lowered(converted(name, precision), USERS[name].inputs[0])
+
+
+def converted(name: str, precision: str) -> nn.Module:
+    torch.manual_seed(0)
+    model = USERS[name].make()
+    kinds = (nn.Conv2d, nn.Linear, nn.ConvTranspose2d)
+    paths = [path for path, module in model.named_modules() if type(module) in kinds and path not in USERS[name].real]
+    chosen = {path: Decision(precision=precision, norm=True) for path in paths if name != "shared"}
+    return worn(convert(model, Decisions(layers=chosen)) if precision != "real" else model)
+
+
+class Calling(nn.Module):
+    """A model of one function."""
+
+    def __init__(self, function: Any, **parts: nn.Module) -> None:
+        super().__init__()
+        self.function, self.fc = function, nn.Linear(3, 2)
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.function(self, x))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda _, x: F.avg_pool2d(x, 3, 2, padding=1, ceil_mode=True).mean((2, 3)),
+        lambda _, x: F.avg_pool2d(x, (2, 3), (2, 1), padding=(1, 0), count_include_pad=False).mean((2, 3)),
+        lambda _, x: F.max_pool2d(x, 3, 2, padding=1, ceil_mode=True).amax((2, 3)),
+        lambda _, x: F.adaptive_avg_pool2d(x, (3, None)).mean((2, 3)),
+        lambda _, x: F.hardswish(x).mean(3, keepdim=True).mean((2, 3)),
+        lambda _, x: (F.silu(x) - 0.5 * torch.tanh(2 - x)).mean((-1, -2)),
+        lambda _, x: F.leaky_relu(x.clamp(min=-1), 0.3).mean((2, 3), keepdim=True).flatten(1),
+        lambda _, x: F.hardtanh(F.relu6(3 * x)).sub_(1).neg().mean((2, 3)),
+        lambda _, x: (x / torch.tensor([1.0, 2.0, -3.0]).view(3, 1, 1)).mean((2, 3)),
+        lambda _, x: torch.cat(x.chunk(3, 1)[::-1], 1).mean((2, 3)),
+        lambda _, x: torch.cat([x[:, 1:], x[:, -3:-2]], dim=1).amax((2, 3)),
+        lambda _, x: x.repeat(1, 2, 1, 1)[:, 2:5].mean((2, 3)),
+        lambda _, x: (x * torch.sigmoid(x.mean((2, 3), keepdim=True))).mean((2, 3)),
+        lambda _, x: F.conv2d(x, torch.arange(36).view(3, 3, 2, 2).to(x) / 9, padding="same").mean((2, 3)),
+        lambda _, x: F.conv2d(x, torch.arange(27).view(3, 1, 3, 3).to(x), groups=3, dilation=2).mean((2, 3)),
+    ],
+)
+def test_operators_mean_what_torch_means(function: Any) -> None:
+    torch.manual_seed(0)
+    same_as_lowered(Calling(function).eval(), (3, 6, 7))
+
+
+def test_images_of_one_dimension_are_rows() -> None:
+    model = nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(3, 4, 3, padding="same", dilation=2), nn.MaxPool1d(2, stride=3), nn.ReLU(),
+        nn.Conv1d(4, 4, 4, stride=2, padding=1, groups=2), nn.AvgPool1d(2), nn.AdaptiveAvgPool1d(1), nn.Flatten(),
+    )  # fmt: skip
+    same_as_lowered(model.eval(), (3, 1, 31))
+
+
+def test_writing_in_place_changes_what_was_named_before() -> None:
+    def function(_: nn.Module, x: Tensor) -> Tensor:
+        y = 2 * x
+        z = y[:, :2]
+        y.add_(1)
+        return torch.cat([z, y[:, 2:]], 1).mean((2, 3))
+
+    same_as_lowered(Calling(function).eval(), (3, 4, 4))
+
+
+def test_a_learned_sign_becomes_a_threshold() -> None:
+    torch.manual_seed(0)
+    parts = {"sign": RSign(3), "conv": BinaryConv(3, 3, precision="binary", pad_value=1)}
+    model = worn(Calling(lambda self, x: self.conv(self.sign(x)).mean((2, 3)), **parts))
+    program = same_as_lowered(model, (3, 5, 5))
+    assert not any(isinstance(step, Affine) for step in program.steps)
+
+
+REFUSED = {
+    "a sign of 0 that is 0": (lambda _, x: torch.sign(x).mean((2, 3)), "aten.sign.default has no step"),
+    "channels that change places": (lambda _, x: x.transpose(1, 2).mean((2, 3))[:, :3], "has no step"),
+    "images that are mixed": (lambda _, x: (x - x.mean(0, keepdim=True)).mean((2, 3)), "mixes channels or images"),
+    "a choice by value": (lambda _, x: (x if x.sum() > 0 else -x).mean((2, 3)), "torch.export"),
+    "weights from the image": (lambda _, x: F.linear(x.mean((2, 3)), x.mean((2, 3))[:1].repeat(3, 1)), "has no step"),
+    "windows of several sizes": (lambda _, x: F.adaptive_avg_pool2d(x, 4).mean((2, 3)), "several sizes"),
+    "a vector beside an image": (lambda _, x: (x + x.mean((1, 2))[:, None, None]).mean((2, 3)), "mixes channels"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED))
+def test_what_has_no_steps_is_refused_by_reason(case: str) -> None:
+    function, reason = REFUSED[case]
+    with pytest.raises(ExportError, match=reason) as caught:
+        lower(Calling(function).eval(), (3, 6, 6))
+    assert line_of(caught).startswith("the model: cannot be lowered")
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [("inception", "far"), ("einsum", "the model"), ("autoencoder", "up"), ("transformer", "")]
+)
+@pytest.mark.parametrize("precision", ["real", "binary"])
+def test_a_model_with_such_a_part_is_refused_by_its_path(name: str, where: str, precision: str) -> None:
+    with pytest.raises(ExportError) as caught:
+        lower(converted(name, precision), USERS[name].inputs[0])
+    assert line_of(caught).startswith(where)
+
+
+def noisy(values: Tensor) -> Tensor:
+    return torch.sign(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"real_weights": True}, "real_weights = False"),
+        ({"real_inputs": True}, "real_inputs = False"),
+        ({"binarize_input": noisy}, "is not the sign"),
+    ],
+)
+def test_a_layer_that_is_not_in_its_final_form_is_refused(change: dict[str, Any], reason: str) -> None:
+    network = worn_network(make_arch())
+    for name, value in change.items():
+        setattr(network.get_submodule("stages.0.0.main.conv"), name, value)
+    with pytest.raises(ExportError, match=rf"^stages\.0\.0\.main\.conv: .*{reason}"):
+        lower(network, (3, 9, 7))
+
+
+def test_a_batch_norm_without_statistics_of_its_own_is_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten())
+    with pytest.raises(ExportError, match=r"^1: cannot be lowered"):
+        lower(network.eval(), (3, 3, 3))
+
+
+def test_lowering_leaves_the_model_as_it_is() -> None:
+    network = worn_network(make_arch(stage={"experts": 2})).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    lower(network, (3, 9, 7))
+    assert network.training
+    assert not any("forward" in vars(module) for module in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_between_bits_and_bits_stand_whole_numbers() -> None:
+    torch.manual_seed(0)
+    program = lower(worn(build_model("vgg_small", precision="binary")), (3, 32, 32))
+    whole = [step for step in program.steps if isinstance(step, Conv) and isinstance(step.filters, SignFilters)]
+    compared = [step for step in program.steps if isinstance(step, Threshold) and np.all(np.ceil(step.at) == step.at)]
+    unpooled = 2  # of its binary convolutions, those that another follows without a pooling between
+    assert sum(bool((step.filters.scale == 1).all()) for step in whole) == len(compared) == unpooled  # type: ignore[union-attr]
