@@ -23,7 +23,7 @@ HALFWORD = ir.IntType(LANES)
 Emit = Callable[..., Any]  # (IR builder, values of the arguments) -> value
 
 
-class LanesType(types.Type):  # type: ignore[misc]
+class LanesType(types.Type):
     """Numba's name for a vector of float32."""
 
     def __init__(self) -> None:

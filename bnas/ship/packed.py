@@ -49,7 +49,7 @@ def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
     """
     known, described = parse(Shipped, best.manifest, source=f"best/{MANIFEST}"), best.described
     network = reload(described, best.tensors, source=f"best/{MANIFEST}")
-    norms = check_norms(network)
+    norms = check_norms(network, described)
     names = known.class_names if len(known.class_names) == described.classes else ()
     card = Card(known.normalisation.mean, known.normalisation.std, names, described.id)
     (folder / NAME).write_bytes(encoded(lower(network, described.input), card))
