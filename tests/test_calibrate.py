@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from spaces import line_of
+from test_conversion import hook_count
 from torch import Tensor, nn
 from users_models import MODELS
 
@@ -135,13 +136,13 @@ class TestMeasureErrors:
     @pytest.mark.parametrize("name", MODELS)
     def test_every_build(self, name: str) -> None:
         model = MODELS[name].make().train()
-        state = copy.deepcopy(model.state_dict())
+        state, hooks = copy.deepcopy(model.state_dict()), hook_count(model)
         errors, layers = measured(model, labelled(name))
         assert errors.keys() == {layer.name for layer in layers.values() if not layer.obstacle}
         assert all(0 <= error.scale_invariant <= 1 and 0 <= error.weights["xnor"] <= 1 for error in errors.values())
         assert all(torch.equal(tensor, state[path]) for path, tensor in model.state_dict().items())
         assert model.training
-        assert not any(module._forward_pre_hooks for module in model.modules())
+        assert hook_count(model) == hooks
 
     def test_every_form_of_a_batch(self) -> None:
         model = MODELS["plain"].make()
@@ -282,10 +283,11 @@ class TestLossChanges:
         state = copy.deepcopy(model.state_dict())
         found = examples(batches, model)
         layers = survey(model, found[0].inputs).layers
+        hooks = hook_count(model)
         changes = measure_loss_changes(model, found, layers)
         assert changes.keys() == {layer.name for layer in layers if not layer.obstacle}
         assert all(torch.equal(tensor, state[path]) for path, tensor in model.state_dict().items())
-        assert not any(module._forward_hooks for module in model.modules())
+        assert hook_count(model) == hooks
 
     def test_a_loss_of_ones_own(self) -> None:
         model, batches = MODELS["two inputs"].make(), labelled("two inputs")

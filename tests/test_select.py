@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from spaces import line_of
 from test_cli import bnas
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, TensorDataset
 from users_models import MODELS as BUILDS
 
@@ -23,6 +22,7 @@ from bnas.api.finetuning import accuracies
 from bnas.api.selecting import review, select_layers
 from bnas.api.training import maker, teacher_of
 from bnas.cost.totals import cost
+from bnas.cost.trace.given import tensors_in
 from bnas.cost.trace.run import trace
 from bnas.data import load_data
 from bnas.errors import BnasError, BudgetError
@@ -159,7 +159,7 @@ class TestCall:
         binary = package.convert(model, made).train()
         assert cost(trace(binary, shapes).layers) == made.cost
         before = binary.state_dict()[f"{made.layers[-1].name}.weight"].clone()
-        results = [leaf for leaf in tree_leaves(binary(*batches[0][0])) if isinstance(leaf, Tensor)]
+        results = tensors_in(binary(*(x.clone() for x in batches[0][0])))
         sum(result.square().mean() for result in results).backward()
         torch.optim.Adam(binary.parameters(), lr=1e-2).step()
         assert not torch.equal(binary.state_dict()[f"{made.layers[-1].name}.weight"], before)

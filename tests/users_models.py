@@ -1,10 +1,11 @@
 """Models as users write them, small: of every build that a conversion must cope with."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune
 from torch import Tensor, nn
 
 Shape = tuple[int, ...]
@@ -205,6 +206,59 @@ def sound() -> nn.Module:
     )  # fmt: skip
 
 
+class NormThatActivates(nn.BatchNorm2d):
+    """A batch norm whose forward ends in an activation, as those of timm's convolutional networks do."""
+
+    def __init__(self, channels: int, act: nn.Module | None = None) -> None:
+        super().__init__(channels)
+        self.act = act or nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+def activating() -> nn.Module:
+    def unit(ins: int, outs: int) -> list[nn.Module]:
+        return [nn.Conv2d(ins, outs, 3, padding=1, bias=False), NormThatActivates(outs)]
+
+    return nn.Sequential(*unit(3, 8), *unit(8, 8), *unit(8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+
+class InPlace(nn.Module):
+    """It changes what it is given, and answers with a mapping of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.fc = conv_norm(3, 8), conv_norm(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.conv(self.stem(x.sub_(0.5).clamp_(-2, 2))).mean((2, 3))
+        return Answer(logits=self.fc(x).log_softmax(1))
+
+
+class Answer(dict[str, Any]):
+    """As libraries have it: a mapping whose entries are attributes too."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as problem:
+            raise AttributeError(name) from problem
+
+
+def volumes() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 8, (2, 3, 3), padding=(0, 1, 1)), nn.BatchNorm3d(8), nn.ReLU(),
+        nn.Flatten(1, 2), nn.Conv2d(16, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+def pruned() -> nn.Module:
+    model = plain()
+    nn.utils.prune.l1_unstructured(model[2][0], "weight", 0.5)
+    return model
+
+
 IMAGE = ((3, 12, 12),)
 MODELS: dict[str, Model] = {
     "plain": Model(plain, IMAGE),
@@ -223,4 +277,8 @@ MODELS: dict[str, Model] = {
     "two inputs": Model(TwoInputs, ((3, 12, 12), (6,)), frozenset({"join"})),
     "autoencoder": Model(Autoencoder, IMAGE),
     "sound": Model(sound, ((2, 64),), frozenset({"5"})),
+    "norm that activates": Model(activating, IMAGE),
+    "in place": Model(InPlace, IMAGE),
+    "volumes": Model(volumes, IMAGE, frozenset({"1"})),
+    "pruned": Model(pruned, IMAGE, frozenset({"2.0"})),
 }  # fmt: skip

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-import torch.nn.functional as F
 from torch import nn
 
 from bnas.cost.trace.given import unwrapped
 from bnas.errors import SpecError
+from bnas.networks.answers import answer_loss
 from bnas.progress import Progress, silent
 from bnas.select import (
     DEFAULT_BINARIZERS,
@@ -47,7 +47,7 @@ def select_layers(
     rules: Rules = DEFAULT_RULES,
     binarizers: Binarizers = DEFAULT_BINARIZERS,
     measured_on: nn.Module | None = None,
-    loss: Loss = F.cross_entropy,
+    loss: Loss = answer_loss,
     progress: Progress = silent,
 ) -> Selection:
     """Choose the layers of a model that keep real inputs; the others get one bit for inputs and weights.
@@ -61,7 +61,8 @@ def select_layers(
         measured_on: the network that errors are measured on: a trained `convert`-ed one, as in the paper; else `model`,
             on which loss changes are measured in any case.
         progress: is told how far the measuring is.
-        loss: of what the model returns, for `sensitivity` and any metric that reads `losses`.
+        loss: of what the model returns, for `sensitivity` and any metric that reads `losses`; the cross-entropy of the
+            logits in it unless told otherwise.
     Returns: precisions, scores and the cost that the converted model keeps exactly; `convert` takes it.
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
@@ -130,12 +131,11 @@ def warn_of(selection: Selection) -> None:
     real = [name for name in frozen if selection.precision(name) == "real"]
     trained = [name for name in frozen if name not in real]
     said = [
-        f"{_counted(real, 'frozen')} (requires_grad=False), and stay real; --include them, say --frozen free, or call "
-        "requires_grad_(True) to have them binarized and trained"
+        f"{_counted(real, 'stay', 'stays')} real; --include them, say --frozen free, or call requires_grad_(True) to "
+        "have them binarized and trained"
     ] if real else []  # fmt: skip
     said += [
-        f"{_counted(trained, 'frozen')} (requires_grad=False), but become binary, so that their weights are trained "
-        "again"
+        f"{_counted(trained, 'become', 'becomes')} binary, so that their weights are trained again"
     ] if trained else []  # fmt: skip
     said += [
         f"layer {name!r}: its binary input is the same for every image, so that it sees nothing; put a batch norm "
@@ -146,11 +146,12 @@ def warn_of(selection: Selection) -> None:
         warnings.warn(line, stacklevel=3)
 
 
-def _counted(names: Sequence[str], what: str) -> str:
-    """Return that so many layers are something, with the names of the first of them."""
+def _counted(names: Sequence[str], do: str, does: str) -> str:
+    """Return that so many layers are frozen, with the names of the first of them, and what they do."""
     more = f", and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     listed = ", ".join(repr(name) for name in names[:_MOST_NAMED])
-    return f"{len(names)} layer{'s are' if len(names) > 1 else ' is'} {what} ({listed}{more})"
+    are, verb = ("layers are", do) if len(names) > 1 else ("layer is", does)
+    return f"{len(names)} {are} frozen ({listed}{more}) (requires_grad=False), and {verb}"
 
 
 def _with_modules(network: nn.Module, known: Survey) -> nn.Module:

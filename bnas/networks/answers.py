@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.cost.trace.given import tensors_in
@@ -58,6 +59,17 @@ def check_logits(answer: Any, *, batch: int, classes: int, where: str) -> int:
             f"{list(logits.shape)}{kind}; change its last layer"
         )
     return logits.shape[1]
+
+
+def answer_loss(answer: Any, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the logits in a model's answer.
+
+    Args:
+        labels: int64 [batch].
+    Raises:
+        ShapeError: it holds none.
+    """
+    return F.cross_entropy(logits_of(answer, classes=int(labels.max()) + 1), labels)
 
 
 class Classifier(nn.Module):

@@ -7,12 +7,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.cost.trace.given import short_reason
-from bnas.errors import DataError
+from bnas.errors import BnasError, DataError
 from bnas.layers.binarized import Binarized, binarize_
+from bnas.networks.answers import answer_loss
 from bnas.progress import Progress, silent
 from bnas.select import DEFAULT_BINARIZERS, LayerFacts, LossChanges
 from bnas.select.calibrate.batches import Example, answers
@@ -68,7 +68,7 @@ def measure_loss_changes(
     layers: Sequence[LayerFacts],
     *,
     binarizers: Binarizers = DEFAULT_BINARIZERS,
-    loss: Loss = F.cross_entropy,
+    loss: Loss = answer_loss,
     progress: Progress = silent,
 ) -> dict[str, LossChanges]:
     """Return how the mean loss changes, by the name of the layer that alone is changed.
@@ -172,6 +172,8 @@ def _mean_loss(model: nn.Module, batches: Sequence[Example], loss: Loss) -> floa
         size = len(batch.inputs[0])
         try:
             total += size * float(loss(answer, batch.labels))
+        except BnasError as problem:
+            raise DataError(f"sensitivity: the loss fails on batch {number}: {problem}") from problem
         except Exception as problem:
             raise DataError(
                 f"sensitivity: the loss fails on batch {number}: {short_reason(problem)}; give labels that fit what "
