@@ -30,14 +30,20 @@ class Answering(nn.Module):
         return forms[self.kind]
 
 
-class Frozen(nn.Sequential):
-    """Its norms stay in evaluation mode, as fine-tuning has them; and `train` returns nothing."""
+class Held(nn.Sequential):
+    """Its norms stay in evaluation mode, as fine-tuning has them."""
 
-    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+    def train(self, mode: bool = True) -> "Held":
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.training = False
+        return self
+
+
+class ReturnsNothing(nn.Sequential):
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
 
 
 def plain() -> nn.Module:
@@ -118,7 +124,11 @@ def with_a_norm_for_nothing() -> nn.Module:
 
 
 def norms_held_still() -> nn.Module:
-    return Frozen(*net())
+    return Held(*net())
+
+
+def train_returns_nothing() -> nn.Module:
+    return ReturnsNothing(*net())
 
 
 def synchronised() -> nn.Module:
@@ -218,5 +228,6 @@ REFUSED: dict[str, str] = {
     "frozen": "no layer has a choice, as 4 are frozen (requires_grad=False), such as '10'; call requires_grad_(True)",
     "fewer_outputs": "10 classes need logits [batch, 10], but the network gives logits [2, 5] for a batch of 2",
     "maps_answer": "must be logits [batch, 10], or a tuple or mapping that holds them or names them `logits`, but is a",
+    "train_returns_nothing": "its method train returns NoneType, so that model.eval() is none; end it with `return",
     "takes_two": "the model fails on images, 2x1x8x8 of float32: Bilinear.forward() missing 1 required positional",
 }

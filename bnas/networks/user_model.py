@@ -27,7 +27,8 @@ def load_model(reference: str) -> nn.Module:
     Importing runs the named code: give only files that you trust.
 
     Raises:
-        LookupFailed: the file or attribute does not exist, cannot be called without arguments, or is no module.
+        LookupFailed: the file or attribute does not exist, cannot be called without arguments, or is no module; or
+            one whose `train` does not return it.
     """
     found = load_reference(reference, what="model")
     if callable(found) and not isinstance(found, nn.Module):
@@ -42,7 +43,26 @@ def load_model(reference: str) -> nn.Module:
         raise LookupFailed(
             f"model {reference!r}: must be an nn.Module, or make one when called, but is of type {type(found).__name__}"
         )
-    return unwrapped(found)
+    model = unwrapped(found)
+    _check_train(model, reference)
+    return model
+
+
+def _check_train(model: nn.Module, reference: str) -> None:
+    """Raise unless a model's `train` returns the model, as torch's does, on which `eval` builds.
+
+    Raises:
+        LookupFailed: it does not.
+    """
+    modes = {module: module.training for module in model.modules()}
+    returned = model.train(model.training)
+    for module, training in modes.items():
+        module.training = training
+    if returned is not model:
+        raise LookupFailed(
+            f"model {reference!r}: its method train returns {type(returned).__name__}, so that model.eval() is none; "
+            "end it with `return self`"
+        )
 
 
 def build_original(original: Original) -> nn.Module:
