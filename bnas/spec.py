@@ -1,19 +1,43 @@
 """YAML or plain data -> a checked, frozen description, or one line that says where it is wrong."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from bnas.errors import SpecError
+from bnas.yaml_text import line_of, read_text
+from bnas.yaml_text import parse_yaml as parse_yaml
+from bnas.yaml_text import read_yaml as read_yaml
 
 
 class Spec(BaseModel):
     """A description: frozen, compared by value, no unknown keys, no quiet conversions between kinds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _numbers_look_like_numbers(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        """Refuse `true`, `007` and `1_000` for a number, which a lenient conversion takes."""
+        made = handler(data)
+        for name in _numbers_of(cls) if isinstance(data, dict) else ():
+            for value in _scalars(data.get(name)):
+                if isinstance(value, bool) or (isinstance(value, str) and _ODD.search(value)):
+                    raise _AtField(name, f"must be a number in plain decimal digits, but got {shown(value)}")
+        return made
+
+
+class _AtField(ValueError):
+    """What is wrong with one field of a description."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 S = TypeVar("S", bound=Spec)
@@ -23,7 +47,7 @@ Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
 _LONGEST_VALUE_SHOWN = 60
-_MOST_VALUES = 100_000  # in one file; a space has some hundreds
+_ODD = re.compile(r"^\s*[-+]?0[0-9]|[_\s]")  # in the text of a number
 _IN_YAML_WORDS = {
     "int_type": "must be a whole number",
     "bool_type": "must be true or false",
@@ -36,13 +60,14 @@ _IN_YAML_WORDS = {
 }
 
 
-def parse(kind: type[S], data: object, *, source: str) -> S:
+def parse(kind: type[S], data: object, *, source: str, text: str = "") -> S:
     """Return `data` checked as `kind`.
 
     Args:
         kind: the description class.
-        data: what `yaml.safe_load` gives: nested dicts, lists and scalars.
+        data: what `parse_yaml` gives: nested dicts, lists and scalars.
         source: where the data came from, for the message (a path, "--budget").
+        text: the YAML that the data was read from, so that the message can say the line.
     Raises:
         SpecError: one line with the source, the first wrong field, the rule and the value.
     """
@@ -51,7 +76,7 @@ def parse(kind: type[S], data: object, *, source: str) -> S:
     try:
         return kind.model_validate(data)
     except ValidationError as problem:
-        raise SpecError(f"{source}: {_first(problem, kind)}") from problem
+        raise SpecError(f"{source}: {_first(problem, kind, text)}") from problem
 
 
 def read(kind: type[S], path: str | Path) -> S:
@@ -60,36 +85,8 @@ def read(kind: type[S], path: str | Path) -> S:
     Raises:
         SpecError: the file is missing, is not YAML, or is not a valid `kind`.
     """
-    return parse(kind, read_yaml(path), source=str(path))
-
-
-def read_yaml(path: str | Path) -> object:
-    """Return what a YAML file holds, read safely (no tags that build objects)."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as problem:
-        raise SpecError(f"{path}: no such file; give the path of a YAML file") from problem
-    except (OSError, ValueError) as problem:  # ValueError: not UTF-8, or a path that cannot be one
-        raise SpecError(f"{path}: cannot be read as text: {problem}") from problem
-    return parse_yaml(text, source=str(path))
-
-
-def parse_yaml(text: str, *, source: str) -> object:
-    """Return what a YAML text holds; `SpecError` with line and column where it is not YAML, or grows by aliases."""
-    try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        if _grows(root):
-            raise SpecError(f"{source}: holds more than {_MOST_VALUES:,} values, aliases written out; use fewer")
-        return None if root is None else loader.construct_document(root)
-    except SpecError:
-        raise
-    except Exception as problem:  # beside YAMLError, PyYAML lets through whatever a conversion raises
-        mark = getattr(problem, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        said = getattr(problem, "problem", None) or getattr(problem, "reason", None)
-        reason = " ".join(str(said or f"{type(problem).__name__}: {problem}").split())
-        raise SpecError(f"{source}: {where}not valid YAML: {reason}") from problem
+    text = read_text(path)
+    return parse(kind, parse_yaml(text, source=str(path)), source=str(path), text=text)
 
 
 def dump(spec: Spec) -> str:
@@ -97,26 +94,44 @@ def dump(spec: Spec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
 
 
-def _grows(root: yaml.Node | None) -> bool:
-    """Say whether a document is too large once its aliases are written out; ends for one that holds itself, too."""
-    waiting, seen = [root], 0
-    while waiting and seen <= _MOST_VALUES:
-        node = waiting.pop()
-        seen += 1
-        if isinstance(node, yaml.MappingNode):
-            waiting.extend(part for pair in node.value for part in pair)
-        elif isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
-    return seen > _MOST_VALUES
+@cache
+def _numbers_of(kind: type[Spec]) -> tuple[str, ...]:
+    """Return the fields of a description that hold numbers, or lists or mappings of them, and neither text nor bits."""
+    leaves = {name: set(_leaves(field.annotation)) for name, field in kind.model_fields.items()}
+    return tuple(name for name, found in leaves.items() if found & {int, float} and not found & {bool, object})
 
 
-def _first(problem: ValidationError, kind: type[Spec]) -> str:
+def _leaves(annotation: Any) -> Iterator[type]:
+    """Yield the types of what may stand in a field; `object` for any, and for descriptions, which check themselves."""
+    if get_origin(annotation) is Literal:
+        yield from map(type, get_args(annotation))
+    elif isinstance(annotation, type) and not get_args(annotation):
+        yield object if issubclass(annotation, BaseModel) else annotation
+    elif annotation is Any:
+        yield object
+    for inner in get_args(annotation) if get_origin(annotation) is not Literal else ():
+        yield from _leaves(inner)
+
+
+def _scalars(value: object) -> Iterator[object]:
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _scalars(inner)
+    elif isinstance(value, dict):
+        yield from _scalars(list(value.values()))
+    else:
+        yield value
+
+
+def _first(problem: ValidationError, kind: type[Spec], text: str) -> str:
     """Say the first thing that is wrong: `stages[2].groups: rule, but got value`."""
     error, *others = problem.errors(include_url=False)
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in error["loc"]).lstrip(".")
+    field = getattr(error.get("ctx", {}).get("error"), "field", None)
+    path = (*error["loc"], field) if field else error["loc"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path).lstrip(".")
     # A list whose item is wrong is reported as too short as well.
     count = sum(other["loc"] != error["loc"][: len(other["loc"])] for other in others)
-    rest = f" ({count} more to correct)" if count else ""
+    rest = (f" (line {line_of(text, path)})" if text else "") + (f" ({count} more to correct)" if count else "")
     lead = f"{where}: " if where else ""
     if error["type"] == "extra_forbidden":
         return f"{lead}unknown key; known here: {', '.join(_keys_at(kind, error['loc'][:-1]))}{rest}"

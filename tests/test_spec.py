@@ -1,3 +1,5 @@
+import os
+import tracemalloc
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,7 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, SearchSettings
 from bnas.space.space import SearchSpace
 from bnas.spec import Spec, dump, parse, parse_yaml, read
+from bnas.yaml_text import MOST_BYTES
 
 S = TypeVar("S", bound=Spec)
 NAN, INF = float("nan"), float("inf")
@@ -217,15 +220,17 @@ def yaml_refusal(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: [1, 2", "line 1, column 9: not valid YAML: expected ',' or ']'"),
-        ("a: 1\nb: c: d", "line 2, column 5: not valid YAML: mapping values are not allowed here"),
-        ("a:\n\tb: 1", "line 2, column 1: not valid YAML: found character '\\t' that cannot start any token"),
+        ("a: [1, 2\nb: 1", "line 2, column 2: not valid YAML: did not find expected ',' or ']'"),
+        ("a: 1\nb: c: d", "line 2, column 5: not valid YAML: mapping values are not allowed in this context"),
+        ("a:\n\tb: 1", "line 2, column 1: not valid YAML: found character that cannot start any token"),
         ("a: 1\n---\nb: 2", "line 2, column 1: not valid YAML: but found another document"),
         ("!!python/object/apply:os.system [ls]", "line 1, column 1: not valid YAML: could not determine a constructor"),
         ("a: 2001-99-99", "not valid YAML: ValueError: month must be in 1..12"),
         ("a: " + "1" * 5000, "not valid YAML: ValueError: Exceeds the limit"),
-        ("[" * 500, "not valid YAML: RecursionError"),
-        ("a: \0", "not valid YAML: special characters are not allowed"),
+        ("[" * 101, "line 1, column 101: more than 100 lists or mappings in each other"),
+        ("[" * 1_000_000, "line 1, column 101: more than 100 lists or mappings in each other"),
+        ("a: \0", "not valid YAML: control characters are not allowed"),
+        ("a: \ud800", "not valid YAML: surrogates not allowed"),
         ("!!timestamp soon", "not valid YAML: AttributeError"),
         ("!!bool maybe", "not valid YAML: KeyError"),
         ("!!int ''", "not valid YAML: IndexError"),
@@ -234,6 +239,168 @@ def yaml_refusal(text: str) -> str:
 )
 def test_what_is_not_yaml_says_where(text: str, expected: str) -> None:
     assert yaml_refusal(text).startswith(f"mine.yaml: {expected}")
+
+
+@pytest.mark.parametrize("name", ["dup_recipe", "dup_search", "dup_top"])
+def test_a_key_that_stands_twice_is_refused_with_both_lines(name: str) -> None:
+    lines = DUPLICATES[name].splitlines()
+    key, first, second = WHERE[name]
+    assert all(lines[line - 1].strip().startswith(f"{key}:") for line in (first, second))
+    assert yaml_refusal(DUPLICATES[name]).startswith(f"mine.yaml: line {second}, column ")
+    assert f"'{key}' is given twice, first in line {first}; keep one" in yaml_refusal(DUPLICATES[name])
+
+
+DUPLICATES = {
+    "dup_recipe": "batch: 64\nstages:\n  - epochs: 5\n    rate: 1e-3\n    rate: 1.0e-1\n    epochs: 1\n",
+    "dup_search": "input: [1, 8, 8]\nsearch:\n  budget: {ops: 40k}\n# added at the end\nsearch: {trials: 2}\n",
+    "dup_top": "classes: 10\nshortcut: {kind: repeat}\nclasses_: 1\nshortcut: {kind: project}\n",
+}
+WHERE = {"dup_recipe": ("rate", 4, 5), "dup_search": ("search", 2, 5), "dup_top": ("shortcut", 2, 4)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 1\n'a': 2", "{a: 1, a: 1}", "a: 1\n? a\n: 2", "yes: 1\ntrue: 2", "1: a\n+1: b", "- [{b: {c: 1, c: 2}}]",
+        "~: 1\nnull: 2", "{a: &x {b: 1}, c: {<<: *x, <<: *x}}", "? {a: 1, a: 2}\n: b",
+    ],
+)  # fmt: skip
+def test_a_key_that_is_written_in_two_ways_is_the_same_key(text: str) -> None:
+    assert "is given twice, first in line 1; keep one" in yaml_refusal(text)
+
+
+@pytest.mark.parametrize("text", ["1: a\n'1': b", "a: {b: 1}\nc: {b: 1}", "a: &x {b: 1}\nc: {<<: *x, b: 2}"])
+def test_keys_that_differ_may_stand_side_by_side(text: str) -> None:
+    assert parse_yaml(text, source="") == yaml.safe_load(text)
+
+
+ODD = [
+    "017",
+    "-017",
+    "0x10",
+    "0b101",
+    "1_000",
+    "1:30",
+    "1_0.5",
+    "1:30.5",
+    "1_0e+3",
+    "007.5",
+    "+0x1F",
+    "00",
+    "190:20:30",
+]
+
+
+@pytest.mark.parametrize("number", ODD)
+def test_a_number_that_yaml_reads_as_another_is_refused_with_its_line(number: str) -> None:
+    if isinstance(yaml.safe_load(number), str):  # no number to YAML: the field that it is for says so
+        return
+    line = yaml_refusal(f"a: 1\ntrials: {number}")
+    assert line.startswith(f"mine.yaml: line 2, column 9: {number} would be read as another number than it looks like")
+    assert "write decimal digits" in line
+
+
+@pytest.mark.parametrize(
+    "number", ["0", "-1", "+5", "17", "0.5", ".5", "5.", "1.0e-3", "1.5E+3", "-.inf", ".nan", "'017'"]
+)
+def test_a_number_that_is_what_it_looks_like_is_taken(number: str) -> None:
+    assert repr(parse_yaml(f"a: {number}", source="")) == repr(yaml.safe_load(f"a: {number}"))
+
+
+@pytest.mark.parametrize("text", ["true", "yes", "'017'", "08", "'1_000'", "1_000e1", "' 12'", "'1:30'", *ODD])
+@pytest.mark.parametrize(
+    ("key", "space"),
+    [
+        ("search.trials", "search:\n  trials: {}"),
+        ("search.supernet.rate", "search:\n  supernet: {{epochs: 1, rate: {}}}"),
+        ("search.retrain.halvings", "search:\n  retrain: {{halvings: [0.1, {}]}}"),
+        ("search.limit", "search:\n\n  limit: {}"),
+        ("stages[0].width", "stages: [{{width: [8, {}]}}]"),
+        ("classes", "classes: {}"),
+    ],
+)
+def test_what_is_no_plain_number_is_none_in_any_field(tmp_path: Path, text: str, key: str, space: str) -> None:
+    base = yaml.safe_dump({k: v for k, v in space_data().items() if k != key.partition(".")[0].partition("[")[0]})
+    (tmp_path / "mine.yaml").write_text(base + space.format(text))
+    with pytest.raises(SpecError) as caught:
+        read(SearchSpace, tmp_path / "mine.yaml")
+    line = line_of(caught)
+    last = base.count("\n") + 1 + space.count("\n")
+    assert f"(line {last})" in line or f": line {last}, column " in line
+    assert key in line or "would be read as another number" in line
+
+
+def test_no_field_of_any_description_takes_a_truth_for_a_number() -> None:
+    """Whoever adds a field gets this without thinking of it."""
+    kinds = [kind for kind in descriptions(Spec) if kind.__module__.startswith("bnas.")]
+    assert {SearchSpace, Architecture, Recipe} <= set(kinds)
+    numbers = 0
+    for kind in kinds:
+        for name, field in kind.model_fields.items():
+            if any(leaf in str(field.annotation) for leaf in ("int", "float")) and "Flag" not in str(field.annotation):
+                numbers += 1
+                for value in (True, [True], (True,), {"ops": True}):
+                    with pytest.raises(SpecError):
+                        parse(kind, {name: value}, source="")
+    assert numbers > 40
+
+
+def descriptions(kind: type[Spec]) -> list[type[Spec]]:
+    return [kind] + [inner for sub in kind.__subclasses__() for inner in descriptions(sub)]
+
+
+@pytest.mark.parametrize(
+    ("stages", "line", "says"),
+    [
+        ("stages:\n- width: 8\n- {width: 8,\n   widht: 9}", 4, "stages[1].widht: unknown key"),
+        ("stages:\n- width: 8\n- width: [8,\n    16,\n    x]", 5, "stages[1].width[2]: must be a whole number"),
+        ("stages:\n- &w {width: 8,\n  depth: x}\n\n- {<<: *w,\n width: 9}", 3, "stages[0].depth[0]: must be a whole"),
+        ("stages:\n- width: 8\n-\n  depth: 2", 4, "stages[1].width: this key is required"),
+    ],
+)
+def test_the_message_says_the_line(tmp_path: Path, stages: str, line: int, says: str) -> None:
+    base = yaml.safe_dump({key: value for key, value in space_data().items() if key != "stages"})
+    (tmp_path / "mine.yaml").write_text(base + stages)
+    with pytest.raises(SpecError) as caught:
+        read(SearchSpace, tmp_path / "mine.yaml")
+    assert str(caught.value).startswith(f"{tmp_path / 'mine.yaml'}: {says}")
+    assert f" (line {base.count(chr(10)) + line})" in str(caught.value)
+
+
+class TestSizes:
+    """A text is refused by its size before it is read, and by what it would grow to before it is built."""
+
+    def test_a_large_file_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "large.yaml"
+        with path.open("wb") as file:
+            file.truncate(20_000_000_000)  # a hole: to read it would take more memory than there is
+        with pytest.raises(SpecError, match="holds 20,000,000,000 bytes, but a description has at most 1,048,576"):
+            read(SearchSpace, path)
+
+    @pytest.mark.parametrize("kind", ["pipe", "folder"])
+    def test_what_is_no_file_is_not_read(self, tmp_path: Path, kind: str) -> None:
+        path = tmp_path / "mine.yaml"
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+        with pytest.raises(SpecError, match="cannot be read as text: it is no file"):
+            read(SearchSpace, path)
+
+    @pytest.mark.parametrize("text", ["x: &x [{}]\n", "x: &x {{{}}}\n"])
+    def test_many_aliases_are_counted_without_writing_them_out(self, text: str) -> None:
+        inner = ", ".join(f"k{n}: 1" if "{{" in text else "1" for n in range(1000))
+        many = text.format(inner) + "y: [" + ", ".join(["*x"] * 300_000) + "]\n"
+        many = many[: MOST_BYTES - 2] + "]\n"
+        tracemalloc.start()
+        assert "aliases written out" in yaml_refusal(many)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 20 * MOST_BYTES
+
+    def test_the_selection_of_a_thousand_layers_is_taken(self) -> None:
+        layer = (
+            "  stages.{}.blocks.0.conv: {{precision: binary, norm: true, why: its inputs lose little and save much}}\n"
+        )
+        text = "layers:\n" + "".join(layer.format(number) for number in range(1000))
+        assert len(parse_yaml(text, source="")["layers"]) == 1000  # type: ignore[index]
 
 
 def laughs(levels: int, *, line: str) -> str:
