@@ -33,7 +33,7 @@ from bnas.train import loop
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["bnas.api", "bnas.cli.app", "bnas.api.progress_bars", "bnas.report", "bnas.data.known"])
 POPULATION = 3  # so that even a short search breeds from what was scored
-_TEMPORARY = re.compile(r"\.\d+\.tmp\.?")  # a process's number is another each time
+_TEMPORARY = re.compile(r"\.[0-9a-f]+\.tmp\.?")  # another each time
 _FILE_EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
 
 

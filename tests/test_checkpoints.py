@@ -291,4 +291,4 @@ class TestWriting:
         log.write_bytes(log.read_bytes().replace(b'"number": 1', b'"number": \xff'))
         with caplog.at_level(logging.WARNING):
             assert [event["number"] for event in run.events()] == [0, 2]
-        assert "line 2 is torn" in caplog.text
+        assert "log.jsonl: line 2 is damaged; run the command that began this run again" in caplog.text

@@ -1,5 +1,6 @@
 """The export folder: proved before it is there, loaded back, trained and evaluated with torch alone."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -149,9 +150,11 @@ def test_what_lies_beside_an_export_is_left_alone(copied: Path, run_folder: Path
 def test_what_a_killed_export_left_is_cleared_up_and_what_it_moved_away_put_back(
     copied: Path, run_folder: Path, tmp_path: Path, moved: bool
 ) -> None:
-    left, alive = tmp_path / ".copy.4194305.tmp", tmp_path / f".copy.{os.getppid()}.tmp"
+    left, alive = tmp_path / ".copy.4194305.tmp", tmp_path / ".copy.0123456789abcdef.tmp"
     (left / "new").mkdir(parents=True)
     (alive / "new").mkdir(parents=True)
+    handle = os.open(alive, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as who is at work in it does
     (copied / "notes.txt").write_text("mine")
     if moved:
         copied.rename(left / "old")
@@ -159,6 +162,7 @@ def test_what_a_killed_export_left_is_cleared_up_and_what_it_moved_away_put_back
         export(run_folder, out=copied)
     assert left_in(tmp_path) == {"copy", alive.name}
     assert (copied / "notes.txt").read_text() == "mine"
+    os.close(handle)
 
 
 def test_a_folder_that_holds_something_else_is_refused(copied: Path, run_folder: Path, tmp_path: Path) -> None:
@@ -237,7 +241,7 @@ def test_a_manifest_that_does_not_say_enough_is_named(
     ("spoil", "reason"),
     [
         (lambda folder: (folder / "weights.safetensors").write_bytes(b"no weights"), "sha256"),
-        (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: cannot be read"),
+        (lambda folder: (folder / "weights.safetensors").unlink(), "weights.safetensors: is missing"),
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: is missing"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "it must hold keys and values"),
         (lambda folder: shutil.rmtree(folder), "is no folder"),

@@ -29,6 +29,7 @@ import bnas.cost.trace.run  # what a command imports when it is needed takes sec
 from bnas.cli.app import main
 from bnas.errors import BnasError
 from bnas.report import page
+from bnas.runs.temporary import is_temporary, target_of
 from bnas.ship import load
 from bnas.ship import training as exporting
 from bnas.spec import dump, parse_yaml
@@ -164,8 +165,8 @@ class Here:
         if self._may is None or not (writes or name in ("os.mkdir", "os.rename", "os.remove", "os.rmdir")):
             return
         path = Path(os.path.realpath(arguments[0])) if isinstance(arguments[0], str | os.PathLike) else self.folder
-        is_temporary = any(path.name.startswith(f".{may.stem}.{os.getpid()}.tmp") for may in self._may)
-        if not (_is_under(path, self._may) or is_temporary or path.is_relative_to(self._top) or path == NOTHING):
+        is_ours = any(is_temporary(path.name) and target_of(path).stem == may.stem for may in self._may)
+        if not (_is_under(path, self._may) or is_ours or path.is_relative_to(self._top) or path == NOTHING):
             self._elsewhere.append(f"{name} {path}")
 
 

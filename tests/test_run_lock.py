@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runfolder import kill, opened, starts, weights
+from runfolder import contents, kill, opened, starts, weights
 
 from bnas.errors import RunError
-from bnas.runs import Run
-from bnas.runs.lock import driving
+from bnas.runs import Run, replacing
+from bnas.runs import lock as lock_module
+from bnas.runs.lock import LEASE_SECONDS, driving
 
 
 @pytest.fixture
@@ -118,11 +119,97 @@ class TestLock:
         (run.path / "retrain" / "a").mkdir(parents=True)
         (run.path / ".best.7.tmp").mkdir()
         (run.path / ".best.7.tmp" / "weights.safetensors").touch()
-        left = run.path / "retrain" / "a" / ".weights.7.tmp.safetensors"
-        reader = run.path / ".report.7.tmp.html"  # a report may be written while the driver works
-        for file in (left, reader):
+        (run.path / "figures").mkdir()
+        lefts = [
+            run.path / "retrain" / "a" / ".weights.7.tmp.safetensors",
+            run.path / ".report.0123456789abcdef.tmp.html",
+            run.path / "figures" / ".topology.7.tmp.png",
+        ]
+        for file in lefts:
             file.touch()
         with run.lock():
-            assert not left.exists()
+            assert not [file for file in lefts if file.exists()]
             assert not (run.path / ".best.7.tmp").exists()
-            assert reader.exists()
+
+    @pytest.mark.parametrize("name", ["report.html", "figures/topology.png"])
+    def test_what_a_report_is_writing_meanwhile_is_not_swept(self, run: Run, name: str) -> None:
+        with replacing(run.path / name) as temporary:
+            temporary.write_text("whole")
+            with run.lock():
+                assert temporary.exists()
+        assert (run.path / name).read_text() == "whole"
+
+    def test_what_a_sleeping_driver_is_about_to_put_in_place_is_swept(self, run: Run) -> None:
+        """Where it slept after its last look at the lock, the rename itself is what fails."""
+
+        def write_asleep() -> None:
+            with replacing(run.path / "candidates.csv") as temporary:
+                temporary.write_text("old")
+                with run.lock():
+                    assert not temporary.exists()
+
+        with pytest.raises(RunError, match=r"candidates\.csv: cannot be written: No such file"):
+            write_asleep()
+        assert not run.has_table("candidates")
+
+
+class TestTornLock:
+    """Killed, or without power, between making the lock file and writing it."""
+
+    WHOLE = b"filelock/2\npid=41\nhost=elsewhere\nmode=lease\ntoken=abc\nduration=30.0\n"
+
+    @pytest.mark.parametrize("content", [b"", WHOLE[:20], bytes(64)])
+    def test_the_same_command_goes_on(self, run: Run, content: bytes) -> None:
+        (run.path / "driver.lock").write_bytes(content)
+        begun = time.monotonic()
+        with run.lock():
+            assert time.monotonic() - begun < LEASE_SECONDS
+        assert not (run.path / "driver.lock").exists()
+
+    def test_a_lock_that_is_just_being_written_is_respected(self, tmp_path: Path) -> None:
+        lock = tmp_path / "driver.lock"
+        lock.touch()
+        writer = threading.Timer(0.5, lambda: _foreign(lock, lease_seconds=1.0))
+        writer.start()
+        begun = time.monotonic()
+        with driving(lock, since=lambda _: None, lease_seconds=1.0):
+            assert time.monotonic() - begun > 1.5  # half a second until it is written, then a whole lease
+
+
+class TestTakenOver:
+    """A driver that slept beyond its lease finds, before it puts anything in place, that another has been there."""
+
+    @pytest.mark.parametrize("taken", [True, False])
+    def test_nothing_is_replaced(self, run: Run, taken: bool) -> None:
+        with run.lock():
+            run.write_table("candidates", [{"id": "a"}])
+            run.write_best("a", weights(1), {})
+            run.save_checkpoint("supernet", weights(1), {})
+            lock, own = run.path / "driver.lock", (run.path / "driver.lock").read_bytes()
+            before = contents(run.path)
+            for write in (
+                lambda: run.write_table("candidates", [{"id": "b"}]),
+                lambda: run.write_ledger({}),
+                lambda: run.write_best("b", weights(2), {}),
+                lambda: run.save_checkpoint("supernet", weights(2), {}),
+                lambda: run.log("event"),
+            ):
+                with pytest.MonkeyPatch.context() as patch:
+                    asleep(patch, lock, taken=taken)
+                    with pytest.raises(RunError, match="taken over by host elsewhere" if taken else "was removed"):
+                        write()
+                lock.write_bytes(own)
+                assert contents(run.path) == before
+
+
+def asleep(patch: pytest.MonkeyPatch, lock: Path, *, taken: bool) -> None:
+    """Have a driver lose its lock after its first look at it, as one does that sleeps in the midst of a write."""
+    look = lock_module.check_held
+
+    def look_and_sleep(lease: Any) -> None:
+        look(lease)
+        lock.unlink(missing_ok=True)
+        if taken:
+            _foreign(lock, lease_seconds=30.0)
+
+    patch.setattr(lock_module, "check_held", look_and_sleep)

@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Run:
 class TestOpening:
     def test_what_was_asked_is_written(self, run: Run) -> None:
         written = {path.name for path in run.path.iterdir()}
-        assert written == {"config.yaml", "space.yaml", "environment.json"}
+        assert written == {"config.yaml", "space.yaml", "environment.json", "sums.json"}
         assert json.loads((run.path / "environment.json").read_text())["torch"].startswith(
             torch.__version__.split("+")[0]
         )
@@ -85,12 +85,43 @@ class TestOpening:
             opened(tmp_path / name)
         assert contents(tmp_path) == {}
 
-    @pytest.mark.parametrize("damage", ["seed: [", "- a list", ""])
-    def test_damaged_config_is_named(self, run: Run, damage: str) -> None:
+    @pytest.mark.parametrize("damage", ["seed: [", "- a list", "", "seed: 1\nseed: 0", "seed: 01"])
+    @pytest.mark.parametrize("is_old", [False, True])
+    def test_damaged_config_is_named(self, run: Run, damage: str, is_old: bool) -> None:
         (run.path / "config.yaml").write_text(damage)
-        for access in (opened, Run.read):
-            with pytest.raises(RunError, match=r"config\.yaml: is damaged"):
-                access(run.path)
+        if is_old:  # of a build that kept no checksums
+            (run.path / "sums.json").unlink()
+        with pytest.raises(RunError, match=r"config\.yaml: is damaged"):
+            Run.read(run.path)
+        with pytest.raises(RunError, match=r"config\.yaml: is damaged"):
+            opened(run.path, seed=7)
+
+    @pytest.mark.parametrize("name", ["config.yaml", "space.yaml"])
+    @pytest.mark.parametrize("is_gone", [False, True])
+    def test_what_was_asked_is_written_anew_by_the_same_question(
+        self, run: Run, caplog: pytest.LogCaptureFixture, name: str, is_gone: bool
+    ) -> None:
+        file, before = run.path / name, (run.path / name).read_bytes()
+        file.unlink() if is_gone else file.write_bytes(before.replace(b"0", b"5"))
+        with pytest.raises(RunError, match=name):
+            Run.read(run.path)
+        assert opened(run.path).config == run.config
+        assert file.read_bytes() == before
+        assert f"{name}: is {'missing' if is_gone else 'damaged'}" in caplog.text
+
+    @pytest.mark.parametrize("is_gone", [False, True])
+    def test_the_id_of_a_run_is_written_anew_from_its_log(self, run: Run, is_gone: bool) -> None:
+        label, file = run.label, run.path / "environment.json"
+        with run.lock():
+            pass
+        before = json.loads(file.read_text())
+        file.unlink() if is_gone else file.write_text(file.read_text().replace("run_id", "run_1d"))
+        with pytest.raises(RunError, match=r"environment\.json: is"):
+            _ = run.label
+        with run.lock():
+            assert run.label == label
+        assert json.loads(file.read_text()) == before
+        assert "environment.json" in run.events()[-1]["message"]
 
     def test_object_in_config_is_not_made(self, run: Run) -> None:
         (run.path / "config.yaml").write_text("seed: !!python/object/apply:os.getcwd []")
@@ -98,8 +129,11 @@ class TestOpening:
             Run.read(run.path)
 
     @pytest.mark.parametrize("name", ["config.yaml", "space.yaml"])
-    def test_reading_names_what_is_missing(self, run: Run, name: str) -> None:
+    @pytest.mark.parametrize("is_old", [False, True])
+    def test_reading_names_what_is_missing(self, run: Run, name: str, is_old: bool) -> None:
         (run.path / name).unlink()
+        if is_old:
+            (run.path / "sums.json").unlink()
         with pytest.raises(RunError, match=f"{name}: is missing"):
             Run.read(run.path)
 
@@ -200,12 +234,12 @@ class TestBest:
         with pytest.raises(RunError, match="best: is missing"):
             run.read_best()
         for value in (1, 2):
-            run.write_best("stages: []\n", weights(value), {"id": "a", "accuracy": 0.1 + 0.2})
+            run.write_best("stages: []\n", weights(value), {"id": "a", "accuracy": {"test": 0.1 + 0.2}})
         architecture, tensors, manifest = Run.read(run.path).read_best()
         assert run.has_best()
         assert architecture == "stages: []\n"
         assert torch.equal(tensors["conv.weight"], weights(2)["conv.weight"])
-        assert (manifest["id"], manifest["accuracy"]) == ("a", 0.1 + 0.2)
+        assert (manifest["id"], manifest["accuracy"]) == ("a", {"test": 0.1 + 0.2})
         assert {path.name for path in (run.path / "best").iterdir()} == {
             "architecture.yaml",
             "weights.safetensors",

@@ -31,13 +31,16 @@ class _Damaged(Exception):
     """The file is not the one that was written."""
 
 
-def write_checkpoint(path: Path, *, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+def write_checkpoint(
+    path: Path, *, tensors: dict[str, Tensor], state: dict[str, Any], check: Callable[[], object] = lambda: None
+) -> None:
     """Write a checkpoint, whole or not at all, and keep the sound one before it.
 
     Args:
         path: the file.
         tensors: of any device and dtype; names that share memory are written once each.
         state: JSON-able, with text as keys.
+        check: is called right before the file is put in its place.
     Raises:
         RunError: it cannot be written; the checkpoint before it is intact.
     """
@@ -45,7 +48,8 @@ def write_checkpoint(path: Path, *, tensors: dict[str, Tensor], state: dict[str,
     text = json.dumps(state)
     metadata = {_KEY: json.dumps({"sha256": _sha256(plain, text), "state": text})}
     # A damaged file must not push the sound one before it out of its place.
-    with replacing(path, previous=previous_of(path) if _is_sound(path) else None) as temporary:
+    previous = previous_of(path) if _is_sound(path) else None
+    with replacing(path, previous=previous, check=check) as temporary:
         temporary.write_bytes(save(plain, metadata))
 
 

@@ -1,22 +1,118 @@
-"""JSON, YAML and CSV files <-> plain values and tables, with the file and what to do named where one is damaged."""
+"""The bytes of JSON, YAML and CSV files <-> plain values and tables, with the file named where they are damaged."""
 
+import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from pandas.errors import EmptyDataError, ParserError
 
-from bnas.errors import RunError
-from bnas.runs.files import read_text, replacing
+from bnas.errors import RunError, SpecError
+from bnas.runs.files import read_bytes, replacing
 from bnas.runs.masking import strict_json
+from bnas.spec import parse_yaml
+
+Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
 
 
 def json_text(value: dict[str, Any]) -> str:
     """Return strict JSON for people and machines, secrets masked."""
     return json.dumps(strict_json(value), indent=2, allow_nan=False) + "\n"
+
+
+def sealed(value: dict[str, Any], *, key: str) -> dict[str, Any]:
+    """Return strict JSON values with the sha256 of all others under a key, so that a file knows its own checksum."""
+    plain = strict_json({name: inner for name, inner in value.items() if name != key})
+    return plain | {key: _digest(plain)}
+
+
+def check_seal(value: dict[str, Any], *, key: str, path: Path, hint: str) -> None:
+    """Check the sha256 under a key, where there is one: files of builds before this one have none.
+
+    Raises:
+        RunError: it is not that of the other values.
+    """
+    if key in value and value[key] != _digest({name: inner for name, inner in value.items() if name != key}):
+        raise RunError(f"{path}: is damaged: its {key} is not that of what it holds; {hint}")
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def text_of(data: bytes, path: Path, *, hint: str) -> str:
+    """Return the text that the bytes of a file are.
+
+    Raises:
+        RunError: they are none.
+    """
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise RunError(f"{path}: is damaged: {problem}; {hint}") from problem
+
+
+def json_of(data: bytes, path: Path, *, hint: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        RunError: it holds anything else, a name twice, or text that cannot be written again.
+    """
+    try:
+        value = json.loads(data, object_pairs_hook=_each_once)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # neither nan nor half a character
+        return _mapping(value)
+    except (ValueError, RecursionError) as problem:
+        raise RunError(f"{path}: is damaged: {problem}; {hint}") from problem
+
+
+def settings_of(data: bytes, path: Path, *, hint: str) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Raises:
+        RunError: it holds anything else.
+    """
+    try:
+        return _mapping(parse_yaml(data.decode("utf-8"), source="its YAML"))
+    except (ValueError, SpecError) as problem:
+        raise RunError(f"{path}: is damaged: {problem}; {hint}") from problem
+
+
+def table_of(data: bytes, path: Path) -> pd.DataFrame:
+    """Return the table that a CSV file holds; the column `id` is text, for an id such as `12e5` is no number.
+
+    Raises:
+        RunError: it holds none.
+    """
+    try:
+        # The engine written in Python reads floats exactly; the one in C does not on every pandas.
+        return pd.read_csv(io.BytesIO(data), engine="python", dtype={"id": str}, encoding="utf-8")
+    except EmptyDataError:
+        return pd.DataFrame()
+    except (ParserError, ValueError, MemoryError, OverflowError) as problem:
+        raise RunError(
+            f"{path}: is damaged: no table: {' '.join(str(problem).split())}; remove it and run the same command"
+        ) from problem
+
+
+def table_text(rows: Rows) -> str:
+    """Return a table as CSV; columns in the order in which the rows first name them."""
+    # As objects, so that a missing value in a column of integers does not turn the others into floats.
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), dtype=object)
+    text: str = table.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def read_json(path: Path, *, hint: str) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        RunError: it is missing, or holds anything else.
+    """
+    return json_of(read_bytes(path, hint=hint), path, hint=hint)
 
 
 def write_text(path: Path, *, text: str) -> None:
@@ -29,29 +125,13 @@ def write_text(path: Path, *, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path, *, hint: str) -> dict[str, Any]:
-    """Return the object in a JSON file.
+def write_table(path: Path, *, rows: Rows) -> None:
+    """Write a table, whole or not at all.
 
     Raises:
-        RunError: it is missing, or holds anything else.
+        RunError: it cannot be written; the table before it is intact.
     """
-    try:
-        return _mapping(json.loads(read_text(path, hint=hint)))
-    except ValueError as problem:
-        raise RunError(f"{path}: is damaged: {problem}; {hint}") from problem
-
-
-def read_settings(path: Path, *, hint: str) -> dict[str, Any]:
-    """Return the mapping in a YAML file.
-
-    Raises:
-        RunError: it is missing, or holds anything else.
-    """
-    try:
-        return _mapping(yaml.safe_load(read_text(path, hint=hint)))
-    except (ValueError, yaml.YAMLError) as problem:
-        said = str(problem).replace("\n", " ")
-        raise RunError(f"{path}: is damaged: {said}; {hint}") from problem
+    write_text(path, text=table_text(rows))
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -60,33 +140,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
-
-
-def write_table(path: Path, *, rows: Rows) -> None:
-    """Write a table, whole or not at all; columns in the order in which the rows first name them.
-
-    Raises:
-        RunError: it cannot be written; the table before it is intact.
-    """
-    # As objects, so that a missing value in a column of integers does not turn the others into floats.
-    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), dtype=object)
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Return the table; the column `id` is text, for an id such as `12e5` is no number.
-
-    Raises:
-        RunError: it is missing or is no table.
-    """
-    try:
-        # The engine written in Python reads floats exactly; the one in C does not on every pandas.
-        return pd.read_csv(path, engine="python", dtype={"id": str}, encoding="utf-8")
-    except EmptyDataError:
-        return pd.DataFrame()
-    except FileNotFoundError as problem:
-        raise RunError(f"{path}: is missing; run the command that began this run again, so that it ends") from problem
-    except (OSError, ParserError, UnicodeDecodeError) as problem:
-        raise RunError(f"{path}: cannot be read as a table: {problem}; remove it and run the same command") from problem
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)

@@ -3,15 +3,15 @@
 import errno
 import itertools
 import os
-import re
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bnas.errors import RunError
+from bnas.runs.temporary import check_unchanged, is_abandoned, new_file, new_folder, target_of, temporaries
 
-_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<process>\d+)\.tmp(?P<suffix>\..+)?", re.DOTALL)
 _NEW, _OLD = "new", "old"  # folders in the temporary of a folder
 _NO_SPACE = "free some space on this disk"
 _NO_PERMISSION = "make the folder writable or give another --out"
@@ -24,10 +24,11 @@ _ADVICE = {
     errno.EPERM: _NO_PERMISSION,
     errno.EROFS: _NO_PERMISSION,
 }
+Check = Callable[[], object]  # raises where this process may not write after all
 
 
 @contextmanager
-def replacing(path: Path, *, previous: Path | None = None) -> Iterator[Path]:
+def replacing(path: Path, *, previous: Path | None = None, check: Check = lambda: None) -> Iterator[Path]:
     """Give a temporary path beside `path`; the file written there takes the place of `path` when the block ends well.
 
     Killed or failed at any moment, `path` is the old file or the new one, and a failure leaves no temporary file.
@@ -35,84 +36,97 @@ def replacing(path: Path, *, previous: Path | None = None) -> Iterator[Path]:
     Args:
         path: the file to write; its folder is made where it is missing.
         previous: where the file that `path` was is kept; where None, it is not.
+        check: is called right before `path` is replaced.
     Raises:
         RunError: the disk is full, the folder cannot be written, and so on.
     """
-    temporary = _temporary(path)
-    try:
+    with _telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        if previous is not None:
-            os.replace(path, previous)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    except OSError as problem:
-        raise cannot_write(path, problem) from problem
-    finally:
-        with suppress(OSError):  # already renamed; or the disk that refused the file refuses this too
-            temporary.unlink()
+        with new_file(path) as temporary:
+            yield temporary
+            check()
+            check_unchanged(temporary)
+            _flush(temporary)
+            check()
+            if previous is not None:
+                os.replace(path, previous)
+            os.replace(temporary, path)
+            _flush(path.parent)
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, *, check: Check = lambda: None) -> Iterator[Path]:
     """Give an empty temporary folder; it takes the place of the folder `path` when the block ends well.
 
     A folder cannot be swapped in one step: between two renames `path` is missing, and what it was lies in a hidden
     folder beside it. After a writer that was killed there, `clear_up` and `sweep` put it back.
 
+    Args:
+        check: is called right before `path` is replaced.
     Raises:
         RunError: the disk is full, the folder cannot be written, and so on; what was there is intact.
     """
-    temporary = _temporary(path)
-    new, old = temporary / _NEW, temporary / _OLD
+    with _telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(path) as temporary:
+            new, old = temporary / _NEW, temporary / _OLD
+            try:
+                new.mkdir()
+                yield new
+                check()
+                for written in (*new.iterdir(), new):
+                    _flush(written)
+                check()
+                if path.exists():
+                    os.replace(path, old)
+                os.replace(new, path)
+                _flush(path.parent)
+            finally:
+                _undo(temporary)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
     try:
-        new.mkdir(parents=True)
-        yield new
-        for written in (*new.iterdir(), new):
-            _flush(written)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
-        _flush(path.parent)
+        yield
     except OSError as problem:
         raise cannot_write(path, problem) from problem
-    finally:
-        _undo(temporary)
 
 
-def append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str, *, check: Check = lambda: None) -> None:
     """Append one line, on a line of its own even where a kill tore the line before; it outlasts a power cut.
 
+    Args:
+        check: is called right before the line is written.
     Raises:
         RunError: the file cannot be written; what it held is intact.
     """
-    try:
-        with path.open("a+b", buffering=0) as file:
-            torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-            content = (b"\n" if torn else b"") + line.encode() + b"\n"
-            if file.write(content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
-    except OSError as problem:
-        raise cannot_write(path, problem) from problem
+    with _telling(path), path.open("a+b", buffering=0) as file:
+        torn = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+        content = (b"\n" if torn else b"") + line.encode() + b"\n"
+        check()
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(file.fileno())
 
 
-def read_text(path: Path, *, hint: str) -> str:
-    """Return the text of a file.
+def read_bytes(path: Path, *, hint: str) -> bytes:
+    """Return what a file holds.
 
     Args:
         path: the file.
         hint: what to do where it is missing or damaged.
     Raises:
-        RunError: it is missing, cannot be read, or is not text.
+        RunError: it is missing, or cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        if not stat.S_ISREG(path.stat().st_mode):  # of a pipe, reading might never end
+            raise RunError(f"{path}: is no file; {hint}")
+        return path.read_bytes()
     except FileNotFoundError as problem:
         raise RunError(f"{path}: is missing; {hint}") from problem
-    except (OSError, UnicodeDecodeError) as problem:
-        raise RunError(f"{path}: cannot be read: {problem}; {hint}") from problem
+    except OSError as problem:
+        raise RunError(f"{path}: cannot be read: {problem.strerror}; {hint}") from problem
 
 
 def remove(path: Path) -> None:
@@ -133,25 +147,44 @@ def set_aside(path: Path, *, companions: Sequence[str]) -> Path:
     Raises:
         RunError: it cannot be renamed.
     """
-    aside = next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.damaged-{n}")).exists())
-    try:
+    aside = _free_beside(path)
+    with _telling(aside):
         for ending in companions:
             with suppress(FileNotFoundError):
                 os.replace(f"{path}{ending}", f"{aside}{ending}")
         os.replace(path, aside)
-    except OSError as problem:
-        raise cannot_write(aside, problem) from problem
     return aside
 
 
-def sweep(folder: Path, *, spare: Sequence[Path]) -> None:
-    """Remove what killed writers left under `folder`, save for the files and folders of `spare`.
+def keep_copy(path: Path) -> Path:
+    """Copy a damaged file to a name that is free; return the name.
 
+    Raises:
+        RunError: it cannot be copied.
+    """
+    aside = _free_beside(path)
+    with replacing(aside) as temporary:
+        shutil.copyfile(path, temporary)
+    return aside
+
+
+def _free_beside(path: Path) -> Path:
+    return next(name for n in itertools.count(1) if not (name := path.with_name(f"{path.name}.damaged-{n}")).exists())
+
+
+def sweep(folder: Path, *, shared: Sequence[Path] = ()) -> None:
+    """Remove what killed writers left under `folder`.
+
+    Call it while nobody else may write there: what a writer that is only asleep is about to put in place goes, too.
+
+    Args:
+        shared: files and folders that others may be writing at this moment; of theirs, what is in use stays.
     Raises:
         RunError: a left-over cannot be removed.
     """
-    for left in [found for found in folder.rglob(".*.tmp*") if is_temporary(found.name)]:
-        if any(path in left.parents or left.name.startswith(f".{path.stem}.") for path in spare):
+    for left in temporaries(folder, deep=True):
+        is_shared = any(path in left.parents or target_of(left) == path for path in shared)
+        if is_shared and not is_abandoned(left):
             continue
         if left.is_dir() and not left.is_symlink():
             _undo(left)
@@ -160,22 +193,36 @@ def sweep(folder: Path, *, spare: Sequence[Path]) -> None:
 
 
 def clear_up(path: Path) -> None:
-    """Undo what writers of the folder `path` that were killed have left half done beside it."""
+    """Undo what writers of the file or folder `path` that were killed have left half done beside it."""
     with suppress(OSError):  # a folder that cannot be listed: what is left stays
-        for found in list(path.parent.iterdir()):
-            parts = _TEMPORARY.fullmatch(found.name)
-            if parts and _target(found) == path and not _lives(int(parts["process"])) and _is_ours(found):
+        for found in temporaries(path.parent):
+            if target_of(found) == path and is_abandoned(found) and _is_ours(found):
                 _undo(found)
-
-
-def is_temporary(name: str) -> bool:
-    """Whether `replacing` or `replacing_folder` gave this name."""
-    return _TEMPORARY.fullmatch(name) is not None
 
 
 def previous_of(path: Path) -> Path:
     """Where the version before the newest one is kept."""
     return path.with_name(f"{path.name}.previous")
+
+
+def check_own(path: Path) -> None:
+    """Check that a folder to write was not made by somebody else, where anybody may make one, as in /tmp.
+
+    Raises:
+        RunError: it was, or a folder on the way to it.
+    """
+    if not hasattr(os, "geteuid"):
+        return
+    whole = path.absolute()
+    for here in (whole, *whole.parents[:-1]):
+        with suppress(OSError):  # not there yet, or no folder: writing it says so
+            found, around = here.lstat(), here.parent.stat()
+            is_shared = around.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            if is_shared and found.st_uid not in (0, os.geteuid(), around.st_uid):
+                raise RunError(
+                    f"{here}: somebody else made this (user {found.st_uid}), in a folder where others may write; "
+                    "give another --out"
+                )
 
 
 def cannot_write(path: Path, problem: OSError) -> RunError:
@@ -187,43 +234,23 @@ def cannot_write(path: Path, problem: OSError) -> RunError:
     )
 
 
-def _temporary(path: Path) -> Path:
-    # The process in the name keeps two reports on one run apart; the suffix tells matplotlib the format.
-    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-
-
 def _undo(temporary: Path) -> None:
     """Put back the folder that was moved away where nothing has taken its place; remove what else there is."""
-    path, old = _target(temporary), temporary / _OLD
+    path, old = target_of(temporary), temporary / _OLD
     with suppress(OSError):  # a disk that refuses this too: nothing is removed
         if old.exists() and not path.exists():
             os.replace(old, path)
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.is_dir() and not temporary.is_symlink():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink()
 
 
 def _is_ours(temporary: Path) -> bool:
-    """Whether it is a folder that holds nothing but what `replacing_folder` puts there."""
-    if not temporary.is_dir() or temporary.is_symlink():
+    """Whether it is a file, or a folder that holds nothing but what `replacing_folder` puts there, of this user."""
+    if temporary.is_symlink() or (hasattr(os, "geteuid") and temporary.lstat().st_uid != os.geteuid()):
         return False
-    return {inner.name for inner in temporary.iterdir()} <= {_NEW, _OLD}
-
-
-def _target(temporary: Path) -> Path:
-    parts = _TEMPORARY.fullmatch(temporary.name)
-    assert parts
-    return temporary.with_name(parts["stem"] + (parts["suffix"] or ""))
-
-
-def _lives(process: int) -> bool:
-    if os.name == "nt":
-        return True  # there a signal of zero is no question; what is left stays
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()  # this one is only about to begin
+    return temporary.is_file() or {inner.name for inner in temporary.iterdir()} <= {_NEW, _OLD}
 
 
 def _flush(path: Path) -> None:

@@ -5,11 +5,13 @@ at once; any other holder loses it when nobody has touched the file for a whole 
 monotonic clock. No clock is compared with another, so a clock set back changes nothing.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import NamedTuple
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
@@ -18,6 +20,7 @@ from bnas.runs.files import cannot_write
 from bnas.runs.names import inside
 
 LEASE_SECONDS = 30.0
+EMPTY_SECONDS = 2.0  # within which a driver that makes the lock file has written it
 _BEATS = 15  # touches in a lease
 _POLL_SECONDS = 0.1
 
@@ -38,8 +41,9 @@ def driving(
     lease = SoftFileLease(
         path, lease_duration=lease_seconds, heartbeat_interval=lease_seconds / _BEATS, thread_local=False
     )
-    first = _mark(path)
     try:
+        _spoil_empty(path)
+        first = _mark(path)
         # First a look whether the folder can be written: of the lock of a dead driver in one that cannot, filelock
         # says only, and after a minute, that it did not get it.
         TemporaryFile(dir=path.parent).close()
@@ -54,6 +58,21 @@ def driving(
         yield lease
     finally:
         lease.release()
+
+
+def _spoil_empty(path: Path) -> None:
+    """Write into a lock file that stays empty, as after a kill, or a power cut, between making and writing it.
+
+    To filelock an empty file is the lock of a holder that says nothing of itself, which is never taken over; one that
+    is no record of a holder is taken over when nobody has touched it for some seconds.
+    """
+    begun, first = time.monotonic(), _mark(path)
+    while first is not None and first.size == 0 and _mark(path) == first:
+        if time.monotonic() - begun > EMPTY_SECONDS:
+            with path.open("r+b") as file:
+                if os.fstat(file.fileno()).st_ino == first.inode:
+                    file.write(b"torn\n")
+        time.sleep(_POLL_SECONDS)
 
 
 def check_held(lease: SoftFileLease) -> None:
@@ -73,15 +92,24 @@ def check_held(lease: SoftFileLease) -> None:
     raise RunError(f"{path}: the lock of this run {now}; this driver stops so as not to spoil the other's work")
 
 
-def _mark(path: Path) -> tuple[int, int, int] | None:
+class _Mark(NamedTuple):
+    """What changes in a lock file when somebody touches it."""
+
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+def _mark(path: Path) -> _Mark | None:
     try:
         status = path.stat()
     except FileNotFoundError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+    return _Mark(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _is_touched(path: Path, first: tuple[int, int, int] | None) -> bool:
+def _is_touched(path: Path, first: _Mark | None) -> bool:
     now = _mark(path)
     return now is not None and now != first
 
@@ -129,9 +157,17 @@ class Access:
         if self.readonly:
             path = self._folder.joinpath(*parts)
             raise RunError(f"{path}: this run was opened to be read; open it with Run.open")
+        self.check()
+        return self.inside(*parts)
+
+    def check(self) -> None:
+        """Check that this process, where it is the one driver, still is.
+
+        Raises:
+            RunError: its lock was taken over, as after a sleep that outlasted the lease.
+        """
         if self._lease is not None:
             check_held(self._lease)
-        return self.inside(*parts)
 
     @contextmanager
     def driving(self, *, since: Callable[[int], str | None]) -> Iterator[None]:

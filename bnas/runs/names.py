@@ -6,21 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from bnas.errors import RunError
-from bnas.runs.documents import read_settings
-from bnas.runs.files import is_temporary
+from bnas.runs.documents import settings_of
+from bnas.runs.files import check_own
 from bnas.runs.saved_network import ARCHITECTURE
+from bnas.runs.temporary import is_temporary
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _TABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _IN_URL = "?%{}"  # each means something in the URL of an Optuna storage, or in some version of SQLAlchemy
 
 
-def check_folder_name(path: Path) -> None:
-    """Check that a run can live in a folder of this name.
+def check_folder(path: Path) -> None:
+    """Check that a run can live in this folder.
 
     Raises:
-        RunError: it holds a character that the URL of its study could not.
+        RunError: its name holds a character that the URL of its study could not, or somebody else made it.
     """
+    check_own(path)
     bad = [character for character in _IN_URL if character in str(path.absolute())]
     if bad:
         raise RunError(f"{path}: the path of a run may not hold {' '.join(bad)}; give another --out")
@@ -115,7 +117,9 @@ def _edited(selection: Path, trained: Path) -> str:
     """Return what a selection says otherwise than the network that was trained for it: a layer, or the binarizers."""
     if not trained.is_file():
         return ""
-    now, then = (read_settings(path, hint="put it back, or select again") for path in (selection, trained))
+    now, then = (
+        settings_of(path.read_bytes(), path, hint="put it back, or select again") for path in (selection, trained)
+    )
     if now.get("binarizers") != then.get("binarizers"):
         return "binarizers"
     layers, before = (settings.get("layers") or {} for settings in (now, then))

@@ -3,8 +3,9 @@
 import logging
 import os
 import platform
+import secrets
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,30 +13,32 @@ import pandas as pd
 from torch import Tensor
 
 from bnas.errors import RunError
-from bnas.runs.asked import (
-    BEFORE_CONFIG,
-    Asked,
-    environment,
-    holds_run,
-    is_free,
-    read_asked,
-    run_label,
-    spelled,
-    trains_a_model,
-    write_asked,
-    write_config,
-)
+from bnas.runs.asked import Asked, is_free, spelled, trains_a_model
 from bnas.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
-from bnas.runs.documents import Rows, json_text, read_json, read_table, write_table, write_text
-from bnas.runs.events import append_event, driver_began, read_events
+from bnas.runs.documents import Rows, json_of, json_text, table_of, table_text
+from bnas.runs.events import append_event, driver_began, last_sum, mend, read_events
 from bnas.runs.files import cannot_write, previous_of, remove, set_aside, sweep
 from bnas.runs.lock import LOCK, Access
 from bnas.runs.masking import without_secrets
-from bnas.runs.names import check_empty, check_folder_name, checkpoint_parts, table_file
-from bnas.runs.saved_network import ANEW, SavedNetwork, read_network, write_network
+from bnas.runs.names import check_empty, check_folder, checkpoint_parts, table_file
+from bnas.runs.saved_network import ANEW, MANIFEST, SavedNetwork, network_files, read_network, write_network
+from bnas.runs.settings import (
+    BEFORE_CONFIG,
+    environment,
+    holds_run,
+    read_asked,
+    restore_asked,
+    restore_environment,
+    run_id,
+    write_asked,
+    write_config,
+)
+from bnas.runs.sums import Sums, sha256
 
 _LOG, _STUDY, _LEDGER, _RANKING = "log.jsonl", "study.db", "ledger.json", "ranking.json"
 _BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.safetensors"
+_BESIDE_STUDY = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside the study
+_BEST_MANIFEST = f"{_BEST}/{MANIFEST}"
 _logger = logging.getLogger(__name__)
 
 
@@ -52,6 +55,8 @@ class Run:
         self.path = path
         self._asked = asked
         self._access = Access(path, readonly=readonly)
+        self._sums = Sums(self._access)
+        self._told = set[str]()
 
     @classmethod
     def open(
@@ -68,7 +73,7 @@ class Run:
             RunError: the folder holds another run or something else, or cannot be written.
         """
         run = cls(Path(path), asked=Asked(without_secrets(config), space_yaml), readonly=False)
-        check_folder_name(run.path)
+        check_folder(run.path)
         if holds_run(run.path):
             run._resume(mutable)
         else:
@@ -85,7 +90,7 @@ class Run:
         path = Path(path)
         if not os.path.isdir(path):
             raise RunError(f"{path}: is no folder; give the folder of a run, as in runs/NAME")
-        return cls(path, asked=read_asked(path), readonly=True)
+        return cls(path, asked=read_asked(path, Sums.of(path)), readonly=True)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -105,6 +110,8 @@ class Run:
     @property
     def storage_url(self) -> str:
         """The URL of the run's own Optuna storage."""
+        for ending in _BESIDE_STUDY:
+            self._access.inside(f"{_STUDY}{ending}")  # a link would lead SQLite, too
         return f"sqlite:///{self._access.inside(_STUDY).absolute()}"
 
     @property
@@ -114,7 +121,7 @@ class Run:
         Raises:
             RunError: environment.json, which holds the id, is missing or damaged.
         """
-        return run_label(self.path)
+        return f"{self.path.absolute().name}-{run_id(self.path, self._sums)}"
 
     def set_study_aside(self) -> Path:
         """Give the run's own storage, which is damaged, another name, and return it.
@@ -123,7 +130,7 @@ class Run:
             RunError: it cannot be renamed.
         """
         # A journal left beside a fresh file would be played into it, so it goes along.
-        return set_aside(self._access.target(_STUDY), companions=("-journal", "-wal", "-shm"))
+        return set_aside(self._access.target(_STUDY), companions=_BESIDE_STUDY)
 
     @property
     def best_folder(self) -> Path:
@@ -148,9 +155,16 @@ class Run:
             RunError: another driver is at work; says where and since when.
         """
         with self._access.driving(since=self._begin):
-            sweep(self.path, spare=(self.figures, self.report))
-            self.log("driver", host=platform.node(), pid=os.getpid(), environment=environment())
-            yield
+            sweep(self.path, shared=(self.figures, self.report))
+            damage = self._mended()
+            self.log("driver", host=platform.node(), pid=os.getpid(), environment=environment(), run=self._id())
+            for said in damage:
+                self._warn(said)
+            try:
+                yield
+            finally:
+                with suppress(RunError):  # another has the lock, or the disk is full: there is an error to tell already
+                    self._sums.log_end = last_sum(self._access.target(_LOG))
 
     def log(self, event: str, **fields: Any) -> None:
         """Append one event, with the time in UTC, to the log.
@@ -158,11 +172,19 @@ class Run:
         Raises:
             RunError: the log cannot be written.
         """
-        append_event(self._access.target(_LOG), event=event, fields=fields)
+        append_event(self._access.target(_LOG), event=event, fields=fields, check=self._access.check)
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the events of the log, oldest first; a line torn by a kill is skipped with a warning."""
-        return read_events(self._access.inside(_LOG))
+        """Return the events of the log, oldest first; what is torn or damaged is left out with a warning."""
+        path = self._access.inside(_LOG)
+        told = read_events(path, end=self._sums.log_end)
+        said = [f"line {number} is torn, skipped" for number in told.torn]
+        said += [f"{what}; run the command that began this run again, so that it is mended" for what in told.damage]
+        for what in said:
+            if what not in self._told:
+                _logger.warning("%s: %s", path, what)
+                self._told.add(what)
+        return told.events
 
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, and keep the sound one before it.
@@ -174,7 +196,8 @@ class Run:
         Raises:
             RunError: the name is not allowed, or it cannot be written; the one before it is intact.
         """
-        write_checkpoint(self._access.target(*_place(name)), tensors=tensors, state=state)
+        path = self._access.target(*_place(name))
+        write_checkpoint(path, tensors=tensors, state=state, check=self._access.check)
 
     def load_checkpoint(self, name: str) -> Checkpoint | None:
         """Return the newest sound checkpoint, None where none was written; a damaged one is named in the log.
@@ -201,19 +224,19 @@ class Run:
         Raises:
             RunError: the name is not plain, or it cannot be written; the table before it is intact.
         """
-        write_table(self._access.target(table_file(name)), rows=rows)
+        self._sums.write(table_file(name), table_text(rows))
 
     def has_table(self, name: str) -> bool:
-        """Whether the table was written."""
-        return self._access.inside(table_file(name)).exists()
+        """Whether the table was written; it may be damaged, or gone since."""
+        return self._sums.has(table_file(name))
 
     def read_table(self, name: str) -> pd.DataFrame:
         """Return a table; its floats are exactly those that were written.
 
         Raises:
-            RunError: it is missing or is no table.
+            RunError: it is missing, or not as it was written.
         """
-        return read_table(self._access.inside(table_file(name)))
+        return table_of(self._sums.read(table_file(name), hint=ANEW), self._access.inside(table_file(name)))
 
     def write_ledger(self, ledger: dict[str, Any]) -> None:
         """Write how many candidates had which fate.
@@ -221,7 +244,7 @@ class Run:
         Raises:
             RunError: it cannot be written; the ledger before it is intact.
         """
-        write_text(self._access.target(_LEDGER), text=json_text(ledger))
+        self._sums.write(_LEDGER, json_text(ledger))
 
     def read_ledger(self) -> dict[str, Any]:
         """Return how many candidates had which fate.
@@ -229,7 +252,7 @@ class Run:
         Raises:
             RunError: it is missing or damaged.
         """
-        return read_json(self._access.inside(_LEDGER), hint=ANEW)
+        return json_of(self._sums.read(_LEDGER, hint=ANEW), self._access.inside(_LEDGER), hint=ANEW)
 
     def write_ranking(self, ranking: dict[str, Any]) -> None:
         """Write how far the proxy can be trusted.
@@ -237,7 +260,7 @@ class Run:
         Raises:
             RunError: it cannot be written; what was there is intact.
         """
-        write_text(self._access.target(_RANKING), text=json_text(ranking))
+        self._sums.write(_RANKING, json_text(ranking))
 
     def read_ranking(self) -> dict[str, Any]:
         """Return how far the proxy can be trusted.
@@ -245,7 +268,8 @@ class Run:
         Raises:
             RunError: it is missing or damaged.
         """
-        return read_json(self._access.inside(_RANKING), hint="run bnas rank-check on this run folder")
+        hint = "run bnas rank-check on this run folder"
+        return json_of(self._sums.read(_RANKING, hint=hint), self._access.inside(_RANKING), hint=hint)
 
     def write_best(self, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
         """Write the best network, its three files together or not at all.
@@ -257,12 +281,17 @@ class Run:
         Raises:
             RunError: it cannot be written; the best network before it is intact.
         """
-        place = self._access.target(_BEST)
-        write_network(place, architecture_yaml=architecture_yaml, tensors=tensors, manifest=manifest)
+        files = network_files(architecture_yaml, tensors, manifest)
+        with self._sums.writing(_BEST_MANIFEST, sha256(files[MANIFEST])):
+            write_network(self._access.target(_BEST), files, check=self._access.check)
+
+    def wrote_best(self) -> bool:
+        """Whether a best network was written; it may be damaged, or gone since."""
+        return self._sums.has(_BEST_MANIFEST)
 
     def has_best(self) -> bool:
         """Whether a best network is there and sound; one that is damaged is named in the log."""
-        if not self.best_folder.exists():
+        if not self.wrote_best():
             return False
         try:
             self.read_best()
@@ -277,7 +306,9 @@ class Run:
         Raises:
             RunError: there is none yet, or one of its files is not the one that was written.
         """
-        return read_network(self.best_folder)
+        found = read_network(self.best_folder)
+        self._sums.read(_BEST_MANIFEST, hint=ANEW)
+        return found
 
     def _create(self, mutable: Collection[str]) -> None:
         check_empty(self.path, known=(*BEFORE_CONFIG, LOCK))
@@ -287,12 +318,12 @@ class Run:
             raise cannot_write(self.path, problem) from problem
         with self._access.driving(since=self._begin):
             if not holds_run(self.path):
-                write_asked(self._access.target(), self._asked)
+                write_asked(self._sums, self._asked)
                 return
         self._resume(mutable)  # another driver was faster
 
     def _resume(self, mutable: Collection[str]) -> None:
-        stored = read_asked(self.path)
+        stored = self._stored()
         found = stored.differences(self._asked)
         fixed = {key: pair for key, pair in found.items() if not is_free(key, mutable)}
         if fixed:
@@ -302,8 +333,37 @@ class Run:
         self._asked = Asked(self.config, stored.space_yaml)
         if found:
             with self._access.driving(since=self._begin):
-                write_config(self._access.target(), self.config)
+                write_config(self._sums, self.config)
                 self.log("config", changed=spelled(found))
+
+    def _stored(self) -> Asked:
+        """Return what the run was asked; where that is damaged, but is what is asked now, it is written anew."""
+        try:
+            return read_asked(self.path, self._sums)
+        except RunError as problem:
+            with self._access.driving(since=self._begin):
+                restored = restore_asked(self._sums, self._asked)
+                if not restored:
+                    raise
+                self._warn(f"{problem} (it was made anew: {', '.join(restored)})")
+        return read_asked(self.path, self._sums)
+
+    def _mended(self) -> list[str]:
+        """Make what is damaged anew where it is known what it held; return what was."""
+        log = self._access.target(_LOG)
+        said = [self._sums.begin()]
+        mended = mend(log, end=self._sums.log_end, check=self._access.check)
+        if mended:
+            self._sums.log_end = last_sum(log)
+        began = [event for event in self.events() if event.get("event") == "driver" and event.get("run")]
+        where, known = began[0] if began else {}, str(began[-1]["run"]) if began else secrets.token_hex(4)
+        made_at = where.get("environment")
+        lost = restore_environment(self._sums, made_at if isinstance(made_at, dict) else environment(), known)
+        said += [mended, f"{self.path / lost}: was damaged or gone; made anew of the log" if lost else None]
+        return [what for what in said if what]
+
+    def _id(self) -> str:
+        return run_id(self.path, self._sums)
 
     def _begin(self, pid: int) -> str | None:
         return driver_began(self.events(), pid)

@@ -1,6 +1,5 @@
 """A run folder -> a folder to hand over, proved before it is there; and such a folder -> its network."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from bnas.lookup import find
 from bnas.runs import Run, environment
 from bnas.runs.documents import read_json
 from bnas.runs.files import clear_up, replacing_folder
-from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, read_network
+from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, manifest_text, read_network
 from bnas.ship.description import Description, parse_description
 from bnas.ship.packed import export_packed
 from bnas.ship.proof import reload
@@ -49,7 +48,7 @@ def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path
         proved = exporter(trained, folder)
         files = {name: sha256(folder / name) for name in sorted(_held(folder))}
         manifest = {**trained.manifest, **proved, "export": {"to": to, "files": files, "versions": environment()}}
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
     return out
 
 
