@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bnas.errors import SpecError
 from bnas.yaml_text import line_of, read_text
@@ -20,25 +20,6 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _numbers_look_like_numbers(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
-        """Refuse `true`, `007` and `1_000` for a number, which a lenient conversion takes."""
-        made = handler(data)
-        for name in _numbers_of(cls) if isinstance(data, dict) else ():
-            for value in _scalars(data.get(name)):
-                if isinstance(value, bool) or (isinstance(value, str) and _ODD.search(value)):
-                    raise _AtField(name, f"must be a number in plain decimal digits, but got {shown(value)}")
-        return made
-
-
-class _AtField(ValueError):
-    """What is wrong with one field of a description."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
 
 S = TypeVar("S", bound=Spec)
 
@@ -48,6 +29,7 @@ Flag = Annotated[bool, Field(strict=True)]
 
 _LONGEST_VALUE_SHOWN = 60
 _ODD = re.compile(r"^\s*[-+]?0[0-9]|[_\s]")  # in the text of a number
+_ODD_OR_TEXT = re.compile(r"^\s*[-+]?[0-9]+_")  # where text may stand, too: `1_000`, but not `40 k`
 _IN_YAML_WORDS = {
     "int_type": "must be a whole number",
     "bool_type": "must be true or false",
@@ -74,9 +56,15 @@ def parse(kind: type[S], data: object, *, source: str, text: str = "") -> S:
     if not isinstance(data, Mapping):
         raise SpecError(f"{source}: must hold `key: value` lines, but holds {shown(data)}")
     try:
-        return kind.model_validate(data)
+        made = kind.model_validate(data)
     except ValidationError as problem:
         raise SpecError(f"{source}: {_first(problem, kind, text)}") from problem
+    for path, value in _odd_numbers(made, data, ()):
+        line = _line(text, path)
+        raise SpecError(
+            f"{source}: {_where(path)}must be a number in plain decimal digits, but got {shown(value)}{line}"
+        )
+    return made
 
 
 def read(kind: type[S], path: str | Path) -> S:
@@ -94,45 +82,74 @@ def dump(spec: Spec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
 
 
+Place = tuple[int | str, ...]  # in a document: keys and places in lists
+
+
+def _odd_numbers(made: Spec, data: Any, path: Place) -> Iterator[tuple[Place, object]]:
+    """Yield what a lenient conversion took for a number though nobody writes one so: `true`, `"007"`, `"1_000"`."""
+    for name in made.model_fields_set if isinstance(data, Mapping) else ():
+        value, here = getattr(made, name), (*path, name)
+        if name in (numbers := _numbers_of(type(made))):
+            odd = _ODD_OR_TEXT if numbers[name] else _ODD
+            yield from (found for found in _scalars(data.get(name), here) if _is_odd(found[1], odd))
+        elif isinstance(value, Spec):
+            yield from _odd_numbers(value, data.get(name), here)
+        elif isinstance(value, tuple) and isinstance(data.get(name), list | tuple):
+            for place, (part, given) in enumerate(zip(value, data[name], strict=False)):
+                if isinstance(part, Spec):
+                    yield from _odd_numbers(part, given, (*here, place))
+
+
 @cache
-def _numbers_of(kind: type[Spec]) -> tuple[str, ...]:
-    """Return the fields of a description that hold numbers, or lists or mappings of them, and neither text nor bits."""
+def _numbers_of(kind: type[Spec]) -> dict[str, bool]:
+    """Return the fields of a description that hold numbers, or lists or mappings of them; and whether text, too."""
     leaves = {name: set(_leaves(field.annotation)) for name, field in kind.model_fields.items()}
-    return tuple(name for name, found in leaves.items() if found & {int, float} and not found & {bool, object})
+    return {name: str in found for name, found in leaves.items() if found & {int, float} and not found & {bool, object}}
 
 
 def _leaves(annotation: Any) -> Iterator[type]:
-    """Yield the types of what may stand in a field; `object` for any, and for descriptions, which check themselves."""
+    """Yield the types of what may stand in a field; `object` for any, and for descriptions, which have fields."""
     if get_origin(annotation) is Literal:
         yield from map(type, get_args(annotation))
-    elif isinstance(annotation, type) and not get_args(annotation):
+    elif get_args(annotation):
+        for inner in get_args(annotation):
+            yield from _leaves(inner)
+    elif isinstance(annotation, type):
         yield object if issubclass(annotation, BaseModel) else annotation
     elif annotation is Any:
         yield object
-    for inner in get_args(annotation) if get_origin(annotation) is not Literal else ():
-        yield from _leaves(inner)
 
 
-def _scalars(value: object) -> Iterator[object]:
-    if isinstance(value, list | tuple):
-        for inner in value:
-            yield from _scalars(inner)
-    elif isinstance(value, dict):
-        yield from _scalars(list(value.values()))
+def _scalars(value: object, path: Place) -> Iterator[tuple[Place, object]]:
+    inner = enumerate(value) if isinstance(value, list | tuple) else value.items() if isinstance(value, dict) else None
+    if inner is None:
+        yield path, value
     else:
-        yield value
+        for key, part in inner:
+            yield from _scalars(part, (*path, key))
+
+
+def _is_odd(value: object, text: "re.Pattern[str]") -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and bool(text.search(value)))
+
+
+def _where(path: Place) -> str:
+    """Return a path as messages begin with it: `stages[2].groups: `."""
+    said = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path).lstrip(".")
+    return f"{said}: " if said else ""
+
+
+def _line(text: str, path: Place) -> str:
+    return f" (line {line_of(text, path)})" if text else ""
 
 
 def _first(problem: ValidationError, kind: type[Spec], text: str) -> str:
     """Say the first thing that is wrong: `stages[2].groups: rule, but got value`."""
     error, *others = problem.errors(include_url=False)
-    field = getattr(error.get("ctx", {}).get("error"), "field", None)
-    path = (*error["loc"], field) if field else error["loc"]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path).lstrip(".")
     # A list whose item is wrong is reported as too short as well.
     count = sum(other["loc"] != error["loc"][: len(other["loc"])] for other in others)
-    rest = (f" (line {line_of(text, path)})" if text else "") + (f" ({count} more to correct)" if count else "")
-    lead = f"{where}: " if where else ""
+    rest = _line(text, error["loc"]) + (f" ({count} more to correct)" if count else "")
+    lead = _where(error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{lead}unknown key; known here: {', '.join(_keys_at(kind, error['loc'][:-1]))}{rest}"
     if error["type"] == "missing":

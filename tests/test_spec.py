@@ -330,6 +330,17 @@ def test_what_is_no_plain_number_is_none_in_any_field(tmp_path: Path, text: str,
     assert key in line or "would be read as another number" in line
 
 
+@pytest.mark.parametrize("amount", ["true", "1_000", "[true]", "017"])
+def test_an_amount_of_a_budget_is_a_number_or_an_amount(tmp_path: Path, amount: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"budget:\n  ops: {amount}\n")
+    with pytest.raises(SpecError, match=r"line 2"):
+        read(SearchSettings, tmp_path / "mine.yaml")
+
+
+def test_an_amount_of_a_budget_may_have_a_unit() -> None:
+    assert parse(SearchSettings, {"budget": {"ops": "40 k", "bytes": 20}}, source="").budget["ops"] == "40 k"
+
+
 def test_no_field_of_any_description_takes_a_truth_for_a_number() -> None:
     """Whoever adds a field gets this without thinking of it."""
     kinds = [kind for kind in descriptions(Spec) if kind.__module__.startswith("bnas.")]
