@@ -9,7 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bnas.binarize import BinaryWeight
+from bnas.cost.budget import Budget
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
+from bnas.searcher.by_metric import MetricSpace
 from bnas.select import Problem
+from bnas.space.space import Genes, SearchSpace
 from bnas.train import Objective
 
 
@@ -155,3 +160,21 @@ def naive_warped(image: Tensor, angle: float, scale: tuple[float, float], move: 
                     if 0 <= i < height and 0 <= j < width:
                         out[:, row, column] += image[:, i, j] * (1 - abs(along - i)) * (1 - abs(across - j))
     return out
+
+
+def chances_within(space: SearchSpace, budget: Budget) -> dict[Genes, float]:
+    """Return the chance of each network in a draw of `space.sample` that is made again until it is inside the budget.
+
+    By trying every way in which a draw can fall: every index of every dimension, and how many inputs stay real where a
+    metric decides which.
+    """
+    chances: dict[Genes, float] = {}
+    ways = list(itertools.product(*(range(len(dimension.choices)) for dimension in space.dimensions)))
+    for way in ways:
+        drawn = [SearchSpace.canonical(space, way)]
+        if isinstance(space, MetricSpace):
+            drawn = [space.decided(drawn[0], kept=kept) for kept in range(len(list(space._blocks(drawn[0]))) + 1)]
+        for genes in drawn:
+            chances[genes] = chances.get(genes, 0.0) + 1 / len(drawn)
+    inside = {genes: c for genes, c in chances.items() if budget.admits(cost(plan(space.architecture(genes))))}
+    return {genes: chance / sum(inside.values()) for genes, chance in inside.items()}

@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple, Self
 
 from bnas.errors import SpecError
-from bnas.searcher.feasible import block_cost, stem_cost
+from bnas.searcher.ways import block_cost, stem_cost
 from bnas.select import METRICS, Evidence, LayerErrors
 from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
@@ -66,7 +66,11 @@ class MetricSpace(SearchSpace):
 
     def sample(self, random: Random) -> Genes:
         """Return a genotype with every dimension drawn evenly, how many inputs stay real among them."""
-        whole = super().canonical([random.randrange(len(d.choices)) for d in self.dimensions])
+        return self.decided_by_chance([random.randrange(len(d.choices)) for d in self.dimensions], random)
+
+    def decided_by_chance(self, genes: Sequence[int], random: Random) -> Genes:
+        """Return the genotype with real inputs where the metric is highest, how many of them drawn evenly."""
+        whole = super().canonical(genes)
         return self.decided(whole, kept=random.randint(0, len(list(self._blocks(whole)))))
 
     def decided(self, genes: Genes, *, kept: int | None = None) -> Genes:

@@ -1,41 +1,33 @@
-"""A space and a budget -> genotypes that fit it, found without loops that may never end."""
+"""A space and a budget -> genotypes that fit it, found in bounded time whatever the space."""
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+import math
+from collections.abc import Iterator
 from random import Random
 
-from bnas.cost.budget import Budget, show
-from bnas.cost.plan import Size, plan, plan_block, plan_head, plan_stem
-from bnas.cost.totals import Cost, cost, total
+from bnas.cost.budget import Budget, Limit, show
+from bnas.cost.plan import plan
+from bnas.cost.totals import Cost, cost
 from bnas.errors import BudgetError
-from bnas.space.arch import Architecture, BlockSpec, StageSpec, Stem
-from bnas.space.choices import StageChoices
+from bnas.searcher.extremes import cheapest as cheapest
+from bnas.searcher.extremes import dearest as dearest
+from bnas.searcher.ways import ways_of
+from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
 
-Price = Callable[[Cost], float]
-Way = tuple[float, Stem, tuple[StageSpec, ...]]  # price so far and the choices it is made of
-Ways = dict[tuple[int, Size], Way]  # the cheapest way to each (channels, size)
-_DRAWS = 50  # evenly drawn genotypes tried before one is repaired
-_REPAIRS = 20  # draws that are repaired, before the ends of the space are
-_STEPS = 200  # moves of one repair
+_DRAWS = 4  # draws from the whole space, before one is drawn from what fits
+_REPAIRS = 20  # draws that are moved inside, before the ends of the space are
+_LOOKS = 200_000  # costs that all of this looks at, divided by the dimensions: more of them take longer to look at
 
 
 def cost_of(space: SearchSpace, genes: Genes) -> Cost:
     """Return what the architecture of a genotype costs: `cost(plan(...))`, with the sum of each part remembered."""
-    arch = space.architecture(genes)
-    part, size = stem_cost(arch.stem, arch.input[0], arch.input[1:])
-    parts = [part]
-    for blocks in arch.blocks():
-        for block in blocks:
-            part, size = block_cost(block, size)
-            parts.append(part)
-    parts.append(_head_cost(arch.stages[-1].width, arch.classes, size))
-    return total(parts)
+    return ways_of(space).cost(genes)
 
 
 def sample_within(space: SearchSpace, budget: Budget, random: Random) -> Genes:
-    """Return a genotype inside the budget: drawn evenly, or the last draw moved inside where few draws fit.
+    """Return a genotype inside the budget, drawn as `space.sample` draws: those that do not fit are left out.
+
+    So are exact even draws from what fits, by counting, unless the space is too large to count: see `EvenDraws`.
 
     Raises:
         BudgetError: nothing that fits was found; says which limits fail, and what the nearest network found costs.
@@ -44,28 +36,31 @@ def sample_within(space: SearchSpace, budget: Budget, random: Random) -> Genes:
         genes = space.sample(random)
         if budget.admits(cost_of(space, genes)):
             return genes
-    for start in itertools.chain([genes], _starts(space, budget, random)):
-        repaired = repair(space, start, budget, random)
-        if repaired is not None:
-            return repaired
+    from bnas.searcher.even import even_draws  # needs numpy, which counting alone does without
+
+    drawn = even_draws(space, budget).draw(random)
+    if drawn is not None:
+        return drawn
+    near = _nearest(space, budget, random)
+    if budget.excess(cost_of(space, near)) == 0:
+        return near
     raise BudgetError(impossible(space, budget))
 
 
 def repair(space: SearchSpace, genes: Genes, budget: Budget, random: Random) -> Genes | None:
     """Return a genotype inside the budget that single changes lead to, each one coming nearer; None if none does."""
-    reached = _approach(space, genes, budget, random)
+    reached = _approach(space, genes, budget, random, looks=_LOOKS // len(space.dimensions))
     return reached if budget.excess(cost_of(space, reached)) == 0 else None
 
 
-def _approach(space: SearchSpace, genes: Genes, budget: Budget, random: Random) -> Genes:
+def _approach(space: SearchSpace, genes: Genes, budget: Budget, random: Random, *, looks: int) -> Genes:
     """Return the genotype that single changes end at, each one coming nearer to the budget."""
     here, excess = genes, budget.excess(cost_of(space, genes))
-    for _ in range(_STEPS):
-        if excess == 0:
-            return here
+    while excess:
         moves = [(index, gene) for index, d in enumerate(space.dimensions) for gene in range(len(d.choices))]
         random.shuffle(moves)
-        for index, gene in moves:
+        for index, gene in moves[:looks]:
+            looks -= 1
             there = space.canonical((*here[:index], gene, *here[index + 1 :]))
             nearer = budget.excess(cost_of(space, there))
             if nearer < excess:
@@ -78,34 +73,37 @@ def _approach(space: SearchSpace, genes: Genes, budget: Budget, random: Random) 
 
 def impossible(space: SearchSpace, budget: Budget) -> str:
     """Say why nothing fits: which limits no network keeps, and what the nearest network found costs."""
-    needs, proved = [], False
-    for name, limit in budget.limits:
-        least, most = (getattr(cost(plan(end(space, name))), name) for end in (cheapest, dearest))
-        too_low, too_high = limit.at_most < least, limit.at_least > most
-        verdict = "cannot be kept" if too_low or too_high else "can be kept alone"
-        end = f"largest network has {_exactly(most)}" if too_high else f"smallest network needs {_exactly(least)}"
-        needs.append(f"{name} {limit} {verdict}: the {end}")
-        proved = proved or too_low or too_high
-    near = cost_of(space, _nearest(space, budget))
+    from bnas.searcher.even import even_draws
+
+    verdicts = [_verdict(space, name, limit) for name, limit in budget.limits]
+    is_proved = not all(kept for kept, _ in verdicts) or even_draws(space, budget).is_empty
+    near = cost_of(space, _nearest(space, budget, Random(0)))
     costs = ", ".join(f"{name} {_exactly(getattr(near, name))}" for name, _ in budget.limits)
-    found = "fits" if proved else "was found to fit"
     return (
-        f"budget: no network of the space {found}; {'; '.join(needs)}; the nearest network found costs {costs}; "
+        f"budget: no network of the space {'fits' if is_proved else 'was found to fit'}; "
+        f"{'; '.join(said for _, said in verdicts)}; the nearest network found costs {costs}; "
         "widen the budget or offer other choices"
     )
 
 
-def _nearest(space: SearchSpace, budget: Budget) -> Genes:
-    """Return the genotype of least excess that single changes lead to."""
-    random = Random(0)
-    reached = [_approach(space, start, budget, random) for start in _starts(space, budget, random)]
+def _verdict(space: SearchSpace, name: str, limit: Limit) -> tuple[bool, str]:
+    """Return whether a limit can be kept alone, and say so."""
+    most = getattr(cost(plan(dearest(space, name))), name) if limit.at_least else math.inf
+    if limit.at_least > most:
+        return False, f"{name} {limit} cannot be kept: the largest network has {_exactly(most)}"
+    least = getattr(cost(plan(cheapest(space, name))), name)
+    is_kept = limit.at_most >= least
+    verdict = "can be kept alone" if is_kept else "cannot be kept"
+    return is_kept, f"{name} {limit} {verdict}: the smallest network needs {_exactly(least)}"
+
+
+def _nearest(space: SearchSpace, budget: Budget, random: Random) -> Genes:
+    """Return the genotype of least excess that single changes lead to, from some draws and the ends of the space."""
+    starts = [space.sample(random) for _ in range(_REPAIRS)]
+    starts += [space.canonical(space.genes(arch)) for arch in _ends(space, budget)]
+    looks = _LOOKS // len(space.dimensions) // len(starts)
+    reached = [_approach(space, start, budget, random, looks=looks) for start in starts]
     return min(reached, key=lambda genes: budget.excess(cost_of(space, genes)))
-
-
-def _starts(space: SearchSpace, budget: Budget, random: Random) -> Iterator[Genes]:
-    """Yield genotypes to repair: some draws, then the ends of the space."""
-    yield from (space.sample(random) for _ in range(_REPAIRS))
-    yield from (space.canonical(space.genes(arch)) for arch in _ends(space, budget))
 
 
 def _ends(space: SearchSpace, budget: Budget) -> Iterator[Architecture]:
@@ -118,94 +116,3 @@ def _ends(space: SearchSpace, budget: Budget) -> Iterator[Architecture]:
 
 def _exactly(value: float) -> str:
     return f"{show(value)} ({value:.10g})"
-
-
-def cheapest(space: SearchSpace, quantity: str) -> Architecture:
-    """Return the architecture of least `quantity` (a field of `Cost` that adds up over layers).
-
-    Exact: costs add up over stages that touch only through their channels and size, so the best way to reach each
-    (channels, size) is kept from stage to stage.
-    """
-    return _least(space, lambda part: getattr(part, quantity), min)
-
-
-def dearest(space: SearchSpace, quantity: str) -> Architecture:
-    """Return the architecture of most `quantity`, found as the cheapest is."""
-    return _least(space, lambda part: -getattr(part, quantity), max)
-
-
-def _least(space: SearchSpace, price: Price, depth: Callable[[Iterable[int]], int]) -> Architecture:
-    """Return the architecture of least price, whose stages are all as deep as `depth` chooses."""
-    ways: Ways = {}
-    stem = space.stem
-    for width, kernel, stride in itertools.product(stem.width, stem.kernel, stem.stride):
-        choice = Stem(kind=stem.kind, width=width, kernel=kernel, stride=stride)
-        part, size = stem_cost(choice, space.input[0], space.input[1:])
-        _keep(ways, (width, size), (price(part), choice, ()))
-    for stage in space.stages:
-        after: Ways = {}
-        for (channels, size), (so_far, first, stages) in ways.items():
-            for spec, more, out in _stage_ways(space, stage, depth(stage.depth), channels, size, price):
-                _keep(after, (spec.width, out), (so_far + more, first, (*stages, spec)))
-        ways = after
-    _, first, stages = min(
-        ((so_far + price(_head_cost(width, space.classes, size)), first, stages)
-         for (width, size), (so_far, first, stages) in ways.items()),
-        key=lambda way: way[0],
-    )  # fmt: skip
-    return Architecture(
-        input=space.input, classes=space.classes, stem=first, stages=stages, shortcut=space.shortcut,
-        squeeze_excite=space.squeeze_excite, mix_every=space.mix_every, binarizers=space.binarizers,
-    )  # fmt: skip
-
-
-def _keep(ways: Ways, key: tuple[int, Size], way: Way) -> None:
-    if key not in ways or way[0] < ways[key][0]:
-        ways[key] = way
-
-
-def _stage_ways(
-    space: SearchSpace, stage: StageChoices, depth: int, channels: int, size: Size, price: Price
-) -> list[tuple[StageSpec, float, Size]]:
-    """Return each way through a stage at its best precision, with its price and the size after it."""
-    found = []
-    shapes = itertools.product(stage.width, stage.groups, stage.experts, stage.kernel, stage.stride)
-    for width, groups, experts, kernel, stride in shapes:
-        precision, total, here, ins, step = [], 0.0, size, channels, stride
-        for index in range(depth):
-            prices = {}
-            for choice in stage.precision:
-                block = BlockSpec(
-                    ins, width, kernel, step, groups, experts, choice,
-                    space.shortcut, space.squeeze_excite, space.binarizers,
-                    groups == 1 or (index + 1) % space.mix_every == 0,
-                )  # fmt: skip
-                part, out = block_cost(block, here)
-                prices[choice] = price(part)
-            best = min(prices, key=lambda choice: prices[choice])
-            precision.append(best)
-            total, here, ins, step = total + prices[best], out, width, 1
-        spec = StageSpec(
-            width=width, groups=groups, experts=experts, kernel=kernel, stride=stride, precision=tuple(precision)
-        )
-        found.append((spec, total, here))
-    return found
-
-
-@lru_cache(maxsize=4096)
-def stem_cost(stem: Stem, channels: int, size: Size) -> tuple[Cost, Size]:
-    """Return what a stem costs on images of a size, and the size after it; remembered."""
-    layers, out = plan_stem(stem, channels, size)
-    return cost(layers), out
-
-
-@lru_cache(maxsize=65536)
-def block_cost(block: BlockSpec, size: Size) -> tuple[Cost, Size]:
-    """Return what a block costs on maps of a size, and the size after it; remembered."""
-    layers, out = plan_block("", block, size)
-    return cost(layers), out
-
-
-@lru_cache(maxsize=4096)
-def _head_cost(width: int, classes: int, size: Size) -> Cost:
-    return cost(plan_head(width, classes, size))

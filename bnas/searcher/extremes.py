@@ -1,0 +1,105 @@
+"""A space and a quantity -> its cheapest and its dearest network, by the best way to each state after each stage."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from bnas.cost.totals import Cost
+from bnas.searcher.ways import Same, State, Ways, ways_of
+from bnas.space.arch import Architecture
+from bnas.space.choices import StageChoices
+from bnas.space.space import Genes, SearchSpace
+
+MOST_TRIED = 2048  # states times shapes of a stage; one that offers more is tried at some of its widths and groups
+Best = dict[State, tuple[float, Genes]]  # the best way to each state: its price, and the genes so far
+
+
+def cheapest(space: SearchSpace, quantity: str) -> Architecture:
+    """Return the architecture of least `quantity` (a field of `Cost` that adds up over layers).
+
+    Exact, unless a stage offers thousands of shapes: then the best of some that are spread over its choices.
+    """
+    return _found(Same(space), quantity, 1)
+
+
+def dearest(space: SearchSpace, quantity: str) -> Architecture:
+    """Return the architecture of most `quantity`, found as the cheapest is."""
+    return _found(Same(space), quantity, -1)
+
+
+@lru_cache(maxsize=64)
+def _found(same: Same, quantity: str, sign: int) -> Architecture:
+    return same.space.architecture(_Extreme(same.space, quantity, sign=sign).genes())
+
+
+class _Extreme:
+    """Finds the genotype of least sign * quantity."""
+
+    def __init__(self, space: SearchSpace, quantity: str, *, sign: int) -> None:
+        self._space, self._quantity, self._sign = space, quantity, sign
+        self._ways: Ways = ways_of(space)
+
+    def genes(self) -> Genes:
+        """Return it."""
+        stem, best = self._space.stem, Best()
+        for genes in itertools.product(*map(_places, (stem.width, stem.kernel, stem.stride))):
+            part, state = self._ways.stem(genes)
+            _keep(best, state, self._price(part), genes)
+        for stage in range(len(self._space.stages)):
+            best = self._after(stage, best)
+        ends = [(price + self._price(self._ways.head(state)), genes) for state, (price, genes) in best.items()]
+        return min(ends)[1]
+
+    def _after(self, stage: int, best: Best) -> Best:
+        """Return the best way to each state after a stage."""
+        choices, after = self._space.stages[stage], Best()
+        shapes = list(self._shapes(choices, states=len(best)))
+        place = self._end(choices.depth)
+        depth = choices.depth[place]
+        for state, (price, genes) in best.items():
+            for shape_genes in shapes:
+                shape = self._ways.shape(stage, shape_genes, state)
+                order = self._ways.order(choices.groups[shape_genes[1]], depth)
+                first, unmixed, mixed = map(self._best_of, (shape.first, shape.unmixed, shape.mixed))
+                blocks = [first, *(mixed if is_mixed else unmixed for is_mixed in order)]
+                more = sum(paid for paid, _ in blocks)
+                precisions = [gene for _, gene in blocks] + [0] * (max(choices.depth) - depth)
+                _keep(after, shape.after, price + more, (*genes, place, *shape_genes, *precisions))
+        return after
+
+    def _shapes(self, choices: StageChoices, *, states: int) -> Iterator[Genes]:
+        """Yield the shapes that may be best: every cost rises with experts and kernel."""
+        free = [choices.width, choices.groups, choices.stride]
+        tried = [_places(values) for values in free]
+        while states * len(tried[0]) * len(tried[1]) * len(tried[2]) > MOST_TRIED and max(map(len, tried)) > 2:
+            longest = max(range(3), key=lambda number: len(tried[number]))
+            tried[longest] = _spread(free[longest], -(-len(tried[longest]) // 2))
+        experts, kernel = self._end(choices.experts), self._end(choices.kernel)
+        for width, groups, stride in itertools.product(*tried):
+            yield width, groups, experts, kernel, stride
+
+    def _price(self, part: Cost) -> float:
+        return self._sign * float(getattr(part, self._quantity))
+
+    def _best_of(self, parts: Sequence[Cost]) -> tuple[float, int]:
+        """Return the least price and its place; nothing of nothing."""
+        return min(((self._price(part), place) for place, part in enumerate(parts)), default=(0.0, 0))
+
+    def _end(self, values: Sequence[int]) -> int:
+        return (min if self._sign > 0 else max)(_places(values), key=lambda place: values[place])
+
+
+def _keep(best: Best, state: State, price: float, genes: Genes) -> None:
+    if state not in best or price < best[state][0]:
+        best[state] = price, genes
+
+
+def _places(values: Sequence[int]) -> list[int]:
+    return list(range(len(values)))
+
+
+def _spread(values: Sequence[int], most: int) -> list[int]:
+    """Return the places of some values, the least and the greatest among them, at even distances in their order."""
+    ordered = sorted(_places(values), key=lambda place: values[place])
+    most = max(2, most)
+    return sorted({ordered[round(number * (len(ordered) - 1) / (most - 1))] for number in range(most)})

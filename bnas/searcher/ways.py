@@ -1,0 +1,176 @@
+"""A space -> what its stem and stages cost, part by part: the cost of a genotype without building its architecture.
+
+Costs add up over parts that touch only through their channels and size: a state. So what a part costs is remembered by
+its own genes and the state before it.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from bnas.cost.plan import Size, plan_block, plan_head, plan_stem
+from bnas.cost.totals import Cost, cost, total
+from bnas.space.arch import BlockSpec, Stem
+from bnas.space.space import Genes, SearchSpace
+
+_MOST_REMEMBERED = 200_000  # stages of a space
+STEM_GENES, STAGE_GENES = 3, 6  # width, kernel, stride; depth, width, groups, experts, kernel, stride
+
+
+class State(NamedTuple):
+    """What a part hands on to the next."""
+
+    channels: int
+    size: Size
+
+
+class Shape(NamedTuple):
+    """What the blocks of a stage cost at some width, groups, experts, kernel and stride."""
+
+    first: tuple[Cost, ...]  # of the first block, one for each precision that the stage offers
+    unmixed: tuple[Cost, ...]  # of a later block; nothing where there is none of this kind
+    mixed: tuple[Cost, ...]  # of a later block after which a 1x1 convolution mixes the groups
+    after: State
+
+
+class Ways:
+    """What every part of the networks of one space costs."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._stems: dict[Genes, tuple[Cost, State]] = {}
+        self._shapes: dict[tuple[int, Genes, State], Shape] = {}
+        self._stages: dict[tuple[int, Genes, State], tuple[Cost, State]] = {}
+        begins = [places.start - STAGE_GENES for places in space.precision_places]
+        self._slices = [slice(b, places.stop) for b, places in zip(begins, space.precision_places, strict=True)]
+        self._alike = [space.stages.index(stage) for stage in space.stages]  # stages of equal choices cost alike
+
+    def cost(self, genes: Genes) -> Cost:
+        """Return what the network of a genotype costs."""
+        part, state = self.stem(genes[:STEM_GENES])
+        parts = [part]
+        for stage, place in enumerate(self._slices):
+            part, state = self._stage(stage, genes[place], state)
+            parts.append(part)
+        parts.append(self.head(state))
+        return total(parts)
+
+    def stem(self, genes: Genes) -> tuple[Cost, State]:
+        """Return what a stem costs, and the state after it."""
+        if genes not in self._stems:
+            space = self.space
+            width, kernel, stride = (
+                choices[gene]
+                for choices, gene in zip((space.stem.width, space.stem.kernel, space.stem.stride), genes, strict=True)
+            )
+            stem = Stem(kind=space.stem.kind, width=width, kernel=kernel, stride=stride)
+            part, size = stem_cost(stem, space.input[0], space.input[1:])
+            self._stems[genes] = part, State(width, size)
+        return self._stems[genes]
+
+    def shape(self, stage: int, genes: Genes, before: State) -> Shape:
+        """Return what the blocks of a stage cost.
+
+        Args:
+            genes: width, groups, experts, kernel and stride of the stage.
+        """
+        key = self._alike[stage], genes, before
+        if key not in self._shapes:
+            self._shapes[key] = self._planned(*key)
+        return self._shapes[key]
+
+    def head(self, state: State) -> Cost:
+        """Return what the classifier costs."""
+        return _head_cost(state.channels, self.space.classes, state.size)
+
+    def later_blocks(self, groups: int, depth: int) -> tuple[int, int]:
+        """Return how many blocks after the first are not followed by a mixing convolution, and how many are."""
+        mixed = sum(self._is_mixed(groups, number) for number in range(2, depth + 1))
+        return depth - 1 - mixed, mixed
+
+    def order(self, groups: int, depth: int) -> list[bool]:
+        """Return of each block after the first whether a mixing convolution follows."""
+        return [self._is_mixed(groups, number) for number in range(2, depth + 1)]
+
+    def _is_mixed(self, groups: int, number: int) -> bool:
+        return groups == 1 or number % self.space.mix_every == 0
+
+    def _stage(self, stage: int, genes: Genes, before: State) -> tuple[Cost, State]:
+        key = self._alike[stage], genes, before
+        found = self._stages.get(key)
+        if found is None:
+            choices = self.space.stages[stage]
+            depth, groups = choices.depth[genes[0]], choices.groups[genes[2]]
+            shape = self.shape(stage, genes[1:STAGE_GENES], before)
+            later = zip(self.order(groups, depth), genes[STAGE_GENES + 1 :], strict=False)
+            blocks = [shape.first[genes[STAGE_GENES]]]
+            blocks += [(shape.mixed if mixed else shape.unmixed)[gene] for mixed, gene in later]
+            if len(self._stages) > _MOST_REMEMBERED:
+                self._stages.clear()
+            found = self._stages[key] = total(blocks), shape.after
+        return found
+
+    def _planned(self, stage: int, genes: Genes, before: State) -> Shape:
+        space, choices = self.space, self.space.stages[stage]
+        keys = (choices.width, choices.groups, choices.experts, choices.kernel, choices.stride)
+        width, groups, experts, kernel, stride = (values[gene] for values, gene in zip(keys, genes, strict=True))
+
+        def costs(state: State, stride: int, *, mixed: bool) -> tuple[tuple[Cost, ...], Size]:
+            found = [
+                block_cost(
+                    BlockSpec(
+                        state.channels, width, kernel, stride, groups, experts, precision, space.shortcut,
+                        space.squeeze_excite, space.binarizers, mixed,
+                    ),
+                    state.size,
+                )
+                for precision in choices.precision
+            ]  # fmt: skip
+            return tuple(part for part, _ in found), found[0][1]
+
+        first, size = costs(before, stride, mixed=self._is_mixed(groups, 1))
+        after = State(width, size)
+        kinds = self.order(groups, max(choices.depth))
+        unmixed, mixed = (costs(after, 1, mixed=kind)[0] if kind in kinds else () for kind in (False, True))
+        return Shape(first, unmixed, mixed, after)
+
+
+class Same:
+    """A space, equal to itself alone: what is remembered of it needs no comparison of all that it holds."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+
+    def __hash__(self) -> int:
+        return id(self.space)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.space is self.space
+
+
+def ways_of(space: SearchSpace) -> Ways:
+    """Return the costs of a space, remembered from one call to the next."""
+    return _remembered(Same(space))
+
+
+@lru_cache(maxsize=8)
+def _remembered(same: Same) -> Ways:
+    return Ways(same.space)
+
+
+@lru_cache(maxsize=4096)
+def stem_cost(stem: Stem, channels: int, size: Size) -> tuple[Cost, Size]:
+    """Return what a stem costs on images of a size, and the size after it; remembered."""
+    layers, out = plan_stem(stem, channels, size)
+    return cost(layers), out
+
+
+@lru_cache(maxsize=65536)
+def block_cost(block: BlockSpec, size: Size) -> tuple[Cost, Size]:
+    """Return what a block costs on maps of a size, and the size after it; remembered."""
+    layers, out = plan_block.__wrapped__("", block, size)  # not remembered itself: layers take much memory
+    return cost(layers), out
+
+
+@lru_cache(maxsize=4096)
+def _head_cost(width: int, classes: int, size: Size) -> Cost:
+    return cost(plan_head(width, classes, size))
