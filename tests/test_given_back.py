@@ -15,7 +15,7 @@ from torch import nn
 import bnas as package
 from bnas.data import load_data
 from bnas.errors import BnasError
-from bnas.runs.names import run_in
+from bnas.runs.selection_folder import run_in
 from bnas.select import Decision, Decisions
 from bnas.select.conversion import ConvertedModel
 from bnas.spec import dump, read

@@ -9,7 +9,7 @@ from bnas.api.manifest import manifest_of
 from bnas.api.request import load_matching
 from bnas.api.result import SearchResult, TrainResult, open_run
 from bnas.errors import ExportError
-from bnas.runs.names import run_in
+from bnas.runs.selection_folder import run_in
 from bnas.ship import TrainedNetwork, export_network
 from bnas.ship.folder import best_network
 from bnas.train.retrain import trained_alone

@@ -13,7 +13,7 @@ from bnas.data import DataSet, Split
 from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
 from bnas.runs.files import replacing
-from bnas.runs.names import SELECTED
+from bnas.runs.selection_folder import SELECTED
 from bnas.select import Decisions, Original, Selection
 from bnas.select.conversion import ConvertedModel, convert
 from bnas.train import recalibrate

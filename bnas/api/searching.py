@@ -27,6 +27,8 @@ from bnas.spec import dump
 from bnas.train import ALONE, Ranks, SharedStore, train_supernet
 from bnas.train.retrain import Retrained, retrain
 
+TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended
+
 
 def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained, candidate: Candidate) -> None:
     """Write the best network and what is known of it.
@@ -47,9 +49,6 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
     )  # fmt: skip
     known = {"budget": request.budget.as_dict(), "data": name_of(request.data)}
     run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
-
-
-TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended
 
 
 def search(
@@ -97,6 +96,7 @@ def search(
         space, data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, seed=seed, device=device
     )  # fmt: skip
     crew = Engine(engine) if isinstance(engine, str) else engine
+    crew.check()
     sample_within(request.space, request.budget, Random(seed))  # a budget nothing fits is an error before any training
     images = load_matching(request)
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)

@@ -15,7 +15,7 @@ from bnas.data import DataSet
 from bnas.errors import DataError, RunError, SpecError
 from bnas.networks.answers import check_logits
 from bnas.networks.user_model import packages_of
-from bnas.runs.names import DECISIONS
+from bnas.runs.selection_folder import DECISIONS
 from bnas.select import Decisions, Original
 from bnas.select.conversion import answer_of, at_rest, copies
 from bnas.spec import parse, read

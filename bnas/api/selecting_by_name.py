@@ -20,7 +20,7 @@ from bnas.progress import Progress, silent
 from bnas.report.selection_figure import write_selection_figures
 from bnas.runs import best_in
 from bnas.runs.documents import write_table, write_text
-from bnas.runs.names import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
+from bnas.runs.selection_folder import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
 from bnas.select import Decisions, Selection
 from bnas.select.calibrate import Batches
 from bnas.ship import load

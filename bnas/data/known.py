@@ -22,6 +22,8 @@ from bnas.data.resize import Shape
 from bnas.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
+DIGITS = tuple(str(digit) for digit in range(10))
+_MNIST_SHAPE = (1, 28, 28)
 
 
 def read_idx(path: Path, *, dimensions: int) -> np.ndarray:
@@ -53,10 +55,6 @@ def read_idx(path: Path, *, dimensions: int) -> np.ndarray:
         shown = " x ".join(map(str, sizes))
         raise DataError(f"{path} announces {shown} bytes, but holds {len(content) - start}; fetch it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
-
-
-DIGITS = tuple(str(digit) for digit in range(10))
-_MNIST_SHAPE = (1, 28, 28)
 
 
 def digits() -> Found:

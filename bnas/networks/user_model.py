@@ -18,6 +18,9 @@ from bnas.networks.weights import load_weights
 from bnas.seeds import seeded
 from bnas.space.original import Original
 
+_NOT_FOREIGN = frozenset({"torch", "bnas", "builtins", "__main__"}) | frozenset(sys.stdlib_module_names)
+_INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
+
 
 def load_model(reference: str) -> nn.Module:
     """Return the module that `file.py:attr` or `pkg.mod:attr` names, or that what it names makes without arguments.
@@ -78,10 +81,6 @@ def build_original(original: Original) -> nn.Module:
     if original.weights is not None:
         load_weights(model, original.weights)
     return model
-
-
-_NOT_FOREIGN = frozenset({"torch", "bnas", "builtins", "__main__"}) | frozenset(sys.stdlib_module_names)
-_INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 
 
 def packages_of(model: nn.Module) -> list[str]:

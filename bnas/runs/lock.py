@@ -23,6 +23,7 @@ LEASE_SECONDS = 30.0
 EMPTY_SECONDS = 2.0  # within which a driver that makes the lock file has written it
 _BEATS = 15  # touches in a lease
 _POLL_SECONDS = 0.1
+LOCK = "driver.lock"
 
 
 @contextmanager
@@ -127,9 +128,6 @@ def _refusal(path: Path, lease: SoftFileLease, since: Callable[[int], str | None
 
 def _host(recorded: str) -> str:
     return recorded.partition("?")[0]  # in a container filelock adds the process namespace after a "?"
-
-
-LOCK = "driver.lock"
 
 
 class Access:

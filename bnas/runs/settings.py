@@ -16,6 +16,10 @@ from bnas.runs.documents import json_of, json_text, settings_of, text_of
 from bnas.runs.sums import SUMS, Sums
 
 _LIBRARIES = ("bnas", "torch", "optuna", "numpy", "pandas", "safetensors")
+_CONFIG, _SPACE, _ENVIRONMENT = "config.yaml", "space.yaml", "environment.json"
+BEFORE_CONFIG = (SUMS, _SPACE, _ENVIRONMENT)  # what a run that was killed while it was made may have left
+_ID = "run_id"  # key of environment.json
+_RESTORE = "put it back, run the command that began this run again, or give another --out"
 
 
 def environment() -> dict[str, Any]:
@@ -34,12 +38,6 @@ def _version(library: str) -> str:
         return version(library)
     except PackageNotFoundError:
         return "not installed"
-
-
-_CONFIG, _SPACE, _ENVIRONMENT = "config.yaml", "space.yaml", "environment.json"
-BEFORE_CONFIG = (SUMS, _SPACE, _ENVIRONMENT)  # what a run that was killed while it was made may have left
-_ID = "run_id"  # key of environment.json
-_RESTORE = "put it back, run the command that began this run again, or give another --out"
 
 
 def holds_run(folder: Path) -> bool:

@@ -12,6 +12,9 @@ from bnas.cost.totals import Cost, total
 from bnas.errors import BudgetError, SpecError
 from bnas.select.metrics import LayerScore
 
+NO_LIMIT = Budget()
+_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -56,10 +59,6 @@ class Verdict(NamedTuple):
 def verdict_of(answer: Verdict | Collection[str]) -> Verdict:
     """Return a verdict; the names alone, as a method of one's own may return them, have no reasons."""
     return answer if isinstance(answer, Verdict) else Verdict(frozenset(answer), {})
-
-
-NO_LIMIT = Budget()
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 
 
 class Choice(NamedTuple):

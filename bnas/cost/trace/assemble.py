@@ -27,6 +27,10 @@ _ROLES: dict[tuple[type[nn.Module], str | None], Role] = {
     (Head, "classifier"): "classifier",
     (Network, "stem"): "stem",
 }
+FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+NORMS = (*FOLDED, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+ACTIVATIONS = (nn.PReLU, RPReLU)
+CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)
 
 
 def role_of(path: str, model: nn.Module) -> Role:
@@ -38,12 +42,6 @@ def role_of(path: str, model: nn.Module) -> Role:
         if role:
             return role
     return "other"
-
-
-FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-NORMS = (*FOLDED, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-ACTIVATIONS = (nn.PReLU, RPReLU)
-CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)
 
 
 class Assembly:

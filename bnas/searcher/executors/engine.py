@@ -13,9 +13,14 @@ from bnas.errors import SpecError, TrainingError
 from bnas.lookup import find
 from bnas.searcher.candidate import Score
 from bnas.searcher.executors.pool import Report, WorkerPool, is_out_of_memory
-from bnas.searcher.executors.processes import processes
+from bnas.searcher.executors.processes import check_main, processes
 from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
+
+CPU = torch.device("cpu")
+LEASE_SECONDS = 600.0
+LONGEST_LEASE_SECONDS = 7 * 86400.0  # systems count the milliseconds of a wait in 32 bits: no more than 24 days
+_AHEAD = 2  # candidates in flight for each worker: while the oldest is waited for, the others have work
 
 
 class InProcess:
@@ -37,10 +42,6 @@ class InProcess:
 
 
 ScorerOn = Callable[[torch.device], Scorer]  # makes the scorer on a device
-CPU = torch.device("cpu")
-LEASE_SECONDS = 600.0
-LONGEST_LEASE_SECONDS = 7 * 86400.0  # systems count the milliseconds of a wait in 32 bits: no more than 24 days
-_AHEAD = 2  # candidates in flight for each worker: while the oldest is waited for, the others have work
 
 
 class Executor(Protocol):
@@ -87,6 +88,15 @@ class Engine:
             if self.workers is None:
                 raise SpecError("engine ray: say how many actors the cluster is to run; give --workers")
             import bnas.searcher.executors.ray_actors  # noqa: F401  says now, not after hours, where Ray is missing
+
+    def check(self) -> None:
+        """Raise where workers could not be started later, after the work before them.
+
+        Raises:
+            RunError: as `check_main`.
+        """
+        if self.name == "processes":
+            check_main()
 
     def executor(self, scorer_on: ScorerOn, device: torch.device, report: Report) -> AbstractContextManager[Executor]:
         """Return the executor, as a context that ends its workers when it is left.

@@ -21,6 +21,8 @@ from bnas.space.arch import Architecture
 RETRIES = 2  # after a worker was lost with an architecture in hand
 STARTS = 3  # tries to start a worker
 PAUSE_SECONDS = 1.0  # between two of them
+T = TypeVar("T")
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # what a RuntimeError of torch says then
 
 
 class Lost(Exception):
@@ -169,10 +171,6 @@ class WorkerPool:
     def _note(self, event: str, **fields: object) -> None:
         if not self._closed:
             self._report(event, **fields)
-
-
-T = TypeVar("T")
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # what a RuntimeError of torch says then
 
 
 def attempt(action: Callable[[], T]) -> T | Exception:

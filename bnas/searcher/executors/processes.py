@@ -1,9 +1,12 @@
-"""Workers on one machine -> the share of its cores, and the GPU, that each has for itself."""
+"""A scorer -> twins of it in processes of their own, which read its weights and images in memory that all share."""
 
+import ast
 import os
 import signal
+import sys
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -17,6 +20,9 @@ from bnas.searcher.executors.shared_memory import Layout, pack, unpack
 from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
+
+START_SECONDS = 300.0  # within which a worker has imported torch and built its twin
+_SPAWN = multiprocessing.get_context("spawn")  # a forked process can use neither CUDA nor threads of the parent
 
 
 class Share(NamedTuple):
@@ -60,10 +66,6 @@ def _device(place: int, device: torch.device) -> str:
     return f"cuda:{place % torch.cuda.device_count()}"
 
 
-START_SECONDS = 300.0  # within which a worker has imported torch and built its twin
-_SPAWN = multiprocessing.get_context("spawn")  # a forked process can use neither CUDA nor threads of the parent
-
-
 def processes(
     scorer: Scorer, *, workers: int, device: torch.device, lease_seconds: float, report: Report
 ) -> WorkerPool:
@@ -80,6 +82,36 @@ def processes(
     parts = shares(workers, device)
     make = partial(_Process, scorer.space, block, layout, lease_seconds)
     return WorkerPool(lambda place: make(parts[place]), workers=workers, report=report)
+
+
+def check_main() -> None:
+    """Raise unless processes can be started from what Python runs: each of them imports the script again.
+
+    Raises:
+        RunError: it would run from its first line again, or cannot be read again.
+    """
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None:  # a notebook, a shell, `python -c`: nothing is imported again
+        return
+    frame = sys._getframe()
+    while frame and not (frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"):
+        frame = frame.f_back  # type: ignore[assignment]
+    if frame is None:
+        return
+    if not Path(file).is_file():
+        raise RunError(
+            f"engine processes: the script comes from {file}, which workers cannot read again; save it as a file"
+        )
+    guarded = [
+        node for node in ast.walk(ast.parse(Path(file).read_bytes()))
+        if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+    ]  # fmt: skip
+    if not any(node.lineno <= frame.f_lineno <= (node.end_lineno or 0) for node in guarded):
+        raise RunError(
+            f"engine processes: {file}, line {frame.f_lineno}: each worker imports this script and would search again; "
+            'put what starts the search under `if __name__ == "__main__":`'
+        )
 
 
 def _shared(scorer: Scorer) -> tuple[torch.Tensor, Layout]:

@@ -23,6 +23,7 @@ from bnas.train import Store, build_for, evaluate, train_staged
 
 STRATA = 10
 MOST = 100_000  # networks that are worth listing
+BATCH = 500  # images of one evaluation step
 
 
 def every_network(space: SearchSpace) -> list[Genes]:
@@ -109,9 +110,6 @@ class Terms(Spec):
 
 def _beside(table: Path) -> Path:
     return table.with_suffix(".yaml")
-
-
-BATCH = 500  # images of one evaluation step
 
 
 class Alone(NamedTuple):

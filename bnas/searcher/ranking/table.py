@@ -18,6 +18,10 @@ from bnas.searcher.ranking.alone import Alone
 from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
 
+COSTS = ("ops", "bytes", "parameters")
+COLUMNS = ("id", "genes", *COSTS, "seed", *Alone._fields)
+ACCURACY_DIGITS = 5  # of an accuracy; more images than 100,000 are not held out
+
 
 def append_row(path: Path, *, columns: Sequence[str], cells: Iterable[object]) -> None:
     """Append a row, its cells free of commas; the first one comes after the names of the columns.
@@ -55,11 +59,6 @@ def read_rows(path: Path, *, types: Mapping[str, type]) -> pd.DataFrame:
 
 def _is_torn(content: bytes) -> bool:
     return not content.endswith(b"\n")
-
-
-COSTS = ("ops", "bytes", "parameters")
-COLUMNS = ("id", "genes", *COSTS, "seed", *Alone._fields)
-ACCURACY_DIGITS = 5  # of an accuracy; more images than 100,000 are not held out
 
 
 class Draws(Protocol):
