@@ -14,6 +14,7 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 import bnas
+from bnas.api import export
 from bnas.cli.app import app
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
@@ -21,7 +22,7 @@ from bnas.data import load_data
 from bnas.errors import ExportError
 from bnas.networks.model_spec import ModelSpec
 from bnas.runtime import load
-from bnas.ship import Description, export, packed
+from bnas.ship import Description, packed
 from bnas.space.recipe import Recipe, Stage
 
 RECIPE = Recipe(stages=(Stage(epochs=1),))

@@ -11,7 +11,7 @@ import torch
 import bnas
 from bnas.errors import BnasError, SpecError
 from bnas.networks.weights import load_weights
-from bnas.runs.documents import read_settings
+from bnas.runs.documents import settings_of
 from bnas.ship import load
 from bnas.spec import parse_yaml
 from tests.test_cli import bnas as command
@@ -80,7 +80,7 @@ def test_yaml_that_builds_objects_is_refused_unread(tmp_path) -> None:
     with pytest.raises(SpecError, match="not valid YAML"):
         parse_yaml(text, source="test")
     with pytest.raises(BnasError, match="is damaged"):
-        read_settings(tmp_path / "config.yaml", hint="mend it")
+        settings_of(text.encode(), tmp_path / "config.yaml", hint="mend it")
     assert not (tmp_path / "trace").exists()
 
 

@@ -9,6 +9,7 @@ import torch
 
 from bnas.api.request import SearchRequest
 from bnas.data import DataSet
+from bnas.data.guessing import Guessing
 from bnas.progress import Progress
 from bnas.runs import Run
 from bnas.searcher.block_errors import with_metric
@@ -84,11 +85,23 @@ def explore(
             )  # fmt: skip
             trials = _bought(found["search"]) if found else request.settings.trials
             found[name] = search.run(trials, executor.submit, progress=progress, note=_Table(run, tables[name]))
+            _warn_of_chance(run, data, found[name])
             run.write_table(tables[name], [c.row() for c in found[name]])
             run.log("searched", study=name, **ledger(found[name]))
     run.write_ledger({name: ledger(candidates) for name, candidates in found.items()})
     run.write_table("pareto", [c.facts() for c in front(found["search"])])
     return found["search"]
+
+
+def _warn_of_chance(run: Run, data: DataSet, candidates: Iterable[Candidate]) -> None:
+    """Say where no candidate is better than guessing: what ranks them is noise."""
+    guessing = Guessing.on(data.validation.labels)
+    best = max((c.score.proxy_accuracy for c in candidates if c.score), default=0.0)
+    if not guessing.beaten_by(best):
+        run.warn(
+            f"the best of the candidates has a proxy accuracy of {best:.1%}{guessing.remark(best)}: with these shared "
+            "weights their order means little; train the supernet for more epochs, or look at the images"
+        )
 
 
 def _bought(candidates: Iterable[Candidate]) -> int:

@@ -13,6 +13,7 @@ from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.data import DataSet
+from bnas.data.guessing import Guessing
 from bnas.errors import RunError
 from bnas.progress import Progress
 from bnas.report import write_report
@@ -47,7 +48,8 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
         best.arch, best.network.cpu(), tensors, accuracy=accuracy, data=data, recipe=request.settings.retrain.recipe,
         epochs=best.epochs, seed=request.seed,
     )  # fmt: skip
-    known = {"budget": request.budget.as_dict(), "data": name_of(request.data)}
+    guessing = Guessing.on(data.test.labels)._asdict()
+    known = {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
     run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
 
 

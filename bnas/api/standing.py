@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from bnas.data import DataSet, Split
+from bnas.data.guessing import Guessing
 from bnas.errors import DataError
 from bnas.lookup import FAILURES, imported
 from bnas.networks.answers import Classifier
@@ -19,7 +20,6 @@ from bnas.train import evaluate
 
 BATCH = 100  # images of one evaluation step
 LEARNED = 0.9  # of the loss of guessing: an untrained network is above
-_DEVIATIONS = 2  # by which an accuracy must exceed that of guessing
 _BEYOND = 1 + 1e-4  # of the bound of torch's usual initialisation
 
 
@@ -28,15 +28,13 @@ class Standing(NamedTuple):
 
     accuracy: float
     loss: float  # mean cross-entropy
-    guessing: float  # the accuracy of always answering the class that most images have
-    images: int
+    guessing: Guessing
     classes: int
 
     @property
     def knows(self) -> bool:
         """Whether that is clearly more than guessing gets right, or surer than it."""
-        chance = self.guessing + _DEVIATIONS * math.sqrt(self.guessing * (1 - self.guessing) / self.images)
-        return self.accuracy > chance or self.teaches
+        return self.guessing.beaten_by(self.accuracy) or self.teaches
 
     @property
     def teaches(self) -> bool:
@@ -45,7 +43,8 @@ class Standing(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.accuracy:.1%} of {self.images} held-out images right, no better than guessing ({self.guessing:.1%})"
+            f"{self.accuracy:.1%} of {self.guessing.images} held-out images right, no better than guessing "
+            f"({self.guessing.accuracy:.1%})"
         )
 
 
@@ -53,8 +52,7 @@ def standing_of(network: nn.Module, images: Split, *, classes: int) -> Standing:
     """Return how a network stands on images."""
     device = next(network.parameters()).device
     accuracy, loss = evaluate(Classifier(network, classes), images.batches(BATCH, device=device))
-    most = int(torch.bincount(images.labels).max())
-    return Standing(accuracy, loss, most / len(images), len(images), classes)
+    return Standing(accuracy, loss, Guessing.on(images.labels), classes)
 
 
 def check_standing(network: nn.Module, original: Original, data: DataSet, *, images: int, seed: int) -> Standing:

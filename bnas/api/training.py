@@ -17,6 +17,7 @@ from bnas.api.request import check_batch, check_outputs, load_for, name_of, open
 from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
 from bnas.data import DataSet, check_same_images
+from bnas.data.guessing import Guessing
 from bnas.errors import DataError, SpecError, TrainingError
 from bnas.lookup import FAILURES, reason
 from bnas.networks.model_spec import ModelSpec
@@ -254,7 +255,8 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
         described, network, tensors, accuracy=accuracy, data=data, recipe=recipe, epochs=recipe.epochs,
         seed=run.config["seed"],
     )  # fmt: skip
-    run.write_best(dump(described), tensors, manifest)
+    guessing = Guessing.on(data.test.labels)._asdict()
+    run.write_best(dump(described), tensors, manifest | {"guessing": guessing})
     run.log("trained", **accuracy)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from bnas.cli.columns import aligned
 from bnas.cli.out import DATA, named_after
+from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.space import SearchSpace
 
@@ -98,11 +99,21 @@ def show_result(result: Any) -> None:
     _print_table("Trained alone (accuracy)", retrained_table(retrained, best=best))
     fates = result.ledger["search"]
     print(
-        f"{_beside_its_twin(result)}\n"
+        f"{_beside_its_twin(result)}\n{_answer(result.best)}\n"
         f"proposed {fates['proposed']}: paid {fates['paid']}, over budget {fates['over_budget']} (free), "
         f"repeated {fates['repeated']} (free), failed {fates['failed']}\n{NOT_COUNTED}\n"
         f"report: {result.run.report}\nnext:   bnas export {shlex.quote(str(result.run.path))} --to training -o DIR"
     )
+
+
+def _answer(best: Any) -> str:
+    """Say what was found, and where it is no better than guessing."""
+    from bnas.data.guessing import Guessing
+
+    guessing = Guessing.known(best.manifest)
+    remark = guessing.remark(best.accuracy) if guessing else ""
+    price = best.cost
+    return f"best: test accuracy {best.accuracy:.2%}{remark}, {show(price.ops)} ops, {show(price.bytes)} bytes"
 
 
 def _beside_its_twin(result: Any) -> str:

@@ -69,11 +69,15 @@ def _summary(result: Any) -> dict[str, Any]:
 
 def _said(result: Any) -> str:
     """Return the result as lines a person reads."""
+    from bnas.data.guessing import Guessing
+
     manifest = result.manifest
     accuracy, price = manifest["accuracy"], manifest["cost"]
+    guessing = Guessing.known(manifest)
+    remark = guessing.remark(accuracy["test"]) if guessing else ""
     gap = 100 * (accuracy["validation_soft"] - accuracy["validation"])
     return (
-        f"test accuracy {accuracy['test']:.2%}, validation accuracy {accuracy['validation']:.2%} "
+        f"test accuracy {accuracy['test']:.2%}{remark}, validation accuracy {accuracy['validation']:.2%} "
         f"(soft weights, before they are made binary: {gap:+.2f} points)\n"
         f"{show(price['ops'])} ops, {show(price['bytes'])} bytes of weights when packed; {NOT_COUNTED}\n"
         f"report: {result.run.report}\nload:   bnas.load({str(result.run.path / 'best')!r})"

@@ -12,6 +12,7 @@ from PIL import Image
 from bnas.cost.budget import show
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
+from bnas.data.guessing import Guessing
 from bnas.report import words
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
 from bnas.report.findings import Findings, paid_rows, read_findings
@@ -169,4 +170,5 @@ def _headline(found: Findings) -> str:
     costs = f"{show(price.ops)} ops and {show(price.bytes)} bytes"
     if not found.manifest:
         return f"Unfinished: the leading candidate takes {costs}"
-    return f"{percent(found.manifest['accuracy']['test'])} test accuracy with {costs}"
+    accuracy, guessing = found.manifest["accuracy"]["test"], Guessing.known(found.manifest)
+    return f"{percent(accuracy)} test accuracy with {costs}{guessing.remark(accuracy) if guessing else ''}"

@@ -159,7 +159,7 @@ class Run:
             damage = self._mended()
             self.log("driver", host=platform.node(), pid=os.getpid(), environment=environment(), run=self._id())
             for said in damage:
-                self._warn(said)
+                self.warn(said)
             try:
                 yield
             finally:
@@ -205,7 +205,7 @@ class Run:
         Raises:
             RunError: the name is not allowed, or each checkpoint that is there is damaged.
         """
-        return newest_checkpoint(self._access.inside(*_place(name)), warn=self._warn)
+        return newest_checkpoint(self._access.inside(*_place(name)), warn=self.warn)
 
     def discard_checkpoint(self, name: str) -> None:
         """Remove a checkpoint and the one before it.
@@ -296,7 +296,7 @@ class Run:
         try:
             self.read_best()
         except RunError as problem:
-            self._warn(str(problem))
+            self.warn(str(problem))
             return False
         return True
 
@@ -345,7 +345,7 @@ class Run:
                 restored = restore_asked(self._sums, self._asked)
                 if not restored:
                     raise
-                self._warn(f"{problem} (it was made anew: {', '.join(restored)})")
+                self.warn(f"{problem} (it was made anew: {', '.join(restored)})")
         return read_asked(self.path, self._sums)
 
     def _mended(self) -> list[str]:
@@ -368,7 +368,8 @@ class Run:
     def _begin(self, pid: int) -> str | None:
         return driver_began(self.events(), pid)
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
+        """Warn, and where this run may be written, keep that in the log."""
         _logger.warning("%s", message)
         if not self._access.readonly:
             self.log("warning", message=message)
