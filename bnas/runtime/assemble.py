@@ -86,7 +86,9 @@ class Chain:
         if self._fused:
             fields = self._fused | {c.U_BACK: int(is_kept)}
             words = [fields.get(field, 0) for field in range(c.U_WORDS)]
-            self._words += [c.HEAD_WORDS + len(words), c.FUSED, *words]
+            there = {part for part in c.U_PARTS if fields.get(part, 0) != 0} - {c.U_FROM}
+            kind = next((kind for kind, usual in c.USUAL.items() if usual == there), c.FUSED)
+            self._words += [c.HEAD_WORDS + len(words), kind, *words]
         self._fused = {}
 
 
@@ -136,13 +138,17 @@ class _Assembler:
         self._chunk, self._windows = max(self._chunk, 4 * values * pixels), max(self._windows, pixels)
         self._lanes_in_chunk = max(self._lanes_in_chunk, values)
         kind, source = self._source(made)
-        chain = self._parts(made)
-        body = c.PASS_WORDS + len(source)
+        chain = Chain()
+        if kind == c.LOAD and source[c.WRAP] == c.STRAIGHT and source[c.START] == 0:
+            kind = c.NOTHING
+            chain.fuse(dict(zip(range(c.U_FROM, c.U_FACTOR), source, strict=False)))
+        self._parts(chain, made)
+        words, body = chain.words(), c.PASS_WORDS + len(source)
         head: list[Word] = [
-            body + len(chain), kind, value.pixels, value.width, padded(value.channels) // LANES, 4 * values, pixels,
+            body + len(words), kind, value.pixels, value.width, padded(value.channels) // LANES, 4 * values, pixels,
             body,
         ]  # fmt: skip
-        return [*head, *source, *chain]
+        return [*head, *source, *words]
 
     def _source(self, made: Pass) -> tuple[int, list[Word]]:
         """Return the kind and the words of what a pass begins with."""
@@ -194,17 +200,19 @@ class _Assembler:
         scale = per_lane(filters.scale, step)
         offset = None if filters.offset is None else per_lane(filters.offset, step)
         common = self._convolution(made, step, place, place.group, window, bit_words(step, window, place))
+        kind = starts.filters[0, 0].nbytes
         return [
             *common,
-            0 if window.masks is None else self._table(window.masks),
-            self._table(starts.rows),
-            self._table(starts.columns),
+            self._table(window.masks) if window.is_masked else 0,
+            self._table(starts.rows * kind),
+            self._table(starts.columns * kind),
             self._table(starts.filters),
-            starts.filters[0, 0].nbytes,
             starts.filters[0].nbytes,
             self._table(scale),
             scale[0].nbytes,
+            kind,
             self._table(starts.box.astype(np.int64)),
+            self._table(window.masks),
             0 if offset is None else self._table(offset),
             0 if offset is None else offset[0].nbytes,
         ]
@@ -215,15 +223,13 @@ class _Assembler:
         beyond = 4 * step.filters.shape[2]
         return [*self._convolution(made, step, place, beyond, window, real_weights(step)), window.run]
 
-    def _parts(self, made: Pass) -> list[Word]:
-        """Return the chain of a pass: what makes its slots, and writes their values."""
-        chain = Chain()
+    def _parts(self, chain: Chain, made: Pass) -> None:
+        """Add what makes the slots of a pass, and writes their values."""
         for slot in made.slots:
             if slot != made.slots[0]:
                 self._value_by_value(chain, made, slot)
             for sink in made.sinks[slot]:
                 self._sunk(chain, slot, sink)
-        return chain.words()
 
     def _value_by_value(self, chain: Chain, made: Pass, slot: int) -> None:
         step, channels = self._program.steps[slot - 1], self._program.values[slot].channels
@@ -231,7 +237,8 @@ class _Assembler:
             scale, shift = self._lanes(step.scale, channels, 1.0), self._lanes(step.shift, channels, 0.0)
             chain.fuse({c.U_SCALE: scale, c.U_SHIFT: shift}, {c.U_LATER_SCALE: scale, c.U_LATER_SHIFT: shift})
         elif isinstance(step, PReLU):
-            chain.fuse({c.U_SLOPE: self._lanes(step.slope, channels, 0.0)})
+            slope = self._lanes(step.slope, channels, 0.0)
+            chain.fuse({c.U_SLOPE: slope}, {c.U_LATER_SLOPE: slope})
         elif isinstance(step, Clip):
             chain.add(c.CLIP, [self._lanes(np.full(1, limit), 1, 0.0) for limit in (step.low, step.high)])
         elif isinstance(step, Sigmoid):

@@ -1,7 +1,6 @@
 """What a pass does with the pixels in the chunk, as compiled code: value by value steps, and where the values go."""
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,6 @@ from bnas.runtime.compiled import inner
 from bnas.runtime.vector import (
     LANES,
     VECTOR_BYTES,
-    bend,
     larger,
     load,
     load_halfword,
@@ -19,13 +17,11 @@ from bnas.runtime.vector import (
     not_below,
     plus,
     smaller,
-    splat,
     store,
     store_halfword,
     store_real,
     store_word,
     times,
-    times_plus,
 )
 
 
@@ -64,73 +60,6 @@ def combine(view: int, kind: int, first: int, count: int, width: int, vectors: i
         column += 1
         if column == width:
             column, row = 0, row + 1
-
-
-@inner
-def fused(part: int, first: int, count: int, width: int, vectors: int, pitch: int, head: int) -> None:
-    """Do with each vector all that the end of a unit does, while it is in a register."""
-    factors, summands, tos, halfwords = (
-        load_word(part + 8 * c.U_FACTOR), load_word(part + 8 * c.U_SUMMAND), load_word(part + 8 * c.U_TO),
-        load_word(part + 8 * c.U_BITS),
-    )  # fmt: skip
-    scales, shifts, slopes = (
-        load_word(part + 8 * c.U_SCALE), load_word(part + 8 * c.U_SHIFT), load_word(part + 8 * c.U_SLOPE)
-    )  # fmt: skip
-    later_scales, later_shifts = load_word(part + 8 * c.U_LATER_SCALE), load_word(part + 8 * c.U_LATER_SHIFT)
-    thresholds, flips = load_word(part + 8 * c.U_AT), load_word(part + 8 * c.U_FLIP)
-    group_step, in_group = load_word(part + 8 * c.U_BITS_GROUP), load_word(part + 8 * c.U_HALFWORDS)
-    mean, is_kept = load_word(part + 8 * c.U_MEAN), load_word(part + 8 * c.U_BACK)
-    totals, at = load_word(head + 8 * c.M_SPARE), load_word(head + 8 * c.M_CHUNK)
-    if mean:
-        for lane in range(0, vectors * VECTOR_BYTES, VECTOR_BYTES):
-            store(totals + lane, splat(np.float32(0)))
-    row, column = first // width, first % width
-    for _ in range(count):
-        factor = factors + row * load_word(part + 8 * c.U_FACTOR_ROW) + column * load_word(part + 8 * c.U_FACTOR_PIXEL)
-        summand = (
-            summands + row * load_word(part + 8 * c.U_SUMMAND_ROW) + (column * load_word(part + 8 * c.U_SUMMAND_PIXEL))
-        )
-        to = tos + row * load_word(part + 8 * c.U_TO_ROW) + column * load_word(part + 8 * c.U_TO_PIXEL)
-        bits = halfwords + row * load_word(part + 8 * c.U_BITS_ROW) + column * load_word(part + 8 * c.U_BITS_PIXEL)
-        filled = 0
-        for lane in range(0, vectors * VECTOR_BYTES, VECTOR_BYTES):
-            value = load(at + lane)
-            if factors:
-                value = times(value, load(factor + lane))
-            if scales:
-                value = times_plus(value, load(scales + lane), load(shifts + lane))
-            if slopes:
-                value = bend(value, load(slopes + lane))
-            if later_scales:
-                value = times_plus(value, load(later_scales + lane), load(later_shifts + lane))
-            if summands:
-                value = plus(value, load(summand + lane))
-            if is_kept:
-                store(at + lane, value)
-            if tos:
-                store(to + lane, value)
-            if mean:
-                store(totals + lane, plus(load(totals + lane), value))
-            if halfwords:
-                found = not_below(value, load(thresholds + lane)) ^ load_halfword(flips + lane // 32)
-                store_halfword(bits, found)
-                bits, filled = bits + 2, filled + 1
-                if filled == in_group:
-                    bits, filled = bits + group_step - 2 * in_group, 0
-        at += pitch
-        column += 1
-        if column == width:
-            column, row = 0, row + 1
-    if mean:
-        add_share(mean, load(load_word(part + 8 * c.U_SHARE)), totals, first == 0, vectors)
-
-
-@inner
-def add_share(mean: int, share: Any, totals: int, is_first: bool, vectors: int) -> None:
-    """Add these pixels' part to the mean of all, which the first of them begin."""
-    for lane in range(0, vectors * VECTOR_BYTES, VECTOR_BYTES):
-        before = splat(np.float32(0)) if is_first else load(mean + lane)
-        store(mean + lane, times_plus(load(totals + lane), share, before))
 
 
 @inner

@@ -7,12 +7,14 @@ each part its length in words, its kind, and its own words; an END ends it.
 # The head of a pass.
 LENGTH, SOURCE, PIXELS, WIDTH, VECTORS, PITCH, CHUNK, CHAIN, PASS_WORDS = range(9)
 
-# Sources.
-LOAD, CONV_BITS, CONV_REAL, MAX, MEAN, FLATTEN = range(6)
+# Sources; NOTHING leaves it to the chain to look where the values are.
+NOTHING, LOAD, CONV_BITS, CONV_REAL, MAX, MEAN, FLATTEN = range(7)
 
 # Parts of a chain; HEAD_WORDS stand before the words of their own.
 PART_LENGTH, PART_KIND, HEAD_WORDS = range(3)
-END, FUSED, CLIP, SIGMOID, ADD, MULTIPLY, STORE, BITS, CHOOSE = range(9)
+(
+    END, FUSED, CLIP, SIGMOID, ADD, MULTIPLY, STORE, BITS, CHOOSE, FUSED_BITS, FUSED_UNIT, FUSED_RESIDUAL, FUSED_EXCITED,
+) = range(13)  # fmt: skip
 
 # A view of values in memory: LOAD, ADD, MULTIPLY. From a channel on; STRAIGHT reads on, the others begin again after
 # the last channel, BY_VECTOR where that is the end of a vector.
@@ -26,9 +28,9 @@ STRAIGHT, BY_VECTOR, BY_VALUE = range(3)
     C_EXPERT_WEIGHTS, C_SHIFT, C_CHOICE, C_COMMON,
 ) = range(15)  # fmt: skip
 (
-    B_MASKS, B_ROWS, B_COLUMNS, B_STARTS, B_KIND, B_EXPERT_STARTS, B_SCALE, B_EXPERT_SCALE, B_BOX, B_OFFSET,
-    B_EXPERT_OFFSET, B_WORDS,
-) = range(C_COMMON, C_COMMON + 12)  # fmt: skip
+    B_MASKS, B_ROWS, B_COLUMNS, B_STARTS, B_EXPERT_STARTS, B_SCALE, B_EXPERT_SCALE, B_KIND, B_BOX, B_BOX_MASKS,
+    B_OFFSET, B_EXPERT_OFFSET, B_WORDS,
+) = range(C_COMMON, C_COMMON + 13)  # fmt: skip
 R_RUN, R_WORDS = C_COMMON, C_COMMON + 1
 
 # A pooling, and what follows BASE, ROW and PIXEL of the values that it reads.
@@ -37,14 +39,22 @@ P_HEIGHT, P_WIDTH, P_ROWS, P_COLUMNS, P_DOWN, P_RIGHT, P_ABOVE, P_LEFT, P_COUNT_
 # A flattening, likewise.
 F_HEIGHT, F_WIDTH, F_CHANNELS, F_WORDS = range(3, 7)
 
-# What most units end with, in one go and in this order, each left out where its first word is 0: a factor, scale and
-# shift, slope, another scale and shift, a summand; where the values go; where their bits go, with thresholds and flips;
-# where their mean goes; and whether the chunk is to hold them too.
+# What most units end with, in one go and in this order, each left out where its first word is 0: where the values are
+# from, if not from the chunk; a factor, scale and shift, slope, another scale and shift, a summand, another slope;
+# where the values go; where their bits go, with thresholds and flips; where their mean goes; and whether the chunk is to hold
+# them too.
 (
-    U_FACTOR, U_FACTOR_ROW, U_FACTOR_PIXEL, U_SCALE, U_SHIFT, U_SLOPE, U_LATER_SCALE, U_LATER_SHIFT, U_SUMMAND,
-    U_SUMMAND_ROW, U_SUMMAND_PIXEL, U_TO, U_TO_ROW, U_TO_PIXEL, U_BITS, U_BITS_ROW, U_BITS_PIXEL, U_BITS_GROUP,
-    U_HALFWORDS, U_AT, U_FLIP, U_MEAN, U_SHARE, U_BACK, U_WORDS,
-) = range(25)  # fmt: skip
+    U_FROM, U_FROM_ROW, U_FROM_PIXEL, U_FACTOR, U_FACTOR_ROW, U_FACTOR_PIXEL, U_SCALE, U_SHIFT, U_SLOPE, U_LATER_SCALE,
+    U_LATER_SHIFT, U_SUMMAND, U_SUMMAND_ROW, U_SUMMAND_PIXEL, U_LATER_SLOPE, U_TO, U_TO_ROW, U_TO_PIXEL, U_BITS,
+    U_BITS_ROW, U_BITS_PIXEL, U_BITS_GROUP, U_HALFWORDS, U_AT, U_FLIP, U_MEAN, U_SHARE, U_BACK, U_WORDS,
+) = range(29)  # fmt: skip
+U_PARTS = (U_FROM, U_FACTOR, U_SCALE, U_SLOPE, U_LATER_SCALE, U_SUMMAND, U_LATER_SLOPE, U_TO, U_BITS, U_MEAN, U_BACK)
+USUAL = {  # what is there, beside U_FROM perhaps; each has code that asks no questions
+    FUSED_BITS: {U_BITS},
+    FUSED_UNIT: {U_SLOPE, U_SUMMAND, U_TO, U_BITS},
+    FUSED_RESIDUAL: {U_SUMMAND, U_LATER_SLOPE, U_TO, U_BITS},
+    FUSED_EXCITED: {U_FACTOR, U_SLOPE, U_SUMMAND, U_TO, U_BITS, U_MEAN},
+}
 
 # A store, as BASE, ROW and PIXEL, and so many whole vectors, and single values after them.
 S_VECTORS, S_TAIL, S_WORDS = range(3, 6)

@@ -14,8 +14,23 @@ from numba import config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-COMPILED = ("chain", "codes", "compiled", "machine", "sources", "tiles", "vector")  # what machine code is made of
+COMPILED = (
+    "chain",
+    "codes",
+    "compiled",
+    "fused",
+    "machine",
+    "sources",
+    "tiles",
+    "vector",
+)  # what machine code is made of
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
+def inlined(function: F) -> F:
+    """Return a function that becomes a part of the one that calls it, which spares LLVM going over all below it."""
+    made: F = numba.njit(inline="always", **OPTIONS)(function)
+    return made
 
 
 def inner(function: F, *, name: str = "") -> F:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from bnas.runtime.filters import RealFilters, SignFilters
 from bnas.runtime.places import Place, padded
 from bnas.runtime.steps import Conv, Value
-from bnas.runtime.tiles import BIT_VECTORS, REAL_VECTORS
+from bnas.runtime.tiles import BIT_WORD, VECTORS
 from bnas.runtime.vector import LANES
 
 Array = NDArray[Any]
-ALL_ONES = 2**64 - 1
+WORD_KIND = {4: np.int32, 8: np.int64}[BIT_WORD]
 
 
 class Window(NamedTuple):
@@ -25,20 +25,22 @@ class Window(NamedTuple):
 
     Attributes:
         places: int64 [count].
-        masks: of the words at these places, int64 [count]; None where all bits count.
         run: how many bytes, or channels, lie at each place.
+        masks: of the words of bits at these places, int64 [count].
+        is_masked: whether not all of their bits count.
     """
 
     places: Array
-    masks: Array | None
     run: int
+    masks: Array
+    is_masked: bool = False
 
 
 class Starts(NamedTuple):
     """What a dot product of bits is if no bit differs, by how the window lies on the image.
 
     Attributes:
-        rows, columns: of each row and column of the output, int64, whose sum is a number of a kind of window.
+        rows, columns: of each row and column of the output, int64, whose sum is the number of a kind of window.
         filters: [experts, kinds, groups, lanes] int32.
         box: of a filter of ones, [kinds] int32.
     """
@@ -55,17 +57,19 @@ def bit_window(step: Conv, place: Place) -> Window:
     pixels = columns if step.dilation[1] == 1 else 1
     run = pixels * place.pixel
     starts = _taps(step, place, rows, columns // pixels)
-    places = (starts[:, None] + 8 * np.arange(-(-run // 8))).ravel()
-    bits = np.minimum(64, 8 * run - 64 * np.arange(-(-run // 8)))
-    masks = np.array([ALL_ONES >> (64 - int(count)) for count in bits], np.uint64).view(np.int64)
-    return Window(places, None if run % 8 == 0 else np.tile(masks, len(starts)), run)
+    words = np.arange(padded(run, BIT_WORD) // BIT_WORD)
+    places = (starts[:, None] + BIT_WORD * words).ravel()
+    bits = np.minimum(8 * BIT_WORD, 8 * (run - BIT_WORD * words))
+    masks = np.array([2 ** int(count) - 1 for count in bits], np.uint64).view(np.int64)
+    return Window(places, run, np.tile(masks, len(starts)), run % BIT_WORD > 0)
 
 
 def real_window(step: Conv, place: Place) -> Window:
     """Return how windows of real values are read: all channels at once, and of whole pixels a row of the kernel."""
     ins, rows, columns = step.filters.shape[2:]
     joined = step.groups == 1 and step.dilation[1] == 1 and place.pixel == 4 * ins
-    return Window(_taps(step, place, rows, 1 if joined else columns), None, ins * (columns if joined else 1))
+    taps = _taps(step, place, rows, 1 if joined else columns)
+    return Window(taps, ins * (columns if joined else 1), np.zeros(0, np.int64))
 
 
 def _taps(step: Conv, place: Place, rows: int, columns: int) -> Array:
@@ -74,7 +78,7 @@ def _taps(step: Conv, place: Place, rows: int, columns: int) -> Array:
 
 
 def bit_words(step: Conv, window: Window, place: Place) -> Array:
-    """Return the weights of all experts, [experts, bytes] of int64 words, one block of lanes after the other."""
+    """Return the weights of all experts, [experts, words], one block of lanes after the other."""
     assert isinstance(step.filters, SignFilters)
     banks = []
     for expert in range(step.filters.shape[0]):
@@ -82,10 +86,10 @@ def bit_words(step: Conv, window: Window, place: Place) -> Array:
         bits = np.zeros((out, rows, columns, 8 * place.pixel), np.bool_)
         bits[..., :ins] = signs.transpose(0, 2, 3, 1)
         runs = np.packbits(bits, axis=-1, bitorder="little").reshape(out, -1, window.run)
-        filled = np.zeros((out, runs.shape[1], padded(window.run, 8)), np.uint8)
+        filled = np.zeros((out, runs.shape[1], padded(window.run, BIT_WORD)), np.uint8)
         filled[..., : window.run] = runs
-        words = filled.view(np.int64).reshape(out, -1)
-        banks.append(_in_blocks(_in_groups(words, step.groups), BIT_VECTORS))
+        words = filled.view(WORD_KIND).reshape(out, -1)
+        banks.append(_in_blocks(_in_groups(words, step.groups), VECTORS))
     return np.stack(banks)
 
 
@@ -94,7 +98,7 @@ def real_weights(step: Conv) -> Array:
     banks = []
     for expert in range(step.filters.shape[0]):
         values = dense(step, expert).transpose(0, 2, 3, 1)  # [out, rows, columns, in / groups]
-        banks.append(_in_blocks(_in_groups(values.reshape(len(values), -1), step.groups), REAL_VECTORS))
+        banks.append(_in_blocks(_in_groups(values.reshape(len(values), -1), step.groups), VECTORS))
     return np.stack(banks)
 
 

@@ -6,13 +6,14 @@ Calls from Python cost more than a small network does, so there is one call for 
 import numpy as np
 
 from bnas.runtime import codes as c
-from bnas.runtime.chain import choose, clip, combine, fused, keep, keep_bits, sigmoid
-from bnas.runtime.compiled import entry, inner
+from bnas.runtime.chain import choose, clip, combine, keep, keep_bits, sigmoid
+from bnas.runtime.compiled import entry, inlined, inner
+from bnas.runtime.fused import fused_all, fused_bits, fused_excited, fused_residual, fused_unit
 from bnas.runtime.sources import convolve_bits, convolve_reals, flatten, pool
 from bnas.runtime.vector import load_real, load_word, store_real
 
 
-@inner
+@inlined
 def begin(work: int, first: int, count: int, head: int) -> None:
     """Fill the chunk with what a pass begins with."""
     kind, width, pitch = load_word(work + 8 * c.SOURCE), load_word(work + 8 * c.WIDTH), load_word(work + 8 * c.PITCH)
@@ -25,11 +26,11 @@ def begin(work: int, first: int, count: int, head: int) -> None:
         combine(source, c.END, first, count, width, vectors, pitch, head)
     elif kind == c.FLATTEN:
         flatten(source, load_word(head + 8 * c.M_CHUNK))
-    else:
+    elif kind != c.NOTHING:
         pool(source, first, count, width, vectors, pitch, load_word(head + 8 * c.M_CHUNK), kind == c.MEAN)
 
 
-@inner
+@inlined
 def follow(work: int, first: int, count: int, head: int) -> None:
     """Do with the chunk what the chain of a pass says."""
     width, pitch, vectors = (
@@ -41,7 +42,15 @@ def follow(work: int, first: int, count: int, head: int) -> None:
         if kind == c.END:
             return
         if kind == c.FUSED:
-            fused(part, first, count, width, vectors, pitch, head)
+            fused_all(part, first, count, width, vectors, pitch, head)
+        elif kind == c.FUSED_BITS:
+            fused_bits(part, first, count, width, vectors, pitch, head)
+        elif kind == c.FUSED_UNIT:
+            fused_unit(part, first, count, width, vectors, pitch, head)
+        elif kind == c.FUSED_RESIDUAL:
+            fused_residual(part, first, count, width, vectors, pitch, head)
+        elif kind == c.FUSED_EXCITED:
+            fused_excited(part, first, count, width, vectors, pitch, head)
         elif kind in (c.ADD, c.MULTIPLY):
             combine(part, kind, first, count, width, vectors, pitch, head)
         elif kind == c.STORE:
@@ -57,7 +66,7 @@ def follow(work: int, first: int, count: int, head: int) -> None:
         at += 8 * load_word(at + 8 * c.PART_LENGTH)
 
 
-@inner
+@inlined
 def walk(work: int, head: int) -> None:
     """Run one pass over all its pixels, as many at a time as the chunk holds."""
     pixels, most = load_word(work + 8 * c.PIXELS), load_word(work + 8 * c.CHUNK)
@@ -98,20 +107,19 @@ def execute(head: int, images: int, logits: int, count: int, only: int) -> int:
         head: address of the code.
         images: address of float32 [count, channels, height, width].
         logits: address of float32 [count, classes].
-        only: address of one pass to run on what lies in memory, in place of all; 0 for none. (One entry for both: two
-            would be two libraries of machine code, linked by the same names.)
+        only: address of one pass to run on what lies in memory, in place of all, with a count of 1; 0 for none. (One
+            entry for both: two would be two libraries of machine code, linked by the same names.)
     """
-    if only:
-        walk(only, head)
-        return 0
     size = 4 * load_word(head + 8 * c.M_CHANNELS) * load_word(head + 8 * c.M_HEIGHT) * load_word(head + 8 * c.M_WIDTH)
     classes = load_word(head + 8 * c.M_CLASSES)
     for number in range(count):
-        if not take_image(images + number * size, head):
+        if not only and not take_image(images + number * size, head):
             return number
-        work = head + 8 * c.M_WORDS
+        work = only if only else head + 8 * c.M_WORDS
         while load_word(work):
             walk(work, head)
+            if only:
+                return 0
             work += 8 * load_word(work)
         for index in range(classes):
             value = load_real(load_word(head + 8 * c.M_RESULT) + 4 * index)

@@ -171,7 +171,7 @@ class Room:
 
     def run_pass(self, number: int) -> None:
         """Run one pass on what lies in memory."""
-        self._execute(self._head, 0, 0, 0, self._head + 8 * self._code.starts[number])
+        self._execute(self._head, 0, 0, 1, self._head + 8 * self._code.starts[number])
 
 
 def _kind(values: NDArray[Any]) -> str:

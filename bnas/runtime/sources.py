@@ -6,7 +6,7 @@ import numpy as np
 
 from bnas.runtime import codes as c
 from bnas.runtime.compiled import inner
-from bnas.runtime.tiles import BIT_PIXELS, BIT_VECTORS, REAL_PIXELS, REAL_VECTORS, bit_tile, real_tile
+from bnas.runtime.tiles import BIT_PIXELS, BIT_WORD, REAL_PIXELS, VECTORS, bit_tile, real_tile
 from bnas.runtime.vector import (
     LANES,
     VECTOR_BYTES,
@@ -24,7 +24,7 @@ from bnas.runtime.vector import (
     times_plus,
 )
 
-WIDE_BITS, WIDE_REALS, NARROW_REALS = BIT_VECTORS[0], REAL_VECTORS[0], REAL_VECTORS[1]
+WIDE, HALF = VECTORS[0], VECTORS[1]  # vectors of a tile; the narrowest has one
 
 
 def _bit_rows(vectors: int, *, masked: bool) -> Any:
@@ -79,9 +79,44 @@ def _real_rows(vectors: int) -> Any:
     return inner(rows, name=f"real_rows_{vectors}")
 
 
-wide_rows, narrow_rows = _bit_rows(WIDE_BITS, masked=False), _bit_rows(1, masked=False)
-wide_masked_rows, narrow_masked_rows = _bit_rows(WIDE_BITS, masked=True), _bit_rows(1, masked=True)
-wide_real_rows, narrow_real_rows, single_real_rows = (_real_rows(n) for n in (WIDE_REALS, NARROW_REALS, 1))
+wide_rows, half_rows, single_rows = (_bit_rows(n, masked=False) for n in (WIDE, HALF, 1))
+wide_masked_rows, half_masked_rows, single_masked_rows = (_bit_rows(n, masked=True) for n in (WIDE, HALF, 1))
+wide_real_rows, half_real_rows, single_real_rows = (_real_rows(n) for n in (WIDE, HALF, 1))
+
+
+@inner
+def bit_rows(
+    vectors: int, windows: int, beyond: int, starts: int, lane: int, pixels: int, places: int, masks: int, weights: int,
+    count: int, scale: int, shift: int, out: int, pitch: int,
+) -> None:  # fmt: skip
+    """Go through pixels with the tile of so many vectors."""
+    if vectors == WIDE:
+        if masks:
+            wide_masked_rows(
+                windows, beyond, starts, lane, pixels, places, masks, weights, count, scale, shift, out, pitch
+            )
+        else:
+            wide_rows(windows, beyond, starts, lane, pixels, places, masks, weights, count, scale, shift, out, pitch)
+    elif vectors == HALF:
+        if masks:
+            half_masked_rows(
+                windows, beyond, starts, lane, pixels, places, masks, weights, count, scale, shift, out, pitch
+            )
+        else:
+            half_rows(windows, beyond, starts, lane, pixels, places, masks, weights, count, scale, shift, out, pitch)
+    elif masks:
+        single_masked_rows(
+            windows, beyond, starts, lane, pixels, places, masks, weights, count, scale, shift, out, pitch
+        )
+    else:
+        single_rows(windows, beyond, starts, lane, pixels, places, masks, weights, count, scale, shift, out, pitch)
+
+
+@inner
+def widest(lanes: int) -> int:
+    """Return the vectors of the widest tile that so many lanes fill."""
+    vectors = lanes // LANES
+    return WIDE if vectors >= WIDE else min(vectors, HALF)
 
 
 @inner
@@ -104,14 +139,14 @@ def find_starts(source: int, first: int, count: int, width: int, expert: int, st
     """Write where the starts of the dot products of each pixel lie."""
     rows, columns = load_word(source + 8 * c.B_ROWS), load_word(source + 8 * c.B_COLUMNS)
     table = load_word(source + 8 * c.B_STARTS) + expert * load_word(source + 8 * c.B_EXPERT_STARTS)
-    size = load_word(source + 8 * c.B_KIND)
     row, column = first // width, first % width
+    of_row = table + load_word(rows + 8 * row)
     for pixel in range(count):
-        kind = load_word(rows + 8 * row) + load_word(columns + 8 * column)
-        store_word(starts + 8 * pixel, table + kind * size)
+        store_word(starts + 8 * pixel, of_row + load_word(columns + 8 * column))
         column += 1
         if column == width:
             column, row = 0, row + 1
+            of_row = table + load_word(rows + 8 * row)
 
 
 @inner
@@ -141,26 +176,13 @@ def convolve_bits(source: int, first: int, count: int, width: int, pitch: int, h
         weights = bank + group * load_word(source + 8 * c.C_GROUP_WEIGHTS)
         lane = 0
         while lane < lanes:
-            near = 4 * (group * lanes + lane)
-            scale, shift, to = scales + near, shifts + near, out + 4 * lane
-            is_wide = lanes - lane >= WIDE_BITS * LANES
-            if is_wide and masks:
-                wide_masked_rows(
-                    windows, beyond, starts, near, count, places, masks, weights, words, scale, shift, to, pitch
-                )
-            elif is_wide:
-                wide_rows(windows, beyond, starts, near, count, places, masks, weights, words, scale, shift, to, pitch)
-            elif masks:
-                narrow_masked_rows(
-                    windows, beyond, starts, near, count, places, masks, weights, words, scale, shift, to, pitch
-                )
-            else:
-                narrow_rows(
-                    windows, beyond, starts, near, count, places, masks, weights, words, scale, shift, to, pitch
-                )
-            step = WIDE_BITS * LANES if is_wide else LANES
-            weights += 8 * words * step
-            lane += step
+            near, vectors = 4 * (group * lanes + lane), widest(lanes - lane)
+            bit_rows(
+                vectors, windows, beyond, starts, near, count, places, masks, weights, words, scales + near,
+                shifts + near, out + 4 * lane, pitch,
+            )  # fmt: skip
+            weights += BIT_WORD * words * vectors * LANES
+            lane += vectors * LANES
     if load_word(source + 8 * c.B_OFFSET):
         add_boxes(source, first, count, width, pitch, expert, head)
 
@@ -169,21 +191,24 @@ def convolve_bits(source: int, first: int, count: int, width: int, pitch: int, h
 def add_boxes(source: int, first: int, count: int, width: int, pitch: int, expert: int, head: int) -> None:
     """Add what the filters' offsets make of the sum of all bits in each window."""
     places, masks, words = (
-        load_word(source + 8 * c.C_PLACES), load_word(source + 8 * c.B_MASKS), load_word(source + 8 * c.C_COUNT)
+        load_word(source + 8 * c.C_PLACES), load_word(source + 8 * c.B_BOX_MASKS), load_word(source + 8 * c.C_COUNT)
     )  # fmt: skip
-    rows, columns = load_word(source + 8 * c.B_ROWS), load_word(source + 8 * c.B_COLUMNS)
+    rows, columns, size = (
+        load_word(source + 8 * c.B_ROWS), load_word(source + 8 * c.B_COLUMNS), load_word(source + 8 * c.B_KIND)
+    )  # fmt: skip
     box, lanes = load_word(source + 8 * c.B_BOX), load_word(source + 8 * c.C_LANES)
     offsets = load_word(source + 8 * c.B_OFFSET) + expert * load_word(source + 8 * c.B_EXPERT_OFFSET)
     windows, chunk = load_word(head + 8 * c.M_WINDOWS), load_word(head + 8 * c.M_CHUNK)
     row, column = first // width, first % width
     for pixel in range(count):
-        start = load_word(box + 8 * (load_word(rows + 8 * row) + load_word(columns + 8 * column)))
+        kind = (load_word(rows + 8 * row) + load_word(columns + 8 * column)) // size
+        start = load_word(box + 8 * kind)
         for group in range(load_word(source + 8 * c.C_GROUPS)):
             window = load_word(windows + 8 * pixel) + group * load_word(source + 8 * c.C_IN)
             ones = 0
             for word in range(words):
                 bits = load_word(window + load_word(places + 8 * word))
-                ones += popcount(bits & load_word(masks + 8 * word) if masks else bits)
+                ones += popcount(bits & load_word(masks + 8 * word))
             total = splat(np.float32(start + 2 * ones))
             to = chunk + pixel * pitch + group * load_word(source + 8 * c.C_OUT)
             for lane in range(0, 4 * lanes, VECTOR_BYTES):
@@ -210,18 +235,15 @@ def convolve_reals(source: int, first: int, count: int, width: int, pitch: int, 
         weights = bank + group * load_word(source + 8 * c.C_GROUP_WEIGHTS)
         lane = 0
         while lane < lanes:
-            shift, to = shifts + 4 * (group * lanes + lane), out + 4 * lane
-            if lanes - lane >= WIDE_REALS * LANES:
+            shift, to, vectors = shifts + 4 * (group * lanes + lane), out + 4 * lane, widest(lanes - lane)
+            if vectors == WIDE:
                 wide_real_rows(windows, beyond, count, places, weights, taps, run, shift, to, pitch)
-                step = WIDE_REALS * LANES
-            elif lanes - lane >= NARROW_REALS * LANES:
-                narrow_real_rows(windows, beyond, count, places, weights, taps, run, shift, to, pitch)
-                step = NARROW_REALS * LANES
+            elif vectors == HALF:
+                half_real_rows(windows, beyond, count, places, weights, taps, run, shift, to, pitch)
             else:
                 single_real_rows(windows, beyond, count, places, weights, taps, run, shift, to, pitch)
-                step = LANES
-            weights += 4 * taps * run * step
-            lane += step
+            weights += 4 * taps * run * vectors * LANES
+            lane += vectors * LANES
 
 
 @inner

@@ -11,15 +11,18 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import types
 
-from bnas.runtime.vector import ADDRESS, LANES, REAL, REALS, WHOLE, WHOLES, WORD, call, operation, read, spread, write
+from bnas.runtime.vector import ADDRESS, LANES, REAL, REALS, WHOLES, WORD, call, operation, read, spread, write
 
-COUNTS = ir.VectorType(WORD, 8)  # eight channels: differing bits are counted in words of 64
-WORDS_IN_VECTOR = LANES // 8
+_FEATURES = llvm.get_host_cpu_features()
+_HAS_WIDE_REGISTERS = bool(_FEATURES.get("avx512f"))
+_COUNTS_BYTES_BEST_BY_EIGHT = "sse2" in _FEATURES and not _FEATURES.get("avx512vpopcntdq")
 
-_HAS_WIDE_REGISTERS = bool(llvm.get_host_cpu_features().get("avx512f"))
+BIT_WORD = 8 if _COUNTS_BYTES_BEST_BY_EIGHT else 4  # bytes whose bits are counted in one lane
 BIT_PIXELS, REAL_PIXELS = (4, 6) if _HAS_WIDE_REGISTERS else (2, 2)
-BIT_VECTORS, REAL_VECTORS = ((2, 1), (4, 2, 1)) if _HAS_WIDE_REGISTERS else ((1,), (2, 1))
-"""Pixels and vectors of a tile; as few vectors as remain are a tile too, and so is one pixel."""
+VECTORS = (4, 2, 1) if _HAS_WIDE_REGISTERS else (2, 1)  # of a tile; the most that remain are taken
+
+COUNT = ir.IntType(8 * BIT_WORD)
+COUNTS = ir.VectorType(COUNT, LANES)
 
 
 def bit_tile(pixels: int, vectors: int, *, masked: bool) -> Any:
@@ -27,35 +30,37 @@ def bit_tile(pixels: int, vectors: int, *, masked: bool) -> Any:
 
     Its arguments: the addresses of a table of the windows of the pixels, and how far beyond each to look; of a table of
     their starts, and how far beyond each [lanes] of int32 lie, the dot products if no bit differed; of the places in a
-    window, int64 [count]; of the masks of their words, int64 [count], read if `masked`; of the weights [count, lanes]
-    of int64; the count; the addresses of scale and shift [lanes] of float32; of the results [pixels, ...]; and how
-    far it is from one pixel's results to the next.
+    window, int64 [count]; of the masks of their words, int64 [count], read if `masked`; of the weights [count, lanes],
+    words of BIT_WORD bytes; the count; the addresses of scale and shift [lanes] of float32; of the results
+    [pixels, ...]; and how far it is from one pixel's results to the next.
     """
+    size = BIT_WORD * LANES
 
     def emit(b: Any, windows: Any, beyond: Any, starts: Any, lane: Any, *rest: Any) -> None:
         places, masks, weights, count, scale, shift, out, pitch = rest
-        halves = vectors * WORDS_IN_VECTOR
-        seen = _table(b, windows, beyond, pixels)
+        table = _table(b, windows, beyond, pixels)
 
         def products(k: Any, counts: list[Any]) -> list[Any]:
-            place = read(b, _at(b, places, k, 8), WORD)
-            words = [read(b, b.add(_at(b, weights, k, 64 * halves), WORD(64 * half)), COUNTS) for half in range(halves)]
-            mask = spread(b, read(b, _at(b, masks, k, 8), WORD), 8) if masked else None
+            place, bank = read(b, _at(b, places, k, 8), WORD), _at(b, weights, k, size * vectors)
+            words = [read(b, b.add(bank, WORD(size * vector)), COUNTS) for vector in range(vectors)]
+            mask = spread(b, read(b, _at(b, masks, k, 8), COUNT), LANES) if masked else None
             found = []
-            for pixel in range(pixels):
-                word = spread(b, read(b, b.add(seen[pixel], place), WORD), 8)
-                for half in range(halves):
-                    differ = b.xor(word, words[half])
+            for pixel, window in enumerate(table):
+                seen = spread(b, read(b, b.add(window, place), COUNT), LANES)
+                for vector, word in enumerate(words):
+                    differ = b.xor(seen, word)
                     differ = differ if mask is None else b.and_(differ, mask)
-                    found.append(b.add(counts[pixel * halves + half], call(b, "ctpop", differ)))
+                    found.append(b.add(counts[pixel * vectors + vector], call(b, "ctpop", differ)))
             return found
 
-        counts = _loop(b, count, [ir.Constant(COUNTS, [0] * 8)] * (pixels * halves), products)
+        counts = _loop(b, count, [ir.Constant(COUNTS, [0] * LANES)] * (pixels * vectors), products)
         for pixel, start in enumerate(_table(b, starts, lane, pixels)):
             row = b.add(out, b.mul(pitch, WORD(pixel)))
             for vector in range(vectors):
+                found = counts[pixel * vectors + vector]
+                differing = found if BIT_WORD == 4 else b.trunc(found, WHOLES)
                 place = WORD(64 * vector)
-                dot = b.sub(read(b, b.add(start, place), WHOLES), _doubled(b, counts, pixel * halves + 2 * vector))
+                dot = b.sub(read(b, b.add(start, place), WHOLES), b.add(differing, differing))
                 factor, more = (read(b, b.add(part, place), REALS) for part in (scale, shift))
                 write(b, b.add(row, place), call(b, "fmuladd", b.sitofp(dot, REALS), factor, more))
 
@@ -112,13 +117,6 @@ def _table(b: Any, table: Any, beyond: Any, count: int) -> list[Any]:
 def _at(b: Any, base: Any, index: Any, size: int) -> Any:
     """Return the address of an element of an array."""
     return b.add(base, b.mul(index, WORD(size)))
-
-
-def _doubled(b: Any, counts: list[Any], first: int) -> Any:
-    """Return twice the counts of one vector, as int32."""
-    low, high = (b.trunc(part, ir.VectorType(WHOLE, 8)) for part in counts[first : first + 2])
-    whole = b.shuffle_vector(low, high, ir.Constant(WHOLES, list(range(LANES))))
-    return b.add(whole, whole)
 
 
 def _loop(b: Any, count: Any, values: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
