@@ -13,8 +13,7 @@ from spaces import line_of, make_arch
 from torch import nn
 from typer.testing import CliRunner, Result
 
-import bnas
-from bnas.api import export
+from bnas.api.exporting import export
 from bnas.cli.app import app
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
@@ -29,7 +28,8 @@ RECIPE = Recipe(stages=(Stage(epochs=1),))
 ARCH = make_arch(
     input=[1, 8, 8], classes=10, stem={"width": 16}, stage={"experts": 2, "stride": 2, "width": 32, "groups": 2}
 )
-DIGITS = {"data": "digits", "class_names": [f"digit {number}" for number in range(10)]}
+NAMES = tuple(f"digit {number}" for number in range(10))
+DIGITS: dict[str, Any] = {"data": "digits", "images": {"class_names": NAMES}}
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +61,14 @@ def test_the_file_computes_what_the_trained_network_does(exported: Path, network
 
 def test_what_goes_with_the_network_is_in_the_file(exported: Path) -> None:
     card = load(exported / "network.bnas").card
-    assert card.class_names == tuple(DIGITS["class_names"])
+    assert card.class_names == NAMES
     assert card.name == ARCH.id
     assert (card.mean, card.std) == ((0.3,), (0.37,))
 
 
 def test_without_its_data_set_it_is_proved_on_drawn_images(tmp_path: Path, network: nn.Module) -> None:
     run = finished_run(tmp_path / "run", network, ARCH, RECIPE, data="a/set/that/is/gone")
-    manifest = manifest_of(bnas.export(run, to="packed", out=tmp_path / "out"))
+    manifest = manifest_of(export(run, to="packed", out=tmp_path / "out"))
     assert manifest["reload"]["images_from"].startswith("drawn at random: ")
     assert load(tmp_path / "out").card.class_names == ()
 

@@ -261,7 +261,7 @@ def test_the_self_test_covers_every_kernel() -> None:
                 parts.add(int(code.words[at + codes.PART_KIND]))
                 at += int(code.words[at + codes.PART_LENGTH])
     assert sources == set(range(codes.FLATTEN + 1))
-    assert parts == set(range(codes.FUSED, codes.CHOOSE + 1))
+    assert parts == set(range(codes.FUSED, codes.FUSED_EXCITED + 1))
 
 
 CALLS = """

@@ -45,7 +45,6 @@ def manifest_of(
         "images": data.facts(),
         "input": list(described.input),
         "classes": described.classes,
-        "class_names": list(data.class_names),
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
         "augmentation": list(data.augmentation),
         "recipe": recipe.model_dump(mode="json"),

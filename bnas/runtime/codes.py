@@ -12,9 +12,8 @@ NOTHING, LOAD, CONV_BITS, CONV_REAL, MAX, MEAN, FLATTEN = range(7)
 
 # Parts of a chain; HEAD_WORDS stand before the words of their own.
 PART_LENGTH, PART_KIND, HEAD_WORDS = range(3)
-(
-    END, FUSED, CLIP, SIGMOID, ADD, MULTIPLY, STORE, BITS, CHOOSE, FUSED_BITS, FUSED_UNIT, FUSED_RESIDUAL, FUSED_EXCITED,
-) = range(13)  # fmt: skip
+END, FUSED, CLIP, SIGMOID, ADD, MULTIPLY, STORE, BITS, CHOOSE = range(9)
+FUSED_BITS, FUSED_UNIT, FUSED_RESIDUAL, FUSED_EXCITED = range(9, 13)
 
 # A view of values in memory: LOAD, ADD, MULTIPLY. From a channel on; STRAIGHT reads on, the others begin again after
 # the last channel, BY_VECTOR where that is the end of a vector.
@@ -41,8 +40,8 @@ F_HEIGHT, F_WIDTH, F_CHANNELS, F_WORDS = range(3, 7)
 
 # What most units end with, in one go and in this order, each left out where its first word is 0: where the values are
 # from, if not from the chunk; a factor, scale and shift, slope, another scale and shift, a summand, another slope;
-# where the values go; where their bits go, with thresholds and flips; where their mean goes; and whether the chunk is to hold
-# them too.
+# where the values go; where their bits go, with thresholds and flips; where their mean goes; and whether the chunk is
+# to hold them too.
 (
     U_FROM, U_FROM_ROW, U_FROM_PIXEL, U_FACTOR, U_FACTOR_ROW, U_FACTOR_PIXEL, U_SCALE, U_SHIFT, U_SLOPE, U_LATER_SCALE,
     U_LATER_SHIFT, U_SUMMAND, U_SUMMAND_ROW, U_SUMMAND_PIXEL, U_LATER_SLOPE, U_TO, U_TO_ROW, U_TO_PIXEL, U_BITS,

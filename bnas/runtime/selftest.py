@@ -80,7 +80,8 @@ def programs() -> Iterator[tuple[str, Program]]:
     draw = _Draw()
     for ins, out, groups, kernel, stride, side, pad_value in (
         (64, 64, 1, 3, 1, 6, 0), (70, 48, 1, 3, 2, 7, 1), (12, 20, 4, 3, 1, 4, -1), (128, 16, 1, 1, 1, 3, 0),
-        (32, 96, 2, 5, 1, 3, 0), (200, 10, 1, 1, 1, 1, 0), (48, 24, 3, 3, 1, 2, 1),
+        (32, 96, 2, 5, 1, 3, 0), (200, 10, 1, 1, 1, 1, 0), (48, 24, 3, 3, 1, 2, 1), (64, 33, 1, 3, 1, 5, 0),
+        (70, 80, 1, 1, 1, 4, 0),
     ):  # fmt: skip
         half = kernel // 2
         conv = Conv(
@@ -117,6 +118,10 @@ def programs() -> Iterator[tuple[str, Program]]:
         Affine((13,), draw.reals(64), draw.reals(64)),
         Add((14, 11)),
     )  # fmt: skip
+    for name, is_excited, is_bent_last in (
+        ("a unit", False, False), ("an excited unit", True, False), ("a residual unit", False, True)
+    ):  # fmt: skip
+        yield name, draw.unit(is_excited=is_excited, is_bent_last=is_bent_last)
     yield "pooling, channels and joining", draw.program(
         20, 7,
         Pool((0,), False, (3, 3), (2, 2), (1, 1), True),
@@ -147,6 +152,22 @@ class _Draw:
 
     def threshold(self, channels: int, slot: int = 0) -> Threshold:
         return Threshold((slot,), self.reals(channels) / 2, self._random.random(channels) < 0.3)
+
+    def unit(self, *, is_excited: bool, is_bent_last: bool) -> Program:
+        """Return a convolution with all that follows it in a unit, in one pass, and another that reads its bits."""
+        steps: list[Step] = [self.threshold(48), Conv((1,), self.signs(1, 48, 48, 3), padding=(1, 1, 1, 1))]
+        if is_excited:
+            whole = Pool((0,), True, (5, 5), (5, 5))
+            steps += [whole, Sigmoid((3,)), Multiply((2, 4))]
+        bend, add = PReLU, Add
+        for step in (add, bend) if is_bent_last else (bend, add):
+            last = len(steps)
+            steps.append(bend((last,), self.reals(48)) if step is bend else add((last, 0)))
+        last = len(steps)
+        steps += [self.threshold(48, last), Conv((last + 1,), self.signs(1, 48, 48, 1)), Add((last + 2, last))]
+        if is_excited:
+            steps += [Pool((last,), True, (5, 5), (5, 5)), Add((last + 3, last + 4))]
+        return self.program(48, 5, *steps)
 
     def program(self, channels: int, side: int, *steps: Step) -> Program:
         """Return a program of these steps, and a mean of all pixels if there are several."""

@@ -30,13 +30,21 @@ TOLERANCE = 1e-4  # in units of the largest logit
 FEW = 0.1  # of the images may be further apart: a value that is nearly 0 may get either sign in float32
 
 
+class Images(Spec):
+    """What a manifest says of the images that a network was trained on; it says more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    class_names: tuple[str, ...] = ()
+
+
 class Shipped(Spec):
     """What a manifest must say for its network to run elsewhere; it may say more."""
 
     model_config = ConfigDict(extra="ignore")
 
     normalisation: Normalisation
-    class_names: tuple[str, ...] = ()
+    images: Images = Images()
     data: str = ""
 
 
@@ -50,7 +58,7 @@ def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
     known, described = parse(Shipped, best.manifest, source=f"best/{MANIFEST}"), best.described
     network = reload(described, best.tensors, source=f"best/{MANIFEST}")
     norms = check_norms(network, described)
-    names = known.class_names if len(known.class_names) == described.classes else ()
+    names = known.images.class_names if len(known.images.class_names) == described.classes else ()
     card = Card(known.normalisation.mean, known.normalisation.std, names, described.id)
     (folder / NAME).write_bytes(encoded(lower(network, described.input), card))
     images, source = images_of(described, known)
