@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from spaces import line_of
 from test_cli import bnas
+from test_select import USERS_FILE
 from torch import nn
 
 import bnas as package
@@ -20,20 +21,14 @@ from bnas.select import Decision, Decisions
 from bnas.select.conversion import ConvertedModel
 from bnas.spec import dump, read
 
-FILE = """
-from torch import nn
-
-
-def build():
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 16), nn.ReLU(), nn.Linear(16, 10),
-    )
-
+FILE = (
+    USERS_FILE
+    + """
 
 def other():
     return build()
 """
+)
 
 
 @pytest.fixture(scope="module")

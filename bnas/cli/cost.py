@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.apart import apart
-from bnas.cli.cost_output import Counted, Missing, cost_summary, print_csv, print_tables
+from bnas.cli.cost_output import Counted, cost_summary, print_csv, print_tables
 from bnas.cost.plan import plan
 from bnas.cost.totals import BOPS_PER_OP, convention
 from bnas.errors import LookupFailed, ShapeError, SpecError
@@ -75,7 +75,7 @@ def cost_command(
             "only the known models have presets of precision", param_hint=f"--{next(iter(preset))}"
         )
     counted = _of_file(source, shapes) if planned else _of_model(source, shapes, preset, whole)
-    for line in counted.missing:
+    for line in counted.uncounted:
         print(f"not counted: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps(cost_summary(counted, count)))
@@ -184,4 +184,4 @@ def _traced(source: str, model: Any, shapes: Shapes, whole: tuple[bool, ...] = (
 
     like = [whole_numbers(shape) if is_whole else None for shape, is_whole in zip(shapes, whole, strict=False)]
     traced = trace(model, shapes, like=like)
-    return Counted(source, shapes, traced.layers, tuple(Missing(*item) for item in traced.uncounted))
+    return Counted(source, shapes, traced.layers, traced.uncounted)

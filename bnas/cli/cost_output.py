@@ -7,19 +7,8 @@ from typing import Any, NamedTuple
 
 from bnas.cli.columns import aligned
 from bnas.cost.budget import show
-from bnas.cost.plan import PlannedLayer
+from bnas.cost.plan import PlannedLayer, Uncounted
 from bnas.cost.totals import NOT_COUNTED, Convention, Cost, by_stage, cost
-
-
-class Missing(NamedTuple):
-    """An operator that was not counted."""
-
-    path: str  # of the module
-    operator: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.path or 'the model itself'}: {self.operator}: {self.why}"
 
 
 class Counted(NamedTuple):
@@ -28,7 +17,7 @@ class Counted(NamedTuple):
     source: str
     inputs: tuple[tuple[int, ...], ...]
     layers: tuple[PlannedLayer, ...]
-    missing: tuple[Missing, ...] = ()
+    uncounted: tuple[Uncounted, ...] = ()
 
 
 def cost_summary(counted: Counted, count: Convention) -> dict[str, Any]:
@@ -41,7 +30,7 @@ def cost_summary(counted: Counted, count: Convention) -> dict[str, Any]:
         "total": _figures(whole, count),
         "stages": {name: _figures(part, count) for name, part in by_stage(counted.layers).items()},
         "layers": [_row(layer, count, whole) for layer in counted.layers],
-        "not_counted": list(map(str, counted.missing)),
+        "not_counted": list(map(str, counted.uncounted)),
     }
 
 
@@ -49,7 +38,7 @@ def print_csv(counted: Counted, count: Convention) -> None:
     """Print one line for each layer, and one without figures for each operator that was not counted."""
     whole = cost(counted.layers)
     rows = [_row(layer, count, whole) for layer in counted.layers]
-    rows += [{"name": item.path, "role": "not counted", "kind": item.operator} for item in counted.missing]
+    rows += [{"name": item.path, "role": "not counted", "kind": item.operator} for item in counted.uncounted]
     if rows:
         writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -107,12 +96,12 @@ def _totals(counted: Counted, count: Convention, whole: Cost) -> list[str]:
         f"weights alone {whole.weight_saving:.2f}x",
         f"peak of activations {_exact(whole.activation_bytes)} bytes for one image, with what shortcuts hold",
         f"convention {count.name}: {NOT_COUNTED}",
-        *([_left_out(counted)] if counted.missing else []),
+        *([_left_out(counted)] if counted.uncounted else []),
     ]
 
 
 def _left_out(counted: Counted) -> str:
-    operators = ", ".join(dict.fromkeys(item.operator for item in counted.missing))
+    operators = ", ".join(dict.fromkeys(item.operator for item in counted.uncounted))
     return f"left out of all figures: what is marked `not counted` in the table ({operators})"
 
 
@@ -128,7 +117,7 @@ def _layer_rows(counted: Counted, count: Convention, whole: Cost) -> list[Sequen
                 show(layer.macs), f"{row['share']:.1%}", show(layer.bytes),
             ))  # fmt: skip
     marked = ("", "", "", "", "", "not counted", "?", "?", "?")
-    return rows + [(item.path or "(itself)", item.operator, *marked) for item in counted.missing]
+    return rows + [(item.path or "(itself)", item.operator, *marked) for item in counted.uncounted]
 
 
 def _stage_rows(stages: dict[str, Cost], count: Convention, whole: Cost) -> list[Sequence[str]]:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bnas.space.arch import Architecture, BlockSpec, Precision, Stem
 
@@ -105,6 +105,17 @@ class PlannedLayer:
     def bytes(self) -> int:
         """Bytes of the packed weights, rounded up to whole bytes, and of the real values."""
         return -(-self.weights * self.weight_bits // 8) + 4 * self.real_values
+
+
+class Uncounted(NamedTuple):
+    """Something that a model computes, or has, and that is not in its planned layers."""
+
+    path: str  # of the module
+    operator: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the model itself'}: {self.operator}: {self.why}"
 
 
 def scale_values(precision: Precision, binarizer: str, *, experts: int, out_channels: int) -> int:

@@ -7,22 +7,12 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bnas.cost.plan import Uncounted
 from bnas.cost.trace.bits import Bits, bits_of
 from bnas.cost.trace.given import tensors_in
 from bnas.cost.trace.memory import Memories, Memory, real_values
 from bnas.cost.trace.operators import PRODUCTS, Product, is_composite, name_of, needs_no_count, product_of
 from bnas.cost.trace.sums import SumsOfProducts
-
-
-class Uncounted(NamedTuple):
-    """Something that a trace did not count."""
-
-    path: str  # of the module
-    operator: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.path or 'the model itself'}: {self.operator}: {self.why}"
 
 
 @dataclass(eq=False)
