@@ -107,17 +107,17 @@ def of_dataset(where: str, dataset: Any, size: Shape | None) -> Part:
             f"{where}: a {type(dataset).__name__} has no length, or gives no item by its index; give a Dataset of the "
             "map style, or arrays (images, labels)"
         )
-    if not len(dataset):
-        raise DataError(f"{where}: there are no images; look at where it is read from")
     items = Items(where, dataset)
+    if not len(items):
+        raise DataError(f"{where}: there are no images; look at where it is read from")
     first = as_image(items.pair(0)[0], f"{where}: image 0")
     own = shape_of(first.shape)
-    if len(dataset) * math.prod(size or own) * first.dtype.itemsize > stream.IN_MEMORY_BYTES:
+    if len(items) * math.prod(size or own) * first.dtype.itemsize > stream.IN_MEMORY_BYTES:
         return Part(where, items.labels(), own, partial(_streamed, items, own, first.dtype), partial(str, where))
     labels = list[Any]()
 
     def images() -> Iterator[Any]:
-        for image, label in items.pairs(range(len(dataset))):
+        for image, label in items.pairs(range(len(items))):
             labels.append(label)
             yield image
 
@@ -131,6 +131,17 @@ class Items:
 
     where: str
     dataset: Any
+
+    def __len__(self) -> int:
+        """Return how many items it says that it has.
+
+        Raises:
+            DataError: it does not say.
+        """
+        try:
+            return len(self.dataset)
+        except FAILURES as problem:
+            raise DataError(f"{self.where}: the length of the Dataset cannot be had: {reason(problem)}") from problem
 
     def pair(self, row: int) -> tuple[Any, Any]:
         """Return an image and its label, both as they are.
@@ -173,7 +184,7 @@ class Items:
 
     def labels(self) -> Labels:
         """Return the labels without keeping images: those that the Dataset has beside them, if its items agree."""
-        count = len(self.dataset)
+        count = len(self)
         beside = getattr(self.dataset, "targets", getattr(self.dataset, "labels", None))
         if beside is not None and len(beside) == count:
             probed = [int(row) for row in np.unique(np.linspace(0, count - 1, _PROBED))]
@@ -195,7 +206,7 @@ class Items:
 
 def _streamed(items: Items, own: Shape, dtype: torch.dtype, size: Shape | None) -> Images:
     read = partial(_read_items, items, size or own, dtype, size is not None)
-    return Stream(read, torch.arange(len(items.dataset)), size or own, dtype)
+    return Stream(read, torch.arange(len(items)), size or own, dtype)
 
 
 def _read_items(items: Items, shape: Shape, dtype: torch.dtype, is_resized: bool, rows: Tensor) -> Tensor:

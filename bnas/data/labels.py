@@ -53,9 +53,8 @@ class Labels:
         kinds = {kind for kind in map(_kind, values) if kind is not None}
         strange = next((row for row, value in enumerate(values) if _kind(value) not in (str, int, None)), None)
         if strange is not None:
-            raise DataError(
-                f"{where}: label {shown(values[strange])} of image {strange} must be an integer or a name; correct it"
-            )
+            said = " ".join(shown(values[strange]).split())
+            raise DataError(f"{where}: label {said} of image {strange} must be an integer or a name; correct it")
         if len(kinds) > 1:
             raise DataError(f"{where}: labels must be all integers or all names, but are both; correct them")
         if kinds == {str}:
@@ -158,15 +157,15 @@ def _kind(value: Any) -> type | None:
 
 def _as_array(values: Any, where: str) -> np.ndarray:
     """Return numbers as they are, and anything else as an array of objects, whatever it is."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    if hasattr(values, "to_numpy"):  # a series of pandas, whatever it holds
-        values = values.to_numpy()
-    if isinstance(values, np.ndarray):
-        return values.astype(str) if values.dtype.kind == "S" else values
     try:
+        if isinstance(values, Tensor):
+            return values.detach().cpu().numpy()
+        if hasattr(values, "to_numpy"):  # a series of pandas, whatever it holds
+            values = values.to_numpy()
+        if isinstance(values, np.ndarray):
+            return values.astype(str) if values.dtype.kind == "S" else values
         listed = [value.item() if isinstance(value, (Tensor, np.generic)) else value for value in values]
-    except (TypeError, RuntimeError, ValueError) as problem:  # not a list, or one of tensors that are no numbers
+    except Exception as problem:  # whatever is raised of what is no list, or of tensors that are no numbers
         raise DataError(
             f"{where}: labels must be a list or an array, one of each image, but are a {type(values).__name__}"
         ) from problem

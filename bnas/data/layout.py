@@ -43,7 +43,7 @@ def as_images(values: Any, where: str) -> Tensor:
     Raises:
         DataError: other shapes or kinds, or values that are not finite.
     """
-    pixels = values.detach().cpu() if isinstance(values, Tensor) else _tensor(values, where)
+    pixels = _tensor(values, where)
     kind = str(pixels.dtype).removeprefix("torch.")
     if pixels.ndim == 3:
         pixels = pixels.unsqueeze(1)
@@ -70,7 +70,7 @@ def as_image(value: Any, where: str) -> Tensor:
     """
     if isinstance(value, Image.Image):
         return of_picture(value, "L" if value.mode in GREY else "RGB", where)
-    pixels = value.detach().cpu() if isinstance(value, Tensor) else _tensor(value, where)
+    pixels = _tensor(value, where)
     if pixels.ndim == 2:
         pixels = pixels.unsqueeze(0)
     if pixels.ndim != 3 or not (pixels.dtype == torch.uint8 or pixels.dtype.is_floating_point):
@@ -100,11 +100,16 @@ def of_picture(picture: Image.Image, mode: str, where: str) -> Tensor:
 
 
 def _tensor(values: Any, where: str) -> Tensor:
+    """Return an array or a tensor as a dense tensor on the CPU."""
     try:
+        if isinstance(values, Tensor):
+            if values.is_nested or values.is_meta or values.layout != torch.strided or values.is_quantized:
+                raise TypeError("it is not dense, or has no values")
+            return values.detach().cpu()
         return torch.from_numpy(np.require(values, requirements=("C", "W")))
     except Exception as problem:  # whatever numpy and torch raise of what is no array of numbers
         raise DataError(
-            f"{where}: images must be arrays or tensors of numbers, but are of type {type(values).__name__}"
+            f"{where}: images must be dense arrays or tensors of numbers, but are of type {type(values).__name__}"
         ) from problem
 
 
