@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from bnas.data import DataSet, Split
 from bnas.data.guessing import Guessing
@@ -16,6 +14,7 @@ from bnas.lookup import FAILURES, imported
 from bnas.networks.answers import Classifier
 from bnas.networks.models import MODELS
 from bnas.space.original import Original
+from bnas.torch_inside import AnyBatchNorm, AnyConv
 from bnas.train import evaluate
 
 BATCH = 100  # images of one evaluation step
@@ -92,7 +91,7 @@ def _comes_trained(network: nn.Module, reference: str) -> bool | None:
         return False
     if (drawn := _is_drawn_anew(reference)) is not None:
         return not drawn
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [module for module in network.modules() if isinstance(module, AnyBatchNorm) and module.track_running_stats]
     if norms and not any(module.num_batches_tracked for module in norms):
         return False
     last = _last(network)
@@ -130,13 +129,13 @@ def _is_drawn_anew(reference: str) -> bool | None:
     return None if torch.equal(*states) else False
 
 
-def _last(network: nn.Module) -> nn.Linear | _ConvNd | None:
+def _last(network: nn.Module) -> nn.Linear | AnyConv | None:
     """Return the last layer with weights, as it was defined."""
-    layers = [module for module in network.modules() if isinstance(module, nn.Linear | _ConvNd)]
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | AnyConv)]
     return layers[-1] if layers else None
 
 
-def _looks_drawn(layer: nn.Linear | _ConvNd) -> bool | None:
+def _looks_drawn(layer: nn.Linear | AnyConv) -> bool | None:
     """Say whether a layer's values may be as they were initialised; None where its weights alone were changed.
 
     They may where its bias is zero, or its weights are within the bound of torch's own initialisation.

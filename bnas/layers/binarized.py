@@ -9,11 +9,11 @@ from typing import Any, ClassVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from bnas.binarize import activation_binarizer, weight_binarizer
 from bnas.errors import SpecError
 from bnas.layers.binary_layer import BinaryLayer, fresh_alpha
+from bnas.torch_inside import AnyConv, AnyTransposedConv
 
 BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}  # by the dimensions of an image
 
@@ -68,7 +68,7 @@ class Binarized(BinaryLayer):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class BinarizedConv(Binarized, _ConvNd):
+class BinarizedConv(Binarized, AnyConv):
     """[batch, in, ...] -> [batch, out, ...]; the input is padded after its sign."""
 
     convolve: ClassVar[Callable[..., Tensor]]
@@ -97,7 +97,7 @@ class BinarizedConv2d(BinarizedConv, nn.Conv2d):
     convolve = staticmethod(F.conv2d)
 
 
-class BinarizedTransposed(Binarized, _ConvTransposeNd):
+class BinarizedTransposed(Binarized, AnyTransposedConv):
     """[batch, in, ...] -> [batch, out, ...]."""
 
     convolve: ClassVar[Callable[..., Tensor]]
@@ -154,7 +154,7 @@ def to_filters(layer: nn.Module, weight: Tensor) -> Tensor:
 
     Torch has the weight of a transposed convolution input first, [in, out / groups, ...].
     """
-    if not isinstance(layer, _ConvTransposeNd):
+    if not isinstance(layer, AnyTransposedConv):
         return weight.view(*weight.shape[:2], -1, 1)
     grouped = weight.flatten(2).unflatten(0, (layer.groups, -1))  # [groups, in / groups, out / groups, pixels]
     return grouped.transpose(1, 2).flatten(0, 1).unsqueeze(-1)

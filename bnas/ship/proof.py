@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
@@ -21,6 +20,7 @@ from bnas.errors import ExportError
 from bnas.networks.models import MODELS
 from bnas.ship.description import Description, HeldModel, rebuild
 from bnas.space.arch import Architecture
+from bnas.torch_inside import AnyBatchNorm
 
 IMAGES, SEED = 8, 0  # images drawn to compare two networks, and what they are drawn by
 TOLERANCE = 1e-5  # in units of the largest logit; one machine gives equal bits, but is not bound to
@@ -139,7 +139,7 @@ def check_norms(network: nn.Module, described: Description) -> dict[str, Any]:
         ExportError: one has statistics that are not finite or a negative variance, or has never seen a batch although
             it is used.
     """
-    kept = {name: module for name, module in network.named_modules() if isinstance(module, _BatchNorm)}
+    kept = {name: module for name, module in network.named_modules() if isinstance(module, AnyBatchNorm)}
     norms = {
         name: norm for name, norm in kept.items() if norm.running_mean is not None and norm.running_var is not None
     }

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from bnas.errors import DataError
+from bnas.torch_inside import AnyBatchNorm
 
 
 @torch.no_grad()
@@ -17,7 +17,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     That is of every kind of batch norm, subclasses too. One that keeps no statistics has none to set, and one that no
     batch comes to, as in a head for training alone, keeps what it has.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, AnyBatchNorm)]
     fates = [_Recalibrated(norm) for norm in norms if norm.running_mean is not None]
     network.eval()
     for fate in fates:
@@ -32,7 +32,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
 class _Recalibrated:
     """One batch norm on its way to new statistics."""
 
-    def __init__(self, norm: _BatchNorm) -> None:
+    def __init__(self, norm: AnyBatchNorm) -> None:
         self._norm, self._momentum = norm, norm.momentum
         statistics = dict(norm.named_buffers(recurse=False))
         self._before = {name: tensor.clone() for name, tensor in statistics.items() if not is_lazy(tensor)}

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvTransposeNd
 from torch.optim import SGD, AdamW, Optimizer
 
 from bnas.binarize import filter_dims, has_exact_gradient
 from bnas.layers.binary_layer import LatentWeights
+from bnas.torch_inside import AnyTransposedConv
 
 
 class Bop(Optimizer):
@@ -80,7 +80,7 @@ def centrable_weights(model: nn.Module) -> list[tuple[nn.Parameter, int]]:
 
     Transposed convolutions, whose weights torch has the other way round, are not among them.
     """
-    found = [(w, filter_dims(w)[0]) for w, layer in _binary_layers(model) if not isinstance(layer, _ConvTransposeNd)]
+    found = [(w, filter_dims(w)[0]) for w, layer in _binary_layers(model) if not isinstance(layer, AnyTransposedConv)]
     return [(weight, dim) for weight, dim in found if weight.shape[dim] > 1]
 
 

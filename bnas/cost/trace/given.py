@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
-from torch.utils._pytree import tree_leaves
 
 from bnas.errors import BnasError, ShapeError
 from bnas.lookup import FAILURES, reason
+from bnas.torch_inside import tree_leaves
 
 _SHOWN = 200  # characters of what a model fails with
 

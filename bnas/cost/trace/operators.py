@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C import DispatchKey
-from torch._ops import OpOverload
 
 from bnas.cost.plan import Extent, Kind
+from bnas.torch_inside import DispatchKey, OpOverload
 
 
 class Product(NamedTuple):

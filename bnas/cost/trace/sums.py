@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from bnas.cost.trace.operators import is_pointwise, is_view
+from bnas.torch_inside import tree_leaves
 
 Args = tuple[Any, ...]
 Dims = frozenset[int]  # counted from the right: -1, -2, ...

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnas.cost.plan import Uncounted
 from bnas.cost.trace.bits import Bits, bits_of
@@ -13,6 +12,7 @@ from bnas.cost.trace.given import tensors_in
 from bnas.cost.trace.memory import Memories, Memory, real_values
 from bnas.cost.trace.operators import PRODUCTS, Product, is_composite, name_of, needs_no_count, product_of
 from bnas.cost.trace.sums import SumsOfProducts
+from bnas.torch_inside import OperatorMode
 
 
 @dataclass(eq=False)
@@ -47,15 +47,13 @@ class Seen(NamedTuple):
     bits: Bits  # of its weights and input, by their values
 
 
-class RunWatch(TorchDispatchMode):
+class RunWatch(OperatorMode):
     """A record of every operator that a model runs, and of every module it calls.
 
     Args:
         model: its modules get hooks, so pass a copy.
         is_whole: says whether a module is counted as a whole; products right inside it are left out of `done`.
     """
-
-    supports_higher_order_operators = True  # torch.cond and its kin come here too, to be listed
 
     def __init__(self, model: nn.Module, is_whole: Callable[[nn.Module], bool]) -> None:
         super().__init__()

@@ -5,17 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, UntypedStorage, nn
-from torch._ops import OpOverload
-from torch.nn.modules.conv import _ConvNd
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from bnas.cost.trace.assemble import NORMS
 from bnas.cost.trace.given import tensors_in
 from bnas.cost.trace.operators import PRODUCTS, name_of
+from bnas.torch_inside import AnyConv, OperatorMode, OpOverload
 
 End = tuple[str, int]  # a layer by its path, and which of its calls
-_MULTIPLY = (_ConvNd, nn.Linear, nn.Bilinear, nn.RNNBase, nn.RNNCellBase)
+_MULTIPLY = (AnyConv, nn.Linear, nn.Bilinear, nn.RNNBase, nn.RNNCellBase)
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ _WEIGHT = _Made(of_weights=True)
 _Place = UntypedStorage | Tensor
 
 
-class Flow(TorchDispatchMode):
+class Flow(OperatorMode):
     """Follows values through every operator that runs, views and changes in place included.
 
     A parameter that only scales or shifts, as a norm's, is no weight here.
@@ -40,8 +38,6 @@ class Flow(TorchDispatchMode):
         model: what runs.
         inputs: what it is given.
     """
-
-    supports_higher_order_operators = True
 
     def __init__(self, model: nn.Module, inputs: Iterable[Tensor]) -> None:
         super().__init__()

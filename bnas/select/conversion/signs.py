@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnas.cost.trace.given import copy_of
 from bnas.errors import SpecError
 from bnas.select.conversion.observe import answer_of, argument, at_rest, copies
+from bnas.torch_inside import AnyBatchNorm
 
 RARE = 0.02  # share of a channel's values: where its rarer sign is rarer, its mean is two deviations from zero
 _FEWEST = 16  # values of a channel that say anything about its sign
@@ -79,7 +79,7 @@ def signs_before(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str
 
     with at_rest(run) as stack:
         for norm in run.modules():
-            if isinstance(norm, _BatchNorm) and not norm.num_batches_tracked and len(inputs[0]) > 1:
+            if isinstance(norm, AnyBatchNorm) and not norm.num_batches_tracked and len(inputs[0]) > 1:
                 norm.train()
         for path in layers:
             hook = run.get_submodule(path).register_forward_pre_hook(note(path), with_kwargs=True)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from bnas.errors import ExportError
 from bnas.layers import BinaryConv, ExpertConv
 from bnas.runtime.steps import Pair
+from bnas.torch_inside import AnyConv, AnyTransposedConv
 
 
 class Geometry(NamedTuple):
@@ -40,9 +40,9 @@ def geometry(path: str, layer: nn.Module) -> Geometry:
         kernel, stride = (layer.kernel,) * 2, (layer.stride,) * 2
         pad = layer.padding if isinstance(layer, BinaryConv) else layer.kernel // 2
         return Geometry(layer.out_channels, kernel, stride, (pad,) * 4, groups=layer.groups)
-    if isinstance(layer, _ConvTransposeNd):
+    if isinstance(layer, AnyTransposedConv):
         raise ExportError(f"{path}: cannot be lowered: a packed network has no transposed convolution")
-    if isinstance(layer, _ConvNd):
+    if isinstance(layer, AnyConv):
         if layer.padding_mode != "zeros":
             raise ExportError(
                 f"{path}: cannot be lowered: it pads by {layer.padding_mode}, but a packed network pads with one value"

@@ -1,0 +1,29 @@
+"""The parts of torch that are not public and that we use, in one place: an upgrade that breaks one breaks here.
+
+tests/test_torch_inside.py says what each of them must do.
+"""
+
+from typing import Any
+
+from torch._C import DispatchKey
+from torch._ops import OpOverload
+from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
+from torch.nn.modules.conv import _ConvNd as AnyConv
+from torch.nn.modules.conv import _ConvTransposeNd as AnyTransposedConv
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = [
+    "AnyBatchNorm", "AnyConv", "AnyTransposedConv", "DispatchKey", "OpOverload", "OperatorMode", "tree_leaves",
+]  # fmt: skip
+
+
+class OperatorMode(TorchDispatchMode):
+    """A context that sees every operator of torch while it is entered, those inside fused ones too."""
+
+    supports_higher_order_operators = True  # torch.cond and its kin come here too
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> Any:
+        """Refuse what torch would wrap each call in, for which it loads its whole compiler."""
+        return False
