@@ -95,6 +95,17 @@ def test_the_example_of_the_help_takes_the_trained_weights(picked: Path, mine: P
     assert after.layers == before.layers
 
 
+def test_trained_weights_change_errors(picked: Path, mine: Path, tmp_path: Path) -> None:
+    trained = given_back(mine, picked / "selection.yaml", tmp_path / "d")
+    done = bnas(
+        "select", f"{mine}:build", "--data", "digits", "--normalise", "unit", "--keep", "8", "-o", tmp_path / "e",
+        "--json",
+    )  # fmt: skip
+    untrained = json.loads(done.stdout)
+    for before, after in zip(untrained["layers"], trained["layers"], strict=True):
+        assert before["weight_error_xnor"] != pytest.approx(after["weight_error_xnor"])
+
+
 def test_what_is_said_anew_holds(picked: Path, mine: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(mine.with_name("trained.safetensors").read_bytes())

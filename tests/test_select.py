@@ -430,21 +430,6 @@ class TestCommand:
         assert bops["all weights binary"] == 0
         assert bops["selected"] == bops["all binary"] == sum(SIDES) + 16 * 10
 
-    def test_trained_weights_change_errors(self, mine: str, tmp_path: Path) -> None:
-        namespace: dict[str, Any] = {}
-        exec(USERS_FILE, namespace)
-        model = namespace["build"]()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.fill_(0.01)
-        save_file(model.state_dict(), tmp_path / "w.safetensors")
-        done = bnas(
-            "select", mine, "--data", "digits", "--keep", "8", "--weights", tmp_path / "w.safetensors",
-            "-o", tmp_path / "d", "--json",
-        )  # fmt: skip
-        rows = {row["layer"]: row for row in json.loads(done.stdout)["layers"]}
-        assert rows["3"]["weight_error_xnor"] == pytest.approx(0, abs=1e-6)  # all weights of a filter are equal
-
     def test_rules_and_binarizers(self, mine: str, tmp_path: Path) -> None:
         done = bnas(
             "select", mine, "--data", "digits", "--ratio", 0, "--first", "weight", "--include", "10", "--exclude", "5",

@@ -365,6 +365,19 @@ def test_mixup_is_the_loss_of_mixed_images_for_both_labels() -> None:
     assert torch.equal(loss, stage_loss(answering(mix), None, stage, 7, images, labels, 3))  # a step mixes alike again
 
 
+def test_a_network_that_changes_its_images_in_place_is_taught_of_the_same_ones() -> None:
+    class Shifts(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.sub_(3))
+
+    torch.manual_seed(0)
+    network, stage = Shifts(4, 2), Stage(epochs=1, distill=Distillation())
+    images, labels = torch.randn(8, 4), torch.arange(8) % 2
+    alone = stage_loss(answering(network), None, stage, 0, images.clone(), labels, 0)
+    taught = stage_loss(answering(network), answering(network), stage, 0, images.clone(), labels, 0)
+    assert torch.allclose(taught, alone)  # it agrees with itself: nothing is added
+
+
 def test_attention_needs_maps_on_both_sides() -> None:
     linear = torch.nn.Linear(4, 3)
     stage = Stage(epochs=1, distill=Distillation(attention=1.0))

@@ -166,7 +166,7 @@ def seeded_images(described: Description) -> Tensor:
 
 @torch.no_grad()
 def _logits(network: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = network.eval()(images)
+    logits: Tensor = network.eval()(images.clone())  # a network may change what it is given
     return logits
 
 

@@ -33,7 +33,7 @@ def stage_loss(
     if stage.mixup:
         share = random.Random(f"{seed}, {step}").betavariate(stage.mixup, stage.mixup)
         images = share * images + (1 - share) * images.flip(0)
-    logits, maps = answer(images)
+    logits, maps = answer(images if teacher is None else images.clone())  # a network may change what it is given
     loss = F.cross_entropy(logits, labels, label_smoothing=stage.label_smoothing)
     if stage.mixup:
         other = F.cross_entropy(logits, labels.flip(0), label_smoothing=stage.label_smoothing)
