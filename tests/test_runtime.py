@@ -17,6 +17,7 @@ from bnas.errors import DataError, ProgramError, ShapeError
 from bnas.networks.build import build
 from bnas.networks.models import build_model
 from bnas.runtime import Card, Network, Program, compiled, selftest
+from bnas.runtime.cpu import cpu
 from bnas.runtime.filters import SignFilters
 from bnas.runtime.naive import evaluate
 from bnas.runtime.passes import passes_of
@@ -242,7 +243,7 @@ def test_every_pass_comes_after_those_whose_memory_it_reads() -> None:
 def test_a_cpu_that_computes_something_else_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "run", lambda program, images: evaluate(program, images) * 1.01)
     name, program = next(selftest.programs())
-    with pytest.raises(ProgramError, match=rf"^{name}: compiled code computes something else .* on {compiled.cpu()}"):
+    with pytest.raises(ProgramError, match=rf"^{name}: compiled code computes something else .* on {cpu()}"):
         selftest.check(name, program)
 
 
@@ -277,6 +278,15 @@ assert "torch" not in sys.modules
 """
 
 
+def test_machine_code_that_is_damaged_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled._keep(tmp_path / "code", b"a name\0code")
+    assert compiled._kept(tmp_path / "code") == b"a name\0code"
+    for data in (b"", b"short", (tmp_path / "code").read_bytes()[:-1]):
+        (tmp_path / "code").write_bytes(data)
+        assert compiled._kept(tmp_path / "code") is None
+    assert compiled._kept(tmp_path / "none") is None
+
+
 @pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
@@ -296,13 +306,13 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(tmp_path: Path)
 def test_machine_code_is_named_for_all_that_it_is_made_of() -> None:
     """A module that compiled code comes from, or whose values it holds, must be in the name of its folder."""
     folder = Path(compiled.__file__).parent
-    found, waiting = {"codes"}, ["machine"]
+    found, waiting = {"codes"}, ["machine", "jit"]
     while waiting:
         found.add(name := waiting.pop())
         text = (folder / f"{name}.py").read_text()
         used = {other.stem for other in folder.glob("*.py") if f"bnas.runtime.{other.stem} import" in text}
         waiting += used - found
-    assert found == set(compiled.COMPILED)
+    assert found == set(compiled.MADE_OF)
 
 
 def test_what_goes_wrong_is_said_in_one_line() -> None:

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bnas.runtime import codes as c
+from bnas.runtime.cpu import LANES, VECTOR_BYTES
 from bnas.runtime.lanes import bit_window, bit_words, per_lane, real_weights, real_window, starts_of
 from bnas.runtime.passes import Pass, Sink, View, passes_of
 from bnas.runtime.places import SLACK, Key, Place, keys_of, lay_out, padded
 from bnas.runtime.program import Program
 from bnas.runtime.steps import Add, Affine, Argmax, Clip, Concat, Conv, Flatten, Pool, PReLU, Sigmoid, Step, Threshold
-from bnas.runtime.vector import LANES, VECTOR_BYTES
 
 CHUNK_VALUES = 4096  # as many float32 values as stay in the nearest cache beside what a convolution reads
 MOST_PIXELS = 128

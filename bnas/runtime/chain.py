@@ -5,10 +5,9 @@ import math
 import numpy as np
 
 from bnas.runtime import codes as c
-from bnas.runtime.compiled import inner
+from bnas.runtime.cpu import LANES, VECTOR_BYTES
+from bnas.runtime.jit import inner
 from bnas.runtime.vector import (
-    LANES,
-    VECTOR_BYTES,
     larger,
     load,
     load_halfword,

@@ -1,67 +1,49 @@
-"""Python functions -> machine code for this CPU, kept in the user's cache folder so that it is made once."""
+"""The machine code that runs networks on this CPU: made once by numba, kept in the user's cache folder, and loaded.
 
+Loading takes hundredths of a second; numba itself is imported only to make it.
+"""
+
+import ctypes
 import hashlib
 import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
 
+import llvmlite
 import llvmlite.binding as llvm
-import numba
-from numba import config
 
-F = TypeVar("F", bound=Callable[..., Any])
+from bnas.runtime.cpu import cpu
 
-COMPILED = (
-    "chain",
-    "codes",
-    "compiled",
-    "fused",
-    "machine",
-    "sources",
-    "tiles",
-    "vector",
-)  # what machine code is made of
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+MADE_OF = ("chain", "codes", "cpu", "fused", "jit", "machine", "sources", "tiles", "vector")
+ARGUMENTS = 5  # of `machine.execute`
+CODE, MARK = "kernels.o", "checked"
+
+Execute = Callable[[int, int, int, int, int], int]
 
 
-def inlined(function: F) -> F:
-    """Return a function that becomes a part of the one that calls it, which spares LLVM going over all below it."""
-    made: F = numba.njit(inline="always", **OPTIONS)(function)
-    return made
-
-
-def inner(function: F, *, name: str = "") -> F:
-    """Return a function that compiled code calls.
-
-    Args:
-        name: of its own, for a function made inside another: machine code is linked by names, and two of one name would
-            be one.
-    """
-    if name:
-        function.__name__ = function.__qualname__ = name
-    made: F = numba.njit(**OPTIONS)(function)
-    return made
-
-
-def entry(function: F) -> F:
-    """Return a function that Python calls with whole numbers; its machine code is kept, if it can be."""
+@cache
+def execute() -> Execute:
+    """Return `machine.execute` as machine code."""
     folder = cache_folder()
-    if folder is None:
-        return inner(function)
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(folder)  # numba asks for it now, and no more
-    try:
-        made: F = numba.njit(cache=True, **OPTIONS)(function)
-    finally:
-        config.CACHE_DIR = before
-    return made
+    content = None if folder is None else _kept(folder / CODE)
+    if content is None:
+        from bnas.runtime import machine
+        from bnas.runtime.jit import machine_code
+
+        name, code = machine_code(machine.execute, ARGUMENTS)
+        content = name.encode() + b"\0" + code
+        if folder is not None:
+            _keep(folder / CODE, content)
+    return _loaded(content)
 
 
+@cache
 def cache_folder() -> Path | None:
-    """Return the folder for the machine code of these very sources, for this CPU; None where none can be written to."""
+    """Return the folder for machine code of these very sources, for this CPU; None where none can be written to."""
     folder = _user_folder() / "kernels" / _name()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,11 +60,41 @@ def cache_folder() -> Path | None:
     return folder
 
 
-def cpu() -> str:
-    """Return the name of this CPU, and what of its instructions matter here."""
-    features = llvm.get_host_cpu_features()
-    wanted = ("avx2", "fma", "avx512f", "avx512vpopcntdq", "neon", "sve")
-    return " ".join([llvm.get_host_cpu_name(), *(name for name in wanted if features.get(name))])
+def _keep(file: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, with its checksum."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    temporary.write_bytes(hashlib.sha256(content).digest() + content)
+    temporary.replace(file)
+
+
+def _kept(file: Path) -> bytes | None:
+    """Return what was kept; None if nothing was, or it is damaged."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
+
+
+def _loaded(content: bytes) -> Execute:
+    """Return the function of a name and its object code."""
+    name, _, code = content.partition(b"\0")
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    kind = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * ARGUMENTS)
+    function = kind(engine.get_function_address(name.decode()))
+
+    def run(head: int, images: int, logits: int, count: int, only: int) -> int:
+        result, problem = ctypes.c_int64(), ctypes.c_void_p()
+        function(ctypes.addressof(result), ctypes.addressof(problem), head, images, logits, count, only)
+        return result.value
+
+    run.engine = engine  # type: ignore[attr-defined]  # it holds the code, and must live as long
+    return run
 
 
 def _user_folder() -> Path:
@@ -96,6 +108,6 @@ def _user_folder() -> Path:
 
 def _name() -> str:
     """Return a name that changes with everything that the machine code depends on."""
-    parts = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in COMPILED]
-    parts += [text.encode() for text in (numba.__version__, sys.version, cpu())]
+    parts = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in MADE_OF]
+    parts += [text.encode() for text in (version("numba"), llvmlite.__version__, sys.platform, cpu())]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

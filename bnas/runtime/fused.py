@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from bnas.runtime import codes as c
-from bnas.runtime.compiled import inner
+from bnas.runtime.cpu import VECTOR_BYTES
+from bnas.runtime.jit import inner
 from bnas.runtime.vector import (
-    VECTOR_BYTES,
     bend,
     load,
     load_halfword,

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bnas.runtime.cpu import BIT_WORD, LANES, VECTORS
 from bnas.runtime.filters import RealFilters, SignFilters
 from bnas.runtime.places import Place, padded
 from bnas.runtime.steps import Conv, Value
-from bnas.runtime.tiles import BIT_WORD, VECTORS
-from bnas.runtime.vector import LANES
 
 Array = NDArray[Any]
 WORD_KIND = {4: np.int32, 8: np.int64}[BIT_WORD]

@@ -7,8 +7,8 @@ import numpy as np
 
 from bnas.runtime import codes as c
 from bnas.runtime.chain import choose, clip, combine, keep, keep_bits, sigmoid
-from bnas.runtime.compiled import entry, inlined, inner
 from bnas.runtime.fused import fused_all, fused_bits, fused_excited, fused_residual, fused_unit
+from bnas.runtime.jit import inlined, inner
 from bnas.runtime.sources import convolve_bits, convolve_reals, flatten, pool
 from bnas.runtime.vector import load_real, load_word, store_real
 
@@ -99,7 +99,7 @@ def take_image(image: int, head: int) -> bool:
     return bool(found == 0)
 
 
-@entry
+@inner
 def execute(head: int, images: int, logits: int, count: int, only: int) -> int:
     """Compute the logits of images; return how many were computed before one with a value that is not finite.
 
@@ -107,8 +107,7 @@ def execute(head: int, images: int, logits: int, count: int, only: int) -> int:
         head: address of the code.
         images: address of float32 [count, channels, height, width].
         logits: address of float32 [count, classes].
-        only: address of one pass to run on what lies in memory, in place of all, with a count of 1; 0 for none. (One
-            entry for both: two would be two libraries of machine code, linked by the same names.)
+        only: address of one pass to run on what lies in memory, in place of all, with a count of 1; 0 for none.
     """
     size = 4 * load_word(head + 8 * c.M_CHANNELS) * load_word(head + 8 * c.M_HEIGHT) * load_word(head + 8 * c.M_WIDTH)
     classes = load_word(head + 8 * c.M_CLASSES)

@@ -156,10 +156,10 @@ class Room:
     """The code of a network, and the memory that it runs in."""
 
     def __init__(self, network: Network) -> None:
-        from bnas.runtime.machine import execute
-        from bnas.runtime.vector import VECTOR_BYTES
+        from bnas.runtime.compiled import execute
+        from bnas.runtime.cpu import VECTOR_BYTES
 
-        self._execute = execute
+        self._execute = execute()
         self._memory = np.zeros(network.code.size + VECTOR_BYTES, np.uint8)
         start = self._memory.ctypes.data
         self._words = network.code.at(start + -start % VECTOR_BYTES)

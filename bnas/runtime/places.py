@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from bnas.runtime.cpu import LANES, VECTOR_BYTES
 from bnas.runtime.passes import Pass, Sink
 from bnas.runtime.program import Program
 from bnas.runtime.steps import Conv
-from bnas.runtime.vector import LANES, VECTOR_BYTES
 
 SLACK = 4 * VECTOR_BYTES  # whole vectors may be read past the last value, and written past the last pixel
 ALWAYS = 2**62

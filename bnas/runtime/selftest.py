@@ -10,9 +10,9 @@ import numpy as np
 
 from bnas.errors import ProgramError
 from bnas.runtime.assemble import assemble
-from bnas.runtime.compiled import cache_folder, cpu
+from bnas.runtime.compiled import MARK, cache_folder, execute
+from bnas.runtime.cpu import VECTOR_BYTES, cpu
 from bnas.runtime.filters import Filters, RealFilters, SignFilters
-from bnas.runtime.machine import execute
 from bnas.runtime.naive import evaluate
 from bnas.runtime.program import Program
 from bnas.runtime.steps import (
@@ -32,9 +32,7 @@ from bnas.runtime.steps import (
     Threshold,
     Value,
 )
-from bnas.runtime.vector import VECTOR_BYTES
 
-MARK = "checked"
 CLOSE = 1e-4  # of the largest logit: float32 against float64
 IMAGES = 3
 
@@ -71,7 +69,7 @@ def run(program: Program, images: np.ndarray) -> np.ndarray:
     memory = np.zeros(code.size + VECTOR_BYTES, np.uint8)
     words = code.at(memory.ctypes.data + -memory.ctypes.data % VECTOR_BYTES)
     logits = np.empty((len(images), program.classes), np.float32)
-    execute(words.ctypes.data, images.ctypes.data, logits.ctypes.data, len(images), 0)
+    execute()(words.ctypes.data, images.ctypes.data, logits.ctypes.data, len(images), 0)
     return logits
 
 

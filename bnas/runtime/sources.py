@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 
 from bnas.runtime import codes as c
-from bnas.runtime.compiled import inner
-from bnas.runtime.tiles import BIT_PIXELS, BIT_WORD, REAL_PIXELS, VECTORS, bit_tile, real_tile
+from bnas.runtime.cpu import BIT_PIXELS, BIT_WORD, LANES, REAL_PIXELS, VECTOR_BYTES, VECTORS
+from bnas.runtime.jit import inner
+from bnas.runtime.tiles import bit_tile, real_tile
 from bnas.runtime.vector import (
-    LANES,
-    VECTOR_BYTES,
     larger,
     load,
     load_real,

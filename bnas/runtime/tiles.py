@@ -7,19 +7,11 @@ its speed. A tile of bits counts where input and weight differ: lanes are output
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import types
 
-from bnas.runtime.vector import ADDRESS, LANES, REAL, REALS, WHOLES, WORD, call, operation, read, spread, write
-
-_FEATURES = llvm.get_host_cpu_features()
-_HAS_WIDE_REGISTERS = bool(_FEATURES.get("avx512f"))
-_COUNTS_BYTES_BEST_BY_EIGHT = "sse2" in _FEATURES and not _FEATURES.get("avx512vpopcntdq")
-
-BIT_WORD = 8 if _COUNTS_BYTES_BEST_BY_EIGHT else 4  # bytes whose bits are counted in one lane
-BIT_PIXELS, REAL_PIXELS = (4, 6) if _HAS_WIDE_REGISTERS else (2, 2)
-VECTORS = (4, 2, 1) if _HAS_WIDE_REGISTERS else (2, 1)  # of a tile; the most that remain are taken
+from bnas.runtime.cpu import BIT_WORD, LANES
+from bnas.runtime.vector import ADDRESS, REAL, REALS, WHOLES, WORD, call, operation, read, spread, write
 
 COUNT = ir.IntType(8 * BIT_WORD)
 COUNTS = ir.VectorType(COUNT, LANES)

@@ -13,8 +13,7 @@ from numba.core.datamodel import models
 from numba.core.typing import signature
 from numba.extending import intrinsic, register_model
 
-LANES = 16  # float32 values in a vector
-VECTOR_BYTES = 4 * LANES
+from bnas.runtime.cpu import LANES
 
 BYTE, WORD, WHOLE, REAL = ir.IntType(8), ir.IntType(64), ir.IntType(32), ir.FloatType()
 REALS, WHOLES = ir.VectorType(REAL, LANES), ir.VectorType(WHOLE, LANES)

@@ -47,7 +47,7 @@ class Reader:
 
     def reals(self, count: int) -> NDArray[np.float32]:
         """Return float32 values."""
-        values = np.frombuffer(self.bytes(4 * count), "<f4").astype(np.float32)
+        values = np.frombuffer(self.bytes(4 * count), "<f4")
         if np.isnan(values).any():
             raise ProgramError(f"byte {self._at}: a value is not a number")
         return values
