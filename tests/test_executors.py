@@ -36,7 +36,7 @@ from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search
 from bnas.space.arch import Architecture
 from bnas.supernet import Supernet
-from tests.tiny import tiny_space
+from tests.tiny import MemoryLog, tiny_space
 
 SPACE = tiny_space()
 BUDGET = Budget.parse(SPACE.search.budget)
@@ -314,11 +314,11 @@ class TestInFlight:
         assert len(set(executor.scored)) == len(executor.scored) == 60
 
     def test_killed_with_some_in_flight_it_ends_as_if_nothing_had_happened(self, tmp_path) -> None:
-        whole, scored = search(InProcess(quality_of).submit, in_flight=4), list[str]()
+        whole, scored, log = search(InProcess(quality_of).submit, in_flight=4), list[str](), MemoryLog()
         for limit in (7, 52):
             with pytest.raises(KeyboardInterrupt):
-                search(mortal(scored, limit), in_flight=4, folder=tmp_path)
-        assert search(Shuffled(2).submit, in_flight=4, folder=tmp_path) == whole
+                search(mortal(scored, limit), in_flight=4, folder=tmp_path, journal=Journal(log))
+        assert search(Shuffled(2).submit, in_flight=4, folder=tmp_path, journal=Journal(log)) == whole
 
     def test_workers_may_change_between_two_starts_and_nothing_that_was_paid_for_is_left_out(self, tmp_path) -> None:
         log, scored = MemoryLog(), list[str]()
@@ -344,19 +344,6 @@ class TestInFlight:
             search(executor.submit, in_flight=4, journal=Journal(log), progress=progress)
         assert {event["id"] for event in log.events() if event["event"] == "scored"} == set(executor.scored)
         assert len(executor.scored) < 20
-
-
-class MemoryLog:
-    """Keeps events in memory, through the JSON that a run's log makes of them."""
-
-    def __init__(self) -> None:
-        self._events: list[dict] = []
-
-    def log(self, event: str, **fields) -> None:
-        self._events.append({"event": event} | fields)
-
-    def events(self) -> list[dict]:
-        return list(self._events)
 
 
 def mortal(scored: list[str], limit: int):

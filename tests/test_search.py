@@ -31,7 +31,7 @@ from bnas.searcher.study import Search
 from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import read
-from tests.tiny import tiny_space
+from tests.tiny import MemoryLog, tiny_space
 
 SPACE = tiny_space()
 DIGITS = read(SearchSpace, Path(__file__).parents[1] / "search_spaces" / "digits.yaml")
@@ -69,7 +69,7 @@ class TestEverySampler:
         assert search(sampler=sampler, seed=3) == search(sampler=sampler, seed=3)
 
     def test_killed_anywhere_it_ends_as_if_nothing_had_happened(self, tmp_path, sampler) -> None:
-        whole, calls = search(sampler=sampler), []
+        whole, calls, log = search(sampler=sampler), [], MemoryLog()
 
         def mortal(arch: Architecture) -> Score:
             calls.append(arch.id)
@@ -79,8 +79,8 @@ class TestEverySampler:
 
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
-                search(tmp_path, sampler=sampler, score=mortal)
-        assert search(tmp_path, sampler=sampler, score=mortal) == whole
+                search(tmp_path, sampler=sampler, score=mortal, journal=Journal(log))
+        assert search(tmp_path, sampler=sampler, score=mortal, journal=Journal(log)) == whole
         assert len(calls) == 30 + 3  # nothing paid for twice but the three that were cut off
 
     def test_the_ledger_adds_up(self, sampler) -> None:

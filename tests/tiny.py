@@ -77,3 +77,16 @@ class MemoryStore:
     def log(self, event: str, **fields: Any) -> None:
         """Keep the event."""
         self.events.append({"event": event} | fields)
+
+
+class MemoryLog:
+    """Keeps events in memory, through the JSON that a run's log makes of them."""
+
+    def __init__(self) -> None:
+        self._events: list[dict] = []
+
+    def log(self, event: str, **fields) -> None:
+        self._events.append({"event": event} | fields)
+
+    def events(self) -> list[dict]:
+        return list(self._events)

@@ -24,6 +24,7 @@ from bnas.searcher.study import Search
 from bnas.supernet import Supernet
 
 SECONDS_BETWEEN_TABLES = 5.0
+SHARE_OF_TABLES = 0.02  # of the time, at most, for writing them
 
 
 class Studies(NamedTuple):
@@ -34,16 +35,19 @@ class Studies(NamedTuple):
 
 
 def open_studies(run: Run, storage: str | None) -> Studies:
-    """Return the run's two studies; a damaged storage of its own is set aside, for the log holds what it held.
+    """Return the run's two studies; a storage of its own that is damaged, or says other than the log, is set aside.
 
     Args:
         storage: an Optuna storage URL, which other runs may share; None keeps the studies in the run folder.
     Raises:
         RunError: the storage cannot be used.
     """
-    prefix = f"{run.label}-" if storage else ""
+    prefix, url, journal = f"{run.label}-" if storage else "", storage or run.storage_url, Journal(run)
     try:
-        return Studies(*(StoredStudy(storage or run.storage_url, f"{prefix}{name}") for name in Studies._fields))
+        found = Studies(*(StoredStudy(url, f"{prefix}{name}", check=run.check_driver) for name in Studies._fields))
+        for study in found:
+            study.check_against(journal)
+        return found
     except DamagedStorage as problem:
         if storage:
             raise
@@ -113,10 +117,13 @@ class _Table:
     """Writes a table of candidates now and then, so that a person can look at a search that is under way."""
 
     def __init__(self, run: Run, name: str) -> None:
-        self._run, self._name, self._rows, self._written = run, name, list[dict[str, Any]](), time.monotonic()
+        self._run, self._name, self._rows = run, name, list[dict[str, Any]]()
+        self._next = time.monotonic() + SECONDS_BETWEEN_TABLES
 
     def __call__(self, candidate: Candidate) -> None:
         self._rows.append(candidate.row())
-        if time.monotonic() - self._written > SECONDS_BETWEEN_TABLES:
+        begun = time.monotonic()
+        if begun > self._next:
             self._run.write_table(self._name, sorted(self._rows, key=lambda row: row["number"]))
-            self._written = time.monotonic()
+            now = time.monotonic()
+            self._next = now + max(SECONDS_BETWEEN_TABLES, (now - begun) / SHARE_OF_TABLES)

@@ -166,6 +166,14 @@ class Run:
                 with suppress(RunError):  # another has the lock, or the disk is full: there is an error to tell already
                     self._sums.log_end = last_sum(self._access.target(_LOG))
 
+    def check_driver(self) -> None:
+        """Check that this process, where it has the lock, has it still; for what is written outside the folder.
+
+        Raises:
+            RunError: another driver has taken over.
+        """
+        self._access.check()
+
     def log(self, event: str, **fields: Any) -> None:
         """Append one event, with the time in UTC, to the log.
 

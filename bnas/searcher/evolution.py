@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,31 +21,45 @@ _STRENGTH = 1.0  # of the ridge: so many more genotypes of average score are tak
 class Predictor:
     """Predicts the score of a genotype: a share for each choice but a dimension's first, and one for log ops.
 
-    Ridge regression on the scored ones, an intercept aside. Source: Hoerl and Kennard, Ridge Regression, 1970.
+    Ridge regression on the scored ones, an intercept aside, by sums over them: what one more adds takes the same time
+    however many there are. Source: Hoerl and Kennard, Ridge Regression, 1970.
     """
 
-    def __init__(self, space: SearchSpace, genes: Sequence[Genes], ops: ArrayLike, scores: ArrayLike) -> None:
+    def __init__(self, space: SearchSpace, genes: Sequence[Genes] = (), ops: ArrayLike = (), scores: ArrayLike = ()):
         """Fit to what is known.
 
         Args:
-            genes: of the scored networks, one at least.
+            genes: of the scored networks.
             ops: of each of them, [networks].
             scores: of each of them, [networks]; higher is better.
         """
         choices = [(place, gene) for place, d in enumerate(space.dimensions) for gene in range(1, len(d.choices))]
         self._places, self._genes = np.array(choices, dtype=np.intp).reshape(-1, 2).T
-        features, scores = self._features(genes, ops), np.asarray(scores, dtype=float)
-        self._mean, self._score = features.mean(0), scores.mean()
-        centred = features - self._mean
-        normal = centred.T @ centred + _STRENGTH * np.eye(centred.shape[1])
-        self._shares = np.linalg.solve(normal, centred.T @ (scores - self._score))
+        size = len(choices) + 1
+        self._count, self._score = 0, 0.0
+        self._features, self._products = np.zeros(size), np.zeros((size, size))
+        self._scored = np.zeros(size)
+        for known in zip(genes, np.asarray(ops, dtype=float), np.asarray(scores, dtype=float), strict=True):
+            self.add(*known)
+
+    def add(self, genes: Genes, ops: float, score: float) -> None:
+        """Learn one more."""
+        (features,) = self._features_of([genes], [ops])
+        self._count += 1
+        self._score += score
+        self._features += features
+        self._products += np.outer(features, features)
+        self._scored += score * features
 
     def __call__(self, genes: Sequence[Genes], ops: ArrayLike) -> NDArray[np.float64]:
-        """Return the predicted scores, [networks]."""
-        predicted: NDArray[np.float64] = (self._features(genes, ops) - self._mean) @ self._shares + self._score
+        """Return the predicted scores, [networks]; one network at least must be known."""
+        mean, score = self._features / self._count, self._score / self._count
+        normal = self._products - self._count * np.outer(mean, mean) + _STRENGTH * np.eye(len(mean))
+        shares = np.linalg.solve(normal, self._scored - self._count * score * mean)
+        predicted: NDArray[np.float64] = (self._features_of(genes, ops) - mean) @ shares + score
         return predicted
 
-    def _features(self, genes: Sequence[Genes], ops: ArrayLike) -> NDArray[np.float64]:
+    def _features_of(self, genes: Sequence[Genes], ops: ArrayLike) -> NDArray[np.float64]:
         chosen = np.array(genes, dtype=np.intp)[:, self._places] == self._genes
         return np.column_stack([chosen, np.log(np.asarray(ops, dtype=float))])
 
@@ -59,6 +74,36 @@ class _Scored(NamedTuple):
     genes: Genes
     score: float
     ops: float
+
+
+class _Known:
+    """What the trials of a study say; each that is finished is read once, however many there are."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space, self._read = space, 0
+        self.seen: set[Genes] = set()
+        self.scored: list[_Scored] = []
+        self.predictor = Predictor(space)
+
+    def catch_up(self, trials: Sequence[FrozenTrial]) -> None:
+        """Read the trials up to the first that is not finished."""
+        for trial in trials[self._read :]:
+            if not trial.state.is_finished():
+                return
+            genes = to_genes(self._space, trial.params)
+            self._read += 1
+            self.seen.add(genes)
+            if trial.state == TrialState.COMPLETE:
+                score, ops = trial.values
+                self.scored.append(_Scored(genes, score, ops))
+                self.predictor.add(genes, ops, score)
+
+    def in_hand(self, trials: Sequence[FrozenTrial]) -> set[Genes]:
+        """Return the genotypes of the others, but for a trial that nothing is proposed for yet."""
+        return {to_genes(self._space, trial.params) for trial in trials[self._read :] if trial.params}
+
+
+_known: "WeakKeyDictionary[Study, _Known]" = WeakKeyDictionary()  # samplers are made anew for each proposal
 
 
 class Evolution(FeasibleSampler):
@@ -80,26 +125,25 @@ class Evolution(FeasibleSampler):
 
     def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
         space, trials = self._space, study.get_trials(deepcopy=False)
-        in_hand = [trial for trial in trials if trial.state != TrialState.RUNNING or trial.params]  # but for this one
-        genes = {trial.number: to_genes(space, trial.params) for trial in in_hand}
-        seen = set(genes.values())
-        scored = [_Scored(genes[t.number], *t.values) for t in in_hand if t.state == TrialState.COMPLETE]
+        known = _known.setdefault(study, _Known(space))
+        known.catch_up(trials)
+        seen, in_hand = known.seen, known.in_hand(trials)
         size = population(space)
-        breed = partial(self._child, scored[-size:], random)
+        breed = partial(self._child, known.scored[-size:], random)
         ways: tuple[Callable[[], Genes | None], ...]
-        if len(scored) < size:
+        if len(known.scored) < size:
             ways = (partial(self._dearest, random), breed)
         else:
             ways = (breed, partial(sample_within, space, self._budget, random))
             if random.random() < self.by_model:
                 drawn = [breed() for _ in range(_BRED)] + self._even(random)
-                new = sorted({each for each in drawn if each is not None} - seen)
+                new = sorted({each for each in drawn if each is not None and each not in seen} - in_hand)
                 if new:
-                    return self._most_promising(new, scored)
+                    return self._most_promising(new, known.predictor)
         for way in ways:
-            for _ in range(_TRIES if scored or way is not breed else 0):
+            for _ in range(_TRIES if known.scored or way is not breed else 0):
                 found = way()
-                if found is not None and found not in seen:
+                if found is not None and found not in seen and found not in in_hand:
                     return found
         return sample_within(space, self._budget, random)
 
@@ -112,10 +156,9 @@ class Evolution(FeasibleSampler):
         draws = [self._space.sample(random) for _ in range(_FRESH)]
         return [genes for genes in draws if self._budget.admits(cost_of(self._space, genes))]
 
-    def _most_promising(self, genes: Sequence[Genes], scored: Sequence[_Scored]) -> Genes:
+    def _most_promising(self, genes: Sequence[Genes], predictor: Predictor) -> Genes:
         """Return the genotype of the highest predicted score; of those equal in nine digits the first."""
-        known, scores, ops = zip(*scored, strict=True)
-        predicted = Predictor(self._space, known, ops, scores)(genes, [cost_of(self._space, g).ops for g in genes])
+        predicted = predictor(genes, [cost_of(self._space, each).ops for each in genes])
         return genes[int(predicted.round(9).argmax())]
 
     def _child(self, parents: Sequence[_Scored], random: Random) -> Genes | None:

@@ -73,6 +73,7 @@ class FeasibleSampler(BaseSampler):
     """A sampler that proposes whole genotypes inside the budget."""
 
     draws = 1  # genotypes looked at before one is proposed that is not new
+    is_pure = True  # a proposal follows from the seed and from what trials were told; nothing else is kept of it
 
     def __init__(self, space: SearchSpace, budget: Budget, seed: int) -> None:
         self._space, self._budget, self._seed = space, budget, seed
@@ -99,3 +100,14 @@ class FeasibleSampler(BaseSampler):
         if self._budget.admits(cost_of(self._space, genes)):
             return genes
         return repair(self._space, genes, self._budget, random)
+
+
+class Given(FeasibleSampler):
+    """Proposes a genotype that is known."""
+
+    def __init__(self, space: SearchSpace, budget: Budget, genes: Genes) -> None:
+        super().__init__(space, budget, seed=0)
+        self._genes = genes
+
+    def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
+        return self._genes

@@ -29,6 +29,8 @@ class RandomWithin(FeasibleSampler):
 class MovedInside(FeasibleSampler):
     """A sampler of Optuna's whose proposals are moved inside the budget, so that it learns from each of them."""
 
+    is_pure = False  # theirs keep what they like in the study
+
     def __init__(self, inner: BaseSampler, space: SearchSpace, budget: Budget, seed: int) -> None:
         super().__init__(space, budget, seed)
         self._inner = inner

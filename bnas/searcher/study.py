@@ -1,7 +1,8 @@
 """Propose and score until enough is paid for; what was paid for is kept the moment it is known.
 
 Samplers work on a study in memory. A search that goes on after a kill proposes the same candidates again from the
-first, and takes what it has paid for from the journal: so it ends as if nothing had happened.
+first, and takes what it has paid for from the journal: so it ends as if nothing had happened. Where the sampler is a
+function of the seed and of what was scored, as ours are, its proposals are in the journal too, and are not made again.
 
 With several workers some candidates are in flight: proposal n knows the outcomes of all before it but the last few,
 however fast each worker is. So proposals depend on how many are in flight, and on nothing else that happens at the
@@ -9,23 +10,24 @@ time. Where that number changes between two starts, it changes for the proposals
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from random import Random
 from typing import NamedTuple
 
 import optuna
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from bnas.cost.budget import Budget
 from bnas.errors import BudgetError, Stopped, TrainingError
 from bnas.progress import Progress
 from bnas.searcher.candidate import Candidate, Outcome, Score, Status
+from bnas.searcher.database import DIRECTIONS
 from bnas.searcher.feasible import cost_of
-from bnas.searcher.journal import Journal
-from bnas.searcher.sampler import FeasibleSampler, MakeSampler, ask, distributions, to_params
-from bnas.searcher.storage import DIRECTIONS, StoredStudy
+from bnas.searcher.journal import Journal, Proposal
+from bnas.searcher.sampler import FeasibleSampler, Given, MakeSampler, ask, distributions, to_params
+from bnas.searcher.storage import StoredStudy
 from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
 
@@ -33,6 +35,7 @@ Submit = Callable[[Architecture], "Future[Score]"]
 Note = Callable[[Candidate], None]
 
 FREE_IN_A_ROW = 2000  # genotypes looked at for nothing after which a sampler has nothing new
+RECORDED_AT_ONCE = 100  # proposals; of a killed search the last of them are made again
 
 
 class _Bought(NamedTuple):
@@ -70,13 +73,20 @@ class Search:
         self._space, self._budget, self._make, self._seed = space, budget, sampler, seed
         self._name, self._stored, self._journal = name, stored, journal
         self._distributions = distributions(space)
-        journal.learn(stored.outcomes)
-        self._unclaimed = set(stored.outcomes)
+        journal.learn(stored.outcomes, search=name)
+        self._unclaimed = set(stored.outcomes) | journal.paid_in(name)
         self._asked_in_flight = in_flight
         self._memory: Study = optuna.create_study(directions=DIRECTIONS)
         self._candidates: list[Candidate] = []
         self._window: deque[_Bought] = deque()
         self._seen: set[Genes] = set()
+        self._bought = self._free = 0
+        self._best: Score | None = None
+        probe = sampler(space, budget, seed)
+        self._draws = probe.draws if isinstance(probe, FeasibleSampler) else 1  # genotypes looked at for a proposal
+        self._is_pure = isinstance(probe, FeasibleSampler) and probe.is_pure
+        self._known = list(_sound(space, journal.proposals(name))) if self._is_pure else []
+        self._new: list[Proposal] = []  # proposals that the journal has not yet
 
     def run(self, trials: int, submit: Submit, *, progress: Progress, note: Note) -> list[Candidate]:
         """Propose until `trials` are paid for, or nothing new is to be had.
@@ -91,33 +101,69 @@ class Search:
 
         def tell(candidate: Candidate) -> None:
             note(candidate)
-            best = max((c.score for c in self._candidates if c.score), key=lambda score: score.quality, default=None)
+            if candidate.score and (self._best is None or candidate.score.quality > self._best.quality):
+                self._best = candidate.score
+            best = self._best
             said = f"best proxy loss {best.proxy_loss:.3f}, accuracy {best.proxy_accuracy:.1%}" if best else ""
-            progress(self._name, bought - len(self._window), trials, said)
+            progress(self._name, self._bought - len(self._window), trials, said)
 
-        bought = free = 0
         try:
-            while bought < trials and free < FREE_IN_A_ROW and len(self._seen) < self._space.size:
+            for candidate in self._settled(trials):
+                tell(self._replay(candidate, progress))
+            while self._goes_on(trials):
                 while len(self._window) >= self._in_flight():
                     tell(self._settle(progress))
                 candidate = self._propose(submit)
-                is_bought = candidate.status == "paid"
-                bought, free = bought + is_bought, 0 if is_bought else free + self._draws()
-                if not is_bought:
+                if candidate.status != "paid":
                     tell(candidate)
             while self._window:
                 tell(self._settle(progress))
         except Stopped:
             self._put_down()
+            self._record()
             raise
-        if not bought:
+        self._record()
+        self._stored.flush(progress)
+        if not self._bought:
             raise BudgetError(f"search: none of {len(self._candidates)} proposals fits the budget {self._budget}")
         return self._candidates
 
-    def _draws(self) -> int:
-        """Return how many genotypes the sampler looked at for its last proposal."""
-        sampler = self._memory.sampler
-        return sampler.draws if isinstance(sampler, FeasibleSampler) else 1
+    def _goes_on(self, trials: int) -> bool:
+        return self._bought < trials and self._free < FREE_IN_A_ROW and len(self._seen) < self._space.size
+
+    def _settled(self, trials: int) -> Iterator[Candidate]:
+        """Yield the known candidates but for those that a proposal still to come may find in flight."""
+        many = max([self._asked_in_flight, *(in_flight for _, in_flight in self._journal.windows(self._name))])
+        found, bought, seen = list[Candidate](), list[int](), set[Genes]()
+        for proposal in self._known:
+            candidate = self._judged(len(found), proposal, seen)
+            if candidate.status == "paid":
+                if proposal.id not in self._journal:
+                    break
+                bought.append(len(found))
+            found.append(candidate)
+            seen.add(proposal.genes)
+        for candidate in found[: bought[-many] if len(bought) > many else 0]:
+            if not self._goes_on(trials):
+                return
+            yield candidate
+
+    def _replay(self, candidate: Candidate, progress: Progress) -> Candidate:
+        """Take a candidate whose fate is known for proposed and settled."""
+        if candidate.status == "paid":
+            self._store(candidate, progress)
+            candidate = _with_fate(candidate, self._journal[candidate.id])
+        self._memory.add_trial(self._finished(candidate))
+        self._count(candidate, is_bought=candidate.status in ("paid", "failed"))
+        return candidate
+
+    def _finished(self, candidate: Candidate) -> FrozenTrial:
+        states = {"paid": TrialState.COMPLETE, "failed": TrialState.FAIL}
+        return create_trial(
+            state=states.get(candidate.status, TrialState.PRUNED), distributions=self._distributions,
+            params=to_params(self._space, candidate.genes),
+            values=[candidate.score.quality, candidate.cost.ops] if candidate.score else None,
+        )  # fmt: skip
 
     def _in_flight(self) -> int:
         """Return how many candidates the next proposal does not wait for."""
@@ -131,24 +177,44 @@ class Search:
 
     def _propose(self, submit: Submit) -> Candidate:
         """Return the next candidate; one to be paid for is in the window, its score not yet in it."""
-        number = len(self._candidates)
-        drawn = Random(f"{self._seed}/{self._name}/{number}").getrandbits(31)
-        trial, genes = ask(self._memory, self._make, self._space, self._budget, seed=drawn)
-        arch = self._space.architecture(genes)
-        price = cost_of(self._space, genes)
+        trial, proposal = self._asked(len(self._candidates))
+        candidate = self._judged(len(self._candidates), proposal, self._seen)
         for quantity, limit in self._budget.limits:
-            trial.set_constraint(quantity, limit.excess(getattr(price, quantity)))
-        fits = self._budget.admits(price)
-        status: Status = "repeated" if fits and genes in self._seen else "paid" if fits else "over_budget"
-        candidate = Candidate(number, arch.id, status, genes, price)
-        self._candidates.append(candidate)
-        self._seen.add(genes)
-        if status == "paid":
-            self._unclaimed.discard(arch.id)
-            self._window.append(_Bought(trial, candidate, None if arch.id in self._journal else submit(arch)))
+            trial.set_constraint(quantity, limit.excess(getattr(candidate.cost, quantity)))
+        is_bought = candidate.status == "paid"
+        self._count(candidate, is_bought=is_bought)
+        if is_bought:
+            is_known = candidate.id in self._journal
+            future = None if is_known else submit(self._space.architecture(candidate.genes))
+            self._window.append(_Bought(trial, candidate, future))
         else:
             self._memory.tell(trial, state=TrialState.PRUNED)
         return candidate
+
+    def _asked(self, number: int) -> tuple[Trial, Proposal]:
+        """Return the next trial and what it proposes: as the journal knows it, or as a sampler answers."""
+        if number < len(self._known):
+            self._memory.sampler = Given(self._space, self._budget, self._known[number].genes)
+            return self._memory.ask(self._distributions), self._known[number]
+        drawn = Random(f"{self._seed}/{self._name}/{number}").getrandbits(31)
+        trial, genes = ask(self._memory, self._make, self._space, self._budget, seed=drawn)
+        proposal = Proposal(genes, self._space.architecture(genes).id)
+        self._new.append(proposal)
+        self._record(least=RECORDED_AT_ONCE)
+        return trial, proposal
+
+    def _judged(self, number: int, proposal: Proposal, seen: set[Genes]) -> Candidate:
+        price = cost_of(self._space, proposal.genes)
+        fits = self._budget.admits(price)
+        status: Status = "repeated" if fits and proposal.genes in seen else "paid" if fits else "over_budget"
+        return Candidate(number, proposal.id, status, proposal.genes, price)
+
+    def _count(self, candidate: Candidate, *, is_bought: bool) -> None:
+        self._candidates.append(candidate)
+        self._seen.add(candidate.genes)
+        self._bought, self._free = self._bought + is_bought, 0 if is_bought else self._free + self._draws
+        if is_bought:
+            self._unclaimed.discard(candidate.id)
 
     def _settle(self, progress: Progress) -> Candidate:
         """Return the oldest candidate in the window with its fate; keep every outcome that comes in meanwhile."""
@@ -158,29 +224,35 @@ class Search:
             wait([b.future for b in self._unknown() if b.future], return_when=FIRST_COMPLETED)
             self._keep_known(progress)
         trial, candidate, _ = self._window.popleft()
-        outcome = self._journal[candidate.id]
-        if isinstance(outcome, Score):
-            self._memory.tell(trial, [outcome.quality, candidate.cost.ops])
-            candidate = candidate._replace(score=outcome)
+        candidate = _with_fate(candidate, self._journal[candidate.id])
+        if candidate.score:
+            self._memory.tell(trial, [candidate.score.quality, candidate.cost.ops])
         else:
             self._memory.tell(trial, state=TrialState.FAIL)
-            candidate = candidate._replace(status="failed")
         self._candidates[candidate.number] = candidate
         return candidate
 
     def _keep_known(self, progress: Progress) -> None:
         self._write_down()
         for _, candidate, _ in [bought for bought in self._window if bought.candidate.id in self._journal]:
-            params = to_params(self._space, candidate.genes)
-            self._stored.add(
-                candidate, self._journal[candidate.id], params=params, distributions=self._distributions,
-                progress=progress,
-            )  # fmt: skip
+            self._store(candidate, progress)
+
+    def _store(self, candidate: Candidate, progress: Progress) -> None:
+        self._stored.add(
+            candidate, self._journal[candidate.id], params=to_params(self._space, candidate.genes),
+            distributions=self._distributions, progress=progress,
+        )  # fmt: skip
 
     def _write_down(self) -> None:
         for _, candidate, future in self._unknown():
             if future is not None and future.done():
-                self._journal.add(candidate.id, _outcome(future))
+                self._journal.add(candidate.id, _outcome(future), search=self._name)
+
+    def _record(self, *, least: int = 1) -> None:
+        """Write proposals into the journal, so many at least; those of a sampler that keeps a state are made again."""
+        if self._is_pure and len(self._new) >= least:
+            self._journal.propose(self._name, self._new)
+            self._new = []
 
     def _unknown(self) -> list[_Bought]:
         return [bought for bought in self._window if bought.candidate.id not in self._journal]
@@ -190,6 +262,24 @@ class Search:
         self._window = deque(b for b in self._window if b.future is None or not b.future.cancel())
         wait([b.future for b in self._window if b.future])
         self._write_down()
+
+
+def _sound(space: SearchSpace, proposals: Sequence[Proposal]) -> Iterator[Proposal]:
+    """Yield proposals up to the first that is none of this space."""
+    for proposal in proposals:
+        lengths = [len(dimension.choices) for dimension in space.dimensions]
+        inside = len(proposal.genes) == len(lengths) and all(
+            0 <= gene < length for gene, length in zip(proposal.genes, lengths, strict=True)
+        )
+        if not inside or space.canonical(proposal.genes) != proposal.genes:
+            return
+        yield proposal
+
+
+def _with_fate(candidate: Candidate, outcome: Outcome) -> Candidate:
+    if isinstance(outcome, Score):
+        return candidate._replace(score=outcome)
+    return candidate._replace(status="failed")
 
 
 def _outcome(future: "Future[Score]") -> Outcome:
