@@ -61,7 +61,7 @@ def main() -> None:
     recipe = parse(Recipe, manifest["recipe"], source="recipe")
     data = load_data(
         run.config["data"], validation=space.search.validation, seed=run.config["seed"],
-        input_shape=space.input if space.search.resize else None, limit=space.search.limit,
+        input_shape=space.input, limit=space.search.limit,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     errors: dict[str, list[float]] = {}

@@ -45,7 +45,7 @@ def images(space: SearchSpace, name: str) -> DataSet:
     """Return the images that the space's settings ask for."""
     settings = space.search
     return load_data(
-        name, validation=settings.validation, seed=SEED, input_shape=space.input if settings.resize else None,
+        name, validation=settings.validation, seed=SEED, input_shape=space.input,
         limit=settings.limit,
     )  # fmt: skip
 

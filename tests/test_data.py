@@ -186,6 +186,19 @@ def test_a_warp_matches_a_loop_over_pixels(dtype: torch.dtype) -> None:
         assert (seen[index].double() - naive).abs().max() < (0.501 if dtype == torch.uint8 else 1e-3)
 
 
+def test_a_turn_is_by_ten_degrees_at_most_and_leaves_the_centre() -> None:
+    images = torch.zeros(500, 1, 29, 29, dtype=torch.uint8)
+    images[:, :, 14, 14], images[:, :, 14, 26] = 9, 9
+    out = AUGMENTATIONS["turn"](images, torch.Generator().manual_seed(0)).float()
+    assert (out[:, 0, 14, 14] == 9).all()
+    right = out[:, 0, :, 20:]
+    height = (right.sum(2) * (torch.arange(29) - 14)).sum(1) / right.sum((1, 2))
+    # A pixel 12 to the right goes 12 sin(10 degrees) = 2.08 up or down; half a pixel is lost to rounding.
+    assert 1.5 < height.max() < 2.6
+    assert -2.6 < height.min() < -1.5
+    assert abs(height.mean()) < 0.2
+
+
 def test_a_window_that_is_not_moved_shows_the_image() -> None:
     images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     still, one = torch.zeros(4), torch.ones(4)

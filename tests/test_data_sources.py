@@ -95,8 +95,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("mnist", (1_800, 200, 10_000), 10, ("shift",)),
         ("cifar10", (900, 100, 10_000), 10, ("flip", "crop")),
-        ("sketches", (24_839, 2_760, 6_900), 345, ("flip", "affine")),
-        ("sketches:50", (1_800, 200, 1_000), 50, ("flip", "affine")),
+        ("sketches", (24_839, 2_760, 6_900), 345, ("flip", "shift", "turn")),
+        ("sketches:50", (1_800, 200, 1_000), 50, ("flip", "shift", "turn")),
         ("cifar10:2", (900, 100, 2_000), 2, ("flip", "crop")),
     ],
 )
@@ -134,6 +134,7 @@ def test_the_first_classes_are_the_first_by_name() -> None:
         ("~nobody/x/y", "choose from cifar10, digits"),
         ("x" * 5000, "choose from cifar10, digits"),
         ("a\0b", "choose from cifar10, digits"),
+        ("", "data set '' is not known"),
         ("/dev/null", "a file must be Parquet"),
     ],
 )

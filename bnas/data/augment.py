@@ -34,7 +34,14 @@ def affine(images: Tensor, generator: torch.Generator) -> Tensor:
     return warped(images, math.radians(10) * turn, (1 + wide / 10, 1 + tall / 10), (right / 27, down / 27))
 
 
-AUGMENTATIONS: dict[str, Augment] = {"affine": affine, "crop": crop, "flip": flip, "shift": shift}
+def turn(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return each image turned at random by up to 10 degrees about its centre, filled with zeros."""
+    angle = math.radians(10) * (2 * torch.rand(len(images), generator=generator) - 1)
+    still, one = torch.zeros(len(images)), torch.ones(len(images))
+    return warped(images, angle, (one, one), (still, still))
+
+
+AUGMENTATIONS: dict[str, Augment] = {"affine": affine, "crop": crop, "flip": flip, "shift": shift, "turn": turn}
 
 
 def _move(images: Tensor, generator: torch.Generator, *, parts: int) -> Tensor:

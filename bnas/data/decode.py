@@ -73,7 +73,8 @@ class CellReader:
 
     def __call__(self, rows: Tensor) -> Tensor:
         numbers = rows.tolist()
-        return torch.stack([self.decode(row, cell) for row, cell in zip(numbers, self.cells(numbers), strict=True)])
+        cells = _read_cells(self.decode.where, self.cells, numbers)
+        return torch.stack([self.decode(row, cell) for row, cell in zip(numbers, cells, strict=True)])
 
 
 def part_of_cells(where: str, cells: ReadCells, labels: Labels, identity: Callable[[], str]) -> Part:
@@ -132,6 +133,8 @@ def _content(cell: Cell) -> Any:
     """Return the bytes of an image as a file, or the path of one; what is no file any more would never end."""
     if cell["bytes"] is not None:
         return io.BytesIO(cell["bytes"])
+    if not cell["path"]:
+        raise FileNotFoundError("the table has none there")
     if not os.path.isfile(cell["path"]):
         raise FileNotFoundError("it is not there, or is no file")
     return cell["path"]
@@ -141,7 +144,8 @@ def _look(where: str, cells: ReadCells, count: int) -> tuple[Shape, bool]:
     """Return the shape of the first image, with three channels where one that is looked at has colour; and whether the
     images that are looked at have several sizes."""
     probed = [int(row) for row in np.unique(np.linspace(0, count - 1, min(_PROBED, count)).astype(int))]
-    kinds = [_kind(cell, _named(where, row, cell)) for row, cell in zip(probed, cells(probed), strict=True)]
+    found = _read_cells(where, cells, probed)
+    kinds = [_kind(cell, _named(where, row, cell)) for row, cell in zip(probed, found, strict=True)]
     shape = (3 if any(is_colour for is_colour, _, _ in kinds) else 1, *kinds[0][1:])
     return shape, len({kind[1:] for kind in kinds}) > 1
 
@@ -157,6 +161,13 @@ def _kind(cell: Cell, named: str) -> tuple[bool, int, int]:
     if picture.mode not in GREY + COLOUR:
         raise DataError(f"{named} has pixels of kind {picture.mode}; convert it to 8-bit grey or RGB")
     return picture.mode in COLOUR, *((width, height) if turned else (height, width))
+
+
+def _read_cells(where: str, cells: ReadCells, rows: Sequence[int]) -> list[Cell]:
+    try:
+        return cells(rows)
+    except Exception as problem:  # a damaged table makes its library raise whatever it ran into
+        raise DataError(f"{where}: its images cannot be read: {problem}; write or fetch it again") from problem
 
 
 def _named(where: str, row: int, cell: Cell) -> str:

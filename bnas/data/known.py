@@ -85,10 +85,10 @@ def cifar10() -> Found:
 def sketches() -> Found:
     """27,599 + 6,900 grey 28 x 28 sketches of 345 classes (Quick, Draw! by Google, CC BY 4.0), from Parquet.
 
-    Augmented by flips, and by small rotations, stretches and shifts.
+    Augmented by flips, shifts and small rotations.
     """
     found = parquet(data_folder("sketches", "train.parquet and test.parquet"))
-    return replace(found, augmentation=("flip", "affine"))
+    return replace(found, augmentation=("flip", "shift", "turn"))
 
 
 def data_folder(name: str, files: str) -> Path:

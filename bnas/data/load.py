@@ -100,7 +100,7 @@ def _read(name: str, size: Shape | None) -> Found | DataSet:
         found = DATA_SETS[known]()
         return found.first_classes(int(count), name=known) if count else found
     path = Path(os.path.expanduser(name))
-    if os.path.exists(path):
+    if name and os.path.exists(path):
         return _from_path(path, size)
     if ":" in name:
         return found_in(load_reference(name, what="data set"), name, size)

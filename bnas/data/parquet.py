@@ -93,7 +93,7 @@ def _labels(file: Path) -> tuple[Labels, str]:
         schema = opened.schema_arrow
         images, column = image_column(schema, str(file)), label_column(schema, str(file))
         values = opened.read(columns=[column]).column(column)
-    return labels_of(values, kinds_of(schema).get(column, {}), str(file)), images
+        return labels_of(values, kinds_of(schema).get(column, {}), str(file)), images
 
 
 def _cells(files: Sequence[Path], column: str) -> ReadCells:
@@ -113,7 +113,9 @@ def _cells(files: Sequence[Path], column: str) -> ReadCells:
 def _readable(file: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, pa.ArrowException) as problem:
+    except DataError:
+        raise
+    except Exception as problem:  # a damaged file makes pyarrow raise whatever it ran into
         first = (str(problem).strip().splitlines() or [""])[0]
         raise DataError(
             f"{file}: the Parquet file cannot be read; write or fetch it again ({type(problem).__name__}: {first})"

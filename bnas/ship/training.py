@@ -49,7 +49,7 @@ class Known(Spec):
 
     recipe: Recipe
     normalisation: Normalisation
-    augmentation: tuple[Literal["affine", "crop", "flip", "shift"], ...] = ()  # those that training.py has
+    augmentation: tuple[Literal["affine", "crop", "flip", "shift", "turn"], ...] = ()  # those that training.py has
     accuracy: dict[str, float | None]
 
 
@@ -91,7 +91,7 @@ INPUT = {described.input!r}  # channels, height, width
 CLASSES = {described.classes}
 MEAN = {known.normalisation.mean!r}  # per channel, of images from 0 to 1
 STD = {known.normalisation.std!r}
-AUGMENTATION: tuple[str, ...] = {literal(known.augmentation)}  # any of affine, crop, flip, shift
+AUGMENTATION: tuple[str, ...] = {literal(known.augmentation)}  # any of affine, crop, flip, shift, turn
 BATCH = {known.recipe.batch}
 STAGES = [
 {stages}]

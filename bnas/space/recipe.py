@@ -172,7 +172,7 @@ class SearchSettings(Spec):
     trials: PositiveInt = 200  # paid evaluations
     sampler: str = "evolution"
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training images held out
-    resize: bool = False  # bring images of another size to the space's input
+    resize: bool = False  # changes nothing: images of another size are always brought to the space's input
     limit: PositiveInt | None = None  # training images to use at most, those held out among them
     metric: Literal["product", "hybrid"] = "product"  # where the space's precision is by_metric or first_by_metric
     supernet: SupernetRecipe = SupernetRecipe()

@@ -76,7 +76,7 @@ INPUT = (1, 8, 8)  # channels, height, width
 CLASSES = 10
 MEAN = (0.5,)  # per channel, of images from 0 to 1
 STD = (0.25,)
-AUGMENTATION: tuple[str, ...] = ()  # any of affine, crop, flip, shift
+AUGMENTATION: tuple[str, ...] = ()  # any of affine, crop, flip, shift, turn
 BATCH = 128
 STAGES = [Stage(epochs=1)]
 # END OF SETTINGS
