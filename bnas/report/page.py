@@ -28,6 +28,7 @@ from bnas.report.tables import (
     percent,
     ranking_table,
     retrained_table,
+    settings_table,
     stage_table,
 )
 from bnas.report.topology import draw_topology
@@ -138,7 +139,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "retrained": retrained_table(retrained, best=found.best_id) if len(retrained) else None,
         "export": words.export_line(found),
         "again": words.search_line(found),
-        "settings": facts_table(found.config),
+        "settings": settings_table(found.config),
         "environment": facts_table(found.environment),
         "proof": facts_table(words.proof(found.manifest)) if found.manifest else None,
         **_network(found, found.subject),

@@ -158,6 +158,13 @@ def facts_table(facts: Mapping[str, Any]) -> TextTable:
     return TextTable(("", ""), tuple((name.replace("_", " "), _said(value)) for name, value in facts.items()), 2)
 
 
+def settings_table(config: Mapping[str, Any]) -> TextTable:
+    """Return what a run was asked, one setting a row, its images in the line that was said of them first."""
+    images = config.get("images")
+    said = images.get("summary") if isinstance(images, Mapping) else None
+    return facts_table(config if said is None else {**config, "images": said})
+
+
 def _tau(value: float | None) -> str:
     return NOUNBROKENG if value is None else f"{value:.2f}"
 

@@ -13,7 +13,7 @@ from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.report.ink import SMALL, Ink, dress, legend
 from bnas.report.page import rendered, write_figures
-from bnas.report.tables import TextTable, facts_table, percent
+from bnas.report.tables import TextTable, facts_table, percent, settings_table
 from bnas.runs import Run, replacing
 
 MOST_LAYERS = 6  # in one picture of filters
@@ -103,7 +103,7 @@ def write_training_report(run: Run) -> Path:
         tiles=_tiles(manifest) if manifest else [],
         counted=NOT_COUNTED,
         stages=_stages(run.config["recipe"]),
-        settings=facts_table({key: value for key, value in run.config.items() if key != "recipe"}),
+        settings=settings_table({key: value for key, value in run.config.items() if key != "recipe"}),
         proof=facts_table(manifest["reload"]) if manifest else None,
         again=None if manifest else "Run the same command again and it goes on.",
         load=f"bnas.load({str(run.path / 'best')!r})",
