@@ -30,6 +30,7 @@ from bnas.select import Original, Rules, decide
 from bnas.select.conversion import ConvertedModel, survey
 from bnas.ship import Description, load, rebuild
 from bnas.space.recipe import Distillation, Recipe, Stage
+from bnas.spec import dump
 
 FILES = {
     "model.py", "layers.py", "train.py", "training.py", "architecture.yaml", "weights.safetensors", "manifest.json"
@@ -234,7 +235,7 @@ class TestFolder:
     def test_a_selection_is_exported_once_it_was_tuned(self, tmp_path: Path) -> None:
         described, picked = converted(users(tmp_path), (1, 8, 8)), tmp_path / "picked"
         picked.mkdir()
-        (picked / "selection.yaml").write_text("layers: {}\n")
+        (picked / "selection.yaml").write_text(dump(described))
         with pytest.raises(RunError) as caught:
             export(picked, out=tmp_path / "out")
         assert "holds a selection whose network was not trained; run bnas train" in line_of(caught)

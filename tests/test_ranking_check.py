@@ -127,6 +127,7 @@ def test_the_report_warns_of_a_proxy_that_does_not_beat_ops(checked, tmp_path, b
     shutil.copytree(checked.run.path, tmp_path / "run")
     found = checked.run.read_ranking() | {"beats_ops": beats, "sentence": "What is to be said."}
     (tmp_path / "run" / "ranking.json").write_text(json.dumps(found))
+    (tmp_path / "run" / "sums.json").unlink()  # as in a run of a build that kept none
     page = write_report(Run.read(tmp_path / "run")).read_text()
     assert ('<div class="missing"><p>What is to be said.</p></div>' in page) == (not beats)
 
@@ -157,6 +158,7 @@ def test_a_run_with_too_few_candidates_says_so(searched, tmp_path) -> None:
     shutil.copytree(searched, tmp_path / "run")
     table = tmp_path / "run" / "candidates.csv"
     table.write_text("\n".join(table.read_text().splitlines()[: 1 + 2]))
+    table.with_name("sums.json").unlink()  # as in a run of a build that kept none
     with pytest.raises(RunError, match=r"2 candidates were scored; a ranking needs at least 3"):
         check_ranking(tmp_path / "run")
 

@@ -40,6 +40,10 @@ class Standing(NamedTuple):
         """Whether it is surer of the right classes than guessing, so that another network can learn from it."""
         return self.loss < LEARNED * math.log(self.classes)
 
+    def as_dict(self) -> dict[str, object]:
+        """Return it for machines."""
+        return {"accuracy": self.accuracy, "loss": self.loss, "guessing": self.guessing._asdict()}
+
     def __str__(self) -> str:
         return (
             f"{self.accuracy:.1%} of {self.guessing.images} held-out images right, no better than guessing "

@@ -163,7 +163,7 @@ def _summary(result: Any) -> dict[str, Any]:
     chosen = result.selection
     return {
         "folder": str(result.folder), "metric": chosen.metric, "kept": list(chosen.kept), "cost": chosen.cost.as_dict(),
-        "layers": chosen.rows(), "networks": result.networks, "float_model": result.standing._asdict(),
+        "layers": chosen.rows(), "networks": result.networks, "float_model": result.standing.as_dict(),
     }  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def _said(result: Any) -> str:
     chosen, folder = result.selection, result.folder
     file = folder / "selection.yaml"
     is_tuned = any("finetuned" in row for row in result.networks)
-    held_out = f"{result.standing.accuracy:.1%} of {result.standing.images} held-out images"
+    held_out = f"{result.standing.accuracy:.1%} of {result.standing.guessing.images} held-out images"
     note = "real is the model as it was given: it is not trained further, and has the same accuracy before and after"
     return "\n".join([
         *aligned(_layer_rows(chosen.rows(), chosen.metric), to_the_left=(0, 4, 5)),
