@@ -6,6 +6,7 @@ tests/test_torch_inside.py says what each of them must do.
 from typing import Any
 
 from torch._C import DispatchKey
+from torch._C._dynamo import eval_frame
 from torch._ops import OpOverload
 from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
 from torch.nn.modules.conv import _ConvNd as AnyConv
@@ -23,7 +24,14 @@ class OperatorMode(TorchDispatchMode):
 
     supports_higher_order_operators = True  # torch.cond and its kin come here too
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Keep torch's compiler, where a model uses it, from compiling what the mode does."""
+        super().__init_subclass__(**kwargs)
+        skip = eval_frame._FrameAction.SKIP
+        strategy = eval_frame._FrameExecStrategy(skip, skip)  # the function, and all that it calls
+        eval_frame.set_code_exec_strategy(vars(cls)["__torch_dispatch__"].__code__, strategy)
+
     @classmethod
     def _should_skip_dynamo(cls) -> Any:
-        """Refuse what torch would wrap each call in, for which it loads its whole compiler."""
+        """Refuse torch's own way to that, for which it loads the whole compiler."""
         return False

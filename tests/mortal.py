@@ -44,6 +44,12 @@ class Ended(NamedTuple):
     said: str  # on stderr
     done: list[str]  # what it did, in order, each with the phase in which it did it
 
+    @property
+    def lines(self) -> list[str]:
+        """What it said of how it ended, beside its progress and what the images and the scores are."""
+        assert "Traceback" not in self.said
+        return [line for line in self.said.splitlines() if line.startswith("bnas: ")]
+
 
 class Fate(NamedTuple):
     """What becomes of a command.

@@ -1,5 +1,6 @@
 """What the tests of packed networks share: networks as training leaves them, and how far logits are apart."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,3 +49,14 @@ def images_for(shape: tuple[int, ...], *, batch: int = 3, seed: int = 0) -> Tens
 def apart(found: np.ndarray, expected: np.ndarray) -> float:
     """Return the largest difference, in units of the largest logit."""
     return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def hangs_on_rounding(logits: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Say of each image whether changes of a millionth change its logits by far more: a sign is not decided.
+
+    Args:
+        logits: what is computed in float64, of images [n, channels, height, width].
+    """
+    draw, expected = np.random.default_rng(0), logits(images)
+    found = [logits(images * (1 + 1e-6 * draw.standard_normal(images.shape))) for _ in range(8)]
+    return np.max([np.abs(other - expected).max(1) for other in found], 0) > 1e-4 * np.abs(expected).max()

@@ -180,7 +180,7 @@ import os, signal, time
 from bnas.cli.app import main
 from bnas.train import loop
 
-take_step = loop._Step.__call__
+take_step = loop.Step.__call__
 
 def mortal(self, images, labels, step, **told):
     if step == {step} and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
@@ -189,7 +189,7 @@ def mortal(self, images, labels, step, **told):
     return take_step(self, images, labels, step, **told)
 
 loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0
-loop._Step.__call__ = mortal
+loop.Step.__call__ = mortal
 main()
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed import apart, exact_logits, images_for, worn, worn_network
+from packed import exact_logits, hangs_on_rounding, images_for, worn, worn_network
 from programs import random_program
 from spaces import line_of, make_arch
 
@@ -37,15 +37,22 @@ SPACES = ("bench", "cifar10", "digits", "mnist")
 def same_as_it_means(program: Program, *, batch: int = 3, seed: int = 0) -> None:
     images = np.random.default_rng(seed).standard_normal((batch, *program.input)).astype(np.float32)
     expected = evaluate(program, images)
-    assert np.abs(selftest.run(program, images) - expected).max() <= 1e-4 * np.abs(expected).max()
+    far = np.abs(selftest.run(program, images) - expected).max(1) > 1e-4 * np.abs(expected).max()
+    if far.any():
+        far &= ~hangs_on_rounding(lambda changed: evaluate(program, changed), images)
+    assert not far.any()
 
 
 def same_as_trained(network: torch.nn.Module, shape: tuple[int, ...], *, batch: int = 4) -> None:
     images = images_for(shape, batch=batch)
     expected = exact_logits(network, images)
     found = Network(lower(network, shape))(images.numpy())
-    assert apart(found, expected) < CLOSE
-    assert found.argmax(1).tolist() == expected.argmax(1).tolist()
+    far = np.abs(found - expected).max(1) > CLOSE * np.abs(expected).max()
+    if far.any():
+        far &= ~hangs_on_rounding(lambda changed: exact_logits(network, torch.from_numpy(changed)), images.numpy())
+    assert not far.any()
+    other = found.argmax(1) != expected.argmax(1)
+    assert not (other & (np.abs(found - expected).max(1) <= CLOSE * np.abs(expected).max())).any()
 
 
 @pytest.mark.parametrize("seeds", [range(start, start + 20) for start in (0, 20, 40)])

@@ -36,7 +36,7 @@ def test_stopped_in_every_phase_the_same_command_goes_on_to_the_same_end(whole, 
         ended = bnas("search", space, "--out", run, folder=tmp_path, at=what, number=number, report=False)
         assert ended.code == 1
         phase, _, done = what.partition(": ")
-        assert ended.said.splitlines() == [
+        assert ended.lines == [
             "bnas: stopping after the step in hand; once more stops at once",
             f"bnas: stopped at {phase}, {done} done, all of it saved; the same command goes on",
         ]

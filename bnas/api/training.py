@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import check_batch, check_outputs, load_for, name_of, open_for, pick_device
 from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
+from bnas.cost.trace.given import copy_of
 from bnas.data import DataSet, check_same_images
 from bnas.data.guessing import Guessing
 from bnas.errors import DataError, SpecError, TrainingError
@@ -104,7 +104,7 @@ def train_model(
         described = describe_module(held, input=images.input_shape, classes=images.classes, source=source)
     chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = chosen if epochs is None else chosen.lasting(epochs)
-    check_fits(rebuild(described) if held is None else deepcopy(held), images, chosen)
+    check_fits(rebuild(described) if held is None else _copied(held), images, chosen)
     check_batch(chosen.batch, images, source="recipe: batch")
     config = {
         "model": described.model_dump(mode="json"), "data": name_of(data), "validation": validation, "seed": seed,
@@ -263,7 +263,7 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
 def maker(described: Description, seed: int, *, held: nn.Module | None = None) -> Callable[[Stage], nn.Module]:
     """Return what gives a fresh network for each stage; a user's own module is made once, under the seed."""
     if held is not None:
-        return lambda stage: deepcopy(held)
+        return lambda stage: _copied(held)
     if isinstance(described, Architecture):
         return partial(build_for, described)
     if isinstance(described, ConvertedModel):
@@ -272,13 +272,13 @@ def maker(described: Description, seed: int, *, held: nn.Module | None = None) -
         return lambda stage: described.build()
     with seeded(seed):
         own = described.build()  # a module that is given ready may hold trained weights: every stage begins with a copy
-    return lambda stage: deepcopy(own)
+    return lambda stage: _copied(own)
 
 
 def teacher_of(described: Description, teacher: str | Path | nn.Module | None) -> nn.Module | None:
     """Return what teaches the first stage: a module, the network of a folder, a converted model's trained original."""
     if teacher is not None:
-        return deepcopy(teacher) if isinstance(teacher, nn.Module) else load(teacher)
+        return _copied(teacher) if isinstance(teacher, nn.Module) else load(teacher)
     if isinstance(described, ConvertedModel) and described.original.weights:
         return described.build_original()
     return None
@@ -307,3 +307,7 @@ def _watch(data: DataSet, device: torch.device, network: nn.Module) -> BinaryWat
     for images, _ in data.train.take(SEEN_FIRST, seed=0).batches(SEEN_FIRST, device=device):
         warn_of_blind_layers(network, images)
     return BinaryWatch(network, beside=accuracy)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    return copy_of(module, where=type(module).__name__, error=TrainingError)

@@ -1,6 +1,5 @@
 """The best network of a run -> one file in bits, proved to give the same logits on real images."""
 
-import copy
 import hashlib
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from bnas.binarize import BinaryWeight, WeightBinarizer
+from bnas.cost.trace.given import copy_of
 from bnas.data import load_data
 from bnas.errors import BnasError, DataError, ExportError
 from bnas.layers import BinaryLayer
@@ -86,7 +86,7 @@ def images_of(described: Description, known: Shipped) -> tuple[Tensor, str]:
 
 def exact_logits(network: nn.Module, images: Tensor) -> NDArray[np.float64]:
     """Return the logits in float64, with the weights' bits as they are in float32: what a network means."""
-    precise = copy.deepcopy(network).double().eval()
+    precise = copy_of(network, where="the network", error=ExportError).double().eval()
     for layer in precise.modules():
         if isinstance(layer, BinaryLayer):
             layer.binarize_weight = partial(_in_float32, layer.binarize_weight)

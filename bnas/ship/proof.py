@@ -1,6 +1,5 @@
 """Weights and an architecture -> proof that they load back to the same network, here and in a process without us."""
 
-import copy
 import math
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
+from bnas.cost.trace.given import copy_of
 from bnas.cost.trace.run import trace
 from bnas.errors import ExportError
 from bnas.networks.models import MODELS
@@ -54,7 +54,7 @@ def reload(
         ExportError: names or shapes differ from those of the network.
         SpecError: the network was given in Python, and no model is given now.
     """
-    network = rebuild(described) if model is None else copy.deepcopy(model)
+    network = rebuild(described) if model is None else copy_of(model, where=source, error=ExportError)
     try:
         network.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as problem:
@@ -74,10 +74,10 @@ def prove_reload(described: Description, tensors: Mapping[str, Tensor], *, netwo
         ExportError: the logits differ, or a batch norm has statistics that cannot be right.
     """
     where = _named(described)
-    held = copy.deepcopy(network).cpu() if isinstance(described, HeldModel) else None
+    held = copy_of(network, where=where, error=ExportError).cpu() if isinstance(described, HeldModel) else None
     rebuilt = reload(described, {name: tensor.cpu() for name, tensor in tensors.items()}, source=where, model=held)
     images = seeded_images(described)
-    found, expected = _logits(rebuilt, images), _logits(copy.deepcopy(network).cpu(), images)
+    found, expected = _logits(rebuilt, images), _logits(copy_of(network, where=where, error=ExportError).cpu(), images)
     return _agreement(found, expected, where=where) | {"batch_norm": check_norms(rebuilt, described)}
 
 

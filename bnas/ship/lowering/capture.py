@@ -72,7 +72,7 @@ def _of_program(program: Any) -> Captured:
     signature, state = program.graph_signature, {**program.state_dict, **program.constants}
     names = signature.inputs_to_parameters | signature.inputs_to_buffers | signature.inputs_to_lifted_tensor_constants
     (result,) = (node for node in program.graph.nodes if node.op == "output")
-    outputs = result.args[0]
+    outputs = [node for node in result.args[0] if not isinstance(node, Node) or node.name in signature.user_outputs]
     if len(outputs) != 1 or not isinstance(outputs[0], Node) or not isinstance(outputs[0].meta.get("val"), Tensor):
         raise ExportError(
             f"the model: cannot be lowered: it gives {len(outputs)} results, but a packed network gives logits alone; "
