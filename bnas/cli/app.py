@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.allocator import keep_freed_memory
+from bnas.cli.bench import bench_command
 from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
 from bnas.cli.out import images_said
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cost": cost_command,
     "export": export_command,
     "predict": predict_command,
+    "bench": bench_command,
     "rank-check": rank_check_command,
     "report": report_command,
 }

@@ -58,9 +58,7 @@ def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
     known, described = parse(Shipped, best.manifest, source=f"best/{MANIFEST}"), best.described
     network = reload(described, best.tensors, source=f"best/{MANIFEST}")
     norms = check_norms(network, described)
-    names = known.images.class_names if len(known.images.class_names) == described.classes else ()
-    card = Card(known.normalisation.mean, known.normalisation.std, names, described.id)
-    (folder / NAME).write_bytes(encoded(lower(network, described.input), card))
+    (folder / NAME).write_bytes(encoded(lower(network, described.input), card_of(best)))
     images, source = images_of(described, known)
     found = Network(*read(folder / NAME))(images.numpy())
     size = (folder / NAME).stat().st_size
@@ -69,6 +67,13 @@ def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
         "packed": {"file": NAME, "bytes": size, "sha256": hashlib.sha256((folder / NAME).read_bytes()).hexdigest()},
         "reload": proof | {"images": len(images), "images_from": source, "batch_norm": norms},
     }
+
+
+def card_of(best: TrainedNetwork) -> Card:
+    """Return what goes with a network beside its program, as its manifest has it."""
+    known, classes = parse(Shipped, best.manifest, source=f"best/{MANIFEST}"), best.described.classes
+    names = known.images.class_names if len(known.images.class_names) == classes else ()
+    return Card(known.normalisation.mean, known.normalisation.std, names, best.described.id)
 
 
 def images_of(described: Description, known: Shipped) -> tuple[Tensor, str]:
