@@ -644,6 +644,17 @@ def test_neither_folders_nor_tables_need_a_home_that_can_be_written(tmp_path: Pa
     assert done.stdout.split() == ["14", "14", "1294"], done.stderr
 
 
+def test_a_cache_that_cannot_be_written_does_not_blame_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path("/proc/none"))
+    with pytest.raises(
+        DataError, match=r"^the cache of the datasets library cannot be written; set HF_HOME to a folder"
+    ):
+        load_data(str(Written(HALF).to(tmp_path / "a.parquet")))
+
+
 def test_damaged_parquet_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 and nothing else")

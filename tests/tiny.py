@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+import bnas.data
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 
@@ -44,6 +46,12 @@ def tiny_file(folder: Path) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(TINY, encoding="utf-8")
     return path
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return the embedded digits as arrays: uint8 [1797, 8, 8], and labels."""
+    with np.load(Path(bnas.data.__file__).with_name("digits.npz")) as file:
+        return file["images"] * 15, file["labels"]
 
 
 @dataclass

@@ -33,7 +33,9 @@ def train_command(
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="RUN/best or an export, to teach the first stage.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of all stages together.  [default: the recipe's]")] = None,
-    validation: Annotated[float, typer.Option(help="Share of the training images held out.")] = 0.1,
+    validation: Annotated[
+        float, typer.Option(help="Share of the training images held out, where there is no such split.")
+    ] = 0.1,
     shape: Annotated[
         str | None, typer.Option("--input", help="Resize images, as 3x32x32.  [default: to what MODEL takes]")
     ] = None,

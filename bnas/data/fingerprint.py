@@ -6,6 +6,7 @@ MiB and 254 others spread evenly between. Of what some program of a user's reads
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def of_image_files(root: Path, paths: Iterable[str]) -> str:
     Raises:
         DataError: one is gone.
     """
-    return of_parts(*(f"{Path(path).relative_to(root)} {_size(Path(path))}" for path in paths))
+    begin = len(str(root))
+    return of_parts(*(f"{path[begin:]} {_size(path)}" for path in paths))
 
 
 def of_files(paths: Iterable[Path]) -> str:
@@ -79,8 +81,8 @@ def _of_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _size(path: Path) -> int:
+def _size(path: str | Path) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError as problem:
         raise DataError(f"{path}: cannot be read any more: {problem.strerror}; put it back") from problem

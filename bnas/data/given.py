@@ -12,6 +12,7 @@ from bnas.data.arrays import of_arrays, of_dataset
 from bnas.data.assemble import Wanted, assemble
 from bnas.data.dataset import DataSet, check_split, read_by_user
 from bnas.data.found import Found, Part
+from bnas.data.normalise import Normalisation
 from bnas.data.resize import Shape
 from bnas.errors import DataError
 
@@ -120,6 +121,7 @@ def from_arrays(
     seed: int = 0,
     input_shape: Shape | None = None,
     limit: int | None = None,
+    normalisation: Normalisation | None = None,
 ) -> DataSet:
     """Return a data set of images that are in memory already.
 
@@ -131,14 +133,14 @@ def from_arrays(
         train_labels, test_labels: integers [n], from 0, or names, which are numbered in their order.
         class_names: None calls the classes by their numbers or names; else some may have no images.
         augmentation: names from `AUGMENTATIONS`; None takes flips and crops for three channels, else small shifts.
-        validation, seed, input_shape, limit: as in `load_data`.
+        validation, seed, input_shape, limit, normalisation: as in `load_data`.
     Raises:
         DataError: other shapes or kinds than these, and as in `load_data`.
     """
     found = _of_tuple((train_images, train_labels, test_images, test_labels), name, input_shape)
     parts, names = found.parts, None if class_names is None else tuple(map(str, class_names))
     whole = Found(name, parts, class_names=names, augmentation=augmentation)
-    return assemble(name, whole, Wanted(validation, seed, input_shape, limit))
+    return assemble(name, whole, Wanted(validation, seed, input_shape, limit, normalisation))
 
 
 def adapted(data: DataSet, wanted: Wanted) -> DataSet:

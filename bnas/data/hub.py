@@ -106,6 +106,10 @@ def unpacked(files: Sequence[Path], column: str) -> TableCells:
     import datasets
 
     place = Path(datasets.config.HF_DATASETS_CACHE) / "bnas" / of_files(files)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise _not_written(problem) from problem
     with _one_line(f"{files[0]}: the Parquet file cannot be read; write or fetch it again"):
         table = datasets.Dataset.from_parquet([str(file) for file in files], columns=[column], cache_dir=str(place))
     return cells_of(table, column)
@@ -123,13 +127,17 @@ def _one_line(advice: str) -> Iterator[None]:
     except Exception as problem:
         cause = problem.__cause__ or problem
         first = (str(cause).strip().splitlines() or [""])[0]
-        said = f"({type(cause).__name__}: {first})"
-        if any(isinstance(each, OSError) and each.errno in _CANNOT_WRITE for each in (problem, cause)):
-            raise DataError(
-                "the cache of the datasets library cannot be written; set HF_HOME to a folder that can, with room for "
-                f"the images {said}"
-            ) from problem
-        raise DataError(f"{advice} {said}") from problem
+        for each in (problem, cause):
+            if isinstance(each, OSError) and each.errno in _CANNOT_WRITE:
+                raise _not_written(each) from problem
+        raise DataError(f"{advice} ({type(cause).__name__}: {first})") from problem
     finally:
         if shown:
             datasets.enable_progress_bars()
+
+
+def _not_written(problem: OSError) -> DataError:
+    return DataError(
+        "the cache of the datasets library cannot be written; set HF_HOME to a folder that can, with room for the "
+        f"images ({type(problem).__name__}: {problem.strerror})"
+    )

@@ -75,7 +75,7 @@ class Pictures:
 
     def __init__(self, tree: Tree) -> None:
         self.paths = tree.all_images()
-        self._root = tree.path
+        self.root = tree.path
         self._known: dict[str, list[str]] = defaultdict(list)
         for path in self.paths:
             below = Path(path).relative_to(tree.path)
@@ -91,7 +91,7 @@ class Pictures:
         return near[0] if len(near) == 1 else None
 
     def _roles(self, path: str) -> set[str | None]:
-        return {role_of_folder(part) for part in Path(path).relative_to(self._root).parts[:-1]}
+        return {role_of_folder(part) for part in Path(path).relative_to(self.root).parts[:-1]}
 
 
 def listed(tree: Tree) -> tuple[Found | None, list[str]]:
@@ -176,7 +176,7 @@ def _parts(sheet: Sheet, pictures: Pictures, role: str | None) -> Iterator[tuple
         if path is None:
             raise DataError(
                 f"{sheet.path}: row {number} names {row[files]!r}, but no such image, or more than one, is in "
-                f"{pictures._root}; add it, or take the row out"
+                f"{pictures.root}; add it, or take the row out"
             )
         rows[mine].append((path, None if labels is None else row[labels].strip() or None))
     for mine, found in rows.items():
@@ -196,5 +196,5 @@ def _part(sheet: Sheet, pictures: Pictures, role: str, rows: Sequence[tuple[str,
     numbers = Labels.at(list(known.values()), order)
     labels = Labels(numbers.numbers, order or None, ordered=whole and bool(order))
     where = f"{sheet.path.name} ({role})" if sheet.column(SPLIT_COLUMNS) is not None else sheet.path.name
-    identity = partial(of_image_files, pictures._root, tuple(known))
+    identity = partial(of_image_files, pictures.root, tuple(known))
     return part_of_cells(where, Files(tuple(known)), labels, identity)

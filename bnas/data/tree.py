@@ -40,7 +40,7 @@ class Tree:
 
     def all_images(self) -> list[str]:
         """Return the paths of all images in it and in the folders below, folder by folder."""
-        return [str(tree.path / name) for tree in self.walk() for name in tree.images]
+        return [os.path.join(tree.path, name) for tree in self.walk() for name in tree.images]
 
     def has_images(self) -> bool:
         """Whether there are images in it or below."""
