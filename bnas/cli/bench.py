@@ -1,4 +1,4 @@
-"""`bnas bench`: a packed network, or a run -> its time, size and memory beside those in torch."""
+"""`bnas bench`: a packed network, or a run -> its time, size and memory beside those of other runtimes."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ def bench_command(
     compiled: Annotated[bool, typer.Option(help="Let torch compile too, which takes a minute.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure a packed network beside the same network in torch, in float32.
+    """Measure a packed network beside torch, onnxruntime and OpenVINO, as far as they are installed.
 
     All compute the same images in turn, in one run; what is counted and what is measured stand in columns of their own.
 
