@@ -60,9 +60,7 @@ def position(space: SearchSpace, name: str) -> int:
     return [dimension.name for dimension in space.dimensions].index(name)
 
 
-_OF_TESTS = re.compile(
-    r"/[\w/.-]*/pytest-of-\w+/pytest-\d+/(popen-\w+/)?"
-)  # how long it is says nothing of the message
+_OF_TESTS = re.compile(r"/[\w/.-]*/pytest-of-\w+/pytest-\d+/(popen-\w+/)?")  # of any length
 
 
 def line_of(caught: pytest.ExceptionInfo[BnasError]) -> str:
