@@ -10,9 +10,9 @@ BIN := $(VENV)/bin
 demo: $(READY)
 	$(BIN)/bnas search search_spaces/digits.yaml --data digits --out runs/demo
 
-# Everything CI runs, on all cores, a test at a time on each; tests that need real data or a GPU say why they are skipped.
+# Everything CI runs; tests that need real data or a GPU say why they are skipped.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra
 
 check: $(READY)
 	$(BIN)/ruff format --check .
