@@ -1,6 +1,8 @@
 """What all tests share: the folder of real data, and one quick, repeatable way of drawing examples."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,15 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("BNAS_DATA is not set; it names a folder with mnist/ and cifar10/")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def modules_of_this_test_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget the modules that a test wrote, and where they lay: another test has some of the same name."""
+    places = list(sys.path)
+    yield
+    sys.path[:] = places
+    folder = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(folder):
+            del sys.modules[name]

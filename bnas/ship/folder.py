@@ -13,6 +13,7 @@ from bnas.runs import Run, environment
 from bnas.runs.documents import read_json
 from bnas.runs.files import clear_up, replacing_folder
 from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, manifest_text, read_network
+from bnas.seeds import seeded
 from bnas.ship.description import Description, parse_description
 from bnas.ship.packed import export_packed
 from bnas.ship.proof import reload
@@ -69,7 +70,8 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     text, tensors, _ = read_network(folder, hint=_NOT_ONE)
     source = str(folder / ARCHITECTURE)
     described = parse_description(parse_yaml(text, source=source), source=source)
-    return reload(described, tensors, source=str(folder / WEIGHTS), model=model)
+    with seeded(0):  # code of the user's may draw; who loads a network keeps their own random numbers
+        return reload(described, tensors, source=str(folder / WEIGHTS), model=model)
 
 
 def best_network(run: Path) -> TrainedNetwork:
