@@ -1,6 +1,6 @@
 """A supernet trained inside the budget of its search against one that is trained through the whole space.
 
-    python benchmarks/inside_budget.py [SPACE ...] [--quick] [--json]
+    python benchmarks/inside_budget.py [--quick] [--json]
 
 Equal steps, images and recipe; the yardstick draws each choice of the whole space equally often, as searches here
 did before. The proxy loss is a mean over 60 networks that fit: drawn evenly, where most cost about the same, and
@@ -8,7 +8,6 @@ evenly over four bands of ops. Times are seconds of the processor, on one core. 
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from claim import Claim, main
+from nowhere import NoStore
 
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
@@ -30,7 +30,6 @@ from bnas.space.space import SearchSpace
 from bnas.spec import read
 from bnas.train import train_supernet
 from bnas.train.oneshot import Draws, WholeSpace
-from bnas.train.state import Kept
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
 NETWORKS, STEPS = 60, 1000
@@ -46,29 +45,20 @@ class Trained(NamedTuple):
     seconds: list[float]
 
 
-class Nowhere:
-    """A store that keeps nothing."""
-
-    def save_checkpoint(self, name: str, tensors: object, state: object) -> None:
-        """Keep nothing."""
-
-    def load_checkpoint(self, name: str) -> Kept | None:
-        """Return nothing."""
-        return None
-
-    def log(self, event: str, **fields: object) -> None:
-        """Write nothing."""
-
-
 def measure(quick: bool) -> Iterator[Claim]:
-    """Train and score, on digits unless spaces are named."""
+    """Count the steps inside, then train and score."""
     torch.set_num_threads(1)
-    for name in [word for word in sys.argv[1:] if not word.startswith("-")] or ["digits"]:
-        yield from compare(name, seeds=1 if quick else 3)
+    for path in sorted(SPACES.glob("*.yaml")):
+        space = read(SearchSpace, path)
+        budget = Budget.parse(space.search.budget)
+        draws = InsideDraws(space, [budget], seed=0)
+        share = statistics.fmean(budget.admits(cost(plan(draws(step)))) for step in range(STEPS))
+        yield Claim(f"{path.stem}: all of {STEPS} steps, against those inside the budget", 1.0, share, INSIDE)
+    yield from compare("digits", seeds=1 if quick else 3)
 
 
 def compare(name: str, *, seeds: int) -> Iterator[Claim]:
-    """Train supernets of a space in both ways, in turn."""
+    """Train supernets of a space in both ways, in turn, and score the same networks with each."""
     space = read(SearchSpace, SPACES / f"{name}.yaml")
     budget = Budget.parse(space.search.budget)
     data = load_data(name, validation=space.search.validation, seed=0, input_shape=space.input)
@@ -84,9 +74,6 @@ def compare(name: str, *, seeds: int) -> Iterator[Claim]:
     yield Claim(of.format(f"proxy loss of {NETWORKS} even draws"), mean(inside.even), mean(whole.even), LOSS)
     yield Claim(of.format(f"proxy loss of {NETWORKS} over ops"), mean(inside.spread), mean(whole.spread), LOSS)
     yield Claim(of.format("training (s)"), mean(inside.seconds), mean(whole.seconds), TIME)
-    took = InsideDraws(space, [budget], seed=0)
-    share = mean(budget.admits(cost(plan(took(step)))) for step in range(STEPS))
-    yield Claim(f"{name}: all of {STEPS} steps, against those inside the budget", 1.0, share, INSIDE)
 
 
 def add(
@@ -101,7 +88,7 @@ def add(
 ) -> None:
     """Train a supernet and score the networks with it."""
     begun = time.process_time()
-    supernet = train_supernet(space, space.search.supernet, data, seed=seed, store=Nowhere(), device=CPU, draws=draws)
+    supernet = train_supernet(space, space.search.supernet, data, seed=seed, store=NoStore(), device=CPU, draws=draws)
     to.seconds.append(time.process_time() - begun)
     scorer = Scorer(supernet, data, space.search.scoring, seed=seed, device=CPU)
     to.even.append(statistics.fmean(scorer(arch).proxy_loss for arch in even))
@@ -109,4 +96,4 @@ def add(
 
 
 if __name__ == "__main__":
-    main(__doc__ or "", measure)
+    main(measure, __doc__ or "")

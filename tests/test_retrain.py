@@ -22,7 +22,7 @@ def digits():
 
 def run(digits, store):
     settings = SPACE.search.retrain.model_copy(update={"top": 4})
-    return retrain(ARCHS, settings, digits, seed=0, store=store, device=CPU)
+    return retrain({"search": ARCHS}, settings, digits, seed=0, store=store, device=CPU)
 
 
 def facts(results):

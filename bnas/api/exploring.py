@@ -65,8 +65,8 @@ def explore(
     studies: Studies,
     engine: Engine,
     progress: Progress,
-) -> list[Candidate]:
-    """Search, then let random search pay for as many; return the candidates of the search.
+) -> dict[str, list[Candidate]]:
+    """Search, then let random search pay for as many; return the candidates of the search and of its twin.
 
     Raises:
         BudgetError: nothing fits the budget.
@@ -94,7 +94,7 @@ def explore(
             run.log("searched", study=name, **ledger(found[name]))
     run.write_ledger({name: ledger(candidates) for name, candidates in found.items()})
     run.write_table("pareto", [c.facts() for c in front(found["search"])])
-    return found["search"]
+    return found
 
 
 def _warn_of_chance(run: Run, data: DataSet, candidates: Iterable[Candidate]) -> None:

@@ -1,6 +1,6 @@
 """Find, retrain and hand over the best network of a space under a budget."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,16 +15,20 @@ from bnas.api.result import SearchResult
 from bnas.data import DataSet
 from bnas.data.guessing import Guessing
 from bnas.errors import RunError
+from bnas.layers.blocks import Network
 from bnas.progress import Progress
 from bnas.report import write_report
 from bnas.runs import Run
-from bnas.searcher.candidate import Candidate, paid
+from bnas.searcher.candidate import Candidate
 from bnas.searcher.executors.engine import Engine
 from bnas.searcher.feasible import sample_within
+from bnas.searcher.finalists import finalists
 from bnas.searcher.sampler import MakeSampler
+from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 from bnas.spec import dump
+from bnas.supernet import Supernet
 from bnas.train import ALONE, Ranks, SharedStore, train_supernet
 from bnas.train.retrain import Retrained, retrain
 
@@ -139,27 +143,46 @@ def _drive_search(
         space, settings.supernet, data, seed=request.seed, store=store, device=device, draws=request.draws,
         progress=progress, ranks=ranks,
     )  # fmt: skip
-    candidates = explore(run, request, supernet, data, studies=studies, engine=engine, progress=progress)
-    chosen = {c.id: c for c in paid(candidates)[: settings.retrain.top]}
-    archs = ranks.told(lambda: [space.architecture(c.genes) for c in chosen.values()])
+    found = explore(run, request, supernet, data, studies=studies, engine=engine, progress=progress)
+    chosen = _chosen(found, request)
+    archs = ranks.told(lambda: {o: [space.architecture(c.genes) for c in some] for o, some in chosen.items()})
     trained = retrain(
-        archs, settings.retrain, data, seed=request.seed, store=store, device=device, progress=progress, ranks=ranks
-    )
-    rows = [chosen[r.arch.id].facts() | r.row() for r in trained]
+        archs, settings.retrain, data, seed=request.seed, store=store, device=device,
+        inherited=_inherited(request, supernet, data), progress=progress, ranks=ranks,
+    )  # fmt: skip
+    facts = {c.id: c for some in reversed(chosen.values()) for c in some}
+    rows = [facts[r.arch.id].facts() | r.row() for r in trained]
     run.write_table("retrained", rows)
     run.log("retrained", networks=rows)
-    write_best(run, request, data, trained[0], chosen[trained[0].arch.id])
+    write_best(run, request, data, trained[0], facts[trained[0].arch.id])
+
+
+def _chosen(found: Mapping[str, Sequence[Candidate]], request: SearchRequest) -> dict[str, list[Candidate]]:
+    """Return the candidates that are trained alone, by the study that found them; the twin's as many, unless said."""
+    settings = request.settings.retrain
+    tops = {"search": settings.top, "twin": settings.top if settings.twin is None else settings.twin}
+    return {name: finalists(found[name], request.space, top=top) for name, top in tops.items()}
+
+
+def _inherited(request: SearchRequest, supernet: Supernet, data: DataSet) -> Callable[[Architecture], Network] | None:
+    """Return what gives a network its weights from the supernet, where the settings say so; batch norm is set anew."""
+    if request.settings.retrain.start == "scratch":
+        return None
+    return Scorer(supernet, data, request.settings.scoring, seed=request.seed, device=request.device).network
 
 
 def _beside(request: SearchRequest, ranks: Ranks) -> None:
     """Do what the other ranks do of a search: train the supernet, wait for what is found with it, train that."""
     settings, data, store = request.settings, load_matching(request), SharedStore(None, ranks)
-    train_supernet(
+    supernet = train_supernet(
         request.space, settings.supernet, data, seed=request.seed, store=store, device=request.device,
         draws=request.draws, ranks=ranks,
     )  # fmt: skip
-    archs = ranks.told(lambda: list[Architecture]())  # rank 0 says which
-    retrain(archs, settings.retrain, data, seed=request.seed, store=store, device=request.device, ranks=ranks)
+    archs = ranks.told(lambda: dict[str, list[Architecture]]())  # rank 0 says which
+    retrain(
+        archs, settings.retrain, data, seed=request.seed, store=store, device=request.device,
+        inherited=_inherited(request, supernet, data), ranks=ranks,
+    )  # fmt: skip
 
 
 class _Logged:

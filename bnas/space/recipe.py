@@ -158,11 +158,26 @@ class Scoring(Spec):
 
 
 class Retraining(Spec):
-    """How the best candidates are trained alone: all start, the worse half stops at each of the `halvings`."""
+    """How the best candidates are trained alone: all start, the worse half stops at each of the `halvings`.
+
+    The best of the random twin are trained beside those of the search, and halved among themselves, so that the two
+    are compared by what they reach. The winner is the best of all.
+    """
 
     top: PositiveInt = 3
+    twin: Annotated[int, Field(ge=0)] | None = None  # of the random twin; None takes as many as of the search
+    start: Literal["supernet", "scratch"] = "scratch"  # weights that a network begins with
     halvings: tuple[Fraction, ...] = (0.3, 0.6)  # shares of the last stage's epochs
     recipe: Recipe = Recipe(stages=(Stage(epochs=20),))
+
+    @model_validator(mode="after")
+    def _inherited_weights_have_all_experts(self) -> "Retraining":
+        if self.start == "supernet" and self.recipe.stages[0].experts == "first":
+            raise ValueError(
+                "start: supernet gives every expert its weights, but the first stage of the recipe has experts: first; "
+                "leave that stage out, or set experts: all"
+            )
+        return self
 
 
 class SearchSettings(Spec):

@@ -1,7 +1,8 @@
-"""Chosen architectures -> networks trained alone; the worse half stops at each halving."""
+"""Chosen architectures -> networks trained alone; of each origin the worse half stops at each halving."""
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ class Retrained:
 
     arch: Architecture
     network: Network
+    origins: tuple[str, ...]  # who chose it: the search, its twin
     epochs: int
     validation_accuracy: float
     test_accuracy: float
@@ -37,6 +39,7 @@ class Retrained:
         """Return what a line of retrained.csv holds of it."""
         return {
             "id": self.arch.id,
+            "origin": "+".join(self.origins),
             "validation_accuracy": self.validation_accuracy,
             "test_accuracy": self.test_accuracy,
             "epochs": self.epochs,
@@ -45,21 +48,26 @@ class Retrained:
 
 
 def retrain(
-    chosen: Sequence[Architecture],
+    chosen: Mapping[str, Sequence[Architecture]],
     settings: Retraining,
     data: DataSet,
     *,
     seed: int,
     store: Store,
     device: torch.device,
+    inherited: Callable[[Architecture], Network] | None = None,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> list[Retrained]:
     """Train architectures alone by successive halving; return all of them, the best on validation first.
 
-    Only those that are trained to the end can come first. The test split is read here, once, after every choice
-    has been made, by rank 0 where several train together.
+    Those of one origin are halved among themselves, so that the best of each is trained to the end, all alike. Only
+    those that are can come first. The test split is read here, once, after every choice has been made, by rank 0 where
+    several train together.
 
+    Args:
+        chosen: architectures by origin; one that several origins chose is trained once.
+        inherited: gives the network that training begins with, which stays as it is; None begins with fresh weights.
     Raises:
         TrainingError: a loss is not finite.
     """
@@ -70,27 +78,29 @@ def retrain(
     def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
         return train_staged(
             partial(build_for, arch), recipe, data, name=f"{RETRAIN}/{arch.id}", seed=seed, store=store, device=device,
-            until=cut, measure=BinaryWatch, progress=watch, ranks=ranks,
+            start=inherited(arch) if inherited else None, until=cut, measure=BinaryWatch, progress=watch, ranks=ranks,
         )  # fmt: skip
 
-    alive, reached = list(chosen), {arch.id: 0 for arch in chosen}
+    every = {arch.id: arch for archs in chosen.values() for arch in archs}
+    alive, reached = {origin: [arch.id for arch in archs] for origin, archs in chosen.items()}, dict.fromkeys(every, 0)
     for cut in cuts:
-        for place, arch in enumerate(alive):
-            if (arch.id, cut) not in rungs:
+        going = list(dict.fromkeys(itertools.chain(*alive.values())))
+        for place, name in enumerate(going):
+            if (name, cut) not in rungs:
                 started = time.monotonic()
-                network = reach(arch, cut, _labelled(progress, f"retrain {place + 1} of {len(alive)}"))
+                network = reach(every[name], cut, _labelled(progress, f"retrain {place + 1} of {len(going)}"))
                 accuracy, loss = ranks.told(partial(_evaluated, network, data.validation, device))
-                rungs.add(arch.id, cut, _Rung(accuracy, loss, time.monotonic() - started))
-            reached[arch.id] = cut
-        alive.sort(key=lambda arch: rungs[arch.id, cut].quality, reverse=True)
-        alive = alive[: -(-len(alive) // 2)] if cut != last else alive
-    ranked = sorted(chosen, key=lambda arch: (reached[arch.id], rungs[arch.id, reached[arch.id]].quality), reverse=True)
+                rungs.add(name, cut, _Rung(accuracy, loss, time.monotonic() - started))
+            reached[name] = cut
+        if cut != last:
+            alive = {origin: rungs.better_half(names, cut) for origin, names in alive.items()}
     results = []
-    for arch in ranked:
-        network = reach(arch, reached[arch.id], silent)  # only read back: it is trained this far
+    for name in sorted(every, key=lambda name: (reached[name], rungs[name, reached[name]].quality), reverse=True):
+        network = reach(every[name], reached[name], silent)  # only read back: it is trained this far
         accuracy, _ = ranks.told(partial(_evaluated, network, data.test, device))
-        epochs, validation = recipe.epochs - last + reached[arch.id], rungs[arch.id, reached[arch.id]].accuracy
-        results.append(Retrained(arch, network, epochs, validation, accuracy, rungs.seconds(arch.id)))
+        origins = tuple(origin for origin, archs in chosen.items() if name in {arch.id for arch in archs})
+        epochs, validation = recipe.epochs - last + reached[name], rungs[name, reached[name]].accuracy
+        results.append(Retrained(every[name], network, origins, epochs, validation, accuracy, rungs.seconds(name)))
     return results
 
 
@@ -155,6 +165,10 @@ class _Rungs:
     def add(self, name: str, cut: int, rung: _Rung) -> None:
         self._rungs[f"{name}@{cut}"] = rung
         self._store.save_checkpoint(self.NAME, {}, {key: list(rung) for key, rung in self._rungs.items()})
+
+    def better_half(self, names: Sequence[str], cut: int) -> list[str]:
+        ranked = sorted(names, key=lambda name: self[name, cut].quality, reverse=True)
+        return ranked[: -(-len(ranked) // 2)]
 
     def seconds(self, name: str) -> float:
         return sum(rung.seconds for key, rung in self._rungs.items() if key.startswith(f"{name}@"))

@@ -33,6 +33,7 @@ def train_staged(
     store: Store,
     device: torch.device,
     teacher: nn.Module | None = None,
+    start: Net | None = None,
     until: int | None = None,
     compiled: bool = False,
     measure: Callable[[Net], Measure] | None = None,
@@ -45,6 +46,7 @@ def train_staged(
         make: gives a fresh network for a stage; all of them have the same parameters, but for the number of experts.
         name: of the checkpoints, one a stage: `NAME-0`, `NAME-1`, ...
         teacher: teaches the first stage, where that has `distill`; the others are taught by the stage before.
+        start: a network with weights to begin with, of the same parameters; it stays as it is.
         until: stop after this epoch of the last stage; None trains to the end.
         compiled: compile the forward and backward pass with `torch.compile`; needs a C++ compiler or a GPU.
         measure: given the network of a stage, returns what `fit` calls after each epoch.
@@ -57,7 +59,7 @@ def train_staged(
     if compiled:
         check_compiler(device)
     before: nn.Module | None = teacher.to(device).eval() if teacher is not None else None
-    network: Net | None = None
+    network = start
     for index, stage in enumerate(recipe.stages):
         last, own = index == len(recipe.stages) - 1, derived(seed, "stage", index)
         network = start_stage(make, stage, network, seed=own).to(device)
