@@ -1,8 +1,9 @@
 """Search, train and ship binary neural networks under an op budget.
 
-Jobs: `search`, `select_layers` and `convert`, `train_model`, `export` and `load`, `count`, `check_ranking`, `open_run`.
-Descriptions: `SearchSpace`, `Architecture`, `Recipe`, `Budget`, `Rules`. What they become: `build`, `build_model`,
-`plan`, `trace`, `load_data`. The layers are in `bnas.layers`, the binarizers in `bnas.binarize`.
+Jobs: `search`, `search_targets`, `select_layers` and `convert`, `train_model`, `export` and `load`, `count`,
+`check_ranking`, `open_run`. Descriptions: `SearchSpace`, `Architecture`, `Recipe`, `Budget`, `Rules`. What they become:
+`build`, `build_model`, `plan`, `trace`, `load_data`. The layers are in `bnas.layers`, the binarizers in
+`bnas.binarize`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,13 @@ if TYPE_CHECKING:
     from bnas.api import (
         Best,
         SearchResult,
+        TargetResults,
         TrainResult,
         check_ranking,
         export,
         open_run,
         search,
+        search_targets,
         select_layers,
         train_model,
     )
@@ -54,6 +57,7 @@ _HOMES = {
     "SearchResult": "bnas.api",
     "SearchSpace": "bnas.space.space",
     "Selection": "bnas.select",
+    "TargetResults": "bnas.api",
     "TrainResult": "bnas.api",
     "build": "bnas.networks.build",
     "build_model": "bnas.networks.models",
@@ -66,6 +70,7 @@ _HOMES = {
     "open_run": "bnas.api",
     "plan": "bnas.cost.plan",
     "search": "bnas.api",
+    "search_targets": "bnas.api",
     "select_layers": "bnas.api",
     "together": "bnas.train",
     "trace": "bnas.cost.trace",
@@ -74,8 +79,8 @@ _HOMES = {
 
 __all__ = [
     "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "PlannedLayer", "RankCheck", "Ranks",
-    "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TrainResult", "build", "build_model",
-    "check_ranking", "convert", "count", "export", "load", "load_data", "open_run", "plan", "search",
+    "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TargetResults", "TrainResult", "build",
+    "build_model", "check_ranking", "convert", "count", "export", "load", "load_data", "open_run", "plan", "search", "search_targets",
     "select_layers", "together", "trace", "train_model",
 ]  # fmt: skip
 

@@ -85,7 +85,8 @@ def explore(
         for name, stored in studies._asdict().items():
             search = Search(
                 space, request.budget, sampler=samplers[name], seed=request.seed, name=name, stored=stored,
-                journal=journal, in_flight=engine.in_flight(request.device),
+                journal=journal, first=request.given if name == "search" else (),
+                in_flight=engine.in_flight(request.device),
             )  # fmt: skip
             trials = _bought(found["search"]) if found else request.settings.trials
             found[name] = search.run(trials, executor.submit, progress=progress, note=_Table(run, tables[name]))

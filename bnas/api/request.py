@@ -1,5 +1,6 @@
 """What a search was asked, resolved: the space file's defaults with the caller's choices over them."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +10,19 @@ import torch
 
 from bnas.cost.budget import Budget
 from bnas.data import DataSet, MixedSizes, check_same_images, load_data
-from bnas.errors import DataError, SpecError
+from bnas.errors import BudgetError, DataError, SpecError
 from bnas.networks.models import MODELS
 from bnas.runs import Run, holds_run
+from bnas.searcher.feasible import cost_of
 from bnas.searcher.inside import InsideDraws
 from bnas.searcher.sampler import MakeSampler
 from bnas.searcher.samplers import find_sampler, sampler_name
+from bnas.space.arch import Architecture
 from bnas.space.recipe import SearchSettings
-from bnas.space.space import SearchSpace
+from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump, parse, read
 
+_TRIALS = ("trials", "space.search.trials")  # where a run keeps how many it was asked for
 GIVEN = " (given in Python)"  # behind the name of data that cannot be found again by it
 Items = Iterable[str] | Mapping[str, str | int | float]
 
@@ -33,6 +37,9 @@ class SearchRequest:
     sampler: str | MakeSampler
     seed: int
     device: torch.device
+    given: tuple[Genes, ...] = ()  # scored first, and trained alone in the end
+    supernet_of: str = ""  # the run folder whose supernet is searched again; "" trains one
+    targets: tuple[Budget, ...] = ()  # all the budgets that the supernet is trained for; none beside this search's own
     images: Mapping[str, Any] | None = None  # facts of those that the run was begun with
 
     @property
@@ -48,7 +55,7 @@ class SearchRequest:
     @property
     def draws(self) -> InsideDraws:
         """The networks that the supernet is trained through."""
-        return InsideDraws(self.space, [self.budget], seed=self.seed)
+        return InsideDraws(self.space, self.targets or [self.budget], seed=self.seed)
 
     @property
     def space_yaml(self) -> str:
@@ -58,6 +65,11 @@ class SearchRequest:
     @property
     def config(self) -> dict[str, Any]:
         """Everything that decides the result, beside the space."""
+        beside = {
+            "start_with": [self.space.architecture(genes).id for genes in self.given],
+            "supernet_of": self.supernet_of,
+            "targets": [budget.as_dict() for budget in self.targets],
+        }
         return {
             "data": name_of(self.data),
             "budget": self.budget.as_dict(),
@@ -65,7 +77,7 @@ class SearchRequest:
             "seed": self.seed,
             "trials": self.settings.trials,
             "retrain": self.settings.retrain.top,
-        }
+        } | {name: value for name, value in beside.items() if value}
 
 
 def name_of(data: Any) -> str:
@@ -95,6 +107,7 @@ def resolve(
     trials: int | None = None,
     sampler: str | MakeSampler | None = None,
     retrain: int | None = None,
+    start_with: Iterable[str | Path | Architecture] = (),
     seed: int = 0,
     device: str | None = None,
 ) -> SearchRequest:
@@ -102,6 +115,7 @@ def resolve(
 
     Raises:
         SpecError, LookupFailed: something asked is not allowed or not known.
+        BudgetError: an architecture to start with is over the budget.
     """
     checked = read_space(space)
     source = str(space) if isinstance(space, str | Path) else "search"
@@ -116,9 +130,25 @@ def resolve(
     chosen = checked.search.sampler if sampler is None else sampler
     settings["sampler"] = sampler_name(chosen)
     whole = checked.model_copy(update={"search": parse(SearchSettings, settings, source=source)})
-    request = SearchRequest(whole, data, limits, chosen, seed, pick_device(device))
+    given = tuple(_given(arch, whole, limits) for arch in (*checked.search.start_with, *start_with))
+    request = SearchRequest(whole, data, limits, chosen, seed, pick_device(device), tuple(dict.fromkeys(given)))
     _ = request.make_sampler  # an unknown sampler is an error now, not after an hour of training
     return request
+
+
+def _given(arch: str | Path | Architecture, space: SearchSpace, budget: Budget) -> Genes:
+    """Return the genotype of an architecture, or of that in a YAML file."""
+    where = "start_with" if isinstance(arch, Architecture) else f"start_with: {arch}"
+    known = arch if isinstance(arch, Architecture) else read(Architecture, arch)
+    try:
+        genes = space.canonical(space.genes(known))
+    except SpecError as problem:
+        raise SpecError(f"{where}: is no network of the space: {problem}") from problem
+    price = cost_of(space, genes)
+    if not budget.admits(price):
+        costs = ", ".join(f"{name} {getattr(price, name):g}" for name, _ in budget.limits)
+        raise BudgetError(f"{where}: costs {costs}, and the budget is {budget}; raise it, or leave the network out")
+    return genes
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -211,12 +241,18 @@ def _or_name_them(data: DataSet, outputs: int) -> str:
 def open_for(images: DataSet, out: str | Path, *, config: dict[str, Any], space_yaml: str = "") -> Run:
     """Return the run folder, made or resumed, that keeps which images it was begun with.
 
-    A run from before such were kept goes on without.
+    A run from before such were kept goes on without. A search may be asked for more trials than before.
 
     Raises:
         RunError: it holds another run, or was begun with other images; says what differs.
     """
     kept = Run.read(out).config.get("images") if holds_run(Path(out)) else images.facts()
-    run = Run.open(out, config=config | ({"images": kept} if kept else {}), space_yaml=space_yaml)
+    whole = config | ({"images": kept} if kept else {})
+    run = Run.open(out, config=whole, space_yaml=space_yaml, mutable=_TRIALS if _asks_for_more(out, config) else ())
     check_same_images(run.config.get("images", {}), images, where=str(run.path))
     return run
+
+
+def _asks_for_more(out: str | Path, config: Mapping[str, Any]) -> bool:
+    """Whether a run that is there is asked for more trials than it was."""
+    return holds_run(Path(out)) and config.get("trials", 0) > Run.read(out).config.get("trials", math.inf)

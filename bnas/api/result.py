@@ -205,4 +205,4 @@ def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device)
         raise DataError(f"{run.path}: its images were given in Python, as {config['data']}; give them again, as data=")
     budget = Budget.parse(config["budget"], source="config.yaml: budget")
     given = config["data"] if data is None else data
-    return SearchRequest(space, given, budget, config["sampler"], config["seed"], device, config.get("images"))
+    return SearchRequest(space, given, budget, config["sampler"], config["seed"], device, images=config.get("images"))

@@ -1,6 +1,6 @@
 """Find, retrain and hand over the best network of a space under a budget."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,12 @@ from bnas.api.manifest import manifest_of
 from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
 from bnas.api.result import SearchResult
+from bnas.api.taken import take_supernet
 from bnas.data import DataSet
 from bnas.data.guessing import Guessing
 from bnas.errors import RunError
 from bnas.layers.blocks import Network
-from bnas.progress import Progress
+from bnas.progress import Progress, silent
 from bnas.report import write_report
 from bnas.runs import Run
 from bnas.searcher.candidate import Candidate
@@ -65,6 +66,8 @@ def search(
     trials: int | None = None,
     sampler: str | MakeSampler | None = None,
     retrain: int | None = None,
+    start_with: Iterable[str | Path | Architecture] = (),
+    supernet_of: str | Path | SearchResult | None = None,
     seed: int = 0,
     out: str | Path = "runs/search",
     storage: str | None = None,
@@ -75,7 +78,7 @@ def search(
 ) -> SearchResult:
     """Search a space under a budget, train the best alone, and write the run folder. Called again, it goes on.
 
-    Storage, device and engine may change between two calls; what was paid for is kept.
+    Storage, device and engine may change between two calls, and more trials be asked for; what was paid for is kept.
 
     Args:
         space: a YAML file, a mapping of its keys, or a `SearchSpace`; its `search` section gives what is left out here.
@@ -85,7 +88,11 @@ def search(
         trials: paid evaluations of the search, fewer where no more networks fit; a random twin pays for as many.
         sampler: `evolution`, `nsga2`, `tpe`, `random`; or what makes an Optuna sampler for each proposal, a function
             (space, budget, seed) -> sampler or its `pkg.mod:attr`.
-        retrain: how many of the best candidates are trained alone.
+        retrain: how many of the best candidates are trained alone, and as many of the random twin's.
+        start_with: networks of the space, or their YAML files, that are scored first and trained alone to the end, so
+            that nothing worse is found.
+        supernet_of: a search, or its run folder, whose supernet is searched again, perhaps under another budget, by
+            another sampler or with more trials, and not trained anew.
         seed: the same seed gives the same result.
         out: the run folder.
         storage: an Optuna storage URL, which runs may share; None keeps the studies in the run folder.
@@ -99,8 +106,10 @@ def search(
         BnasError: one line that says where, which rule, which values, what to do.
     """
     request = resolve(
-        space, data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, seed=seed, device=device
+        space, data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, start_with=start_with, seed=seed,
+        device=device,
     )  # fmt: skip
+    request = replace(request, supernet_of=str(_path_of(supernet_of)) if supernet_of else "")
     crew = Engine(engine) if isinstance(engine, str) else engine
     crew.check()
     sample_within(request.space, request.budget, Random(seed))  # a budget nothing fits is an error before any training
@@ -108,15 +117,22 @@ def search(
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
-        if not _is_complete(run):
+        if not _is_complete(run, request.settings.trials):
             ranks.call(partial(_beside, replace(request, images=images.facts())))
-            _drive_search(run, request, images, storage, crew, _Logged(run, tell), ranks)
+            _drive_search(run, request, images, storage, crew, Logged(run, tell), ranks)
         write_report(run)
     return SearchResult(run)
 
 
-def _is_complete(run: Run) -> bool:
+def _path_of(run: str | Path | SearchResult) -> Path:
+    return run.run.path if isinstance(run, SearchResult) else Path(run)
+
+
+def _is_complete(run: Run, trials: int) -> bool:
     """Whether the run has ended, and what it found is still there and can be read; else it is made again."""
+    ended = [event for event in run.events() if event["event"] == "retrained"]
+    if not ended or ended[-1].get("trials", trials) != trials:
+        return False
     try:
         for name in TABLES:
             run.read_table(name)
@@ -139,10 +155,9 @@ def _drive_search(
     settings, space, device = request.settings, request.space, request.device
     studies = open_studies(run, storage)  # a storage that cannot be used is an error before any training
     store = SharedStore(run, ranks)
-    supernet = train_supernet(
-        space, settings.supernet, data, seed=request.seed, store=store, device=device, draws=request.draws,
-        progress=progress, ranks=ranks,
-    )  # fmt: skip
+    if request.supernet_of:
+        take_supernet(run, request)
+    supernet = trained_supernet(run, request, data, progress, ranks)
     found = explore(run, request, supernet, data, studies=studies, engine=engine, progress=progress)
     chosen = _chosen(found, request)
     archs = ranks.told(lambda: {o: [space.architecture(c.genes) for c in some] for o, some in chosen.items()})
@@ -153,15 +168,27 @@ def _drive_search(
     facts = {c.id: c for some in reversed(chosen.values()) for c in some}
     rows = [facts[r.arch.id].facts() | r.row() for r in trained]
     run.write_table("retrained", rows)
-    run.log("retrained", networks=rows)
+    run.log("retrained", networks=rows, trials=settings.trials)
     write_best(run, request, data, trained[0], facts[trained[0].arch.id])
+
+
+def trained_supernet(
+    run: Run | None, request: SearchRequest, data: DataSet, progress: Progress, ranks: Ranks
+) -> Supernet:
+    """Return the supernet of a request, from where its run has it or from the start; a rank other than 0 has no run."""
+    return train_supernet(
+        request.space, request.settings.supernet, data, seed=request.seed, store=SharedStore(run, ranks),
+        device=request.device, draws=request.draws, progress=progress, ranks=ranks,
+    )  # fmt: skip
 
 
 def _chosen(found: Mapping[str, Sequence[Candidate]], request: SearchRequest) -> dict[str, list[Candidate]]:
     """Return the candidates that are trained alone, by the study that found them; the twin's as many, unless said."""
     settings = request.settings.retrain
     tops = {"search": settings.top, "twin": settings.top if settings.twin is None else settings.twin}
-    return {name: finalists(found[name], request.space, top=top) for name, top in tops.items()}
+    chosen = {name: finalists(found[name], request.space, top=top) for name, top in tops.items()}
+    given = [candidate for candidate in found["search"] if candidate.genes in request.given and candidate.score]
+    return {"given": given, **chosen} if given else chosen
 
 
 def _inherited(request: SearchRequest, supernet: Supernet, data: DataSet) -> Callable[[Architecture], Network] | None:
@@ -174,10 +201,7 @@ def _inherited(request: SearchRequest, supernet: Supernet, data: DataSet) -> Cal
 def _beside(request: SearchRequest, ranks: Ranks) -> None:
     """Do what the other ranks do of a search: train the supernet, wait for what is found with it, train that."""
     settings, data, store = request.settings, load_matching(request), SharedStore(None, ranks)
-    supernet = train_supernet(
-        request.space, settings.supernet, data, seed=request.seed, store=store, device=request.device,
-        draws=request.draws, ranks=ranks,
-    )  # fmt: skip
+    supernet = trained_supernet(None, request, data, silent, ranks)
     archs = ranks.told(lambda: dict[str, list[Architecture]]())  # rank 0 says which
     retrain(
         archs, settings.retrain, data, seed=request.seed, store=store, device=request.device,
@@ -185,7 +209,7 @@ def _beside(request: SearchRequest, ranks: Ranks) -> None:
     )  # fmt: skip
 
 
-class _Logged:
+class Logged:
     """A progress that also writes the begin of each phase to the log."""
 
     def __init__(self, run: Run, progress: Progress) -> None:

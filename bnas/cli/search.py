@@ -12,6 +12,7 @@ from bnas.cli.out import DATA, named_after
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.space import SearchSpace
+from bnas.spec import read
 
 EXAMPLE = """
 Example: bnas search search_spaces/digits.yaml --data digits --budget ops=60k --budget bytes=20k --out runs/first
@@ -22,7 +23,7 @@ The same command goes on where an interrupted one stopped.
 
 def search_command(
     space: Annotated[Path | None, typer.Argument(help="YAML file of the space.", show_default=False)] = None,
-    data: Annotated[str, typer.Option(help=DATA)] = "digits",
+    data: Annotated[str | None, typer.Option(help=f"{DATA}  [default: digits]", show_default=False)] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -30,11 +31,30 @@ def search_command(
             "quantities stay; bytes=none lifts one."
         ),
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Paid evaluations; the random twin pays as many.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A budget, as ops=100k or ops=100k,bytes=20k; with several one supernet is searched for each."
+        ),
+    ] = None,
+    supernet_of: Annotated[
+        Path | None,
+        typer.Option("--from", help="Run folder whose supernet is searched again, and not trained anew."),
+    ] = None,
+    start_with: Annotated[
+        list[Path] | None,
+        typer.Option(help="YAML of an architecture that is scored first and trained alone in the end; repeatable."),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Paid evaluations; the random twin pays as many. A finished run goes on with more."),
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="evolution, nsga2, tpe, random, or pkg.mod:attr.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-OF-SPACE]")] = None,
-    retrain: Annotated[int | None, typer.Option(min=1, help="How many of the best to train alone.")] = None,
+    retrain: Annotated[
+        int | None, typer.Option(min=1, help="How many of the best to train alone, and as many of the twin's.")
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage URL.  [default: SQLite in the run folder]")
     ] = None,
@@ -56,25 +76,68 @@ def search_command(
     if schema:
         print(json.dumps(SearchSpace.model_json_schema(), indent=2))
         return
-    if space is None:
+    if space is None and supernet_of is None:
         raise typer.BadParameter("give the YAML file of a space, as in search_spaces/digits.yaml", param_hint="SPACE")
+    if supernet_of and not out:
+        raise typer.BadParameter("give the folder of the new run, beside that of --from", param_hint="--out")
+    if target and budget:
+        raise typer.BadParameter("give either budgets of their own, or --target for each", param_hint="--budget")
     from bnas.api import search  # torch is imported only when there is work for it
+    from bnas.api.many_budgets import search_targets
     from bnas.api.progress_bars import ProgressBars
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
     from bnas.searcher.executors.engine import Engine
 
+    where = space or Path(str(supernet_of)) / "space.yaml"
+    crew = Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address)
+    asked: dict[str, Any] = {
+        "data": data or _data_of(supernet_of), "seed": seed, "out": out or named_after(space or where.parent),
+        "trials": trials, "sampler": sampler, "retrain": retrain, "start_with": start_with or (),
+        "storage": storage, "device": device, "engine": crew,
+    }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
-        result = search(
-            space, data=data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, seed=seed,
-            out=out or named_after(space), storage=storage, device=device,
-            engine=Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address),
-            progress=progress, ranks=ranks,
-        )  # fmt: skip
-    if as_json:
-        print(json.dumps(summary(result)))
+        if target or (space and read(SearchSpace, space).search.targets):
+            found = search_targets(
+                where, [each.split(",") for each in target] if target else None, progress=progress, ranks=ranks, **asked
+            )
+        else:
+            found = search(where, budget=budget, supernet_of=supernet_of, progress=progress, ranks=ranks, **asked)
+    _show(found, as_json)
+
+
+def _data_of(run: Path | None) -> str:
+    """Return the images of a run that is searched again, or the default."""
+    if run is None:
+        return "digits"
+    from bnas.runs import Run
+
+    return str(Run.read(run).config["data"])
+
+
+def _show(found: Any, as_json: bool) -> None:
+    from bnas.api.many_budgets import TargetResults
+
+    if isinstance(found, TargetResults):
+        show_targets(found, as_json)
+    elif as_json:
+        print(json.dumps(summary(found)))
     else:
-        show_result(result)
+        show_result(found)
+
+
+def show_targets(found: Any, as_json: bool) -> None:
+    """Print the winner of each budget, and where its run lies."""
+    from bnas.report.targets_page import targets_table
+
+    if as_json:
+        print(json.dumps({"run": str(found.run.path), "targets": {t: summary(result) for t, result in found.items()}}))
+        return
+    _print_table("The winner of each budget, trained alone", targets_table(found.table))
+    folders = "\n".join(
+        f"next:   bnas export {shlex.quote(str(path))} --to training -o DIR" for path in found.folders.values()
+    )
+    print(f"report: {found.run.report}\n{folders}")
 
 
 def summary(result: Any) -> dict[str, Any]:

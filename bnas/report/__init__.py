@@ -3,6 +3,7 @@
 from bnas.report.page import write_report
 from bnas.report.ranking_figure import write_ranking_figures
 from bnas.report.tables import TextTable, front_table, ledger_table, retrained_table
+from bnas.report.targets_page import write_targets_report
 from bnas.report.training_page import write_training_report
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "retrained_table",
     "write_ranking_figures",
     "write_report",
+    "write_targets_report",
     "write_training_report",
 ]

@@ -59,6 +59,7 @@ class Search:
         name: str,
         stored: StoredStudy,
         journal: Journal,
+        first: Sequence[Genes] = (),
         in_flight: int = 1,
     ) -> None:
         """Take up a search where it was left.
@@ -68,6 +69,7 @@ class Search:
             name: tells searches with one journal apart.
             stored: where people look at the search; it is filled from the journal.
             journal: what was paid for, in this search and in others with the same supernet.
+            first: what is proposed before a sampler is asked.
             in_flight: how many candidates may be waited for at once; with one, each proposal knows all before it.
         """
         self._space, self._budget, self._make, self._seed = space, budget, sampler, seed
@@ -75,7 +77,7 @@ class Search:
         self._distributions = distributions(space)
         journal.learn(stored.outcomes, search=name)
         self._unclaimed = set(stored.outcomes) | journal.paid_in(name)
-        self._asked_in_flight = in_flight
+        self._first, self._asked_in_flight = first, in_flight
         self._memory: Study = optuna.create_study(directions=DIRECTIONS)
         self._candidates: list[Candidate] = []
         self._window: deque[_Bought] = deque()
@@ -196,8 +198,12 @@ class Search:
         if number < len(self._known):
             self._memory.sampler = Given(self._space, self._budget, self._known[number].genes)
             return self._memory.ask(self._distributions), self._known[number]
-        drawn = Random(f"{self._seed}/{self._name}/{number}").getrandbits(31)
-        trial, genes = ask(self._memory, self._make, self._space, self._budget, seed=drawn)
+        if number < len(self._first):
+            self._memory.sampler = Given(self._space, self._budget, self._first[number])
+            trial, genes = self._memory.ask(self._distributions), self._first[number]
+        else:
+            drawn = Random(f"{self._seed}/{self._name}/{number}").getrandbits(31)
+            trial, genes = ask(self._memory, self._make, self._space, self._budget, seed=drawn)
         proposal = Proposal(genes, self._space.architecture(genes).id)
         self._new.append(proposal)
         self._record(least=RECORDED_AT_ONCE)

@@ -184,6 +184,8 @@ class SearchSettings(Spec):
     """What a space file may carry, so that `bnas search SPACE --data D` is a whole command."""
 
     budget: dict[str, str | int | float] = Field(default_factory=dict)
+    targets: tuple[dict[str, str | int | float], ...] = ()  # budgets that one supernet is searched under, one by one
+    start_with: tuple[str, ...] = ()  # YAML files of architectures that are scored first, and trained alone in the end
     trials: PositiveInt = 200  # paid evaluations
     sampler: str = "evolution"
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training images held out

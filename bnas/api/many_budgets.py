@@ -1,0 +1,131 @@
+"""A space and several budgets -> one supernet trained inside all of them, and a search of it under each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bnas.api.progress_bars import watched
+from bnas.api.request import Items, SearchRequest, load_matching, open_for, resolve
+from bnas.api.result import SearchResult
+from bnas.api.searching import Logged, search, trained_supernet
+from bnas.cost.budget import Budget
+from bnas.data import DataSet
+from bnas.errors import SpecError
+from bnas.progress import Progress, silent
+from bnas.report import write_targets_report
+from bnas.runs import Run
+from bnas.space.space import SearchSpace
+from bnas.train import ALONE, Ranks
+
+_FOLDER, _TABLE = "targets", "targets"
+
+
+@dataclass(frozen=True)
+class TargetResults(Mapping[str, SearchResult]):
+    """What was found under each budget, by the budget as text, cheapest first as they were given."""
+
+    run: Run
+    folders: Mapping[str, Path]
+
+    def __getitem__(self, target: str) -> SearchResult:
+        return SearchResult(Run.read(self.folders[target]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.folders)
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The winner of each budget, one a row, beside the best of its random twin."""
+        return self.run.read_table(_TABLE)
+
+
+def search_targets(
+    space: str | Path | Mapping[str, Any] | SearchSpace,
+    targets: Sequence[Items] | None = None,
+    *,
+    data: Any = "digits",
+    seed: int = 0,
+    out: str | Path = "runs/search",
+    device: str | None = None,
+    progress: Progress | bool = True,
+    ranks: Ranks = ALONE,
+    **each: Any,
+) -> TargetResults:
+    """Search a space under several budgets with one supernet, whose steps lie inside them in turn.
+
+    The run folder holds the supernet, a table, a report, and in `targets/` a run folder for each budget, which is that
+    of a search like any other. Called again, it goes on.
+
+    Args:
+        space: as in `search`.
+        targets: a budget each, as `search` takes one; None takes `search.targets` of the space.
+        data, seed, out, device, progress, ranks: as in `search`.
+        each: what else `search` takes, for each of the searches.
+    Raises:
+        SpecError: there are fewer than two targets, or two are the same.
+        Stopped: progress asked for it.
+        BnasError: one line that says where, which rule, which values, what to do.
+    """
+    asked = resolve(space, data, seed=seed, device=device)
+    budgets = _budgets(asked, targets)
+    request = replace(asked, targets=tuple(budgets.values()))
+    _ = request.draws  # a budget that nothing fits is an error before any training
+    images = load_matching(request)
+    run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
+    with run.lock(), watched(progress) as tell:
+        ranks.call(partial(_beside, replace(request, images=images.facts())))
+        trained_supernet(run, request, images, Logged(run, tell), ranks)
+    alone = asked.space.model_copy(update={"search": asked.settings.model_copy(update={"targets": ()})})
+    results = TargetResults(run, {name: run.path / _FOLDER / name for name in budgets})
+    for name, budget in budgets.items():
+        search(
+            alone, data=data, budget=budget.as_dict(), seed=seed, out=results.folders[name], device=device,
+            progress=progress, ranks=ranks, supernet_of=run.path, **each,
+        )  # fmt: skip
+    with run.lock():
+        run.write_table(_TABLE, [{"target": name, **_winner(found)} for name, found in results.items()])
+        write_targets_report(run)
+    return results
+
+
+def _budgets(request: SearchRequest, targets: Sequence[Items] | None) -> dict[str, Budget]:
+    """Return the budgets by a name that can be that of a folder."""
+    given = request.settings.targets if targets is None else targets
+    found = [Budget.parse(items, source=f"targets[{place}]", over=request.budget) for place, items in enumerate(given)]
+    if len(found) < 2 or len(set(found)) < len(found):
+        raise SpecError(
+            f"targets: two or more budgets are needed, each another one, but got {[str(budget) for budget in found]}; "
+            "give --target ops=100k --target ops=350k, or search.targets in the space"
+        )
+    return {_name(budget): budget for budget in found}
+
+
+def _name(budget: Budget) -> str:
+    return ",".join(f"{name}={limit.written()}" for name, limit in budget.limits)
+
+
+def _beside(request: SearchRequest, ranks: Ranks) -> None:
+    """Do what the other ranks do of it."""
+    images: DataSet = load_matching(request)
+    trained_supernet(None, request, images, silent, ranks)
+
+
+def _winner(found: SearchResult) -> dict[str, Any]:
+    """Return what the table says of the winner of a budget, and of the best network that its random twin found."""
+    best, retrained = found.best, found.retrained
+    ended = retrained[retrained["epochs"] == retrained["epochs"].max()]
+    of_twin = ended[ended["origin"].str.split("+").map(lambda origins: "twin" in origins)]
+    return {
+        "id": best.architecture.id,
+        "test_accuracy": best.accuracy,
+        "validation_accuracy": best.manifest["accuracy"]["validation"],
+        "test_accuracy_of_twin": of_twin["test_accuracy"].iloc[0] if len(of_twin) else None,
+        **best.cost.as_dict(),
+    }

@@ -1,0 +1,50 @@
+"""A run that was searched -> its supernet, for another search of the same space."""
+
+from bnas.api.request import SearchRequest
+from bnas.cost.budget import Budget
+from bnas.errors import RunError
+from bnas.runs import Run
+from bnas.space.space import SearchSpace
+from bnas.spec import parse, parse_yaml
+from bnas.train import oneshot
+
+
+def take_supernet(run: Run, request: SearchRequest) -> None:
+    """Copy the trained supernet that a request names into a run that has none.
+
+    Raises:
+        RunError: it is not trained to the end, or that of a space with other choices.
+    """
+    if run.load_checkpoint(oneshot.NAME) is not None:
+        return
+    source, space = request.supernet_of, request.space
+    other = Run.read(source)
+    theirs = parse(SearchSpace, parse_yaml(other.space_yaml, source="space.yaml"), source=f"{source}/space.yaml")
+    for what, own, its in (
+        ("choices", _choices(space), _choices(theirs)),
+        ("settings of the supernet", space.search.supernet, theirs.search.supernet),
+    ):
+        if own != its:
+            raise RunError(f"{source}: its space has other {what}; search the space of that run, {source}/space.yaml")
+    kept = other.load_checkpoint(oneshot.NAME)
+    if kept is None or kept.state["epoch"] < theirs.search.supernet.epochs:
+        raise RunError(f"{source}: its supernet is not trained to the end; run the command that began that run again")
+    run.save_checkpoint(oneshot.NAME, kept.tensors, kept.state)
+    run.log("supernet", taken_from=source)
+    trained = [Budget.parse(items) for items in other.config.get("targets", [other.config["budget"]])]
+    if not any(_is_inside(request.budget, budget) for budget in trained):
+        inside = " or ".join(str(budget) for budget in trained)
+        run.warn(f"{source}: its supernet was trained inside {inside}; of networks beyond that a proxy loss says less")
+
+
+def _choices(space: SearchSpace) -> dict[str, object]:
+    return space.model_dump(exclude={"search"})
+
+
+def _is_inside(budget: Budget, of: Budget) -> bool:
+    """Whether what fits one budget fits another."""
+    limits = dict(budget.limits)
+    return all(
+        name in limits and limits[name].at_most <= limit.at_most and limits[name].at_least >= limit.at_least
+        for name, limit in of.limits
+    )

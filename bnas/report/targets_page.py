@@ -1,0 +1,62 @@
+"""The run folder of a search under several budgets -> one page: the winner of each, and the fronts over each other."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bnas.cost.budget import show
+from bnas.report.findings import read_findings
+from bnas.report.ink import Ink, dress, legend
+from bnas.report.page import rendered, write_figures
+from bnas.report.tables import TextTable, percent, settings_table
+from bnas.runs import Run, replacing
+
+TABLE = "targets"
+
+
+def has_targets(run: Run) -> bool:
+    """Whether a run is that of several budgets, each searched in a run of its own."""
+    return bool(run.config.get("targets"))
+
+
+def write_targets_report(run: Run) -> Path:
+    """Write figures/*.png and report.html of a search under several budgets; return the path of the page.
+
+    Raises:
+        RunError: the report cannot be written, or the run has not ended.
+    """
+    winners = run.read_table(TABLE)
+    fronts = {name: read_findings(Run.read(run.path / TABLE / name)).front for name in winners["target"]}
+    images = write_figures(run, {"fronts": lambda ink: draw_fronts(fronts, ink)})
+    page = rendered(
+        "targets.html.j2", name=run.path.name, data=run.config.get("data", "unnamed data"), images=images,
+        winners=targets_table(winners), links=list(winners["target"]), settings=settings_table(run.config),
+    )  # fmt: skip
+    with replacing(run.report) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return run.report
+
+
+def targets_table(winners: pd.DataFrame) -> TextTable:
+    """Return the winner of each budget, as the page and the command line print it."""
+    rows = [
+        (
+            str(row["target"]), str(row["id"]), percent(row["test_accuracy"]), percent(row["test_accuracy_of_twin"]),
+            show(row["ops"]), show(row["bytes"]),
+        )
+        for _, row in winners.iterrows()
+    ]  # fmt: skip
+    return TextTable(("target", "id", "test accuracy", "random twin's best", "ops", "bytes"), tuple(rows), 2)
+
+
+def draw_fronts(fronts: dict[str, pd.DataFrame], ink: Ink) -> Figure:
+    """Return the front of proxy loss over ops under each budget."""
+    figure = ink.figure(8.6, 4.2)
+    axes = figure.subplots()
+    dress(axes, ink, title="Proxy loss over ops: the front under each budget", x="ops", y="proxy loss")
+    for name, front in fronts.items():
+        axes.plot(front["ops"].astype(float), front["proxy_loss"].astype(float), marker="o", markersize=3, label=name)
+    axes.set_xscale("log")
+    legend(figure, ink, *axes.get_legend_handles_labels())
+    return figure

@@ -1,0 +1,197 @@
+"""One supernet, many searches: several budgets, another search of a trained one, more trials, networks given first."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import bnas
+from bnas.api import searching
+from bnas.cli.app import app
+from bnas.cost.budget import Budget
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
+from bnas.errors import BudgetError, RunError, SpecError
+from bnas.runs import Run
+from bnas.space.space import SearchSpace
+from bnas.spec import dump
+from tests.tiny import tiny_space
+
+TARGETS = (["ops=8k"], ["ops=12k", "bytes=3k"])
+
+
+def tables(run: Run) -> dict[str, str]:
+    names = ("candidates", "twin", "pareto", "retrained")
+    frames = {name: run.read_table(name).drop(columns="seconds", errors="ignore") for name in names}
+    return {name: frame.to_csv() for name, frame in frames.items()}
+
+
+def trainings(run: Run) -> list[str]:
+    """The phases in which a network or supernet of a run was trained, step by step."""
+    return [event["phase"] for event in run.events() if event["event"] == "epoch"]
+
+
+def inherits(**changes: object) -> SearchSpace:
+    """The tiny space, whose networks begin with the weights of the supernet."""
+    search = tiny_space().search.model_dump()
+    search["retrain"] |= {"start": "supernet", "recipe": {"batch": 256, "stages": [{"epochs": 2, "rate": 4e-3}]}}
+    return tiny_space(search=search | changes)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A search whose supernet others search again."""
+    return bnas.search(tiny_space(), out=tmp_path_factory.mktemp("found") / "run", progress=False)
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    return bnas.search_targets(tiny_space(), TARGETS, out=tmp_path_factory.mktemp("family") / "run", progress=False)
+
+
+class TestTargets:
+    def test_there_is_a_winner_inside_each_budget(self, family) -> None:
+        assert list(family) == ["ops=8000,bytes=4000", "ops=12000,bytes=3000"]
+        for name, result in family.items():
+            assert Budget.parse(name.split(",")).admits(result.best.cost)
+        assert list(family.table["target"]) == list(family)
+        assert family.table["test_accuracy_of_twin"].notna().all()
+
+    def test_the_supernet_is_trained_once(self, family) -> None:
+        assert trainings(family.run) == ["supernet", "supernet"]
+        assert all("supernet" not in trainings(result.run) for result in family.values())
+
+    def test_called_again_it_trains_nothing(self, family, monkeypatch) -> None:
+        monkeypatch.setattr(searching, "retrain", None)
+        before = {name: tables(result.run) for name, result in family.items()}
+        again = bnas.search_targets(tiny_space(), TARGETS, out=family.run.path, progress=False)
+        assert {name: tables(result.run) for name, result in again.items()} == before
+
+    def test_its_page_shows_each(self, family) -> None:
+        page = family.run.report.read_text()
+        assert "2 budgets, one supernet" in page
+        assert 'href="targets/ops%3D8000%2Cbytes%3D4000/report.html"' in page
+        assert CliRunner().invoke(app, ["report", str(family.run.path)]).exit_code == 0
+
+    @pytest.mark.parametrize("targets", [[], [["ops=8k"]], [["ops=8k"], {"ops": 8000}]])
+    def test_fewer_than_two_are_no_targets(self, targets, tmp_path) -> None:
+        with pytest.raises(SpecError, match=r"targets: two or more budgets are needed, each another one"):
+            bnas.search_targets(tiny_space(), targets, out=tmp_path / "run", progress=False)
+
+    def test_a_target_that_nothing_fits_is_an_error_before_training(self, tmp_path) -> None:
+        with pytest.raises(BudgetError, match="no network of the space fits"):
+            bnas.search_targets(tiny_space(), [["ops=8k"], ["ops=10"]], out=tmp_path / "run", progress=False)
+
+    def test_on_the_command_line_and_in_the_space(self, tmp_path) -> None:
+        search = tiny_space().search.model_dump() | {"targets": [{"ops": "8k"}, {"ops": "12k"}], "trials": 3}
+        space = tmp_path / "many.yaml"
+        space.write_text(dump(tiny_space(search=search)))
+        told = CliRunner().invoke(app, ["search", str(space), "--out", str(tmp_path / "run")])
+        assert told.exit_code == 0, told.output
+        assert "The winner of each budget" in told.stdout
+        assert (tmp_path / "run" / "targets" / "ops=8000,bytes=4000" / "best" / "model.py").exists() is False
+        assert "targets/ops=8000,bytes=4000" in told.stdout
+
+
+class TestFromARun:
+    def test_under_another_budget_nothing_is_trained_anew(self, found, tmp_path) -> None:
+        again = bnas.search(
+            tiny_space(), budget=["ops=9k"], supernet_of=found, out=tmp_path / "run", trials=4, progress=False
+        )
+        assert "supernet" not in trainings(again.run)
+        assert again.best.cost.ops <= 9000
+        ours, theirs = (run.load_checkpoint("supernet") for run in (again.run, found.run))
+        assert all(torch.equal(tensor, theirs.tensors[name]) for name, tensor in ours.tensors.items())
+
+    def test_beyond_the_budget_that_it_was_trained_for_it_says_so(self, found, tmp_path, caplog) -> None:
+        bnas.search(
+            tiny_space(), budget=["ops=14k"], supernet_of=found.run.path, out=tmp_path / "run", trials=2, progress=False
+        )
+        assert "its supernet was trained inside ops <= 12k, bytes <= 4k; of networks beyond that" in caplog.text
+
+    def test_a_space_of_other_choices_is_refused(self, found, tmp_path) -> None:
+        with pytest.raises(RunError, match="its space has other choices; search the space of that run"):
+            bnas.search(
+                tiny_space(stem={"width": 8}), supernet_of=found, out=tmp_path / "run", budget=["ops=50k"],
+                progress=False,
+            )  # fmt: skip
+
+    def test_on_the_command_line_the_space_and_images_are_those_of_the_run(self, found, tmp_path) -> None:
+        command = ["search", "--from", str(found.run.path), "--trials", "3", "--out", str(tmp_path / "run")]
+        told = CliRunner().invoke(app, command)
+        assert told.exit_code == 0, told.output
+        assert "supernet" not in trainings(Run.read(tmp_path / "run"))
+        assert CliRunner().invoke(app, command[:3]).exit_code == 2
+
+
+class TestMoreTrials:
+    def test_a_finished_search_goes_on_to_what_it_would_have_been(self, tmp_path) -> None:
+        def search(trials: int, name: str) -> Run:
+            return bnas.search(tiny_space(), trials=trials, out=tmp_path / name, progress=False).run
+
+        search(4, "grown")
+        grown, whole = search(7, "grown"), search(7, "whole")
+        assert tables(grown) == tables(whole)
+        assert trainings(grown).count("supernet") == 2
+        with pytest.raises(RunError, match="trials: stored 7, asked 5"):
+            search(5, "grown")
+
+
+class TestGiven:
+    def test_a_given_network_is_scored_first_and_trained_to_the_end(self, tmp_path) -> None:
+        space = tiny_space()
+        own = space.smallest()
+        file = tmp_path / "own.yaml"
+        file.write_text(dump(own))
+        result = bnas.search(space, start_with=[file], out=tmp_path / "run", progress=False)
+        assert result.candidates["id"][0] == own.id
+        row = result.retrained.set_index("id").loc[own.id]
+        assert "given" in row["origin"]
+        assert row["epochs"] == result.retrained["epochs"].max()
+        assert result.best.manifest["accuracy"]["validation"] >= row["validation_accuracy"]
+
+    def test_one_over_the_budget_or_outside_the_space_is_an_error(self, tmp_path) -> None:
+        space = tiny_space()
+        with pytest.raises(BudgetError, match="start_with: costs ops .*, and the budget is ops <= 3k"):
+            bnas.search(space, budget=["ops=3k"], start_with=[space.largest()], out=tmp_path / "run")
+        with pytest.raises(SpecError, match="start_with: is no network of the space: stem"):
+            bnas.search(space, start_with=[tiny_space(stem={"width": 8}).smallest()], out=tmp_path / "run")
+
+
+class TestFinalists:
+    def test_the_best_of_the_search_and_of_its_twin_are_trained_alike(self, found) -> None:
+        ended = found.retrained[found.retrained["epochs"] == found.retrained["epochs"].max()]
+        origins = {origin for origins in ended["origin"] for origin in origins.split("+")}
+        assert origins == {"search", "twin"}
+
+    def test_they_begin_with_the_weights_of_the_supernet_where_the_space_says_so(self, tmp_path, monkeypatch) -> None:
+        begun = {}
+        whole = searching.retrain
+
+        def watched(chosen, *args, inherited, **kwargs):
+            for arch in chosen["search"]:
+                begun[arch.id] = inherited(arch)
+            return whole(chosen, *args, inherited=inherited, **kwargs)
+
+        monkeypatch.setattr(searching, "retrain", watched)
+        result = bnas.search(inherits(), out=tmp_path / "run", progress=False)
+        for name, network in begun.items():
+            expected = result.network(name, device="cpu") if name not in set(result.retrained["id"]) else network
+            assert all(torch.equal(a, b) for a, b in zip(network.parameters(), expected.parameters(), strict=True))
+        assert begun
+
+    def test_experts_that_are_made_of_the_first_cannot_begin_with_those_of_the_supernet(self) -> None:
+        search = tiny_space().search.model_dump()
+        search["retrain"] |= {"start": "supernet"}
+        with pytest.raises(SpecError, match="start: supernet gives every expert its weights, but the first stage"):
+            tiny_space(search=search)
+
+
+def test_a_cheaper_target_is_not_dearer_than_it_may_be(family) -> None:
+    archs = [result.best.architecture for result in family.values()]
+    assert [cost(plan(arch)).ops <= limit for arch, limit in zip(archs, (8000, 12000), strict=True)] == [True, True]
+
+
+def test_the_folder_of_a_target_is_named_after_it(family) -> None:
+    assert all(Path(folder).name == name for name, folder in family.folders.items())
