@@ -78,10 +78,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "PlannedLayer", "RankCheck", "Ranks",
-    "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TargetResults", "TrainResult", "build",
-    "build_model", "check_ranking", "convert", "count", "export", "load", "load_data", "open_run", "plan", "search", "search_targets",
-    "select_layers", "together", "trace", "train_model",
+    "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "PlannedLayer", "RankCheck",
+    "Ranks", "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TargetResults", "TrainResult", "build",
+    "build_model", "check_ranking", "convert", "count", "export", "load", "load_data", "open_run", "plan", "search",
+    "search_targets", "select_layers", "together", "trace", "train_model",
 ]  # fmt: skip
 
 

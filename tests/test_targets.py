@@ -153,7 +153,7 @@ class TestGiven:
 
     def test_one_over_the_budget_or_outside_the_space_is_an_error(self, tmp_path) -> None:
         space = tiny_space()
-        with pytest.raises(BudgetError, match="start_with: costs ops .*, and the budget is ops <= 3k"):
+        with pytest.raises(BudgetError, match=r"start_with: costs ops .*, and the budget is ops <= 3k"):
             bnas.search(space, budget=["ops=3k"], start_with=[space.largest()], out=tmp_path / "run")
         with pytest.raises(SpecError, match="start_with: is no network of the space: stem"):
             bnas.search(space, start_with=[tiny_space(stem={"width": 8}).smallest()], out=tmp_path / "run")

@@ -33,9 +33,7 @@ def search_command(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A budget, as ops=100k or ops=100k,bytes=20k; with several one supernet is searched for each."
-        ),
+        typer.Option(help="A budget, as ops=100k,bytes=20k; repeated, one supernet is searched for each."),
     ] = None,
     supernet_of: Annotated[
         Path | None,
@@ -47,7 +45,7 @@ def search_command(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Paid evaluations; the random twin pays as many. A finished run goes on with more."),
+        typer.Option(min=1, help="Paid evaluations; the twin pays as many. A finished run goes on with more."),
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="evolution, nsga2, tpe, random, or pkg.mod:attr.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
@@ -97,6 +95,7 @@ def search_command(
         "storage": storage, "device": device, "engine": crew,
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
+        found: Any
         if target or (space and read(SearchSpace, space).search.targets):
             found = search_targets(
                 where, [each.split(",") for each in target] if target else None, progress=progress, ranks=ranks, **asked
@@ -134,10 +133,8 @@ def show_targets(found: Any, as_json: bool) -> None:
         print(json.dumps({"run": str(found.run.path), "targets": {t: summary(result) for t, result in found.items()}}))
         return
     _print_table("The winner of each budget, trained alone", targets_table(found.table))
-    folders = "\n".join(
-        f"next:   bnas export {shlex.quote(str(path))} --to training -o DIR" for path in found.folders.values()
-    )
-    print(f"report: {found.run.report}\n{folders}")
+    next_ = [f"next:   bnas export {shlex.quote(str(path))} --to training -o DIR" for path in found.folders.values()]
+    print("\n".join([f"report: {found.run.report}", *next_]))
 
 
 def summary(result: Any) -> dict[str, Any]:
