@@ -17,6 +17,7 @@ from bnas.data import DataSet
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
 from bnas.report import write_targets_report
+from bnas.report.tables import best_of_each
 from bnas.runs import Run
 from bnas.space.space import SearchSpace
 from bnas.train import ALONE, Ranks
@@ -119,13 +120,11 @@ def _beside(request: SearchRequest, ranks: Ranks) -> None:
 
 def _winner(found: SearchResult) -> dict[str, Any]:
     """Return what the table says of the winner of a budget, and of the best network that its random twin found."""
-    best, retrained = found.best, found.retrained
-    ended = retrained[retrained["epochs"] == retrained["epochs"].max()]
-    of_twin = ended[ended["origin"].str.split("+").map(lambda origins: "twin" in origins)]
+    best = found.best
     return {
         "id": best.architecture.id,
         "test_accuracy": best.accuracy,
         "validation_accuracy": best.manifest["accuracy"]["validation"],
-        "test_accuracy_of_twin": of_twin["test_accuracy"].iloc[0] if len(of_twin) else None,
+        "test_accuracy_of_twin": best_of_each(found.retrained).get("twin"),
         **best.cost.as_dict(),
     }

@@ -180,12 +180,20 @@ def _beside_its_twin(result: Any) -> str:
     """Say how the search did beside random search at as many paid evaluations, and whether it ended early."""
     own, twin = (frame["proxy_loss"].dropna() for frame in (result.candidates, result.twin))
     number, trials = min(len(own), len(twin)), result.run.config["trials"]
+    from bnas.report.tables import best_of_each
+
     fates = result.ledger["search"]
     tried = fates["paid"] + fates["failed"]
     early = f"\nended after {tried} of {trials} trials: nothing new inside the budget was left to propose"
+    trained = best_of_each(result.retrained)
+    alike = (
+        f"\ntrained alike: best of the search {trained['search']:.2%}, of the random twin {trained['twin']:.2%}"
+        if {"search", "twin"} <= trained.keys() else ""
+    )  # fmt: skip
     return (
         f"candidates are chosen by proxy loss; lowest after {number} paid evaluations {own[:number].min():.4f}; "
         f"random twin after as many {twin[:number].min():.4f}{early if tried < trials else ''}"
+        f"{alike}"
     )
 
 

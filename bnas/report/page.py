@@ -136,6 +136,8 @@ def _context(found: Findings) -> dict[str, Any]:
         "trust": found.ranking,
         "ranking": ranking_table(found.ranking) if found.ranking else None,
         "ledger": ledger_table(found.candidates, found.twin),
+        "inherits": found.space.search.retrain.start == "supernet",
+        "alike": words.trained_sentence(retrained),
         "retrained": retrained_table(retrained, best=found.best_id) if len(retrained) else None,
         "export": words.export_line(found),
         "again": words.search_line(found),

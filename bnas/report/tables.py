@@ -70,7 +70,7 @@ def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> Text
     """Return the networks that were trained alone, the best first."""
     rows = [
         (
-            str(row["id"]), "best" if row["id"] == best else "",
+            str(row["id"]), "best" if row["id"] == best else "", str(row.get("origin", "search")).replace("+", ", "),
             *(percent(row[key]) for key in ("validation_accuracy", "test_accuracy")), f"{row['proxy_loss']:.4f}",
             percent(row["proxy_accuracy"]),
             f"{row['epochs']:.0f}", duration(row["seconds"]), *_amounts(row, ("ops", "bytes")),
@@ -78,10 +78,21 @@ def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> Text
         for _, row in retrained.iterrows()
     ]  # fmt: skip
     header = (
-        "id", "", "validation accuracy", "test accuracy", "proxy loss", "proxy accuracy", "epochs", "time", "ops",
+        "id", "", "from", "validation accuracy", "test accuracy", "proxy loss", "proxy accuracy", "epochs", "time", "ops",
         "bytes",
     )  # fmt: skip
-    return TextTable(header, tuple(rows), 2)
+    return TextTable(header, tuple(rows), 3)
+
+
+def best_of_each(retrained: pd.DataFrame) -> dict[str, float]:
+    """Return the test accuracy of the best on validation of each origin, among those that were trained to the end."""
+    ended = retrained[retrained["epochs"] == retrained["epochs"].max()].sort_values(
+        "validation_accuracy", ascending=False, kind="stable"
+    )
+    origins = ended["origin"] if "origin" in ended else pd.Series("search", index=ended.index)
+    parts = [(origin, accuracy) for text, accuracy in zip(origins, ended["test_accuracy"], strict=True)
+             for origin in str(text).split("+")]  # fmt: skip
+    return dict(reversed(parts))
 
 
 def ledger_of_rows(candidates: pd.DataFrame) -> dict[str, int]:

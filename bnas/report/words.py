@@ -9,7 +9,7 @@ import pandas as pd
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED, Cost
 from bnas.report.findings import Findings, paid_rows
-from bnas.report.tables import SAID, duration, percent
+from bnas.report.tables import SAID, best_of_each, duration, percent
 
 COUNTED = (
     "All costs on this page are counted from the description of the network for one image, none is measured: "
@@ -73,6 +73,17 @@ def twin_sentence(candidates: pd.DataFrame, twin: pd.DataFrame) -> str:
     return (
         f"{lead}: the search is ahead by {rival - best:.4f}, and was ahead of all of random search's candidates "
         f"from its evaluation {passed} on. This is one run of each, so a small difference may be chance."
+    )
+
+
+def trained_sentence(retrained: pd.DataFrame) -> str:
+    """Say what the best of the search and of its random twin reach, trained alike; "" where one is missing."""
+    best = best_of_each(retrained) if len(retrained) else {}
+    if not {"search", "twin"} <= best.keys():
+        return ""
+    return (
+        f"Trained alike and chosen by validation images, the best of the search reaches {percent(best['search'])} "
+        f"on test images, the best of its random twin {percent(best['twin'])}. This is one training of each."
     )
 
 
