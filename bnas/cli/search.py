@@ -12,6 +12,7 @@ from bnas.cli.out import DATA, named_after
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.space import SearchSpace
+from bnas.trust import TRUST
 
 EXAMPLE = """
 Example: bnas search search_spaces/digits.yaml --data digits --budget ops=60k --budget bytes=20k --out runs/first
@@ -49,6 +50,7 @@ def search_command(
     ray_address: Annotated[
         str | None, typer.Option(help="Of a running Ray cluster.  [default: one on this machine, for it alone]")
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a space, for editors.")] = False,
 ) -> None:
@@ -67,7 +69,7 @@ def search_command(
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = search(
             space, data=data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, seed=seed,
-            out=out or named_after(space), storage=storage, device=device,
+            out=out or named_after(space), storage=storage, device=device, trust=trust,
             engine=Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address),
             progress=progress, ranks=ranks,
         )  # fmt: skip

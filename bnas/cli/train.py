@@ -10,6 +10,7 @@ from bnas.cli.out import DATA, NORMALISE, image_shape, named_after
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.recipe import RECIPES
+from bnas.trust import TRUST
 
 EXAMPLE = """
 Example: bnas train lenet5 --weights group --data mnist --out runs/lenet
@@ -46,6 +47,7 @@ def train_command(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile with torch.compile; needs a C++ compiler.")
     ] = False,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Train one network by a recipe, stage by stage, and keep it with a proof that it reloads."""
@@ -59,7 +61,7 @@ def train_command(
         result = train_model(
             model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
             validation=validation, input_shape=image_shape(shape), normalise=normalise, seed=seed, out=out,
-            device=device, compiled=compiled, progress=progress, ranks=ranks,
+            device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))
 

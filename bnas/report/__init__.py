@@ -1,7 +1,6 @@
 """What a run has found, as tables, figures and one page."""
 
 from bnas.report.page import write_report
-from bnas.report.ranking_figure import write_ranking_figures
 from bnas.report.tables import TextTable, front_table, ledger_table, retrained_table
 from bnas.report.training_page import write_training_report
 
@@ -10,7 +9,6 @@ __all__ = [
     "front_table",
     "ledger_table",
     "retrained_table",
-    "write_ranking_figures",
     "write_report",
     "write_training_report",
 ]
