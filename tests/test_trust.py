@@ -16,7 +16,7 @@ from torch import nn
 
 import bnas
 from bnas.cli.app import main
-from bnas.errors import BnasError, RunError, TrustError
+from bnas.errors import RunError, TrustError
 from bnas.report import write_training_report
 from bnas.report.findings import read_findings
 from bnas.report.page import Picture, render
@@ -240,7 +240,7 @@ def test_images_that_a_run_names_as_code_are_not_read_to_prove_an_export(folder:
 
 
 def test_counting_an_architecture_and_reporting_run_no_code(folder: Folder, capsys) -> None:
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         of_command("cost", str(folder.yaml("a binarizer")))
     run = Run.read(folder.run("a model"))
     write_training_report_text(run)
