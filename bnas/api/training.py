@@ -107,7 +107,8 @@ def train_model(
         described = describe_module(held, input=images.input_shape, classes=images.classes, source=source)
     chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = chosen if epochs is None else chosen.lasting(epochs)
-    check_fits(rebuild(described) if held is None else _copied(held), images, chosen)
+    with seeded(seed):
+        check_fits(rebuild(described) if held is None else _copied(held), images, chosen)
     check_batch(chosen.batch, images, source="recipe: batch")
     config = {
         "model": described.model_dump(mode="json"), "data": name_of(data), "validation": validation, "seed": seed,

@@ -13,7 +13,6 @@ from bnas.runs import Run, environment
 from bnas.runs.documents import read_json
 from bnas.runs.files import check_own, clear_up, replacing_folder
 from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, manifest_text, read_network
-from bnas.seeds import seeded
 from bnas.ship.description import Description, parse_description
 from bnas.ship.packed import export_packed
 from bnas.ship.proof import reload
@@ -75,8 +74,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, trust: bool = Fa
     source = str(folder / ARCHITECTURE)
     described = parse_description(parse_yaml(text, source=source), source=source)
     check_code(described, source=source, trust=trust)
-    with seeded(0):  # code of the user's may draw; who loads a network keeps their own random numbers
-        return reload(described, tensors, source=str(folder / WEIGHTS), model=model)
+    return reload(described, tensors, source=str(folder / WEIGHTS), model=model)
 
 
 def best_network(run: Path, *, trust: bool = False) -> TrainedNetwork:
