@@ -178,3 +178,17 @@ def chances_within(space: SearchSpace, budget: Budget) -> dict[Genes, float]:
             chances[genes] = chances.get(genes, 0.0) + 1 / len(drawn)
     inside = {genes: c for genes, c in chances.items() if budget.admits(cost(plan(space.architecture(genes))))}
     return {genes: chance / sum(inside.values()) for genes, chance in inside.items()}
+
+
+def naive_lazy_adamw(weight: Tensor, gradients: list[Tensor], *, rate: float, decay: float) -> Tensor:
+    """Weights after steps of AdamW that leave each entry alone while its gradient is 0, one number at a time."""
+    found = weight.clone().flatten()
+    first, second = [0.0] * len(found), [0.0] * len(found)
+    for step, gradient in enumerate((g for g in gradients if g.any()), 1):
+        for place, g in enumerate(gradient.flatten().tolist()):
+            if g:
+                first[place] = 0.9 * first[place] + 0.1 * g
+                second[place] = 0.999 * second[place] + 0.001 * g * g
+                mean, square = first[place] / (1 - 0.9**step), second[place] / (1 - 0.999**step)
+                found[place] = found[place] * (1 - rate * decay) - rate * mean / (math.sqrt(square) + 1e-8)
+    return found.view_as(weight)

@@ -12,6 +12,7 @@ from bnas.data import DataSet, MixedSizes, check_same_images, load_data
 from bnas.errors import DataError, RunError, SpecError
 from bnas.networks.models import MODELS
 from bnas.runs import Run, holds_run
+from bnas.searcher.inside import InsideDraws
 from bnas.searcher.sampler import MakeSampler
 from bnas.searcher.samplers import find_sampler, sampler_name
 from bnas.space.recipe import SearchSettings
@@ -44,6 +45,11 @@ class SearchRequest:
     def make_sampler(self) -> MakeSampler:
         """What proposes candidates."""
         return find_sampler(self.sampler)
+
+    @property
+    def draws(self) -> InsideDraws:
+        """The networks that the supernet is trained through."""
+        return InsideDraws(self.space, [self.budget], seed=self.seed)
 
     @property
     def space_yaml(self) -> str:

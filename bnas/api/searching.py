@@ -149,8 +149,9 @@ def _drive_search(
     studies = open_studies(run, storage)  # a storage that cannot be used is an error before any training
     store = SharedStore(run, ranks)
     supernet = train_supernet(
-        space, settings.supernet, data, seed=request.seed, store=store, device=device, progress=progress, ranks=ranks
-    )
+        space, settings.supernet, data, seed=request.seed, store=store, device=device, draws=request.draws,
+        progress=progress, ranks=ranks,
+    )  # fmt: skip
     candidates = explore(run, request, supernet, data, studies=studies, engine=engine, progress=progress)
     chosen = {c.id: c for c in paid(candidates)[: settings.retrain.top]}
     archs = ranks.told(lambda: [space.architecture(c.genes) for c in chosen.values()])
@@ -167,8 +168,9 @@ def _beside(request: SearchRequest, ranks: Ranks) -> None:
     """Do what the other ranks do of a search: train the supernet, wait for what is found with it, train that."""
     settings, data, store = request.settings, load_matching(request), SharedStore(None, ranks)
     train_supernet(
-        request.space, settings.supernet, data, seed=request.seed, store=store, device=request.device, ranks=ranks
-    )
+        request.space, settings.supernet, data, seed=request.seed, store=store, device=request.device,
+        draws=request.draws, ranks=ranks,
+    )  # fmt: skip
     archs = ranks.told(lambda: list[Architecture]())  # rank 0 says which
     retrain(archs, settings.retrain, data, seed=request.seed, store=store, device=request.device, ranks=ranks)
 

@@ -32,6 +32,7 @@ def fit(
     store: Store,
     device: torch.device,
     until: int | None = None,
+    optimize: Callable[[nn.Module, Stage], list[Optimizer]] = make_optimizers,
     before_epoch: Callable[[int, Sequence[Optimizer]], None] | None = None,
     measure: Measure | None = None,
     progress: Progress = silent,
@@ -48,6 +49,7 @@ def fit(
         stage: epochs, optimizer, rate, warm-up and weight decay.
         name: the name of the checkpoint, and of the phase in progress, log and errors.
         until: stop after this epoch of the stage's epochs; the rate follows the whole stage. None: train to the end.
+        optimize: gives the optimizers of a model and a stage.
         before_epoch: called with the number of each epoch that is about to start, and the optimizers.
         measure: called after each epoch, on rank 0; what it returns is logged beside the loss.
         progress: called after each step; where it raises `Stopped`, the step is kept first.
@@ -56,7 +58,7 @@ def fit(
         TrainingError: the loss is not finite; the last good checkpoint stays. Or another rank is gone.
     """
     end = stage.epochs if until is None else min(until, stage.epochs)
-    optimizers = make_optimizers(model, stage)
+    optimizers = optimize(model, stage)
     done = resume(model, optimizers, measure, store, name)
     ranks.share(model)
     places = ranks.part(batch) if ranks.count > 1 else None

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bnas.data import DataSet
@@ -17,12 +18,41 @@ from bnas.space.recipe import Stage, SupernetRecipe
 from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train.binary_watch import SupernetWatch
+from bnas.train.lazy_adamw import LazyAdamW
 from bnas.train.loop import fit
+from bnas.train.optimizers import groups_of
 from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Store, model_weights
 
 NAME = "supernet"
 DRAWN_IN_A_SANDWICH = 2
+
+
+class Draws(Protocol):
+    """The sub-networks of the steps."""
+
+    @property
+    def largest(self) -> Architecture:
+        """The one that teaches in a sandwich."""
+
+    @property
+    def smallest(self) -> Architecture:
+        """The one that is in every sandwich beside it."""
+
+    def __call__(self, number: int) -> Architecture:
+        """Return that of a step, the same whenever it is asked for."""
+
+
+class WholeSpace:
+    """Draws from all of a space, every choice of a dimension as often as the others."""
+
+    def __init__(self, space: SearchSpace, *, seed: int) -> None:
+        self._space, self._seed = space, seed
+        self.largest, self.smallest = space.largest(), space.smallest()
+
+    def __call__(self, number: int) -> Architecture:
+        """Return the network of a step."""
+        return self._space.architecture(self._space.fair(self._seed, number))
 
 
 def train_supernet(
@@ -33,13 +63,17 @@ def train_supernet(
     seed: int,
     store: Store,
     device: torch.device,
+    draws: Draws | None = None,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> Supernet:
     """Return the supernet of a space trained by a recipe, from where the store has it or from the start.
 
-    In the first epochs every sub-network has one expert; its weights are then copied to all.
+    In the first epochs every sub-network has one expert; its weights are then copied to all. A step changes the weights
+    that its sub-networks use, and no others.
 
+    Args:
+        draws: the sub-networks of the steps; None draws from the whole space.
     Raises:
         TrainingError: a loss is not finite.
     """
@@ -60,7 +94,7 @@ def train_supernet(
     with seeded(derived(seed, NAME, "steps")):
         fit(
             supernet,
-            partial(OBJECTIVES[recipe.mode], supernet, recipe, seed, lone_steps),
+            partial(OBJECTIVES[recipe.mode], supernet, recipe, draws or WholeSpace(space, seed=seed), lone_steps),
             data.train,
             stage=stage,
             batch=recipe.batch,
@@ -68,12 +102,17 @@ def train_supernet(
             seed=seed,
             store=store,
             device=device,
+            optimize=_lazily,
             before_epoch=copy_when_due,
             measure=SupernetWatch(supernet),
             progress=progress,
             ranks=ranks,
         )
     return supernet
+
+
+def _lazily(supernet: nn.Module, stage: Stage) -> list[Optimizer]:
+    return [LazyAdamW(groups_of(supernet, stage), lr=stage.rate)]
 
 
 def load_supernet(space: SearchSpace, *, store: Store) -> Supernet:
@@ -94,24 +133,24 @@ def load_supernet(space: SearchSpace, *, store: Store) -> Supernet:
 
 
 def single(
-    supernet: Supernet, recipe: SupernetRecipe, seed: int, lone_steps: int, images: Tensor, labels: Tensor, step: int
+    supernet: Supernet, recipe: SupernetRecipe, draws: Draws, lone_steps: int, images: Tensor, labels: Tensor, step: int
 ) -> Tensor:
-    """Return the loss of one fairly drawn sub-network."""
-    arch = _drawn(supernet.space, seed, step, lone=step < lone_steps)
+    """Return the loss of one drawn sub-network."""
+    arch = _maybe_lone(draws(step), step < lone_steps)
     return F.cross_entropy(supernet(images, arch), labels, label_smoothing=recipe.label_smoothing)
 
 
 def sandwich(
-    supernet: Supernet, recipe: SupernetRecipe, seed: int, lone_steps: int, images: Tensor, labels: Tensor, step: int
+    supernet: Supernet, recipe: SupernetRecipe, draws: Draws, lone_steps: int, images: Tensor, labels: Tensor, step: int
 ) -> Tensor:
     """Return the loss of the largest sub-network, and how far others are from what it says."""
-    space, lone = supernet.space, step < lone_steps
-    taught = supernet(images, _maybe_lone(space.largest(), lone), real_weights=recipe.teacher == "real")
+    lone = step < lone_steps
+    taught = supernet(images, _maybe_lone(draws.largest, lone), real_weights=recipe.teacher == "real")
     loss = F.cross_entropy(taught, labels, label_smoothing=recipe.label_smoothing)
     target = F.log_softmax(taught.detach(), 1)
-    pupils = [_maybe_lone(space.smallest(), lone)]
+    pupils = [_maybe_lone(draws.smallest, lone)]
     first = step * DRAWN_IN_A_SANDWICH
-    pupils += [_drawn(space, seed, first + index, lone=lone) for index in range(DRAWN_IN_A_SANDWICH)]
+    pupils += [_maybe_lone(draws(first + index), lone) for index in range(DRAWN_IN_A_SANDWICH)]
     for arch in pupils:
         said = F.log_softmax(supernet(images, arch), 1)
         loss = loss + F.kl_div(said, target, reduction="batchmean", log_target=True)
@@ -119,10 +158,6 @@ def sandwich(
 
 
 OBJECTIVES = {"single": single, "sandwich": sandwich}
-
-
-def _drawn(space: SearchSpace, seed: int, draw: int, *, lone: bool) -> Architecture:
-    return _maybe_lone(space.architecture(space.fair(seed, draw)), lone)
 
 
 def _maybe_lone(arch: Architecture, lone: bool) -> Architecture:

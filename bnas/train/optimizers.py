@@ -63,11 +63,17 @@ def make_optimizers(model: nn.Module, stage: Any) -> list[Optimizer]:
         others = [p for p in model.parameters() if id(p) not in flipped]
         own = [Bop(latent, adaptivity=stage.bop.adaptivity, threshold=stage.bop.threshold)] if latent else []
         return [*own, AdamW(_groups(others, stage, free=()), lr=stage.rate, fused=True)]
-    groups = _groups(model.parameters(), stage, free=straight_through_weights(model) if latent else ())
+    groups = groups_of(model, stage)
     if stage.optimizer == "sgd":
         nesterov = stage.momentum > 0
         return [SGD(groups, lr=stage.rate, momentum=stage.momentum, nesterov=nesterov, fused=True)]
     return [AdamW(groups, lr=stage.rate, fused=True)]
+
+
+def groups_of(model: nn.Module, stage: Any) -> list[dict[str, object]]:
+    """Return the parameters of a model in groups for one optimizer: those that decay, and those that do not."""
+    free = straight_through_weights(model) if stage.weights == "binary" else []
+    return _groups(model.parameters(), stage, free=free)
 
 
 def latent_weights(model: nn.Module) -> list[nn.Parameter]:

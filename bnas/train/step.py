@@ -117,8 +117,9 @@ class Step:
 
 @torch.no_grad()
 def constrain(centred: Sequence[tuple[nn.Parameter, int]], clipped: Sequence[nn.Parameter]) -> None:
-    """Take the mean along a dimension from weights, and bring weights back to [-1, 1]."""
+    """Take the mean along a dimension from weights, and bring weights back between -1 and 1."""
     for weight, dim in centred:
         weight.sub_(weight.mean(dim, keepdim=True))
     for weight in clipped:
-        weight.clamp_(-1, 1)
+        inside = 1 - torch.finfo(weight.dtype).eps / 2  # the last number below 1: at 1 the gradient is 0 for good
+        weight.clamp_(-inside, inside)
