@@ -67,7 +67,7 @@ def test_each_epoch_is_logged_with_what_the_bits_did(result) -> None:
 
 
 def test_it_is_exported_as_a_searched_network_is(result, tmp_path) -> None:
-    folder = bnas.export(result.run.path, out=tmp_path / "out")
+    folder = bnas.export(result, out=tmp_path / "out")
     assert json.loads((folder / "manifest.json").read_text())["reload"]["without_bnas"]
 
 
@@ -124,7 +124,7 @@ def test_a_module_of_the_users_own_trains_as_it_is(tmp_path) -> None:
     result = bnas.train_model(f"{file}:make", data="digits", epochs=1, out=tmp_path / "run")
     assert isinstance(result.load(), nn.Module)
     assert result.manifest["cost"]["bops"] == 4 * 8 * 9 * 36
-    folder = bnas.export(result.run.path, out=tmp_path / "out")
+    folder = bnas.export(result, out=tmp_path / "out")
     assert json.loads((folder / "manifest.json").read_text())["reload"]["without_bnas"]
     with pytest.raises(SpecError, match="is a module of its own"):
         bnas.train_model(f"{file}:make", data="digits", precision="binary", out=tmp_path / "other")

@@ -73,6 +73,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Here:
         for name in ("draw_course", "draw_filters", "draw_usage"):
             patch.setattr(training_page, name, lambda *_: Figure(figsize=(0.1, 0.1)))
         patch.setattr(selecting_by_name, "write_selection_figures", lambda *_, **__: None)
+        torch.save(sound_state(), here.folder / "w.pt")
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(here.folder / "inductor"))
         here.keep()
         yield here
@@ -95,7 +96,7 @@ def used_or_refused(here: Here, kind: str, command: str, **files: str | bytes) -
 
 @pytest.mark.parametrize("command", [
     TRAIN.format("net.py:build --recipe recipe.yaml"), TRAIN.format("selection.yaml"), "cost selection.yaml --trust",
-    SELECT + " --selection selection.yaml", SELECT + " --budget ops=50%",
+    SELECT + " --selection selection.yaml", SELECT + " --budget ops=50%", SELECT + " --budget ops=50% --weights w.pt",
 ])  # fmt: skip
 def test_what_is_sound_is_used(here: Here, command: str) -> None:
     found = here.bnas(*command.split(), writes=WRITTEN)
@@ -124,6 +125,20 @@ STATE = {
     "1.running_var": (4,), "3.weight": (4, 4, 3, 3), "3.bias": (4,), "4.weight": (4,), "4.bias": (4,),
     "4.running_mean": (4,), "4.running_var": (4,), "6.weight": (2, 144), "6.bias": (2,),
 }  # fmt: skip
+
+
+def sound_state() -> dict[str, Tensor]:
+    """Weights by which the bright images of the second class are told from the dark ones of the first."""
+    state = {name: torch.zeros(shape) for name, shape in STATE.items()}
+    for name in ("1.weight", "1.running_var", "4.weight", "4.running_var"):
+        state[name] += 1
+    for name in ("0.weight", "3.weight", "6.weight"):
+        state[name] += 1 / state[name][0].numel()
+    state["6.weight"][0] *= -1
+    state["6.bias"] += torch.tensor([0.1, -0.1])
+    return state
+
+
 # What a tensor of a checkpoint is made into, or stands in its place.
 ODD: dict[str, Callable[[Tensor], Any]] = {
     "nan": lambda tensor: tensor * torch.nan,
@@ -169,8 +184,7 @@ AROUND: dict[str, Callable[[Any], Any]] = {
 @st.composite
 def checkpoints(draw: st.DrawFn) -> bytes:
     """What `torch.save` or safetensors write of a state dict: spoiled, wrapped, torn."""
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 3)))
-    state: dict[Any, Any] = {name: torch.rand(shape, generator=generator) for name, shape in STATE.items()}
+    state: dict[Any, Any] = sound_state()
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.sampled_from([*STATE]))
         match draw(st.sampled_from(["odd", "gone", "called otherwise", "too much"])):
