@@ -118,6 +118,10 @@ class Deep(nn.Module):
 """
 
 
+def make_on(device: str) -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 10, device=device))
+
+
 def test_a_module_of_the_users_own_trains_as_it_is(tmp_path) -> None:
     file = tmp_path / "own.py"
     file.write_text(OWN)
@@ -130,6 +134,8 @@ def test_a_module_of_the_users_own_trains_as_it_is(tmp_path) -> None:
         bnas.train_model(f"{file}:make", data="digits", precision="binary", out=tmp_path / "other")
     with pytest.raises(DataError, match=r"need logits \[batch, 10\], but the network gives a tuple"):
         bnas.train_model(f"{file}:Deep", data="digits", out=tmp_path / "other")
+    with pytest.raises(SpecError, match=r"model: '0\.weight' is on the device meta, where tensors have no values"):
+        bnas.train_model(make_on("meta"), data="digits", out=tmp_path / "other")
 
 
 def test_a_teacher_of_another_run_teaches_the_first_stage(result, tmp_path) -> None:

@@ -668,6 +668,12 @@ class TestBadInput:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+    def test_a_model_that_holds_itself_is_refused(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 1))
+        model.add_module("twin", model)
+        with pytest.raises(ShapeError, match="one of its modules holds itself"):
+            trace(model, (3, 2, 2))
+
     def test_a_scripted_model_is_refused(self) -> None:
         scripted = torch.jit.trace(nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 2, 2), check_trace=False)
         with pytest.raises(ShapeError, match=r"give the nn\.Module that it was made of"):

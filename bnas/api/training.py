@@ -179,10 +179,11 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
 
     Raises:
         DataError: it does not take them; says both sides.
-        SpecError: a tensor of its has no values; or a stage matches the maps of the one before, but the network does not give any.
+        SpecError: a weight has no value; or a stage matches the maps of the one before, but the network does not give
+            any.
     """
     shape = "x".join(map(str, data.input_shape))
-    empty = [name for name, tensor in network.state_dict(keep_vars=True).items() if tensor.is_meta]
+    empty = [name for name, held in (*network.named_parameters(), *network.named_buffers()) if held.is_meta]
     if empty:
         raise SpecError(f"model: {empty[0]!r} is on the device meta, where tensors have no values; make it on the CPU")
     network = network.eval()
