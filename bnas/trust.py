@@ -35,6 +35,11 @@ def check_code(spec: Spec, *, source: str, trust: bool) -> None:
         check_name(name, field=field, source=source, trust=trust)
 
 
+def names_code(spec: Spec) -> bool:
+    """Whether a description names code, so that whoever opens the file it is in must trust it."""
+    return any(":" in name for _, name in _names(spec))
+
+
 def check_name(name: str, *, field: str, source: str, trust: bool) -> None:
     """Check that a name from a file names no code, unless it is trusted.
 

@@ -5,7 +5,9 @@ import stat
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import nn
 import bnas
 from bnas.cli.app import main
 from bnas.errors import RunError, TrustError
-from bnas.report import write_training_report
+from bnas.report import load_line, words, write_training_report
 from bnas.report.findings import read_findings
 from bnas.report.page import Picture, render
 from bnas.runs import Run
@@ -171,6 +173,18 @@ def test_code_that_is_trusted_is_run(folder: Folder, kind: str) -> None:
     network = bnas.load(folder.run(kind) / "best", trust=True)
     assert folder.trace.exists()
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_to_be_called_next_is_said_with_trust_where_that_is_needed(folder: Folder, kind: str) -> None:
+    run = Run.read(folder.run(kind))
+    assert load_line(run) == f"bnas.load({str(run.path / 'best')!r}, trust=True)"
+    assert unescape(write_training_report_text(run)).count(load_line(run)) == 1
+    assert not folder.trace.exists()
+    found = SimpleNamespace(path=Path("a b"), subject=tiny_space(binarizers={"weight": "foreign.py:sign"}).smallest())
+    assert words.export_line(found) == "bnas export 'a b' --to training -o 'a b-export' --trust"  # type: ignore[arg-type]
+    found.subject = tiny_space().smallest()
+    assert words.export_line(found) == "bnas export 'a b' --to training -o 'a b-export'"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("command", ["export {run} -o out", "train {yaml}", "cost {yaml}", "cost {run}"])

@@ -12,7 +12,7 @@ from bnas.cli.out import DATA, named_after
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.space import SearchSpace
-from bnas.trust import TRUST
+from bnas.trust import TRUST, names_code
 
 EXAMPLE = """
 Example: bnas search search_spaces/digits.yaml --data digits --budget ops=60k --budget bytes=20k --out runs/first
@@ -100,11 +100,13 @@ def show_result(result: Any) -> None:
     _print_table("Pareto front over proxy loss and ops (shared weights, held-out training images)", front)
     _print_table("Trained alone (accuracy)", retrained_table(retrained, best=best))
     fates = result.ledger["search"]
+    trusting = " --trust" if names_code(result.best.architecture) else ""
     print(
         f"{_beside_its_twin(result)}\n{_answer(result.best)}\n"
         f"proposed {fates['proposed']}: paid {fates['paid']}, over budget {fates['over_budget']} (free), "
         f"repeated {fates['repeated']} (free), failed {fates['failed']}\n{NOT_COUNTED}\n"
         f"report: {result.run.report}\nnext:   bnas export {shlex.quote(str(result.run.path))} --to training -o DIR"
+        f"{trusting}"
     )
 
 

@@ -18,7 +18,7 @@ from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
 from bnas.select.decide import check_asked
 from bnas.space.arch import Binarizers
 from bnas.spec import parse, read
-from bnas.trust import TRUST, check_code
+from bnas.trust import TRUST, check_code, names_code
 
 EXAMPLE = """
 Examples: bnas select my_model.py:build --weights trained.safetensors --data cifar10 --budget ops=25% -o picked;
@@ -175,6 +175,8 @@ def _said(result: Any) -> str:
     """Return the layers, the networks to compare with, and where all lies."""
     chosen, folder = result.selection, result.folder
     file = folder / "selection.yaml"
+    trusting = " --trust" if names_code(read(Decisions, file)) else ""
+    in_python = f"{str(file)!r}, trust=True" if names_code(chosen.decisions.binarizers) else repr(str(file))
     is_tuned = any("finetuned" in row for row in result.networks)
     held_out = f"{result.standing.accuracy:.1%} of {result.standing.guessing.images} held-out images"
     note = "real is the model as it was given: it is not trained further, and has the same accuracy before and after"
@@ -188,8 +190,8 @@ def _said(result: Any) -> str:
         f"the float model gets {held_out} right; if it should be more, it knows them normalised otherwise",
         f"to edit:    {file}, then give it back with --selection",
         f"to look at: {folder / 'layers.csv'}, {folder / 'networks.csv'}, {folder / 'figures' / 'metric.png'}",
-        f"to train:   bnas train {file} --data D, or in Python: bnas.convert(model, {str(file)!r})",
-        *([f"to ship:    bnas export {folder} --to training -o DIR"] if is_tuned else []),
+        f"to train:   bnas train {file} --data D{trusting}, or in Python: bnas.convert(model, {in_python})",
+        *([f"to ship:    bnas export {folder} --to training -o DIR{trusting}"] if is_tuned else []),
     ])  # fmt: skip
 
 

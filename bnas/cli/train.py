@@ -74,6 +74,7 @@ def _summary(result: Any) -> dict[str, Any]:
 def _said(result: Any) -> str:
     """Return the result as lines a person reads."""
     from bnas.data.guessing import Guessing
+    from bnas.report import load_line
 
     manifest = result.manifest
     accuracy, price = manifest["accuracy"], manifest["cost"]
@@ -84,7 +85,7 @@ def _said(result: Any) -> str:
         f"test accuracy {accuracy['test']:.2%}{remark}, validation accuracy {accuracy['validation']:.2%} "
         f"(soft weights, before they are made binary: {gap:+.2f} points)\n"
         f"{show(price['ops'])} ops, {show(price['bytes'])} bytes of weights when packed; {NOT_COUNTED}\n"
-        f"report: {result.run.report}\nload:   bnas.load({str(result.run.path / 'best')!r})"
+        f"report: {result.run.report}\nload:   {load_line(result.run)}"
     )
 
 

@@ -2,12 +2,13 @@
 
 from bnas.report.page import write_report
 from bnas.report.tables import TextTable, front_table, ledger_table, retrained_table
-from bnas.report.training_page import write_training_report
+from bnas.report.training_page import load_line, write_training_report
 
 __all__ = [
     "TextTable",
     "front_table",
     "ledger_table",
+    "load_line",
     "retrained_table",
     "write_report",
     "write_training_report",

@@ -18,6 +18,8 @@ from bnas.report.page import rendered, write_figures
 from bnas.report.tables import TextTable, facts_table, percent, settings_table
 from bnas.runs import Run
 from bnas.runs.documents import taking, write_text
+from bnas.ship import parse_description
+from bnas.trust import names_code
 
 _STAGE = re.compile(r"-\d+$")  # the end of a phase: its stage
 MOST_LAYERS = 6  # in one picture of filters
@@ -112,10 +114,21 @@ def write_training_report(run: Run) -> Path:
         settings=settings_table({key: value for key, value in run.config.items() if key != "recipe"}),
         proof=facts_table(manifest["reload"]) if manifest else None,
         again=None if manifest else "Run the same command again and it goes on.",
-        load=f"bnas.load({str(run.path / 'best')!r})",
+        load=load_line(run),
     )
     write_text(run.report, text=page)
     return run.report
+
+
+def load_line(run: Run) -> str:
+    """Return the call that gives the network of a training.
+
+    Raises:
+        SpecError: the settings of the run describe no network.
+    """
+    described = parse_description(run.config.get("model"), source=f"{run.file('config.yaml')}: model")
+    trusting = ", trust=True" if names_code(described) else ""
+    return f"bnas.load({str(run.path / 'best')!r}{trusting})"
 
 
 def _manifest(run: Run) -> dict[str, Any] | None:
