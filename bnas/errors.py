@@ -25,6 +25,10 @@ class LookupFailed(BnasError):
     """A name on the command line or in YAML names nothing we know."""
 
 
+class TrustError(BnasError):
+    """A file names code, and nobody said that it may be run."""
+
+
 class TrainingError(BnasError):
     """Training cannot go on (a loss that is not finite, for example)."""
 

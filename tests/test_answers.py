@@ -69,6 +69,10 @@ def test_what_holds_none_is_one_line(kind: str) -> None:
         (MAPS, "5 classes need logits [2, 5] for a batch of 2, but the model gives [2, 5, 4, 4]; change"),
         (LOGITS[:1], "5 classes need logits [2, 5] for a batch of 2, but the model gives [1, 5]; change"),
         (LOGITS.long(), "5 classes need logits [2, 5] for a batch of 2, but the model gives [2, 5] of int64; change"),
+        (
+            LOGITS.to_sparse(),
+            "5 classes need logits [2, 5] for a batch of 2, but the model gives [2, 5], sparse; change",
+        ),
         (torch.tensor(0.5), "5 classes need logits [2, 5] for a batch of 2, but the model gives []; change"),
     ],
 )

@@ -67,7 +67,7 @@ def test_each_epoch_is_logged_with_what_the_bits_did(result) -> None:
 
 
 def test_it_is_exported_as_a_searched_network_is(result, tmp_path) -> None:
-    folder = bnas.export(result.run.path, out=tmp_path / "out")
+    folder = bnas.export(result, out=tmp_path / "out")
     assert json.loads((folder / "manifest.json").read_text())["reload"]["without_bnas"]
 
 
@@ -118,18 +118,24 @@ class Deep(nn.Module):
 """
 
 
+def make_on(device: str) -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 10, device=device))
+
+
 def test_a_module_of_the_users_own_trains_as_it_is(tmp_path) -> None:
     file = tmp_path / "own.py"
     file.write_text(OWN)
     result = bnas.train_model(f"{file}:make", data="digits", epochs=1, out=tmp_path / "run")
     assert isinstance(result.load(), nn.Module)
     assert result.manifest["cost"]["bops"] == 4 * 8 * 9 * 36
-    folder = bnas.export(result.run.path, out=tmp_path / "out")
+    folder = bnas.export(result, out=tmp_path / "out")
     assert json.loads((folder / "manifest.json").read_text())["reload"]["without_bnas"]
     with pytest.raises(SpecError, match="is a module of its own"):
         bnas.train_model(f"{file}:make", data="digits", precision="binary", out=tmp_path / "other")
     with pytest.raises(DataError, match=r"need logits \[batch, 10\], but the network gives a tuple"):
         bnas.train_model(f"{file}:Deep", data="digits", out=tmp_path / "other")
+    with pytest.raises(SpecError, match=r"model: '0\.weight' is on the device meta, where tensors have no values"):
+        bnas.train_model(make_on("meta"), data="digits", out=tmp_path / "other")
 
 
 def test_a_teacher_of_another_run_teaches_the_first_stage(result, tmp_path) -> None:

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import jsonschema
 import pytest
+import torch
 
+from bnas.cli import app as program
 from bnas.cli.app import main
 from bnas.errors import SpecError
 from bnas.space.space import SearchSpace
@@ -127,6 +129,10 @@ def test_schema_accepts_the_shipped_spaces_and_refuses_an_unknown_key() -> None:
         (TINY, ["--data", "mnist"], "BNAS_DATA"),
         (TINY, ["--data", "nothing_here"], "nothing_here"),
         (TINY, ["--sampler", "tpee"], "did you mean 'tpe'"),
+        (TINY, ["--device", "mps"], "device 'mps': networks are computed on cpu or cuda; give one of these"),
+        (TINY, ["--device", "meta"], "device 'meta': networks are computed on cpu or cuda; give one of these"),
+        (TINY, ["--device", "cpu:7"], "device 'cpu:7': torch finds 1 of them, numbered from 0"),
+        (TINY, ["--device", "warp"], "device 'warp' is not one torch knows; give cpu, cuda or cuda:1"),
         (TINY, ["--seed", "9" * 23], "seed must be from 0 to 4294967295, but got 99999999999999999999999"),
         (TINY, ["--seed", "9" * 4000], "seed must be from 0 to 4294967295, but got 9999"),
         (TINY.replace("classes: 10", "classes: 3"), [], "has 10 classes, but the space only 3"),
@@ -200,6 +206,29 @@ def test_code_that_ends_python_does_not_pass_for_done(tmp_path, monkeypatch, arg
     last = done.stderr.splitlines()[-1]  # before it may stand what the images are, and some progress
     assert last.startswith("bnas: ")
     assert "its code ends Python, with sys.exit(0); take that out" in last
+
+
+@pytest.mark.parametrize(
+    ("problem", "says"),
+    [
+        (MemoryError(), "out of memory: "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes\nat c10"), "out of memory: DefaultCPUAlloc"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), "out of memory: CUDA out of memory."),
+        (OSError(28, "No space left on device", "/home/me/cache"), "/home/me/cache: the system refused this: No space"),
+        (PermissionError(13, "Permission denied"), "the system refused this: Permission denied; see to it, and run"),
+        (ValueError("postgresql://me:hunter2@host/runs"), "an error of bnas itself: ValueError: postgresql://me:***@"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line_without_secrets(monkeypatch, problem: Exception, says: str) -> None:
+    def refused() -> None:
+        raise problem
+
+    monkeypatch.setattr(program, "app", refused)
+    done = bnas("cost", "lenet5")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"bnas: {says}")
+    assert done.stderr.count("\n") == 1
+    assert "hunter2" not in done.stderr
 
 
 def test_wrong_usage_is_exit_code_2() -> None:

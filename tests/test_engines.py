@@ -206,6 +206,15 @@ def on_its_own(scorer: Scorer, told) -> None:
         told.put((ray.util.get_node_ip_address(), os.environ["RAY_AUTH_MODE"], scores, lost))
 
 
+def without_a_home(scorer: Scorer, told) -> None:
+    os.environ["HOME"] = os.devnull
+    try:
+        with Engine("ray", workers=1).executor(lambda _: scorer, CPU, lambda *_, **said: None):
+            told.put("started")
+    except Exception as problem:
+        told.put(f"{type(problem).__name__}: {problem}")
+
+
 def in_a_process(target, *arguments: object):
     told = SERVER.Queue()
     process = SERVER.Process(target=target, args=(*arguments, told))
@@ -264,6 +273,14 @@ def test_a_cluster_of_our_own_is_out_of_reach_of_others_and_replaces_an_actor_th
     assert (address, token) == ("127.0.0.1", "token")
     assert scores[0] == scores[1]
     assert lost == ["no answer for 2 s"]
+
+
+@without_ray
+def test_a_ray_that_cannot_write_its_home_is_one_line(scorer) -> None:
+    said = in_a_process(without_a_home, scorer)
+    assert said.startswith("RunError: a Ray cluster on this machine: cannot be used: ")
+    assert said.endswith("; mend it and run the same command")
+    assert "\n" not in said
 
 
 @without_ray

@@ -189,7 +189,8 @@ class TestShipping:
             "--normalise", "unit", "--keep", "5", "--finetune", 1, "-o", folder,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert bnas("export", folder, "--to", "training", "-o", tmp_path / "out").returncode == 0
+        assert f"to ship:    bnas export {folder} --to training -o DIR --trust" in done.stdout
+        assert bnas("export", folder, "--to", "training", "-o", tmp_path / "out", "--trust").returncode == 0
         edited(folder / "selection.yaml", _5="binary")
         done = bnas("export", folder, "--to", "training", "-o", tmp_path / "other")
         assert done.returncode == 1

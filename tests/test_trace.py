@@ -645,8 +645,13 @@ class TestBadInput:
             (nn.Conv2d(3, 4, 1), (3, 8.5, 8), "input shape: sides must be positive whole numbers"),
             (nn.Conv2d(3, 4, 1), "3x8x8", "input shape: sides must be positive whole numbers"),
             (nn.Conv2d(3, 4, 1), 8, "input shape: sides must be positive whole numbers"),
-            (nn.Conv2d(3, 4, 1), (3, 10**6, 10**6), "trace: no memory for an input of 3x1000000x1000000; give a small"),
-            (nn.Conv2d(3, 4, 1), (3, 10**30, 8), "trace: no memory for an input of 3x1000000000000000000000000000000"),
+            (nn.Conv2d(1, 4, 1), (1, 8192, 8192), "trace: an input of (1, 8192, 8192) has more than 16,777,216 values"),
+            (
+                nn.Conv2d(3, 4, 1),
+                (3, 10**6, 10**6),
+                "trace: an input of (3, 1000000, 1000000) has more than 16,777,216",
+            ),
+            (nn.Conv2d(3, 4, 1), (3, 10**5000, 8), "trace: an input of a tuple too long to show has more than 16,777"),
             (
                 module(lambda m, x, y: x + y),
                 (3, 8, 8),
@@ -663,6 +668,12 @@ class TestBadInput:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+    def test_a_model_that_holds_itself_is_refused(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 4, 1))
+        model.add_module("twin", model)
+        with pytest.raises(ShapeError, match="one of its modules holds itself"):
+            trace(model, (3, 2, 2))
+
     def test_a_scripted_model_is_refused(self) -> None:
         scripted = torch.jit.trace(nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 2, 2), check_trace=False)
         with pytest.raises(ShapeError, match=r"give the nn\.Module that it was made of"):

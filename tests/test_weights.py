@@ -149,7 +149,7 @@ def test_bad_files_are_one_line(name: str, content: bytes | None, expected: str,
     assert line_of(caught).startswith(expected.format(path=path))
 
 
-@pytest.mark.parametrize("saved", [{"epoch": 3, "loss": 0.1}, [1, 2], {"model": {"lr": 0.1}}, {}])
+@pytest.mark.parametrize("saved", [{"epoch": 3, "loss": 0.1}, {0: torch.ones(2)}, [1, 2], {"model": {"lr": 0.1}}, {}])
 def test_what_holds_no_weights_is_one_line(saved: Any, tmp_path: Path) -> None:
     torch.save(saved, tmp_path / "w.pt")
     with pytest.raises(BnasError, match=r"w\.pt: holds a (dict|list)"):

@@ -22,6 +22,7 @@ def export(
     out: str | Path,
     candidate: str | None = None,
     data: Any = None,
+    trust: bool = False,
 ) -> Path:
     """Write the network of a run into a folder; it is there only if the network comes back from it the same.
 
@@ -32,16 +33,20 @@ def export(
         candidate: id of a candidate of a search, in place of the best: with the weights to which it was trained alone,
             or where it was not, those that it inherits from the supernet.
         data: what the search was given, where that was no name or path.
+        trust: run code that the folder names, as `file.py:attr`; what `search` or `train_model` gave is trusted.
     Returns: `out`.
     Raises:
         ExportError: `out` holds something else, or the proof fails; what was in `out` is as it was.
         RunError: the run has no best network, or `out` cannot be written.
         LookupFailed: there is no such target, or no such candidate.
     """
-    folder = run_in(run.run.path if isinstance(run, SearchResult | TrainResult) else Path(run))
+    if isinstance(run, SearchResult | TrainResult):
+        trust = trust or run.trust
+        run = run.run.path
+    folder = run_in(Path(run))
     if candidate is None:
-        return export_network(best_network(folder), to=to, out=out)
-    found = open_run(folder)
+        return export_network(best_network(folder, trust=trust), to=to, out=out)
+    found = open_run(folder, trust=trust)
     if isinstance(found, TrainResult):
         raise ExportError(f"{folder}: one network was trained here, and no candidates were searched; leave the id out")
     return export_network(_candidate(found, candidate, data), to=to, out=out)

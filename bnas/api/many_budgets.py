@@ -55,6 +55,7 @@ def search_targets(
     seed: int = 0,
     out: str | Path = "runs/search",
     device: str | None = None,
+    trust: bool = False,
     progress: Progress | bool = True,
     ranks: Ranks = ALONE,
     **each: Any,
@@ -67,14 +68,14 @@ def search_targets(
     Args:
         space: as in `search`.
         targets: a budget each, as `search` takes one; None takes `search.targets` of the space.
-        data, seed, out, device, progress, ranks: as in `search`.
+        data, seed, out, device, trust, progress, ranks: as in `search`.
         each: what else `search` takes, for each of the searches.
     Raises:
         SpecError: there are fewer than two targets, or two are the same.
         Stopped: progress asked for it.
         BnasError: one line that says where, which rule, which values, what to do.
     """
-    asked = resolve(space, data, seed=seed, device=device)
+    asked = resolve(space, data, seed=seed, device=device, trust=trust)
     budgets = _budgets(asked, targets)
     request = replace(asked, targets=tuple(budgets.values()))
     _ = request.draws  # a budget that nothing fits is an error before any training
@@ -88,7 +89,7 @@ def search_targets(
     for name, budget in budgets.items():
         search(
             alone, data=data, budget=budget.as_dict(), seed=seed, out=results.folders[name], device=device,
-            progress=progress, ranks=ranks, supernet_of=run.path, **each,
+            trust=trust, progress=progress, ranks=ranks, supernet_of=run.path, **each,
         )  # fmt: skip
     with run.lock():
         run.write_table(_TABLE, [{"target": name, **_winner(found)} for name, found in results.items()])

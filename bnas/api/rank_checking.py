@@ -15,7 +15,7 @@ from bnas.api.result import SearchResult, request_of
 from bnas.data import DataSet
 from bnas.errors import RunError
 from bnas.progress import Progress
-from bnas.report import write_ranking_figures, write_report
+from bnas.report import write_report
 from bnas.runs import Run
 from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alone
 from bnas.searcher.ranking.table import training
@@ -26,6 +26,7 @@ Row = dict[str, Any]
 LOSS, ACCURACY, AS_TRAINED, PARAMETERS = (
     "proxy loss", "proxy accuracy", "batch norm as trained", "parameters"
 )  # fmt: skip
+ALONE = "trained alone"  # the event of a training
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def check_ranking(
     repeated: int = 8,
     table: str | Path | None = None,
     device: str | None = None,
+    trust: bool = False,
     progress: Progress | bool = True,
 ) -> RankCheck:
     """Train some of a run's candidates alone, and say whether its proxy loss ranks them as their accuracy does.
@@ -60,6 +62,7 @@ def check_ranking(
         table: a CSV file of benchmarks/table.py, of networks trained alone on the same data by the same recipe; those
             it has are taken first, and not trained.
         device: as in `search`.
+        trust: run code that the run names, as `file.py:attr`.
         progress: as in `search`.
     Raises:
         Stopped: progress asked for it.
@@ -67,7 +70,7 @@ def check_ranking(
     """
     looked_at = Run.read(run)
     opened = Run.open(run, config=looked_at.config, space_yaml=looked_at.space_yaml)
-    request = request_of(opened, SearchResult(opened).space, data=data, device=pick_device(device))
+    request = request_of(opened, SearchResult(opened).space, data=data, device=pick_device(device), trust=trust)
     known = _known(table, request)
     with opened.lock(), watched(progress) as tell:
         check = _Check(opened, request, load_matching(request), tell)
@@ -78,7 +81,6 @@ def check_ranking(
         ranking = _judged(rows, trainings, request.seed)
         opened.write_ranking(ranking.as_dict())
         opened.write_table("ranking", rows)  # the last of the two: where it is, both are
-        write_ranking_figures(rows, ranking, opened.figures)
         write_report(opened)
     return RankCheck(opened, rows, ranking)
 
@@ -142,15 +144,36 @@ def _trained(check: _Check, chosen: Sequence[Row], repeated: int, known: Table |
     """Return the trainings of the table and of the run, with those that were missing: each is kept as it ends."""
     run, first = check.run, check.request.seed
     looked_up = _records(known.trainings) if known else []
-    own = _records(run.read_table("alone")) if run.has_table("alone") else []
+    own = _own(run)
+    for row in own:  # of one that was killed before it could
+        _discard(check, row["id"], row["seed"])
     wanted = [(candidate, 1) for candidate in chosen] + [(candidate, 2) for candidate in chosen[:repeated]]
     for number, (candidate, times) in enumerate(wanted, start=1):
         for seed in _missing_seeds([*looked_up, *own], candidate["id"], times=times, first=first):
             own.append(check.train(_genes(candidate), seed, f"alone {number} of {len(wanted)}"))
+            run.log(ALONE, training=own[-1])
             run.write_table("alone", own)
-            for stage in range(len(check.request.settings.retrain.recipe.stages)):  # its weights are not needed
-                run.discard_checkpoint(f"{_checkpoint(candidate['id'], seed)}-{stage}")
+            _discard(check, candidate["id"], seed)
     return [*looked_up, *own]
+
+
+def _own(run: Run) -> list[Row]:
+    """Return the trainings of a run: those of its table, or where that is damaged, of its log."""
+    try:
+        return _records(run.read_table("alone")) if run.has_table("alone") else []
+    except RunError as problem:
+        logged = [event["training"] for event in run.events() if event.get("event") == ALONE]
+        if not logged:
+            raise
+        run.warn(f"{problem} (made anew of the log)")
+    run.write_table("alone", logged)
+    return _records(run.read_table("alone"))
+
+
+def _discard(check: _Check, arch_id: str, seed: int) -> None:
+    """Remove the weights of a network whose accuracy is known: they are not needed."""
+    for stage in range(len(check.request.settings.retrain.recipe.stages)):
+        check.run.discard_checkpoint(f"{_checkpoint(arch_id, seed)}-{stage}")
 
 
 def _missing_seeds(trainings: Sequence[Row], arch_id: str, *, times: int, first: int) -> list[int]:

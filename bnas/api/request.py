@@ -10,7 +10,7 @@ import torch
 
 from bnas.cost.budget import Budget
 from bnas.data import DataSet, MixedSizes, check_same_images, load_data
-from bnas.errors import BudgetError, DataError, SpecError
+from bnas.errors import BudgetError, DataError, RunError, SpecError
 from bnas.networks.models import MODELS
 from bnas.runs import Run, holds_run
 from bnas.searcher.feasible import cost_of
@@ -21,6 +21,7 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import SearchSettings
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump, parse, read
+from bnas.trust import check_code
 
 _TRIALS = ("trials", "space.search.trials")  # where a run keeps how many it was asked for
 GIVEN = " (given in Python)"  # behind the name of data that cannot be found again by it
@@ -88,15 +89,22 @@ def name_of(data: Any) -> str:
     return found_as or getattr(data, "name", type(data).__name__) + GIVEN
 
 
-def read_space(space: str | Path | Mapping[str, Any] | SearchSpace) -> SearchSpace:
+def read_space(space: str | Path | Mapping[str, Any] | SearchSpace, *, trust: bool = False) -> SearchSpace:
     """Return a space as it is, from a mapping of its keys, or from its YAML file.
 
+    Args:
+        trust: whether code that a file names may be run.
     Raises:
         SpecError: it is not well formed.
+        TrustError: its file names code, which is not trusted.
     """
     if isinstance(space, SearchSpace):
         return space
-    return parse(SearchSpace, space, source="space") if isinstance(space, Mapping) else read(SearchSpace, space)
+    if isinstance(space, Mapping):
+        return parse(SearchSpace, space, source="space")
+    found = read(SearchSpace, space)
+    check_code(found, source=str(space), trust=trust)
+    return found
 
 
 def resolve(
@@ -110,14 +118,16 @@ def resolve(
     start_with: Iterable[str | Path | Architecture] = (),
     seed: int = 0,
     device: str | None = None,
+    trust: bool = False,
 ) -> SearchRequest:
     """Return the request that a caller's choices make with the space file's defaults.
 
     Raises:
         SpecError, LookupFailed: something asked is not allowed or not known.
         BudgetError: an architecture to start with is over the budget.
+        TrustError: the space's file names code, which is not trusted.
     """
-    checked = read_space(space)
+    checked = read_space(space, trust=trust)
     source = str(space) if isinstance(space, str | Path) else "search"
     settings = checked.search.model_dump()
     if trials is not None:
@@ -157,8 +167,13 @@ def pick_device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as problem:
         raise SpecError(f"device {name!r} is not one torch knows; give cpu, cuda or cuda:1") from problem
+    if device.type not in ("cpu", "cuda"):
+        raise SpecError(f"device {name!r}: networks are computed on cpu or cuda; give one of these")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SpecError(f"device {name!r}: torch finds no GPU here; give cpu")
+    there = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= there:
+        raise SpecError(f"device {name!r}: torch finds {there} of them, numbered from 0")
     return device
 
 
@@ -246,7 +261,10 @@ def open_for(images: DataSet, out: str | Path, *, config: dict[str, Any], space_
     Raises:
         RunError: it holds another run, or was begun with other images; says what differs.
     """
-    kept = Run.read(out).config.get("images") if holds_run(Path(out)) else images.facts()
+    try:
+        kept = Run.read(out).config.get("images") if holds_run(Path(out)) else images.facts()
+    except RunError:  # damaged; but if what is asked is what it held, it is written anew
+        kept = images.facts()
     whole = config | ({"images": kept} if kept else {})
     run = Run.open(out, config=whole, space_yaml=space_yaml, mutable=_TRIALS if _asks_for_more(out, config) else ())
     check_same_images(run.config.get("images", {}), images, where=str(run.path))
@@ -255,4 +273,9 @@ def open_for(images: DataSet, out: str | Path, *, config: dict[str, Any], space_
 
 def _asks_for_more(out: str | Path, config: Mapping[str, Any]) -> bool:
     """Whether a run that is there is asked for more trials than it was."""
-    return holds_run(Path(out)) and config.get("trials", 0) > Run.read(out).config.get("trials", math.inf)
+    if not holds_run(Path(out)):
+        return False
+    try:
+        return bool(config.get("trials", 0) > Run.read(out).config.get("trials", math.inf))
+    except RunError:  # damaged: it is made anew only if the same is asked
+        return False

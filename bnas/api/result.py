@@ -22,6 +22,7 @@ from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import load_supernet
+from bnas.trust import check_code, check_name
 
 CPU = torch.device("cpu")
 SHORTEST_ID = 4  # hexadecimal digits by which a candidate may be called, where no other begins with them
@@ -34,6 +35,7 @@ class Best:
     folder: Path
     architecture: Architecture
     manifest: dict[str, Any]
+    trust: bool = False
 
     @property
     def accuracy(self) -> float:
@@ -51,7 +53,7 @@ class Best:
 
     def load(self) -> nn.Module:
         """Return the found network with its trained weights, checked against the manifest."""
-        return load(self.folder)
+        return load(self.folder, trust=self.trust)
 
     def __repr__(self) -> str:
         price = self.cost
@@ -63,14 +65,20 @@ class Best:
 
 @dataclass(frozen=True, repr=False)
 class SearchResult:
-    """What a search found; everything is read from the run folder, so an old run gives one too."""
+    """What a search found; everything is read from the run folder, so an old run gives one too.
+
+    Args:
+        trust: whether code that the folder names, as `file.py:attr`, may be run.
+    """
 
     run: Run
+    trust: bool = False
 
     @cached_property
     def space(self) -> SearchSpace:
         """The space that was searched, with the settings that were asked for."""
-        return parse(SearchSpace, parse_yaml(self.run.space_yaml, source="space.yaml"), source="space.yaml")
+        source = str(self.run.path / "space.yaml")
+        return parse(SearchSpace, parse_yaml(self.run.space_yaml, source=source), source=source)
 
     @cached_property
     def front(self) -> pd.DataFrame:
@@ -101,8 +109,9 @@ class SearchResult:
     def best(self) -> Best:
         """The best network."""
         text, _, manifest = self.run.read_best()
-        folder = self.run.best_folder
-        return Best(folder, parse(Architecture, parse_yaml(text, source=str(folder)), source=str(folder)), manifest)
+        folder, source = self.run.best_folder, str(self.run.best_folder)
+        arch = parse(Architecture, parse_yaml(text, source=source), source=source)
+        return Best(folder, arch, manifest, self.trust)
 
     def architecture(self, candidate: str) -> Architecture:
         """Return the architecture of a candidate of the search or of its twin.
@@ -138,7 +147,7 @@ class SearchResult:
 
     def request(self, *, data: Any = None, device: torch.device = CPU) -> SearchRequest:
         """Return what was asked of the run; `data` is what it was given, where that was no name or path."""
-        return request_of(self.run, self.space, data=data, device=device)
+        return request_of(self.run, self.space, data=data, device=device, trust=self.trust)
 
     def _scorer(self, data: Any, device: torch.device) -> Scorer:
         request = self.request(data=data, device=device)
@@ -156,10 +165,12 @@ class TrainResult:
 
     Args:
         held: the module that was trained, where it was given in Python.
+        trust: as of `SearchResult`.
     """
 
     run: Run
     held: nn.Module | None = None
+    trust: bool = False
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -173,36 +184,42 @@ class TrainResult:
 
     def load(self) -> nn.Module:
         """Return the network with its trained weights, checked against the manifest."""
-        return load(self.run.best_folder, model=self.held)
+        return load(self.run.best_folder, model=self.held, trust=self.trust)
 
     def __repr__(self) -> str:
         found = f"test accuracy {self.accuracy:.2%}" if self.run.has_best() else "unfinished"
         return f"TrainResult({str(self.run.path)!r}: {found})"
 
 
-def open_run(path: str | Path) -> SearchResult | TrainResult:
+def open_run(path: str | Path, *, trust: bool = False) -> SearchResult | TrainResult:
     """Return what `bnas.search` gave, or of a training `bnas.train_model`, from its folder; of an unfinished run too.
 
     Args:
         path: the run folder.
+        trust: run code that the folder names, as `file.py:attr`, where a network or data set is asked for.
     Raises:
         RunError: it is no run folder, or one of the files that make it one is damaged.
     """
     run = Run.read(path)
-    return TrainResult(run) if run.is_training else SearchResult(run)
+    return TrainResult(run, trust=trust) if run.is_training else SearchResult(run, trust)
 
 
-def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device) -> SearchRequest:
+def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device, trust: bool) -> SearchRequest:
     """Return what a run was asked.
 
     Args:
         data: what the run was given; None takes the name or path that the run keeps.
+        trust: whether code that the run names may be run.
     Raises:
+        TrustError: the run names code, which is not trusted.
         DataError: it was given neither a name nor a path, and nothing is given now.
     """
     config = run.config
     if data is None and str(config["data"]).endswith(GIVEN):
         raise DataError(f"{run.path}: its images were given in Python, as {config['data']}; give them again, as data=")
+    check_code(space, source=str(run.path / "space.yaml"), trust=trust)
+    for field in ("sampler",) if data is not None else ("sampler", "data"):
+        check_name(str(config[field]), field=field, source=str(run.path / "config.yaml"), trust=trust)
     budget = Budget.parse(config["budget"], source="config.yaml: budget")
     given = config["data"] if data is None else data
     return SearchRequest(space, given, budget, config["sampler"], config["seed"], device, images=config.get("images"))

@@ -73,6 +73,7 @@ def search(
     storage: str | None = None,
     device: str | None = None,
     engine: str | Engine = "in-process",
+    trust: bool = False,
     progress: Progress | bool = True,
     ranks: Ranks = ALONE,
 ) -> SearchResult:
@@ -98,6 +99,7 @@ def search(
         storage: an Optuna storage URL, which runs may share; None keeps the studies in the run folder.
         device: `cpu`, `cuda`, `cuda:1`; None takes a GPU where there is one.
         engine: what scores candidates: `in-process`, `processes` or `ray`, or an `Engine` with workers and lease.
+        trust: run code that a file of the space names, as `file.py:attr`; look at it first.
         progress: bars on stderr, False for none, or a `Progress` of one's own, which may raise `Stopped` to have the
             work put down, saved, so that the same call goes on.
         ranks: processes that train together, of which this is rank 0; the others must be in `Ranks.follow`.
@@ -107,7 +109,7 @@ def search(
     """
     request = resolve(
         space, data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, start_with=start_with, seed=seed,
-        device=device,
+        device=device, trust=trust,
     )  # fmt: skip
     request = replace(request, supernet_of=str(_path_of(supernet_of)) if supernet_of else "")
     crew = Engine(engine) if isinstance(engine, str) else engine
@@ -117,11 +119,11 @@ def search(
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
-        if not _is_complete(run, request.settings.trials):
+        if not (_is_complete(run, request.settings.trials) and (storage is not None or _is_stored(run))):
             ranks.call(partial(_beside, replace(request, images=images.facts())))
             _drive_search(run, request, images, storage, crew, Logged(run, tell), ranks)
         write_report(run)
-    return SearchResult(run)
+    return SearchResult(run, trust=True)  # what is run of it was given here
 
 
 def _path_of(run: str | Path | SearchResult) -> Path:
@@ -129,9 +131,9 @@ def _path_of(run: str | Path | SearchResult) -> Path:
 
 
 def _is_complete(run: Run, trials: int) -> bool:
-    """Whether the run has ended, and what it found is still there and can be read; else it is made again."""
+    """Whether the run has ended, and what it found is still there as it was written; else it is made again."""
     ended = [event for event in run.events() if event["event"] == "retrained"]
-    if not ended or ended[-1].get("trials", trials) != trials:
+    if run.has_lost_events or not ended or ended[-1].get("trials", trials) != trials:
         return False
     try:
         for name in TABLES:
@@ -140,6 +142,14 @@ def _is_complete(run: Run, trials: int) -> bool:
     except RunError:
         return False
     return run.has_best()
+
+
+def _is_stored(run: Run) -> bool:
+    """Whether the run's own storage has all that was paid for; else it is filled again from the log."""
+    studies = open_studies(run, None)
+    tables = [(studies.search, run.read_table("candidates")), (studies.twin, run.read_table("twin"))]
+    bought = [set(table.loc[table["status"].isin(("paid", "failed")), "id"]) for _, table in tables]
+    return all(ids <= study.outcomes.keys() for ids, (study, _) in zip(bought, tables, strict=True))
 
 
 def _drive_search(

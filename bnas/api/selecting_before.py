@@ -15,7 +15,9 @@ from bnas.data import DataSet
 from bnas.errors import DataError, RunError, SpecError
 from bnas.networks.answers import check_logits
 from bnas.networks.user_model import packages_of
-from bnas.runs.selection_folder import DECISIONS
+from bnas.runs.files import check_own
+from bnas.runs.names import inside
+from bnas.runs.selection_folder import DECISIONS, FIGURES, FINETUNED
 from bnas.select import Decisions, Original
 from bnas.select.conversion import answer_of, at_rest, copies
 from bnas.spec import parse, read
@@ -62,14 +64,17 @@ def check_folder(folder: Path) -> None:
     """Raise now what would keep a selection from being written at the end.
 
     Raises:
-        RunError: it is a file, or cannot be written.
+        RunError: it is a file, or cannot be written; or a link leads out of it.
         SpecError: the selection in it is not well formed.
     """
+    check_own(folder)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder}: is a file; give a folder as -o")
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise RunError(f"{folder}: cannot be written, as {there} does not allow it; give another folder as -o")
+    for name in (FIGURES, FINETUNED):
+        inside(folder, name)
     if (folder / DECISIONS).exists():
         read(Decisions, folder / DECISIONS)
 

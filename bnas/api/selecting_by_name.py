@@ -107,13 +107,13 @@ def select_model(
     return SelectResult(folder, selection, networks, standing)
 
 
-def load_trained(folder: Path, *, device: str | None) -> nn.Module:
+def load_trained(folder: Path, *, device: str | None, trust: bool = False) -> nn.Module:
     """Return the trained network of a run folder, of its `best/`, or of an export, on a device.
 
     Raises:
         BnasError: there is none.
     """
-    return load(best_in(folder)).to(pick_device(device))
+    return load(best_in(folder), trust=trust).to(pick_device(device))
 
 
 def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:

@@ -33,6 +33,7 @@ from bnas.space.recipe import Recipe, Stage, read_recipe
 from bnas.spec import dump, parse, read_yaml
 from bnas.train import ALONE, BinaryWatch, Ranks, SharedStore, Store, build_for, evaluate, evaluate_soft, train_staged
 from bnas.train.blindness import warn_of_blind_layers
+from bnas.trust import check_code
 
 NAME = "train"  # of the checkpoints
 BATCH = 500  # images of one evaluation step
@@ -56,6 +57,7 @@ def train_model(
     out: str | Path = "runs/train",
     device: str | None = None,
     compiled: bool = False,
+    trust: bool = False,
     progress: Progress | bool = True,
     ranks: Ranks = ALONE,
 ) -> TrainResult:
@@ -84,13 +86,14 @@ def train_model(
         out: the run folder.
         device: as in `search`.
         compiled: compile the passes with `torch.compile`; needs a C++ compiler or a GPU.
+        trust: run code that the YAML of the model, or the folder of the teacher, names, as `file.py:attr`.
         progress: as in `search`.
         ranks: processes that train together, of which this is rank 0; the others must be in `Ranks.follow`.
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
     """
     held = model if isinstance(model, nn.Module) else None
-    named = given(model) if not isinstance(model, nn.Module) else ""
+    named = given(model, trust=trust) if not isinstance(model, nn.Module) else ""
     resized = input_shape if isinstance(named, str | ModelSpec) else _only_its_own(named.input, input_shape)
     if normalise is None and isinstance(named, ConvertedModel):
         normalise = named.original.normalise
@@ -104,7 +107,8 @@ def train_model(
         described = describe_module(held, input=images.input_shape, classes=images.classes, source=source)
     chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     chosen = chosen if epochs is None else chosen.lasting(epochs)
-    check_fits(rebuild(described) if held is None else _copied(held), images, chosen)
+    with seeded(seed):
+        check_fits(rebuild(described) if held is None else _copied(held), images, chosen)
     check_batch(chosen.batch, images, source="recipe: batch")
     config = {
         "model": described.model_dump(mode="json"), "data": name_of(data), "validation": validation, "seed": seed,
@@ -118,22 +122,25 @@ def train_model(
     with run.lock(), watched(progress) as tell:
         if not run.has_best():
             load_same = partial(_load_same, load_images, images.facts())
-            work = _Work(described, held, chosen, load_same, seed, pick_device(device), teacher, compiled)
+            work = _Work(described, held, chosen, load_same, seed, pick_device(device), teacher, compiled, trust)
             ranks.call(work.beside)
             _drive(run, work, images, tell, ranks)
         write_training_report(run)
-    return TrainResult(run, held)
+    return TrainResult(run, held, trust=True)  # what is run of it was given here
 
 
-def given(model: str | Path | Description) -> str | Description:
+def given(model: str | Path | Description, *, trust: bool = False) -> str | Description:
     """Return the description that a YAML file holds; a name, or a description, as it is.
 
     Raises:
         SpecError: the file is missing or not well formed.
+        TrustError: it names code, which is not trusted.
     """
     if isinstance(model, Description) or Path(model).suffix not in (".yaml", ".yml"):
         return model if isinstance(model, Description) else str(model)
-    return parse_description(read_yaml(model), source=str(model))
+    described = parse_description(read_yaml(model), source=str(model))
+    check_code(described, source=str(model), trust=trust)
+    return described
 
 
 def describe(model: str | Description, data: DataSet, *, precision: str | None, weights: str | None) -> Description:
@@ -172,9 +179,13 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
 
     Raises:
         DataError: it does not take them; says both sides.
-        SpecError: a stage matches the maps of the one before, but the network does not give any.
+        SpecError: a weight has no value; or a stage matches the maps of the one before, but the network does not give
+            any.
     """
     shape = "x".join(map(str, data.input_shape))
+    empty = [name for name, held in (*network.named_parameters(), *network.named_buffers()) if held.is_meta]
+    if empty:
+        raise SpecError(f"model: {empty[0]!r} is on the device meta, where tensors have no values; make it on the CPU")
     network = network.eval()
     images = torch.zeros(2, *data.input_shape)
     try:
@@ -210,13 +221,14 @@ class _Work(NamedTuple):
     device: torch.device
     teacher: str | Path | nn.Module | None
     compiled: bool
+    trust: bool  # whether code that the teacher's folder names may be run
 
     def train(self, data: DataSet, store: Store | None, ranks: Ranks, **told: Any) -> nn.Module:
         """Return the network, trained together with the other ranks."""
         return train_staged(
             maker(self.described, self.seed, held=self.held), self.recipe, data, name=NAME, seed=self.seed,
-            store=SharedStore(store, ranks), device=self.device, teacher=teacher_of(self.described, self.teacher),
-            compiled=self.compiled, ranks=ranks, **told,
+            store=SharedStore(store, ranks), device=self.device, compiled=self.compiled, ranks=ranks,
+            teacher=teacher_of(self.described, self.teacher, trust=self.trust), **told,
         )  # fmt: skip
 
     def beside(self, ranks: Ranks) -> None:
@@ -275,10 +287,12 @@ def maker(described: Description, seed: int, *, held: nn.Module | None = None) -
     return lambda stage: _copied(own)
 
 
-def teacher_of(described: Description, teacher: str | Path | nn.Module | None) -> nn.Module | None:
+def teacher_of(
+    described: Description, teacher: str | Path | nn.Module | None, *, trust: bool = False
+) -> nn.Module | None:
     """Return what teaches the first stage: a module, the network of a folder, a converted model's trained original."""
     if teacher is not None:
-        return _copied(teacher) if isinstance(teacher, nn.Module) else load(teacher)
+        return _copied(teacher) if isinstance(teacher, nn.Module) else load(teacher, trust=trust)
     if isinstance(described, ConvertedModel) and described.original.weights:
         return described.build_original()
     return None

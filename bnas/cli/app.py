@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bnas.allocator import keep_freed_memory
+from bnas.allocator import is_out_of_memory, keep_freed_memory
 from bnas.cli.bench import bench_command
 from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
@@ -21,6 +21,7 @@ from bnas.cli.select import select_command
 from bnas.cli.train import train_command
 from bnas.errors import BnasError, LookupFailed
 from bnas.lookup import reason
+from bnas.masking import mask_secrets
 
 FAILED = 1
 
@@ -87,7 +88,13 @@ def main() -> None:
         # The reader of our output went away, as `| head` does: nothing is wrong, and nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
+    except OSError as problem:  # of a library: a cache in a home that cannot be written, a disk that is full
+        where = f"{problem.filename}: " if problem.filename else ""
+        said = problem.strerror or problem
+        _fail(problem, f"{where}the system refused this: {said}; see to it, and run the same command again")
     except Exception as problem:
+        if is_out_of_memory(problem):
+            _fail(problem, f"out of memory: {str(problem).partition(chr(10))[0][:200]}; give smaller batches or images")
         what = f"{type(problem).__name__}: {problem}"
         _fail(problem, f"an error of bnas itself: {what}; please report it with what `bnas --debug ...` prints")
 
@@ -95,5 +102,5 @@ def main() -> None:
 def _fail(problem: BaseException, message: str) -> None:
     if _debug:
         raise problem
-    print("bnas: " + " ".join(message.split()), file=sys.stderr)
+    print("bnas: " + mask_secrets(" ".join(message.split())), file=sys.stderr)
     raise SystemExit(FAILED) from None

@@ -18,6 +18,7 @@ from bnas.errors import LookupFailed, ShapeError, SpecError
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, read_yaml, shown
+from bnas.trust import TRUST, check_code
 
 EXAMPLE = """
 Examples: bnas cost search_spaces/expert_net.yaml; bnas cost runs/digits; bnas cost resnet18 --precision binary;
@@ -56,6 +57,7 @@ def cost_command(
     ] = None,
     counting: Annotated[str, typer.Option("--convention", help="literature, larq or qonnx.")] = "literature",
     divisor: Annotated[int, typer.Option(help="BOPs taken for one op in the literature's convention.")] = BOPS_PER_OP,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one line of CSV for each layer.")] = False,
 ) -> None:
@@ -74,7 +76,7 @@ def cost_command(
         raise typer.BadParameter(
             "only the known models have presets of precision", param_hint=f"--{next(iter(preset))}"
         )
-    counted = _of_file(source, shapes) if planned else _of_model(source, shapes, preset, whole)
+    counted = _of_file(source, shapes, trust) if planned else _of_model(source, shapes, preset, whole)
     for line in counted.uncounted:
         print(f"not counted: {line}", file=sys.stderr)
     if as_json:
@@ -122,11 +124,11 @@ def _in_folder(source: str) -> str:
     )
 
 
-def _of_file(source: str, shapes: Shapes) -> Counted:
+def _of_file(source: str, shapes: Shapes, trust: bool) -> Counted:
     """Count what a YAML file describes: an architecture without torch, a model by name or a converted one with it."""
     data = read_yaml(source)
     if isinstance(data, Mapping) and {"model", "layers"} & data.keys():
-        return _described(source, data, shapes)
+        return _described(source, data, shapes, trust)
     arch = _architecture(source, data)
     if len(shapes) > 1:
         raise ShapeError(f"--input: an architecture takes one image, but {len(shapes)} shapes were given")
@@ -153,10 +155,11 @@ def _is_space(data: object) -> bool:
         return False
 
 
-def _described(source: str, data: object, shapes: Shapes) -> Counted:
+def _described(source: str, data: object, shapes: Shapes, trust: bool) -> Counted:
     from bnas.ship import parse_description, rebuild  # torch is imported only for a model
 
     described = parse_description(data, source=source)
+    check_code(described, source=source, trust=trust)
     with warnings.catch_warnings(action="ignore"), apart():  # what the trace warns of is printed line by line
         return _traced(source, rebuild(described), shapes or (described.input,))
 

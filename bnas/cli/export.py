@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from bnas.trust import TRUST
+
 
 def export_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished search or training, or of a fine-tuned selection.")],
@@ -17,6 +19,7 @@ def export_command(
         str | None,
         typer.Option("--id", help="A candidate of a search, by the first digits of its id.  [default: the best]"),
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the folder as JSON.")] = False,
 ) -> None:
     """Hand the network of a run over, reloaded and compared before it is called done.
@@ -28,7 +31,7 @@ def export_command(
     from bnas.runs.saved_network import MANIFEST
 
     with ending_at_once():
-        folder = export(run, to=to, out=out, candidate=candidate)
+        folder = export(run, to=to, out=out, candidate=candidate, trust=trust)
     needs = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("needs", [])
     if as_json:
         print(json.dumps({"export": str(folder), "needs": needs}))

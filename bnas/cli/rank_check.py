@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.columns import aligned
+from bnas.trust import TRUST
 
 EXAMPLE = """
 Example: bnas rank-check runs/digits --networks 24
@@ -26,6 +27,7 @@ def rank_check_command(
         Path | None, typer.Option(help="CSV of benchmarks/table.py, to look up networks trained by the same recipe.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Say whether a search's proxy loss ranks networks as their accuracy does, and better than counting ops."""
@@ -35,7 +37,7 @@ def rank_check_command(
 
     with ProgressBars() as watch, Stop(watch) as progress:
         found = check_ranking(
-            run, networks=networks, repeated=repeated, table=table, device=device, progress=progress
+            run, networks=networks, repeated=repeated, table=table, device=device, trust=trust, progress=progress
         )  # fmt: skip
     if as_json:
         print(json.dumps({"run": str(run)} | found.ranking.as_dict()))

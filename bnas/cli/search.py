@@ -13,6 +13,7 @@ from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.space import SearchSpace
 from bnas.spec import read
+from bnas.trust import TRUST, names_code
 
 EXAMPLE = """
 Example: bnas search search_spaces/digits.yaml --data digits --budget ops=60k --budget bytes=20k --out runs/first
@@ -67,6 +68,7 @@ def search_command(
     ray_address: Annotated[
         str | None, typer.Option(help="Of a running Ray cluster.  [default: one on this machine, for it alone]")
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a space, for editors.")] = False,
 ) -> None:
@@ -92,7 +94,7 @@ def search_command(
     asked: dict[str, Any] = {
         "data": data or _data_of(supernet_of), "seed": seed, "out": out or named_after(space or where.parent),
         "trials": trials, "sampler": sampler, "retrain": retrain, "start_with": start_with or (),
-        "storage": storage, "device": device, "engine": crew,
+        "storage": storage, "device": device, "engine": crew, "trust": trust,
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         found: Any
@@ -158,11 +160,13 @@ def show_result(result: Any) -> None:
     _print_table("Pareto front over proxy loss and ops (shared weights, held-out training images)", front)
     _print_table("Trained alone (accuracy)", retrained_table(retrained, best=best))
     fates = result.ledger["search"]
+    trusting = " --trust" if names_code(result.best.architecture) else ""
     print(
         f"{_beside_its_twin(result)}\n{_answer(result.best)}\n"
         f"proposed {fates['proposed']}: paid {fates['paid']}, over budget {fates['over_budget']} (free), "
         f"repeated {fates['repeated']} (free), failed {fates['failed']}\n{NOT_COUNTED}\n"
         f"report: {result.run.report}\nnext:   bnas export {shlex.quote(str(result.run.path))} --to training -o DIR"
+        f"{trusting}"
     )
 
 

@@ -18,6 +18,7 @@ from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
 from bnas.select.decide import check_asked
 from bnas.space.arch import Binarizers
 from bnas.spec import parse, read
+from bnas.trust import TRUST, check_code, names_code
 
 EXAMPLE = """
 Examples: bnas select my_model.py:build --weights trained.safetensors --data cifar10 --budget ops=25% -o picked;
@@ -90,6 +91,7 @@ def select_command(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Choose which layers of a float model go to one bit, and say why; the result can be edited and given back."""
@@ -108,13 +110,15 @@ def select_command(
     kept = _published(model, preset) if preset else keep
     with apart(), warnings_at_once(), ProgressBars() as watch, Stop(watch) as progress:
         if selection:
-            choose = partial(review, decisions=read(Decisions, selection), progress=progress)
+            decisions = read(Decisions, selection)
+            check_code(decisions.binarizers, source=str(selection), trust=trust)
+            choose = partial(review, decisions=decisions, progress=progress)
         else:
             check_asked(budget=budget, ratio=ratio, metric=metric, method=method)
             choose = partial(
                 select_layers, budget=budget, ratio=ratio, keep=kept, metric=metric, method=method, gamma=gamma,
                 rules=rules, binarizers=binarizers, progress=progress,
-                measured_on=load_trained(measured_on, device=device) if measured_on else None,
+                measured_on=load_trained(measured_on, device=device, trust=trust) if measured_on else None,
             )  # fmt: skip
         result = select_model(
             model, choose, data=data, out=out, weights=str(weights) if weights else None, given=selection,
@@ -171,6 +175,8 @@ def _said(result: Any) -> str:
     """Return the layers, the networks to compare with, and where all lies."""
     chosen, folder = result.selection, result.folder
     file = folder / "selection.yaml"
+    trusting = " --trust" if names_code(read(Decisions, file)) else ""
+    in_python = f"{str(file)!r}, trust=True" if names_code(chosen.decisions.binarizers) else repr(str(file))
     is_tuned = any("finetuned" in row for row in result.networks)
     held_out = f"{result.standing.accuracy:.1%} of {result.standing.guessing.images} held-out images"
     note = "real is the model as it was given: it is not trained further, and has the same accuracy before and after"
@@ -184,8 +190,8 @@ def _said(result: Any) -> str:
         f"the float model gets {held_out} right; if it should be more, it knows them normalised otherwise",
         f"to edit:    {file}, then give it back with --selection",
         f"to look at: {folder / 'layers.csv'}, {folder / 'networks.csv'}, {folder / 'figures' / 'metric.png'}",
-        f"to train:   bnas train {file} --data D, or in Python: bnas.convert(model, {str(file)!r})",
-        *([f"to ship:    bnas export {folder} --to training -o DIR"] if is_tuned else []),
+        f"to train:   bnas train {file} --data D{trusting}, or in Python: bnas.convert(model, {in_python})",
+        *([f"to ship:    bnas export {folder} --to training -o DIR{trusting}"] if is_tuned else []),
     ])  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from bnas.cli.out import DATA, NORMALISE, image_shape, named_after
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.recipe import RECIPES
+from bnas.trust import TRUST
 
 EXAMPLE = """
 Example: bnas train lenet5 --weights group --data mnist --out runs/lenet
@@ -46,6 +47,7 @@ def train_command(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile with torch.compile; needs a C++ compiler.")
     ] = False,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Train one network by a recipe, stage by stage, and keep it with a proof that it reloads."""
@@ -59,7 +61,7 @@ def train_command(
         result = train_model(
             model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
             validation=validation, input_shape=image_shape(shape), normalise=normalise, seed=seed, out=out,
-            device=device, compiled=compiled, progress=progress, ranks=ranks,
+            device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))
 
@@ -72,6 +74,7 @@ def _summary(result: Any) -> dict[str, Any]:
 def _said(result: Any) -> str:
     """Return the result as lines a person reads."""
     from bnas.data.guessing import Guessing
+    from bnas.report import load_line
 
     manifest = result.manifest
     accuracy, price = manifest["accuracy"], manifest["cost"]
@@ -82,7 +85,7 @@ def _said(result: Any) -> str:
         f"test accuracy {accuracy['test']:.2%}{remark}, validation accuracy {accuracy['validation']:.2%} "
         f"(soft weights, before they are made binary: {gap:+.2f} points)\n"
         f"{show(price['ops'])} ops, {show(price['bytes'])} bytes of weights when packed; {NOT_COUNTED}\n"
-        f"report: {result.run.report}\nload:   bnas.load({str(result.run.path / 'best')!r})"
+        f"report: {result.run.report}\nload:   {load_line(result.run)}"
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,8 +53,10 @@ def check_logits(answer: Any, *, batch: int, classes: int, where: str) -> int:
         logits = logits_of(answer, classes=classes)
     except ShapeError as problem:
         raise ShapeError(f"{where}: {problem}") from problem
-    if logits.ndim != 2 or len(logits) != batch or not logits.is_floating_point():
+    is_dense = logits.layout == torch.strided
+    if logits.ndim != 2 or len(logits) != batch or not logits.is_floating_point() or not is_dense:
         kind = "" if logits.is_floating_point() else f" of {str(logits.dtype).removeprefix('torch.')}"
+        kind += "" if is_dense else ", sparse"
         raise ShapeError(
             f"{where}: {classes} classes need logits [{batch}, {classes}] for a batch of {batch}, but the model gives "
             f"{list(logits.shape)}{kind}; change its last layer"

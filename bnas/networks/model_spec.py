@@ -11,6 +11,7 @@ from bnas.networks.models import MODELS, build_model
 from bnas.networks.user_model import load_model
 from bnas.space.arch import Precision
 from bnas.spec import Spec
+from bnas.trust import Named
 
 
 class ModelSpec(Spec):
@@ -19,13 +20,13 @@ class ModelSpec(Spec):
     precision, first, last, weights: as in `build_model`; a module of the user's own has none of them.
     """
 
-    model: Annotated[str, Field(min_length=1)]  # a name in MODELS, `file.py:attr` or `pkg.mod:attr`
+    model: Annotated[Named, Field(min_length=1)]  # a name in MODELS, `file.py:attr` or `pkg.mod:attr`
     input: tuple[PositiveInt, PositiveInt, PositiveInt]  # channels, height, width
     classes: PositiveInt
     precision: str = "real"
     first: Precision = "real"
     last: Precision = "real"
-    weights: str = "xnor"
+    weights: Named = "xnor"
 
     @model_validator(mode="after")
     def _own_modules_stay_as_they_are(self) -> "ModelSpec":

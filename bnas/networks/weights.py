@@ -128,7 +128,7 @@ def _state_in(read: Any, path: Path) -> State:
         if len(nested) > 1:
             _say(f"{path}: the weights under {nested[0]!r} were taken, not those under {nested[1]!r}")
         return _state_in(held[nested[0]], path)
-    tensors = {name: tensor for name, tensor in held.items() if isinstance(tensor, Tensor)}
+    tensors = {name: tensor for name, tensor in held.items() if isinstance(name, str) and isinstance(tensor, Tensor)}
     if tensors:
         return tensors
     keys = f" with the keys {', '.join(map(str, list(held)[:6]))}" if held else ""

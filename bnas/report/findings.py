@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bnas.cost.budget import Budget
+from bnas.data.guessing import Guessing
+from bnas.report.tables import percent, ranking_table, retrained_table
 from bnas.runs import Run
+from bnas.runs.documents import taking
+from bnas.searcher.ranking import Ranking
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
@@ -18,6 +22,7 @@ CANDIDATE_COLUMNS = (
     "number", "id", "status", "proxy_accuracy", "proxy_loss",
     "ops", "bops", "flops", "bytes", "parameters", "genes",
 )  # fmt: skip
+_NUMBERS = ("proxy_accuracy", "proxy_loss", "ops", "bytes")  # columns of them, which a page says
 
 
 class Work(NamedTuple):
@@ -48,6 +53,7 @@ class Findings:
     work: Work | None
     losses: dict[str, dict[int, float]]  # training loss of each epoch, by phase of training
     ranking: dict[str, Any] | None  # how far the proxy can be trusted, once it was checked
+    ranked: pd.DataFrame  # the networks that it was checked with
 
     @property
     def best_id(self) -> str | None:
@@ -61,7 +67,8 @@ def read_findings(run: Run) -> Findings:
     Raises:
         RunError, SpecError: a file that is there is damaged, or one that must be there is not.
     """
-    space = parse(SearchSpace, parse_yaml(run.space_yaml, source="space.yaml"), source="space.yaml")
+    source = str(run.file("space.yaml"))
+    space = parse(SearchSpace, parse_yaml(run.space_yaml, source=source), source=source)
     searched = run.has_table("pareto")
     candidates, twin = (_table(run, name, needed=searched) for name in ("candidates", "twin"))
     events = run.events()
@@ -70,18 +77,19 @@ def read_findings(run: Run) -> Findings:
         path=run.path,
         config=run.config,
         space=space,
-        budget=Budget.parse(run.config.get("budget", {}), source="config.yaml: budget"),
+        budget=_budget(run),
         candidates=candidates,
         twin=twin,
         front=_table(run, "pareto", needed=True) if searched else front_so_far(candidates),
         searched=searched,
-        retrained=run.read_table("retrained") if run.has_table("retrained") else pd.DataFrame(),
+        retrained=_retrained(run),
         subject=subject,
         manifest=manifest,
         environment=_environment(events, manifest),
         work=work_of(events),
         losses=losses_of(events),
-        ranking=run.read_ranking() if run.has_table("ranking") else None,
+        ranking=_ranking(run),
+        ranked=_ranked(run),
     )
 
 
@@ -102,28 +110,85 @@ def architecture_of(space: SearchSpace, row: "pd.Series[Any]") -> Architecture:
     return space.architecture([int(gene) for gene in str(row["genes"]).split("-")])
 
 
+def _budget(run: Run) -> Budget:
+    with taking(path := run.file("config.yaml")):
+        return Budget.parse(run.config.get("budget", {}), source=f"{path}: budget")
+
+
 def _table(run: Run, name: str, *, needed: bool) -> pd.DataFrame:
     table = run.read_table(name) if needed or run.has_table(name) else pd.DataFrame()
-    return table if not table.empty else pd.DataFrame(columns=list(CANDIDATE_COLUMNS))
+    if table.empty:
+        return pd.DataFrame(columns=list(CANDIDATE_COLUMNS))
+    with taking(run.file(f"{name}.csv")):
+        for column in _NUMBERS:
+            table[column].astype(float)
+        if not table["genes"].astype(str).str.fullmatch(r"\d+(-\d+)*").all() or "id" not in table:
+            raise ValueError("a candidate is none")
+    return table
+
+
+def _retrained(run: Run) -> pd.DataFrame:
+    table = run.read_table("retrained") if run.has_table("retrained") else pd.DataFrame()
+    with taking(run.file("retrained.csv")):
+        retrained_table(table)
+    return table
+
+
+def _ranking(run: Run) -> dict[str, Any] | None:
+    if not run.has_table("ranking"):
+        return None
+    found = run.read_ranking()
+    with taking(run.file("ranking.json"), hint="run bnas rank-check on this run folder"):
+        ranking_table(found)
+        Ranking.known(found)
+        str(found["sentence"])
+    return found
+
+
+def _ranked(run: Run) -> pd.DataFrame:
+    if not run.has_table("ranking"):
+        return pd.DataFrame()
+    table = run.read_table("ranking")
+    with taking(run.file("ranking.csv"), hint="run bnas rank-check on this run folder"):
+        for column in ("proxy_loss", "test_accuracy", "ops"):
+            table[column].astype(float)
+    return table
 
 
 def _subject(
     run: Run, space: SearchSpace, candidates: pd.DataFrame
 ) -> tuple[Architecture | None, dict[str, Any] | None]:
-    if run.has_best():
+    if run.wrote_best():
         text, _, manifest = run.read_best()
-        source = "best/architecture.yaml"
+        with taking(run.best_folder / "manifest.json"):
+            check_manifest(manifest)
+        source = str(run.best_folder / "architecture.yaml")
         return parse(Architecture, parse_yaml(text, source=source), source=source), manifest
     scored = paid_rows(candidates)
     if scored.empty:
         return None, None
     leading = scored.sort_values("proxy_loss", kind="stable").iloc[0]
-    return architecture_of(space, leading), None
+    with taking(run.file("candidates.csv")):
+        return architecture_of(space, leading), None
+
+
+def check_manifest(manifest: dict[str, Any]) -> None:
+    """Take from a manifest what a page says of it.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: it has not the form that it must have.
+    """
+    for part in ("accuracy", "cost"):
+        {name: math.isfinite(value) for name, value in manifest[part].items() if value is not None}
+    percent(manifest["accuracy"]["test"])
+    guessing = Guessing.known(manifest)
+    if guessing:
+        guessing.remark(manifest["accuracy"]["test"])
 
 
 def _environment(events: list[dict[str, Any]], manifest: dict[str, Any] | None) -> dict[str, Any]:
     """Return where the best network was made; before there is one, where the run was last driven."""
-    driven = [event["environment"] for event in events if "environment" in event]
+    driven = [event["environment"] for event in events if isinstance(event.get("environment"), dict)]
     made = (manifest or {}).get("versions")
     return made or (driven[-1] if driven else {})
 
@@ -132,8 +197,9 @@ def losses_of(events: list[dict[str, Any]]) -> dict[str, dict[int, float]]:
     """Return the training loss of each epoch by phase; of an epoch trained again after a stop, the last."""
     losses: dict[str, dict[int, float]] = {}
     for event in events:
-        if event.get("event") == "epoch":
-            losses.setdefault(event["phase"], {})[event["epoch"]] = event["loss"]
+        match event:
+            case {"event": "epoch", "phase": str(phase), "epoch": int(epoch), "loss": float(loss)}:
+                losses.setdefault(phase, {})[epoch] = loss
     return losses
 
 

@@ -17,6 +17,7 @@ from bnas.report import words
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
 from bnas.report.findings import Findings, paid_rows, read_findings
 from bnas.report.ink import DPI, INKS, Ink
+from bnas.report.ranking_figure import draw_ranking
 from bnas.report.tables import (
     as_real,
     by,
@@ -33,6 +34,8 @@ from bnas.report.tables import (
 )
 from bnas.report.topology import draw_topology
 from bnas.runs import Run, replacing
+from bnas.runs.documents import write_text
+from bnas.searcher.ranking import Ranking
 from bnas.space.arch import Architecture
 
 CSS_PIXELS = 96  # in an inch
@@ -52,9 +55,8 @@ def write_report(run: Run) -> Path:
         RunError, SpecError: a file of the run is damaged, or the report cannot be written.
     """
     found = read_findings(run)
-    images = write_figures(run, _drawings(found)) | _kept(run, "ranking")
-    with replacing(run.report) as temporary:
-        temporary.write_text(render(found, images), encoding="utf-8")
+    images = write_figures(run, _drawings(found))
+    write_text(run.report, text=render(found, images))
     return run.report
 
 
@@ -84,6 +86,9 @@ def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
         drawings |= {"pareto": lambda ink: draw_pareto(found, ink), "search": lambda ink: draw_search(found, ink)}
     if found.losses:
         drawings["losses"] = lambda ink: draw_losses(found, ink)
+    if found.ranking:
+        ranking = Ranking.known(found.ranking)
+        drawings["ranking"] = lambda ink: draw_ranking(found.ranked, ranking, ink)
     if found.subject:
         layers = plan(found.subject)
         drawings |= {
@@ -104,12 +109,6 @@ def write_figures(run: Run, drawings: dict[str, Callable[[Ink], Figure]]) -> dic
                 figure.savefig(temporary, format="png", dpi=DPI)
             images[path.stem] = _picture(path)
     return images
-
-
-def _kept(run: Run, name: str) -> dict[str, Picture]:
-    """Return what the page holds of a figure that another command wrote, where it did."""
-    paths = [run.figures / f"{name}{suffix}.png" for suffix in INKS]
-    return {path.stem: _picture(path) for path in paths} if all(path.exists() for path in paths) else {}
 
 
 def _picture(path: Path) -> Picture:

@@ -1,30 +1,15 @@
 """Scores of networks beside what they reach alone -> one picture: the two orders, and how well each score ranks."""
 
-from pathlib import Path
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from bnas.cost.budget import show
-from bnas.report.ink import DPI, INKS, PLAIN, SMALL, Ink, dress, legend
-from bnas.runs import replacing
+from bnas.report.ink import PLAIN, SMALL, Ink, dress, legend
 from bnas.searcher.ranking import Ranking
 
 _SEEDS = "tau between two trainings of the same networks"
-
-
-def write_ranking_figures(networks: pd.DataFrame, ranking: Ranking, folder: Path) -> None:
-    """Write the picture on light and on dark paper, as `ranking.png` and `ranking-dark.png`.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    for suffix, ink in INKS.items():
-        figure = draw_ranking(networks, ranking, ink)
-        with replacing(folder / f"ranking{suffix}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def draw_ranking(networks: pd.DataFrame, ranking: Ranking, ink: Ink) -> Figure:

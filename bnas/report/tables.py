@@ -78,8 +78,8 @@ def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> Text
         for _, row in retrained.iterrows()
     ]  # fmt: skip
     header = (
-        "id", "", "from", "validation accuracy", "test accuracy", "proxy loss", "proxy accuracy", "epochs", "time", "ops",
-        "bytes",
+        "id", "", "from", "validation accuracy", "test accuracy", "proxy loss", "proxy accuracy", "epochs", "time",
+        "ops", "bytes",
     )  # fmt: skip
     return TextTable(header, tuple(rows), 3)
 

@@ -1,5 +1,6 @@
 """The run folder of a training -> its figures and one page."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,16 @@ from matplotlib.ticker import MaxNLocator
 
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
+from bnas.report.findings import check_manifest
 from bnas.report.ink import SMALL, Ink, dress, legend
 from bnas.report.page import rendered, write_figures
 from bnas.report.tables import TextTable, facts_table, percent, settings_table
-from bnas.runs import Run, replacing
+from bnas.runs import Run
+from bnas.runs.documents import taking, write_text
+from bnas.ship import parse_description
+from bnas.trust import names_code
 
+_STAGE = re.compile(r"-\d+$")  # the end of a phase: its stage
 MOST_LAYERS = 6  # in one picture of filters
 Epoch = dict[str, Any]  # an event of the log: phase, loss, and what was measured
 
@@ -93,7 +99,9 @@ def write_training_report(run: Run) -> Path:
     """
     epochs = epochs_of(run.events())
     images = write_figures(run, _drawings(epochs))
-    manifest = run.read_best()[2] if run.has_best() else None
+    manifest = _manifest(run)
+    with taking(run.file("config.yaml")):
+        stages = _stages(run.config["recipe"])
     page = rendered(
         "training.html.j2",
         images=images,
@@ -102,20 +110,44 @@ def write_training_report(run: Run) -> Path:
         headline=_headline(run, manifest, epochs),
         tiles=_tiles(manifest) if manifest else [],
         counted=NOT_COUNTED,
-        stages=_stages(run.config["recipe"]),
+        stages=stages,
         settings=settings_table({key: value for key, value in run.config.items() if key != "recipe"}),
         proof=facts_table(manifest["reload"]) if manifest else None,
         again=None if manifest else "Run the same command again and it goes on.",
-        load=f"bnas.load({str(run.path / 'best')!r})",
+        load=load_line(run),
     )
-    with replacing(run.report) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(run.report, text=page)
     return run.report
+
+
+def load_line(run: Run) -> str:
+    """Return the call that gives the network of a training.
+
+    Raises:
+        SpecError: the settings of the run describe no network.
+    """
+    described = parse_description(run.config.get("model"), source=f"{run.file('config.yaml')}: model")
+    trusting = ", trust=True" if names_code(described) else ""
+    return f"bnas.load({str(run.path / 'best')!r}{trusting})"
+
+
+def _manifest(run: Run) -> dict[str, Any] | None:
+    if not run.wrote_best():
+        return None
+    manifest = run.read_best()[2]
+    with taking(run.best_folder / "manifest.json"):
+        check_manifest(manifest)
+        _tiles(manifest)
+    return manifest
 
 
 def epochs_of(events: list[dict[str, Any]]) -> list[Epoch]:
     """Return the epochs of all stages in order; of one trained again after a stop, the last."""
-    found = {(event["phase"], event["epoch"]): event for event in events if event.get("event") == "epoch"}
+    found: dict[tuple[str, int], Epoch] = {}
+    for event in events:
+        match event:
+            case {"event": "epoch", "phase": str(phase), "epoch": int(epoch)} if _STAGE.search(phase):
+                found[phase, epoch] = event
     return [found[key] for key in sorted(found, key=lambda key: (_stage(key[0]), key[1]))]
 
 

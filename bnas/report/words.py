@@ -10,6 +10,7 @@ from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED, Cost
 from bnas.report.findings import Findings, paid_rows
 from bnas.report.tables import SAID, best_of_each, duration, percent
+from bnas.trust import names_code
 
 COUNTED = (
     "All costs on this page are counted from the description of the network for one image, none is measured: "
@@ -110,7 +111,9 @@ def proof(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def export_line(found: Findings) -> str:
     """Return the command that hands the best network over."""
-    return shlex.join(["bnas", "export", str(found.path), "--to", "training", "-o", f"{found.path.name}-export"])
+    trust = ["--trust"] if found.subject and names_code(found.subject) else []
+    out = ["-o", f"{found.path.name}-export"]
+    return shlex.join(["bnas", "export", str(found.path), "--to", "training", *out, *trust])
 
 
 def search_line(found: Findings) -> str:

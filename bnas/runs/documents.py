@@ -3,7 +3,8 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pandas as pd
 from pandas.errors import EmptyDataError, ParserError
 
 from bnas.errors import RunError, SpecError
+from bnas.masking import strict_json
 from bnas.runs.files import read_bytes, replacing
-from bnas.runs.masking import strict_json
 from bnas.spec import parse_yaml
 
 Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
@@ -106,6 +107,24 @@ def table_text(rows: Rows) -> str:
     return text
 
 
+@contextmanager
+def taking(
+    path: Path, *, hint: str = "run the command that began this run again, so that it is made anew"
+) -> Iterator[None]:
+    """Take it for damage of a file where what it holds has not the form in which the block takes it.
+
+    Files of builds that kept no checksums may be sound JSON, YAML or CSV, and hold anything.
+
+    Raises:
+        RunError: it has not; names the file.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
+        said = " ".join(f"{type(problem).__name__}: {problem}".split())
+        raise RunError(f"{path}: is damaged: what it holds cannot be used ({said}); {hint}") from problem
+
+
 def read_json(path: Path, *, hint: str) -> dict[str, Any]:
     """Return the object in a JSON file.
 
@@ -122,7 +141,7 @@ def write_text(path: Path, *, text: str) -> None:
         RunError: it cannot be written; the file before it is intact.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # half a character in a name of others
 
 
 def write_table(path: Path, *, rows: Rows) -> None:

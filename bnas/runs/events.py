@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bnas.errors import RunError
+from bnas.masking import strict_json
 from bnas.runs.files import append_line, keep_copy, read_bytes, replacing
-from bnas.runs.masking import strict_json
 
 Event = dict[str, Any]
 Check = Callable[[], object]

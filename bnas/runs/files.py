@@ -31,7 +31,8 @@ Check = Callable[[], object]  # raises where this process may not write after al
 def replacing(path: Path, *, previous: Path | None = None, check: Check = lambda: None) -> Iterator[Path]:
     """Give a temporary path beside `path`; the file written there takes the place of `path` when the block ends well.
 
-    Killed or failed at any moment, `path` is the old file or the new one, and a failure leaves no temporary file.
+    Killed or failed at any moment, `path` is the old file or the new one. A failure leaves no temporary file; that of a
+    killed writer is removed by the next.
 
     Args:
         path: the file to write; its folder is made where it is missing.
@@ -42,6 +43,7 @@ def replacing(path: Path, *, previous: Path | None = None, check: Check = lambda
     """
     with _telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        clear_up(path)
         with new_file(path) as temporary:
             yield temporary
             check()

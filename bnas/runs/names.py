@@ -53,7 +53,7 @@ def inside(root: Path, *parts: str) -> Path:
     """
     path = root.joinpath(*parts)
     if not path.resolve().is_relative_to(root.resolve()):
-        raise RunError(f"{path}: a symbolic link leads out of the run folder, to {path.resolve()}; remove the link")
+        raise RunError(f"{path}: a symbolic link leads out of the folder, to {path.resolve()}; remove the link")
     return path
 
 

@@ -3,7 +3,6 @@
 import logging
 import os
 import platform
-import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,13 +12,13 @@ import pandas as pd
 from torch import Tensor
 
 from bnas.errors import RunError
+from bnas.masking import without_secrets
 from bnas.runs.asked import Asked, is_free, spelled, trains_a_model
 from bnas.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from bnas.runs.documents import Rows, json_of, json_text, table_of, table_text
-from bnas.runs.events import append_event, driver_began, last_sum, mend, read_events
 from bnas.runs.files import cannot_write, previous_of, remove, set_aside, sweep
 from bnas.runs.lock import LOCK, Access
-from bnas.runs.masking import without_secrets
+from bnas.runs.log import RunLog
 from bnas.runs.names import check_empty, check_folder, checkpoint_parts, table_file
 from bnas.runs.saved_network import ANEW, MANIFEST, SavedNetwork, network_files, read_network, write_network
 from bnas.runs.settings import (
@@ -28,14 +27,13 @@ from bnas.runs.settings import (
     holds_run,
     read_asked,
     restore_asked,
-    restore_environment,
     run_id,
     write_asked,
     write_config,
 )
 from bnas.runs.sums import Sums, sha256
 
-_LOG, _STUDY, _LEDGER, _RANKING = "log.jsonl", "study.db", "ledger.json", "ranking.json"
+_STUDY, _LEDGER, _RANKING = "study.db", "ledger.json", "ranking.json"
 _BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.safetensors"
 _BESIDE_STUDY = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside the study
 _BEST_MANIFEST = f"{_BEST}/{MANIFEST}"
@@ -56,7 +54,7 @@ class Run:
         self._asked = asked
         self._access = Access(path, readonly=readonly)
         self._sums = Sums(self._access)
-        self._told = set[str]()
+        self._log = RunLog(self._access, self._sums)
 
     @classmethod
     def open(
@@ -132,6 +130,10 @@ class Run:
         # A journal left beside a fresh file would be played into it, so it goes along.
         return set_aside(self._access.target(_STUDY), companions=_BESIDE_STUDY)
 
+    def file(self, name: str) -> Path:
+        """Return the path of a file of the run, for a message about it."""
+        return self._access.inside(name)
+
     @property
     def best_folder(self) -> Path:
         """The folder of the best network; read it with `read_best`, or `bnas.load`."""
@@ -154,9 +156,9 @@ class Run:
         Raises:
             RunError: another driver is at work; says where and since when.
         """
-        with self._access.driving(since=self._begin):
+        with self._access.driving(since=self._log.began):
             sweep(self.path, shared=(self.figures, self.report))
-            damage = self._mended()
+            damage = self._log.mend()
             self.log("driver", host=platform.node(), pid=os.getpid(), environment=environment(), run=self._id())
             for said in damage:
                 self.warn(said)
@@ -164,7 +166,12 @@ class Run:
                 yield
             finally:
                 with suppress(RunError):  # another has the lock, or the disk is full: there is an error to tell already
-                    self._sums.log_end = last_sum(self._access.target(_LOG))
+                    self._log.close()
+
+    @property
+    def has_lost_events(self) -> bool:
+        """Whether the log lacked lines when the lock was taken: what they held is to be found again."""
+        return self._log.has_lost_events
 
     def check_driver(self) -> None:
         """Check that this process, where it has the lock, has it still; for what is written outside the folder.
@@ -180,19 +187,11 @@ class Run:
         Raises:
             RunError: the log cannot be written.
         """
-        append_event(self._access.target(_LOG), event=event, fields=fields, check=self._access.check)
+        self._log.append(event, fields)
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the log, oldest first; what is torn or damaged is left out with a warning."""
-        path = self._access.inside(_LOG)
-        told = read_events(path, end=self._sums.log_end)
-        said = [f"line {number} is torn, skipped" for number in told.torn]
-        said += [f"{what}; run the command that began this run again, so that it is mended" for what in told.damage]
-        for what in said:
-            if what not in self._told:
-                _logger.warning("%s: %s", path, what)
-                self._told.add(what)
-        return told.events
+        return self._log.events()
 
     def save_checkpoint(self, name: str, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """Write a checkpoint, whole or not at all, and keep the sound one before it.
@@ -225,6 +224,9 @@ class Run:
         # The older one first: killed in between, the newest is still what is found.
         remove(previous_of(path))
         remove(path)
+        with suppress(OSError):  # as soon as a folder is not empty
+            for folder in path.relative_to(self.path).parents[:-1]:
+                (self.path / folder).rmdir()
 
     def write_table(self, name: str, rows: Rows) -> None:
         """Write a table such as `candidates`, `pareto` or `retrained`; equal rows give equal bytes.
@@ -295,7 +297,7 @@ class Run:
 
     def wrote_best(self) -> bool:
         """Whether a best network was written; it may be damaged, or gone since."""
-        return self._sums.has(_BEST_MANIFEST)
+        return self._sums.has(_BEST_MANIFEST) or self.best_folder.exists()
 
     def has_best(self) -> bool:
         """Whether a best network is there and sound; one that is damaged is named in the log."""
@@ -324,7 +326,7 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as problem:
             raise cannot_write(self.path, problem) from problem
-        with self._access.driving(since=self._begin):
+        with self._access.driving(since=self._log.began):
             if not holds_run(self.path):
                 write_asked(self._sums, self._asked)
                 return
@@ -340,7 +342,7 @@ class Run:
             )
         self._asked = Asked(self.config, stored.space_yaml)
         if found:
-            with self._access.driving(since=self._begin):
+            with self._access.driving(since=self._log.began):
                 write_config(self._sums, self.config)
                 self.log("config", changed=spelled(found))
 
@@ -349,32 +351,15 @@ class Run:
         try:
             return read_asked(self.path, self._sums)
         except RunError as problem:
-            with self._access.driving(since=self._begin):
+            with self._access.driving(since=self._log.began):
                 restored = restore_asked(self._sums, self._asked)
                 if not restored:
                     raise
                 self.warn(f"{problem} (it was made anew: {', '.join(restored)})")
         return read_asked(self.path, self._sums)
 
-    def _mended(self) -> list[str]:
-        """Make what is damaged anew where it is known what it held; return what was."""
-        log = self._access.target(_LOG)
-        said = [self._sums.begin()]
-        mended = mend(log, end=self._sums.log_end, check=self._access.check)
-        if mended:
-            self._sums.log_end = last_sum(log)
-        began = [event for event in self.events() if event.get("event") == "driver" and event.get("run")]
-        where, known = began[0] if began else {}, str(began[-1]["run"]) if began else secrets.token_hex(4)
-        made_at = where.get("environment")
-        lost = restore_environment(self._sums, made_at if isinstance(made_at, dict) else environment(), known)
-        said += [mended, f"{self.path / lost}: was damaged or gone; made anew of the log" if lost else None]
-        return [what for what in said if what]
-
     def _id(self) -> str:
         return run_id(self.path, self._sums)
-
-    def _begin(self, pid: int) -> str | None:
-        return driver_began(self.events(), pid)
 
     def warn(self, message: str) -> None:
         """Warn, and where this run may be written, keep that in the log."""

@@ -11,14 +11,14 @@ from bnas.errors import ExportError
 from bnas.lookup import find
 from bnas.runs import Run, environment
 from bnas.runs.documents import read_json
-from bnas.runs.files import clear_up, replacing_folder
+from bnas.runs.files import check_own, clear_up, replacing_folder
 from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, manifest_text, read_network
-from bnas.seeds import seeded
 from bnas.ship.description import Description, parse_description
 from bnas.ship.packed import export_packed
 from bnas.ship.proof import reload
 from bnas.ship.training import TrainedNetwork, export_training, sha256
 from bnas.spec import parse_yaml
+from bnas.trust import check_code
 
 # Writes into an empty folder, and returns entries for the manifest.
 Exporter = Callable[[TrainedNetwork, Path], dict[str, Any]]
@@ -42,6 +42,7 @@ def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path
         LookupFailed: there is no such target.
     """
     exporter, out = find(to, EXPORTERS, what="export target"), Path(out)
+    check_own(out)
     place = Path(os.path.realpath(out))
     clear_up(place)
     _check_replaceable(out, trained.described)
@@ -53,13 +54,15 @@ def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path
     return out
 
 
-def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
+def load(folder: str | Path, *, model: nn.Module | None = None, trust: bool = False) -> nn.Module:
     """Return the network of an export, or of `best/` in a run folder, with its weights, ready to evaluate.
 
     Args:
         folder: holds description, weights and manifest.
         model: the module to copy and give the weights, where it was given in Python and nothing says how it is made.
+        trust: run code that the description names, as `file.py:attr`; look at it first.
     Raises:
+        TrustError: the description names code, which is not trusted.
         ExportError: it is no folder, or the weights are not those of the architecture.
         RunError: a file is missing or damaged.
         SpecError: the description is not well formed, or a module is to be given.
@@ -70,14 +73,17 @@ def load(folder: str | Path, *, model: nn.Module | None = None) -> nn.Module:
     text, tensors, _ = read_network(folder, hint=_NOT_ONE)
     source = str(folder / ARCHITECTURE)
     described = parse_description(parse_yaml(text, source=source), source=source)
-    with seeded(0):  # code of the user's may draw; who loads a network keeps their own random numbers
-        return reload(described, tensors, source=str(folder / WEIGHTS), model=model)
+    check_code(described, source=source, trust=trust)
+    return reload(described, tensors, source=str(folder / WEIGHTS), model=model)
 
 
-def best_network(run: Path) -> TrainedNetwork:
+def best_network(run: Path, *, trust: bool = False) -> TrainedNetwork:
     """Return the best network of a run.
 
+    Args:
+        trust: as in `load`.
     Raises:
+        TrustError: its description names code, which is not trusted.
         ExportError: its description is not the one that the manifest names.
         RunError: the run has none, or it is damaged.
     """
@@ -90,7 +96,8 @@ def best_network(run: Path) -> TrainedNetwork:
             f"{source}: is architecture {described.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "
             f"put the file back, or remove {found.best_folder} and {ANEW}"
         )
-    return TrainedNetwork(described, tensors, manifest)
+    check_code(described, source=source, trust=trust)
+    return TrainedNetwork(described, tensors, manifest, trust=trust)
 
 
 def _held(folder: Path) -> set[str]:

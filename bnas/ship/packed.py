@@ -24,6 +24,7 @@ from bnas.ship.lowering import lower
 from bnas.ship.proof import check_norms, reload, seeded_images
 from bnas.ship.training import Normalisation, TrainedNetwork
 from bnas.spec import Spec, parse
+from bnas.trust import check_name
 
 IMAGES = 64  # real ones that the packed network is compared on
 TOLERANCE = 1e-4  # in units of the largest logit
@@ -59,7 +60,7 @@ def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
     network = reload(described, best.tensors, source=f"best/{MANIFEST}")
     norms = check_norms(network, described)
     (folder / NAME).write_bytes(encoded(lower(network, described.input), card_of(best)))
-    images, source = images_of(described, known)
+    images, source = images_of(described, known, trust=best.trust)
     found = Network(*read(folder / NAME))(images.numpy())
     size = (folder / NAME).stat().st_size
     proof = agreement(found, exact_logits(network, images), where=NAME)
@@ -76,11 +77,12 @@ def card_of(best: TrainedNetwork) -> Card:
     return Card(known.normalisation.mean, known.normalisation.std, names, best.described.id)
 
 
-def images_of(described: Description, known: Shipped) -> tuple[Tensor, str]:
+def images_of(described: Description, known: Shipped, *, trust: bool) -> tuple[Tensor, str]:
     """Return normalised images, and where they are from: the validation images where the data set can be read."""
     try:
         if not known.data:
             raise DataError("the manifest names no data set")
+        check_name(known.data, field="data", source=MANIFEST, trust=trust)
         held_out = load_data(known.data, input_shape=described.input).validation
     except BnasError as problem:
         return seeded_images(described), f"drawn at random: {problem}"

@@ -18,6 +18,7 @@ from bnas.cost.trace.given import copy_of
 from bnas.cost.trace.run import trace
 from bnas.errors import ExportError
 from bnas.networks.models import MODELS
+from bnas.seeds import seeded
 from bnas.ship.description import Description, HeldModel, rebuild
 from bnas.space.arch import Architecture
 from bnas.torch_inside import AnyBatchNorm
@@ -54,7 +55,8 @@ def reload(
         ExportError: names or shapes differ from those of the network.
         SpecError: the network was given in Python, and no model is given now.
     """
-    network = rebuild(described) if model is None else copy_of(model, where=source, error=ExportError)
+    with seeded(0):  # code of the user's may draw; who loads a network keeps their own random numbers
+        network = rebuild(described) if model is None else copy_of(model, where=source, error=ExportError)
     try:
         network.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as problem:

@@ -33,6 +33,7 @@ class TrainedNetwork:
     described: Description
     tensors: Mapping[str, Tensor]
     manifest: Mapping[str, Any]
+    trust: bool = True  # whether code that its files name may be run; what was not read from any is the caller's own
 
 
 class Normalisation(Spec):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from bnas.spec import Flag, Spec, Whole, shown
+from bnas.trust import Named
 
 Precision = Literal["real", "weight", "binary"]
 """real: real input and weight; weight: real input, binary weight; binary: both binary."""
@@ -68,8 +69,8 @@ class Binarizers(Spec):
     A pad_value of 0 is the literature's training convention; a packed kernel has only -1 and +1.
     """
 
-    weight: str = "xnor"
-    activation: str = "sign"
+    weight: Named = "xnor"
+    activation: Named = "sign"
     pad_value: Literal[-1, 0, 1] = 0
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from bnas.spec import Spec
+from bnas.trust import Named
 
 
 class Original(Spec):
@@ -18,7 +19,7 @@ class Original(Spec):
             deviation of the training images.
     """
 
-    model: str
+    model: Named
     weights: str | None = None
     input: tuple[PositiveInt, PositiveInt, PositiveInt]
     classes: PositiveInt

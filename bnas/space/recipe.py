@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from bnas.errors import LookupFailed, SpecError
 from bnas.spec import Flag, Spec, read
+from bnas.trust import Named
 
 RECIPES = {file.stem: file for file in sorted(Path(__file__).parent.glob("recipes/*.yaml"))}
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -187,7 +188,7 @@ class SearchSettings(Spec):
     targets: tuple[dict[str, str | int | float], ...] = ()  # budgets that one supernet is searched under, one by one
     start_with: tuple[str, ...] = ()  # YAML files of architectures that are scored first, and trained alone in the end
     trials: PositiveInt = 200  # paid evaluations
-    sampler: str = "evolution"
+    sampler: Named = "evolution"
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training images held out
     resize: bool = False  # changes nothing: images of another size are always brought to the space's input
     limit: PositiveInt | None = None  # training images to use at most, those held out among them

@@ -19,7 +19,12 @@ _SHOWN = 200  # characters of what a model fails with
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the module inside of wrappers that compute nothing of their own: compiled, parallel, averaged."""
+    """Return the module inside of wrappers that compute nothing of their own: compiled, parallel, averaged.
+
+    Raises:
+        ShapeError: one of its modules holds itself.
+    """
+    _check_tree(model)
     for name in wrappers(model):
         model = model.get_submodule(name)
     return model
@@ -32,6 +37,17 @@ def wrappers(model: nn.Module) -> tuple[str, ...]:
     # Not by its type, whose import takes a second: `torch.compile` names what it compiles so.
     inside = model._modules.get("_orig_mod") if len(model._modules) == 1 else None
     return () if inside is None else ("_orig_mod", *wrappers(inside))
+
+
+def _check_tree(model: nn.Module) -> None:
+    try:
+        for _ in model.named_modules(remove_duplicate=False):
+            pass
+    except RecursionError as problem:
+        raise ShapeError(
+            "the model: one of its modules holds itself, so that train() and eval() of torch never end; keep it in a "
+            "list, which torch does not look into"
+        ) from problem
 
 
 def check_open(model: nn.Module, *, where: str) -> None:

@@ -1,5 +1,6 @@
 """nn.Module -> planned layers: what `plan` gives for an architecture, for any model."""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,6 +22,7 @@ from bnas.lookup import FAILURES
 from bnas.spec import shown
 
 Sizes = Sequence[int]
+MOST_VALUES = 2**24  # of one input; a model keeps dozens of times as many while it runs
 
 
 class Traced(NamedTuple):
@@ -80,10 +82,12 @@ def _is_full(given: Any) -> bool:
 
 
 def _image(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    try:
-        return torch.randn(1, *shape, generator=generator, device="cpu")
-    except (RuntimeError, TypeError) as problem:  # more values than memory, or than 64 bits, can hold
-        raise ShapeError(f"trace: no memory for an input of {_written(shape)}; give a smaller one") from problem
+    if math.prod(shape) > MOST_VALUES:
+        raise ShapeError(
+            f"trace: an input of {shown(shape)} has more than {MOST_VALUES:,} values, and models that run take dozens "
+            "of times their memory; give a smaller one (the MACs of convolutions grow with the area)"
+        )
+    return torch.randn(1, *shape, generator=generator, device="cpu")
 
 
 def _of_the_kind(image: Tensor, example: Tensor | None) -> Tensor:

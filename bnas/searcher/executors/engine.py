@@ -9,10 +9,11 @@ from typing import Protocol
 
 import torch
 
+from bnas.allocator import is_out_of_memory
 from bnas.errors import SpecError, TrainingError
 from bnas.lookup import find
 from bnas.searcher.candidate import Score
-from bnas.searcher.executors.pool import Report, WorkerPool, is_out_of_memory
+from bnas.searcher.executors.pool import Report, WorkerPool
 from bnas.searcher.executors.processes import check_main, processes
 from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture

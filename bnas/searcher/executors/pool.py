@@ -12,8 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
 
-import torch
-
+from bnas.allocator import is_out_of_memory
 from bnas.errors import BnasError, RunError, TrainingError
 from bnas.searcher.candidate import Score
 from bnas.space.arch import Architecture
@@ -22,7 +21,6 @@ RETRIES = 2  # after a worker was lost with an architecture in hand
 STARTS = 3  # tries to start a worker
 PAUSE_SECONDS = 1.0  # between two of them
 T = TypeVar("T")
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # what a RuntimeError of torch says then
 
 
 class Lost(Exception):
@@ -185,10 +183,3 @@ def attempt(action: Callable[[], T]) -> T | Exception:
         error = RuntimeError(f"{type(problem).__name__}: {problem}")  # the original may not survive pickling
         error.add_note("".join(traceback.format_exception(problem)))
         return error
-
-
-def is_out_of_memory(problem: Exception) -> bool:
-    """Whether memory ran out, of the machine or of a GPU."""
-    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(problem, RuntimeError) and any(said in str(problem).lower() for said in _NO_MEMORY)

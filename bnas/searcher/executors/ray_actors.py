@@ -66,7 +66,7 @@ def _connected(address: str | None, workers: int, device: torch.device) -> Itera
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             _start(cpus=workers, gpus=workers if device.type == "cuda" else 0)
-    except (RayError, ConnectionError, RuntimeError, ValueError) as problem:
+    except (RayError, OSError, RuntimeError, ValueError) as problem:  # OSError: no network, or no home to write
         said = " ".join(str(problem).split())
         raise RunError(f"{where}: cannot be used: {said}; mend it and run the same command") from problem
     try:

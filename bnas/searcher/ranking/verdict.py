@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,6 +42,16 @@ class Measured(NamedTuple):
     by_band: tuple[float, ...]  # cheapest band first
     regrets: dict[int, float]  # by how many of the highest scores are taken
 
+    @classmethod
+    def known(cls, row: Mapping[str, Any]) -> Self:
+        """Return one that JSON gave back, with None for a number that does not exist."""
+        tau, low, high, within = (_number(row[name]) for name in ("tau", "low", "high", "within"))
+        return cls(
+            str(row["score"]), tau, low, high, within,
+            by_band=tuple(map(_number, row["by_band"])),
+            regrets={int(k): float(lost) for k, lost in row["regrets"].items()},
+        )  # fmt: skip
+
 
 class Seeds(NamedTuple):
     """What repeated trainings say of the accuracy itself."""
@@ -74,6 +84,18 @@ class Ranking:
     def sentence(self) -> str:
         """Can the proxy be trusted, and for what?"""
         return sentence(self)
+
+    @classmethod
+    def known(cls, found: Mapping[str, Any]) -> Self:
+        """Return what `as_dict` gave, as JSON gives it back.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such thing.
+        """
+        measured = tuple(map(Measured.known, found["measured"]))
+        lead, low, high = map(_number, found["lead"])
+        seeds = Seeds(**found["seeds"]) if found["seeds"] else None
+        return cls(int(found["networks"]), str(found["proxy"]), measured, seeds, (lead, low, high))
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything for machines; numbers that do not exist are None."""
@@ -173,6 +195,10 @@ def _use(within: float) -> str:
     if within >= HALVES:
         return "to drop the worse half, not to pick the best"
     return "only to tell networks of unlike cost apart"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _without_nan(value: Any) -> Any:

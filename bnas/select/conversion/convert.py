@@ -14,9 +14,10 @@ from bnas.networks.user_model import build_original
 from bnas.select import Decision, Decisions, Original, Selection
 from bnas.select.conversion.obstacle import obstacle
 from bnas.spec import read
+from bnas.trust import check_code
 
 
-def convert(model: nn.Module, selection: Selection | Decisions | str | Path) -> nn.Module:
+def convert(model: nn.Module, selection: Selection | Decisions | str | Path, *, trust: bool = False) -> nn.Module:
     """Return a copy of a model in which the chosen layers have binary weights, or binary weights and inputs.
 
     Everything else is untouched: the forward and its arguments, other modules, hooks, shared modules. The state dict of
@@ -28,11 +29,13 @@ def convert(model: nn.Module, selection: Selection | Decisions | str | Path) -> 
     Args:
         model: stays as it is; of one that is compiled or wrapped, the module inside is converted.
         selection: what `select_layers` gave, its decisions, or a `selection.yaml` of them.
+        trust: use binarizers that the file names as code, as `file.py:attr`.
     Raises:
+        TrustError: the file names code, which is not trusted.
         LookupFailed: a layer is not in the model; the message has the nearest names.
         SpecError: a layer cannot be binarized, or the model not copied.
     """
-    decisions = _decisions(selection)
+    decisions = _decisions(selection, trust=trust)
     converted = copy_of(unwrapped(model), where="convert", error=SpecError)
     for path, decision in decisions.layers.items():
         _apply(converted, path, decision, decisions)
@@ -40,10 +43,14 @@ def convert(model: nn.Module, selection: Selection | Decisions | str | Path) -> 
     return converted
 
 
-def _decisions(selection: Selection | Decisions | str | Path) -> Decisions:
+def _decisions(selection: Selection | Decisions | str | Path, *, trust: bool) -> Decisions:
     if isinstance(selection, Selection):
         return selection.decisions
-    return selection if isinstance(selection, Decisions) else read(Decisions, selection)
+    if isinstance(selection, Decisions):
+        return selection
+    found = read(Decisions, selection)
+    check_code(found.binarizers, source=str(selection), trust=trust)
+    return found
 
 
 def _apply(model: nn.Module, path: str, decision: Decision, decisions: Decisions) -> None:
