@@ -49,7 +49,7 @@ def drawn(space: str, count: int) -> list[Architecture]:
 
 @pytest.mark.parametrize("space", SPACES)
 def test_networks_of_a_space_keep_their_logits(space: str) -> None:
-    for seed, arch in enumerate(drawn(space, 50 if MANY else 3)):
+    for seed, arch in enumerate(drawn(space, 50 if MANY else 2)):
         same_as_lowered(worn_network(arch, seed=seed), arch.input)
 
 

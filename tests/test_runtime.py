@@ -260,7 +260,7 @@ def test_a_cpu_that_computes_something_else_is_named(monkeypatch: pytest.MonkeyP
 def test_the_self_test_covers_every_kernel() -> None:
     """Every source, every part of a chain and every tile runs in it."""
     from bnas.runtime import codes
-    from bnas.runtime.assemble import assemble
+    from bnas.runtime.codegen import assemble
 
     sources, parts = set(), set()
     for _, program in selftest.programs():

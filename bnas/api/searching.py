@@ -13,7 +13,7 @@ from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.data import DataSet
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from bnas.errors import RunError
 from bnas.progress import Progress
 from bnas.report import write_report

@@ -63,7 +63,7 @@ def _filtered(step: Conv, x: Array, expert: int) -> Array:
 
 
 def _dot(step: Conv, x: Array, weight: Array) -> Array:
-    """Return the sums of products with a weight [out, in / groups, rows, columns]; exact where both are whole numbers."""
+    """Return the sums of products with a weight [out, in / groups, rows, columns]; those of whole numbers are exact."""
     above, below, left, right = step.padding
     x = np.pad(x, ((0, 0), (0, 0), (above, below), (left, right)), constant_values=step.pad_value).astype(np.float64)
     out, ins, rows, columns = weight.shape
