@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     )
     from bnas.api.rank_checking import RankCheck
     from bnas.cost.budget import Budget
-    from bnas.cost.counting import count
     from bnas.cost.plan import PlannedLayer, plan
-    from bnas.cost.totals import Cost
+    from bnas.cost.totals import Cost, count
     from bnas.cost.trace import trace
     from bnas.data import DataSet, load_data
     from bnas.errors import BnasError
@@ -63,7 +62,7 @@ _HOMES = {
     "build_model": "bnas.networks.models",
     "check_ranking": "bnas.api",
     "convert": "bnas.select.conversion",
-    "count": "bnas.cost.counting",
+    "count": "bnas.cost.totals",
     "export": "bnas.api",
     "load": "bnas.ship",
     "load_data": "bnas.data",

@@ -15,9 +15,9 @@ from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import check_batch, check_outputs, load_for, name_of, open_for, pick_device
 from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
-from bnas.cost.trace.given import copy_of
+from bnas.cost.trace.plain_model import copy_of
 from bnas.data import DataSet, check_same_images
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from bnas.errors import DataError, SpecError, TrainingError
 from bnas.lookup import FAILURES, reason
 from bnas.networks.model_spec import ModelSpec

@@ -183,7 +183,7 @@ def _of_model(source: str, shapes: Shapes, preset: dict[str, Any], whole: tuple[
 
 
 def _traced(source: str, model: Any, shapes: Shapes, whole: tuple[bool, ...] = ()) -> Counted:
-    from bnas.cost.trace.run import trace, whole_numbers
+    from bnas.cost.trace.trace_model import trace, whole_numbers
 
     like = [whole_numbers(shape) if is_whole else None for shape, is_whole in zip(shapes, whole, strict=False)]
     traced = trace(model, shapes, like=like)

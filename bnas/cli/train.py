@@ -73,7 +73,7 @@ def _summary(result: Any) -> dict[str, Any]:
 
 def _said(result: Any) -> str:
     """Return the result as lines a person reads."""
-    from bnas.data.guessing import Guessing
+    from bnas.data.facts import Guessing
     from bnas.report import load_line
 
     manifest = result.manifest
