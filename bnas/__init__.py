@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from bnas.api.rank_checking import RankCheck
     from bnas.cost.budget import Budget
     from bnas.cost.plan import PlannedLayer, plan
-    from bnas.cost.totals import Cost, count
+    from bnas.cost.totals import Cost
     from bnas.cost.trace import trace
     from bnas.data import DataSet, load_data
     from bnas.errors import BnasError
     from bnas.networks.build import build
+    from bnas.networks.counting import count
     from bnas.networks.models import build_model
     from bnas.searcher.executors.engine import Engine
     from bnas.select import Rules, Selection
@@ -62,7 +63,7 @@ _HOMES = {
     "build_model": "bnas.networks.models",
     "check_ranking": "bnas.api",
     "convert": "bnas.select.conversion",
-    "count": "bnas.cost.totals",
+    "count": "bnas.networks.counting",
     "export": "bnas.api",
     "load": "bnas.ship",
     "load_data": "bnas.data",

@@ -1,20 +1,17 @@
-"""Planned layers, an architecture or any model -> what a network costs, and the conventions by which others count.
+"""Planned layers -> what a network costs, and the conventions by which others count.
 
 Counted as the literature counts: MACs of convolutions and linear layers. Batch norm, activations, bias, pooling and
-adds are not counted. OPs = FLOPs + BOPs / 64. Torch is imported where a model is counted only.
+adds are not counted. OPs = FLOPs + BOPs / 64.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from bnas.cost.plan import PlannedLayer, plan
-from bnas.errors import ShapeError, SpecError
-from bnas.space.arch import Architecture
-from bnas.spec import parse, read
+from bnas.cost.plan import PlannedLayer
+from bnas.errors import SpecError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    pass
 
 
 BOPS_PER_OP = 64
@@ -128,39 +125,3 @@ def convention(name: str, *, divisor: int = BOPS_PER_OP) -> Convention:
 
 def _bit_operations(cost: Cost) -> float:
     return cost.bops + 32 * cost.mixed_flops + 32 * 32 * (cost.flops - cost.mixed_flops)
-
-
-def count(
-    network: "str | Path | Architecture | nn.Module",
-    input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
-    *,
-    like: "Sequence[Tensor | None]" = (),
-) -> Cost:
-    """Return what a network costs for one image: `.ops`, `.bops`, `.flops`, `.bytes`, `.parameters` and more.
-
-    MACs of convolutions, linear layers and matrix products count; batch norm, activations, bias, pooling and adds do
-    not. What cannot be counted is warned of. `bnas.plan` and `bnas.trace` give the layers one by one.
-
-    Args:
-        network: an architecture, the path of its YAML file, or an `nn.Module`, which stays as it is.
-        input_shape: (channels, height, width); an architecture has its own. Several where a model takes several.
-        like: examples of a model's inputs, where they are no floating-point numbers; as in `bnas.trace`.
-    Raises:
-        SpecError: the file is missing or holds no architecture, or an architecture cannot have this input.
-        ShapeError: a model without an input shape, or one that fails on it.
-    """
-    if isinstance(network, str | Path):
-        network = read(Architecture, network)
-    if isinstance(network, Architecture):
-        return cost(plan(network if input_shape is None else _on(network, input_shape)))
-    if input_shape is None:
-        raise ShapeError(
-            "count: a model's cost depends on its input; give its shape, as in count(model, (3, 224, 224))"
-        )
-    from bnas.cost.trace.trace_model import trace
-
-    return cost(trace(network, input_shape, like=like).layers)
-
-
-def _on(arch: Architecture, input_shape: Sequence[object]) -> Architecture:
-    return parse(Architecture, arch.model_dump(mode="json") | {"input": list(input_shape)}, source="count")
