@@ -204,7 +204,7 @@ class TestCandidates:
     def test_they_are_counted(self, found) -> None:
         row = found.candidates[found.candidates["status"] == "paid"].iloc[-1]
         told = CliRunner().invoke(app, ["cost", str(found.run.path), "--id", row["id"][:6], "--json"])
-        assert json.loads(told.stdout)["ops"] == row["ops"]
+        assert json.loads(told.stdout)["total"]["ops"] == row["ops"]
         assert CliRunner().invoke(app, ["cost", "resnet18", "--id", "abcd"]).exit_code == 2
 
     def test_they_are_trained_anew(self, found, tmp_path) -> None:
