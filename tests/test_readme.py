@@ -28,9 +28,10 @@ def test_commands_run_as_they_are_written(tmp_path, monkeypatch) -> None:
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 0, command
-    assert len(ran) == 3
+    assert len(ran) == 5
     assert (tmp_path / "runs" / "demo" / "report.html").exists()
     assert (tmp_path / "handover" / "model.py").exists()
+    assert len(list((tmp_path / "runs" / "two" / "targets").iterdir())) == 2
     monkeypatch.syspath_prepend(str(tmp_path))
     names: dict[str, object] = {}
     for language, title, text in BLOCKS:
