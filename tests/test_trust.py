@@ -64,7 +64,9 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path, self.trace = path, path / "trace"
-        text = FOREIGN.replace("from bnas.binarize import BINARIZE_HERE", "from bnas.binarize.xnor import xnor as sign")
+        text = FOREIGN.replace(
+            "from bnas.binarize import BINARIZE_HERE", "from bnas.binarize.scaled_sign import xnor as sign"
+        )
         (path / "foreign.py").write_text(text.format(trace=str(self.trace)))
         self.described: dict[str, Description] = {
             "a model": self._parsed(model="foreign.py:build", input=[1, 8, 8], classes=10),
