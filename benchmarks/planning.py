@@ -22,7 +22,7 @@ from claim import Claim, main
 from bnas.cost.budget import Budget
 from bnas.cost.plan import PlannedLayer, plan_block, plan_head, plan_stem
 from bnas.cost.totals import Cost, cost
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.trace_model import trace
 from bnas.networks.models import MODELS, build_model
 from bnas.searcher.feasible import cost_of
 from bnas.space.space import Genes, SearchSpace

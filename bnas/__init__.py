@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     )
     from bnas.api.rank_checking import RankCheck
     from bnas.cost.budget import Budget
-    from bnas.cost.counting import count
     from bnas.cost.plan import PlannedLayer, plan
     from bnas.cost.totals import Cost
     from bnas.cost.trace import trace
     from bnas.data import DataSet, load_data
     from bnas.errors import BnasError
     from bnas.networks.build import build
+    from bnas.networks.counting import count
     from bnas.networks.models import build_model
     from bnas.searcher.executors.engine import Engine
     from bnas.select import Rules, Selection
@@ -63,7 +63,7 @@ _HOMES = {
     "build_model": "bnas.networks.models",
     "check_ranking": "bnas.api",
     "convert": "bnas.select.conversion",
-    "count": "bnas.cost.counting",
+    "count": "bnas.networks.counting",
     "export": "bnas.api",
     "load": "bnas.ship",
     "load_data": "bnas.data",

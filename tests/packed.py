@@ -1,5 +1,6 @@
 """What the tests of packed networks share: networks as training leaves them, and how far logits are apart."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from bnas.networks.build import build
 from bnas.ship.packed import exact_logits as exact_logits
 from bnas.space.arch import Architecture
 
+MANY = os.environ.get("BNAS_MANY") == "1"  # every preset and thousands of draws: minutes, where seconds serve
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 

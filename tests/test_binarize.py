@@ -18,8 +18,7 @@ from bnas.binarize import (
     is_annealed,
 )
 from bnas.binarize.alpha_beta import alpha_beta
-from bnas.binarize.group import group
-from bnas.binarize.irnet import irnet
+from bnas.binarize.scaled_sign import group, irnet
 from bnas.errors import ShapeError
 
 HAS_GPU = torch.cuda.is_available()

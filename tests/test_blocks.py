@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bnas.binarize import BinaryWeight
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.trace_model import trace
 from bnas.layers.activations import PReLU, RSign
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.blocks import (

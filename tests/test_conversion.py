@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from users_models import MODELS, Model
 
 from bnas.cost.totals import cost
-from bnas.cost.trace.given import tensors_in
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.plain_model import tensors_in
+from bnas.cost.trace.trace_model import trace
 from bnas.errors import BnasError
 from bnas.layers.binarized import BINARIZED, Binarized
 from bnas.layers.binary_conv import BinaryConv

@@ -12,9 +12,9 @@ from reference import naive_warped
 from torch import Tensor
 
 from bnas.data import AUGMENTATIONS, DataSet, Split, from_arrays, known, load_data
-from bnas.data.augment import warped, windows
+from bnas.data.held_out import stratified
 from bnas.data.resize import moments, resize
-from bnas.data.stratify import stratified
+from bnas.data.transforms import warped, windows
 from bnas.errors import DataError, LookupFailed
 
 DIGITS = 1_797

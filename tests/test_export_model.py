@@ -102,7 +102,7 @@ def test_layers_are_our_modules_as_they_are() -> None:
 
 def test_no_two_modules_of_an_export_give_one_name_to_two_things() -> None:
     """They share one file, where the last would win; what they import counts too."""
-    roots = ["bnas.layers", "bnas.data.augment", "bnas.train.evaluate", "bnas.train.objective", "bnas.train.step"]
+    roots = ["bnas.layers", "bnas.data.transforms", "bnas.train.evaluate", "bnas.train.objective", "bnas.train.step"]
     makers = [reference.build for reference in MODELS.values()]
     roots += sorted({getattr(make, "func", make).__module__ for make in makers})
     meanings: dict[str, set[str]] = {}

@@ -21,7 +21,7 @@ from bnas.api import export
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.cli.app import main
 from bnas.cost.totals import cost
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.trace_model import trace
 from bnas.errors import ExportError, RunError
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS

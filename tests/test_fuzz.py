@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 import bnas
 import bnas.api.rank_checking
 import bnas.api.selecting
-import bnas.cost.trace.run  # what a command imports when it is needed takes seconds the first time
+import bnas.cost.trace.trace_model  # what a command imports when it is needed takes seconds the first time
 from bnas.cli.app import main
 from bnas.errors import BnasError
 from bnas.report import page

@@ -9,7 +9,7 @@ import torch
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, by_stage, cost
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.trace_model import trace
 from bnas.networks.build import build
 from bnas.networks.models import MODELS, build_model
 from bnas.space.arch import Architecture

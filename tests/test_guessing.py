@@ -7,7 +7,7 @@ import torch
 
 import bnas
 from bnas.data import from_arrays
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from tests.tiny import tiny_space
 
 

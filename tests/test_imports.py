@@ -4,7 +4,7 @@ import sys
 TORCH_FREE = [
     "errors", "lookup", "progress", "allocator", "spec", "space", "cost", "select",
     "space.arch", "space.choices", "space.space", "space.recipe", "space.original",
-    "cost.plan", "cost.totals", "cost.budget", "cost.counting", "searcher.feasible", "searcher.by_metric",
+    "cost.plan", "cost.totals", "cost.budget", "searcher.feasible", "searcher.by_metric",
 ]  # fmt: skip
 HEAVY = ["torch", "optuna", "matplotlib", "pandas", "numpy", "sklearn", "datasets"]
 

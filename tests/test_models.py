@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bnas.cost.totals import Cost, cost
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.trace_model import trace
 from bnas.errors import LookupFailed
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_layer import BinaryLinear

@@ -22,8 +22,8 @@ from bnas.api.finetuning import accuracies
 from bnas.api.selecting import review, select_layers
 from bnas.api.training import maker, teacher_of
 from bnas.cost.totals import cost
-from bnas.cost.trace.given import tensors_in
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.plain_model import tensors_in
+from bnas.cost.trace.trace_model import trace
 from bnas.data import load_data
 from bnas.errors import BnasError, BudgetError
 from bnas.networks.models import MODELS, build_model

@@ -14,7 +14,7 @@ from bnas.api.selecting_by_name import select_model
 from bnas.layers.binarized import binarize_
 from bnas.select import Decision, Decisions
 from bnas.select.conversion import convert, survey
-from bnas.select.conversion.signs import Signs
+from bnas.select.conversion.suitable import Signs
 from bnas.train.blindness import warn_of_blind_layers
 
 IMAGES = 1 + torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))

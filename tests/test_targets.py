@@ -1,5 +1,6 @@
 """One supernet, many searches: several budgets, another search of a trained one, more trials, networks given first."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,27 @@ def test_a_cheaper_target_is_not_dearer_than_it_may_be(family) -> None:
 
 def test_the_folder_of_a_target_is_named_after_it(family) -> None:
     assert all(Path(folder).name == name for name, folder in family.folders.items())
+
+
+class TestCandidates:
+    """Every candidate of a run can be counted and trained, by its id."""
+
+    def test_they_are_counted(self, found) -> None:
+        row = found.candidates[found.candidates["status"] == "paid"].iloc[-1]
+        told = CliRunner().invoke(app, ["cost", str(found.run.path), "--id", row["id"][:6], "--json"])
+        assert json.loads(told.stdout)["total"]["ops"] == row["ops"]
+        assert CliRunner().invoke(app, ["cost", "resnet18", "--id", "abcd"]).exit_code == 2
+
+    def test_they_are_trained_anew(self, found, tmp_path) -> None:
+        name = found.candidates["id"][0]
+        command = ["train", str(found.run.path), "--out", str(tmp_path / "run"), "--recipe", "two_stages"]
+        told = CliRunner().invoke(app, [*command, "--id", name, "--epochs", "2", "--json"])
+        assert told.exit_code == 0, told.output
+        assert (tmp_path / "run" / "best" / "architecture.yaml").read_text() == dump(found.architecture(name))
+        assert CliRunner().invoke(app, ["train", str(found.run.path)]).exit_code == 2
+        best = bnas.train_model(found.run.path, recipe="two_stages", epochs=2, out=tmp_path / "best", progress=False)
+        assert best.load().state_dict().keys() == found.best.load().state_dict().keys()
+
+
+def test_a_known_model_is_counted_by_name() -> None:
+    assert bnas.count("lenet5") == bnas.count(bnas.build_model("lenet5"), (1, 28, 28))

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bnas.cost.plan import PlannedLayer, plan
 from bnas.cost.totals import cost
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.trace_model import trace
 from bnas.errors import ShapeError
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_layer import BinaryLinear

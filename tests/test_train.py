@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from bnas.binarize.alpha_beta import alpha_beta
+from bnas.binarize.scaled_sign import xnor
 from bnas.binarize.sign import sign
-from bnas.binarize.xnor import xnor
 from bnas.data import load_data
 from bnas.errors import SpecError, Stopped, TrainingError
 from bnas.layers.binarized import binarize_

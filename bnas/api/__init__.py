@@ -3,12 +3,12 @@
 from bnas.api.exporting import export
 from bnas.api.many_budgets import TargetResults, search_targets
 from bnas.api.rank_checking import check_ranking
-from bnas.api.result import Best, SearchResult, TrainResult, open_run
+from bnas.api.result import Best, SearchResult, TrainResult, candidate_of, open_run
 from bnas.api.searching import search
 from bnas.api.selecting import select_layers
 from bnas.api.training import train_model
 
 __all__ = [
-    "Best", "SearchResult", "TargetResults", "TrainResult", "check_ranking", "export", "open_run", "search",
-    "search_targets", "select_layers", "train_model",
+    "Best", "SearchResult", "TargetResults", "TrainResult", "candidate_of", "check_ranking", "export", "open_run",
+    "search", "search_targets", "select_layers", "train_model",
 ]  # fmt: skip

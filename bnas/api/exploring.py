@@ -9,7 +9,7 @@ import torch
 
 from bnas.api.request import SearchRequest
 from bnas.data import DataSet
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from bnas.progress import Progress
 from bnas.runs import Run
 from bnas.searcher.block_errors import with_metric

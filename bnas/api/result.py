@@ -13,7 +13,7 @@ from bnas.api.request import GIVEN, SearchRequest, load_matching, pick_device
 from bnas.cost.budget import Budget, show
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
-from bnas.errors import DataError, LookupFailed
+from bnas.errors import DataError, LookupFailed, RunError
 from bnas.networks.build import build
 from bnas.runs import Run
 from bnas.searcher.score import Scorer
@@ -202,6 +202,19 @@ def open_run(path: str | Path, *, trust: bool = False) -> SearchResult | TrainRe
     """
     run = Run.read(path)
     return TrainResult(run, trust=trust) if run.is_training else SearchResult(run, trust)
+
+
+def candidate_of(run: str | Path, candidate: str) -> Architecture:
+    """Return the architecture of a candidate of a search, by its id.
+
+    Raises:
+        LookupFailed: no candidate has this id, or several do.
+        RunError: the folder is no run, or that of a training.
+    """
+    found = open_run(run)
+    if isinstance(found, TrainResult):
+        raise RunError(f"{run}: one network was trained here, and no candidates were searched; leave the id out")
+    return found.architecture(candidate)
 
 
 def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device, trust: bool) -> SearchRequest:

@@ -14,7 +14,7 @@ from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_
 from bnas.api.result import SearchResult
 from bnas.api.taken import take_supernet
 from bnas.data import DataSet
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from bnas.errors import RunError
 from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent

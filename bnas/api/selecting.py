@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from bnas.cost.trace.given import unwrapped
+from bnas.cost.trace.plain_model import unwrapped
 from bnas.errors import SpecError
 from bnas.networks.answers import answer_loss
 from bnas.progress import Progress, silent

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas.api.request import check_outputs
-from bnas.cost.trace.given import check_open, copy_of
+from bnas.cost.trace.plain_model import check_open, copy_of
 from bnas.data import DataSet
 from bnas.errors import DataError, RunError, SpecError
 from bnas.networks.answers import check_logits

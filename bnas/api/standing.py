@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bnas.data import DataSet, Split
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from bnas.errors import DataError
 from bnas.lookup import FAILURES, imported
 from bnas.networks.answers import Classifier

@@ -15,9 +15,9 @@ from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import check_batch, check_outputs, load_for, name_of, open_for, pick_device
 from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
-from bnas.cost.trace.given import copy_of
+from bnas.cost.trace.plain_model import copy_of
 from bnas.data import DataSet, check_same_images
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from bnas.errors import DataError, SpecError, TrainingError
 from bnas.lookup import FAILURES, reason
 from bnas.networks.model_spec import ModelSpec
@@ -25,6 +25,7 @@ from bnas.networks.models import MODELS
 from bnas.progress import Progress
 from bnas.report import write_training_report
 from bnas.runs import Run
+from bnas.runs.saved_network import description_in
 from bnas.seeds import seeded
 from bnas.select.conversion import ConvertedModel, convert
 from bnas.ship import Description, HeldModel, describe_module, load, parse_description, rebuild
@@ -65,8 +66,8 @@ def train_model(
 
     Args:
         model: a reference network by name, `file.py:attr` or `pkg.mod:attr` of a module, the YAML file of an
-            architecture or of a selection, a description; or a module itself, which stays as it is: a copy goes on
-            from its weights.
+            architecture or of a selection, a folder that holds one, as a run does, a description; or a module itself,
+            which stays as it is: a copy goes on from its weights.
         data: whatever `bnas.load_data` takes: a data set's name, a path, a `DataSet`, a torch `Dataset`, arrays.
         recipe: one of ours by name, a YAML file or a `Recipe`; None takes the one that suits the binarizer.
         precision: of a reference network, one of its presets. None: real; with `weights`, all weights are binary,
@@ -136,6 +137,8 @@ def given(model: str | Path | Description, *, trust: bool = False) -> str | Desc
         SpecError: the file is missing or not well formed.
         TrustError: it names code, which is not trusted.
     """
+    if not isinstance(model, Description) and str(model) not in MODELS and Path(model).is_dir():
+        model = description_in(model)
     if isinstance(model, Description) or Path(model).suffix not in (".yaml", ".yml"):
         return model if isinstance(model, Description) else str(model)
     described = parse_description(read_yaml(model), source=str(model))

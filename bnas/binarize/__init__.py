@@ -6,12 +6,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from bnas.binarize.alpha_beta import alpha_beta
-from bnas.binarize.approx import polynomial_sign, swish_sign
-from bnas.binarize.group import group
-from bnas.binarize.irnet import irnet
-from bnas.binarize.sign import clipped_sign, sign
+from bnas.binarize.scaled_sign import group, irnet, xnor
+from bnas.binarize.sign import clipped_sign, polynomial_sign, sign, swish_sign
 from bnas.binarize.weight import BinaryWeight, WeightBinarizer, at_binary_magnitude, filter_dims
-from bnas.binarize.xnor import xnor
 from bnas.lookup import find
 
 ActivationBinarizer = Callable[[Tensor], Tensor]  # value by value: it may be given a part of the images

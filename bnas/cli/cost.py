@@ -13,7 +13,7 @@ import typer
 from bnas.cli.apart import apart
 from bnas.cli.cost_output import Counted, cost_summary, print_csv, print_tables
 from bnas.cost.plan import plan
-from bnas.cost.totals import BOPS_PER_OP, convention
+from bnas.cost.totals import BOPS_PER_OP, Convention, convention
 from bnas.errors import LookupFailed, ShapeError, SpecError
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
@@ -57,6 +57,9 @@ def cost_command(
     ] = None,
     counting: Annotated[str, typer.Option("--convention", help="literature, larq or qonnx.")] = "literature",
     divisor: Annotated[int, typer.Option(help="BOPs taken for one op in the literature's convention.")] = BOPS_PER_OP,
+    candidate: Annotated[
+        str | None, typer.Option("--id", help="A candidate of a search, in place of its best.")
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one line of CSV for each layer.")] = False,
@@ -68,7 +71,11 @@ def cost_command(
     texts = shape or []
     shapes = tuple(parse_shape(text.removesuffix(_WHOLE)) for text in texts)
     whole = tuple(text.endswith(_WHOLE) for text in texts)
-    source = _in_folder(source)
+    found = _in_folder(source, candidate)
+    if isinstance(found, Architecture):
+        found, source = _on_input(found, shapes), f"{source} {found.id}"
+        return _show(Counted(source, (found.input,), plan(found)), count, as_json=as_json, as_csv=as_csv)
+    source = found
     asked = {"precision": precision, "first": first, "last": last}
     preset = {key: value for key, value in asked.items() if value is not None}
     planned = source.endswith((".yaml", ".yml"))
@@ -77,6 +84,13 @@ def cost_command(
             "only the known models have presets of precision", param_hint=f"--{next(iter(preset))}"
         )
     counted = _of_file(source, shapes, trust) if planned else _of_model(source, shapes, preset, whole)
+    _show(counted, count, as_json=as_json, as_csv=as_csv)
+
+
+cost_command.__doc__ = f"{cost_command.__doc__}\n{EXAMPLE}"
+
+
+def _show(counted: Counted, count: Convention, *, as_json: bool, as_csv: bool) -> None:
     for line in counted.uncounted:
         print(f"not counted: {line}", file=sys.stderr)
     if as_json:
@@ -85,9 +99,6 @@ def cost_command(
         print_csv(counted, count)
     else:
         print_tables(counted, count)
-
-
-cost_command.__doc__ = f"{cost_command.__doc__}\n{EXAMPLE}"
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -102,26 +113,20 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return sides
 
 
-def _in_folder(source: str) -> str:
-    """Return the file that describes the network of a folder; what is no folder as it is.
-
-    Raises:
-        SpecError: there is none in it.
-    """
-    folder = Path(source)
-    if not folder.is_dir():
+def _in_folder(source: str, candidate: str | None) -> str | Architecture:
+    """Return the file that describes the network of a folder, or the candidate; what is no folder as it is."""
+    if not Path(source).is_dir():
+        if candidate:
+            raise typer.BadParameter(f"{source} is no run folder, which has candidates", param_hint="--id")
         return source
-    for name in _HOLD:
-        if (folder / name).is_file():
-            return str(folder / name)
+    if candidate:
+        from bnas.api import candidate_of
+
+        return candidate_of(source, candidate)
     from bnas.networks.models import MODELS
+    from bnas.runs.saved_network import description_in
 
-    if source in MODELS:  # a folder that happens to be called so
-        return source
-    raise SpecError(
-        f"{source}: the folder holds no network (none of {', '.join(_HOLD)}); give a finished run, its best/, an "
-        "export, or a selection"
-    )
+    return source if source in MODELS else str(description_in(source))  # a folder that happens to be called so
 
 
 def _of_file(source: str, shapes: Shapes, trust: bool) -> Counted:
@@ -129,14 +134,19 @@ def _of_file(source: str, shapes: Shapes, trust: bool) -> Counted:
     data = read_yaml(source)
     if isinstance(data, Mapping) and {"model", "layers"} & data.keys():
         return _described(source, data, shapes, trust)
-    arch = _architecture(source, data)
+    arch = _on_input(_architecture(source, data), shapes)
+    return Counted(source, (arch.input,), plan(arch))
+
+
+def _on_input(arch: Architecture, shapes: Shapes) -> Architecture:
+    """Return an architecture for images of another shape, where one is given."""
     if len(shapes) > 1:
         raise ShapeError(f"--input: an architecture takes one image, but {len(shapes)} shapes were given")
     if shapes and len(shapes[0]) != len(arch.input):
         raise ShapeError(f"--input: channels, height and width are needed, as in 3x224x224, but got {shapes[0]}")
     if shapes:
-        arch = parse(Architecture, arch.model_dump(mode="json") | {"input": list(shapes[0])}, source="--input")
-    return Counted(source, (arch.input,), plan(arch))
+        return parse(Architecture, arch.model_dump(mode="json") | {"input": list(shapes[0])}, source="--input")
+    return arch
 
 
 def _architecture(source: str, data: object) -> Architecture:
@@ -183,7 +193,7 @@ def _of_model(source: str, shapes: Shapes, preset: dict[str, Any], whole: tuple[
 
 
 def _traced(source: str, model: Any, shapes: Shapes, whole: tuple[bool, ...] = ()) -> Counted:
-    from bnas.cost.trace.run import trace, whole_numbers
+    from bnas.cost.trace.trace_model import trace, whole_numbers
 
     like = [whole_numbers(shape) if is_whole else None for shape, is_whole in zip(shapes, whole, strict=False)]
     traced = trace(model, shapes, like=like)

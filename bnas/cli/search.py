@@ -172,7 +172,7 @@ def show_result(result: Any) -> None:
 
 def _answer(best: Any) -> str:
     """Say what was found, and where it is no better than guessing."""
-    from bnas.data.guessing import Guessing
+    from bnas.data.facts import Guessing
 
     guessing = Guessing.known(best.manifest)
     remark = guessing.remark(best.accuracy) if guessing else ""

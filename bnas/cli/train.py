@@ -20,7 +20,9 @@ The same command goes on where an interrupted one stopped.
 
 
 def train_command(
-    model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr, or an architecture's YAML.")],
+    model: Annotated[
+        str, typer.Argument(help="Name of a reference network, file.py:attr, an architecture's YAML, a run folder.")
+    ],
     data: Annotated[str, typer.Option(help=DATA)] = "digits",
     recipe: Annotated[
         str | None,
@@ -47,19 +49,26 @@ def train_command(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile with torch.compile; needs a C++ compiler.")
     ] = False,
+    candidate: Annotated[
+        str | None,
+        typer.Option("--id", help="A candidate of a search, MODEL being its run folder, in place of its best."),
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Train one network by a recipe, stage by stage, and keep it with a proof that it reloads."""
-    from bnas.api import train_model  # torch is imported only when there is work for it
+    from bnas.api import candidate_of, train_model  # torch is imported only when there is work for it
     from bnas.api.progress_bars import ProgressBars
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
 
+    if Path(model).is_dir() and not out:
+        raise typer.BadParameter("give a new run folder, beside the one that holds the network", param_hint="--out")
     out = out or named_after(model)
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = train_model(
-            model, data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
+            candidate_of(model, candidate) if candidate else model,
+            data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
             validation=validation, input_shape=image_shape(shape), normalise=normalise, seed=seed, out=out,
             device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
         )  # fmt: skip
@@ -73,7 +82,7 @@ def _summary(result: Any) -> dict[str, Any]:
 
 def _said(result: Any) -> str:
     """Return the result as lines a person reads."""
-    from bnas.data.guessing import Guessing
+    from bnas.data.facts import Guessing
     from bnas.report import load_line
 
     manifest = result.manifest

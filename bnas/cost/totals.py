@@ -5,10 +5,14 @@ adds are not counted. OPs = FLOPs + BOPs / 64.
 """
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bnas.cost.plan import PlannedLayer
 from bnas.errors import SpecError
+
+if TYPE_CHECKING:
+    pass
+
 
 BOPS_PER_OP = 64
 NOT_COUNTED = "batch norm, activations, bias, pooling and adds are not counted"

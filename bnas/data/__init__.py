@@ -6,12 +6,12 @@ BNAS_DATA names holds `mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, `
 `sketches/{train,test}.parquet`.
 """
 
-from bnas.data.augment import AUGMENTATIONS as AUGMENTATIONS
 from bnas.data.dataset import DataSet as DataSet
 from bnas.data.facts import check_same_images as check_same_images
-from bnas.data.given import from_arrays as from_arrays
 from bnas.data.load import DATA_SETS as DATA_SETS
 from bnas.data.load import load_data as load_data
-from bnas.data.normalise import NORMALISATIONS as NORMALISATIONS
 from bnas.data.resize import MixedSizes as MixedSizes
 from bnas.data.split import Split as Split
+from bnas.data.transforms import AUGMENTATIONS as AUGMENTATIONS
+from bnas.data.transforms import NORMALISATIONS as NORMALISATIONS
+from bnas.data.user_objects import from_arrays as from_arrays

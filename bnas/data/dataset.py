@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from bnas.data.facts import facts_of, summary_of
-from bnas.data.normalise import Normalisation, normalisation, spelled
+from bnas.data.held_out import stratified
 from bnas.data.resize import Shape, check_channels, resize, text
 from bnas.data.split import Split
-from bnas.data.stratify import stratified
 from bnas.data.stream import Stream
+from bnas.data.transforms import Normalisation, normalisation, spelled
 from bnas.errors import BnasError, DataError
 from bnas.lookup import FAILURES, reason
 
@@ -156,7 +156,7 @@ class DataSet:
         """Return the same data set, its batches normalised as a model wants them.
 
         Args:
-            asked: `imagenet`, `unit`, `bytes`, or mean and std, as `bnas.data.normalise.normalisation` takes them.
+            asked: `imagenet`, `unit`, `bytes`, or mean and std, as `bnas.data.transforms.normalisation` takes them.
         Raises:
             DataError: it is none of these, or the images are not in units of full scale, so that a word means nothing.
         """

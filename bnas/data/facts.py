@@ -1,8 +1,11 @@
-"""A data set -> what is said of it before anything is trained: one line for people, one mapping for files."""
+"""A data set -> what is said of it: one line for people, one mapping for files, and what guessing gets right."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from bnas.data import fingerprint
 from bnas.data.resize import text
@@ -11,8 +14,11 @@ from bnas.errors import RunError
 if TYPE_CHECKING:
     from bnas.data.dataset import DataSet
 
+
 _MOST_NAMES, _SHOWN_NAMES, _LONGEST = 12, 6, 200
 _SAME = 1e-6  # relative: mean and deviation of floating-point images may be summed otherwise by another build of numpy
+
+_DEVIATIONS = 2  # by which an accuracy must exceed that of guessing
 
 
 def facts_of(data: "DataSet") -> dict[str, Any]:
@@ -122,3 +128,29 @@ def _is_same(stored: Any, found: Any) -> bool:
     if all(numbers) and len(stored) == len(found):
         return all(math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME) for a, b in zip(stored, found, strict=True))
     return bool(stored == found)
+
+
+class Guessing(NamedTuple):
+    """What always answering the class that most images have gets right."""
+
+    accuracy: float
+    images: int
+
+    @classmethod
+    def on(cls, labels: Tensor) -> "Guessing":
+        """Return it for labels, int64 [n]."""
+        return cls(int(torch.bincount(labels).max()) / len(labels), len(labels))
+
+    @classmethod
+    def known(cls, manifest: dict[str, Any]) -> "Guessing | None":
+        """Return it as a manifest says; None where that is from before it was said."""
+        kept = manifest.get("guessing")
+        return cls(**kept) if isinstance(kept, dict) else None
+
+    def beaten_by(self, accuracy: float) -> bool:
+        """Whether an accuracy on these images is more, by two standard deviations of the guesses."""
+        return accuracy > self.accuracy + _DEVIATIONS * math.sqrt(self.accuracy * (1 - self.accuracy) / self.images)
+
+    def remark(self, accuracy: float) -> str:
+        """Return what stands behind an accuracy: nothing, unless it is no better than guessing."""
+        return "" if self.beaten_by(accuracy) else f", no better than guessing ({self.accuracy:.1%})"

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bnas.data.assemble import Wanted, assemble
 from bnas.data.dataset import DataSet
-from bnas.data.folder import image_folder
 from bnas.data.found import Found
-from bnas.data.given import adapted, found_in, read_npz, title_of
 from bnas.data.hub import hub
+from bnas.data.image_folder import image_folder
 from bnas.data.known import cifar10, digits, mnist, sketches
 from bnas.data.listed import ENDINGS, listed_by
-from bnas.data.normalise import Normalisation
 from bnas.data.parquet import holds_parquet, parquet
+from bnas.data.prepare import Wanted, assemble
 from bnas.data.resize import Shape, shape_of
+from bnas.data.transforms import Normalisation
+from bnas.data.user_objects import adapted, found_in, read_npz, title_of
 from bnas.errors import DataError
 from bnas.lookup import load_reference
 from bnas.spec import shown
@@ -48,7 +48,7 @@ def load_data(
               (train, Training, val, valid, dev, test, eval, ...), or images and a CSV of file names and labels;
             - the path of a Parquet file, of a folder of them called like splits, of a CSV file, or of an .npz file with
               arrays `x_train, y_train` or `images, labels`, and `x_test, y_test` where it has a test split
-              (`bnas.data.given.KEYS` has all names);
+              (`bnas.data.user_objects.KEYS` has all names);
             - a hub name owner/name;
             - a `DataSet`; a torch `Dataset` of the map style that gives pairs (image, label), or two of them (train,
               test); arrays or tensors (images, labels) or (train_images, train_labels, test_images, test_labels), as

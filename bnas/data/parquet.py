@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bnas.data import stream
+from bnas.data.arrow_table import ArrowCells, image_column, kinds_of, label_column, labels_of
 from bnas.data.decode import ReadCells, part_of_cells
 from bnas.data.fingerprint import of_files
-from bnas.data.found import Found, Part
+from bnas.data.found import Found, Part, role_of_file, role_of_folder
 from bnas.data.hub import unpacked
 from bnas.data.labels import Labels
-from bnas.data.splits import role_of_file, role_of_folder
-from bnas.data.table import ArrowCells, image_column, kinds_of, label_column, labels_of
 from bnas.data.tree import look_into
 from bnas.errors import DataError
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bnas.data.augment import AUGMENTATIONS
 from bnas.data.resize import Shape, shape_of
 from bnas.data.stream import Images, Stream, pick
+from bnas.data.transforms import AUGMENTATIONS
 from bnas.errors import DataError
 from bnas.lookup import find
 

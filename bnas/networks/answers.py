@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnas.cost.trace.given import tensors_in
+from bnas.cost.trace.plain_model import tensors_in
 from bnas.errors import ShapeError
 
 _MOST_SHOWN = 4  # tensors of an answer

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from bnas.cost.trace.given import unwrapped
+from bnas.cost.trace.plain_model import unwrapped
 from bnas.errors import LookupFailed
 from bnas.lookup import FAILURES, load_reference, reason
 from bnas.networks.models import MODELS, build_model

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from bnas.cost.trace.given import unwrapped
+from bnas.cost.trace.plain_model import unwrapped
 from bnas.errors import SpecError
 
 State = Mapping[str, Tensor]

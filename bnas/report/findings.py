@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bnas.cost.budget import Budget
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from bnas.report.tables import percent, ranking_table, retrained_table
 from bnas.runs import Run
 from bnas.runs.documents import taking

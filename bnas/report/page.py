@@ -12,7 +12,7 @@ from PIL import Image
 from bnas.cost.budget import show
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
-from bnas.data.guessing import Guessing
+from bnas.data.facts import Guessing
 from bnas.report import words
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
 from bnas.report.findings import Findings, paid_rows, read_findings

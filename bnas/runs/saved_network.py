@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from bnas.errors import RunError
+from bnas.errors import RunError, SpecError
 from bnas.runs.checkpoint import own_memory
 from bnas.runs.documents import check_seal, json_of, json_text, sealed, text_of
 from bnas.runs.files import read_bytes, replacing_folder
@@ -108,3 +108,18 @@ def _checked(file: Path, manifest: dict[str, Any], hint: str) -> bytes:
     if sha256(data) != manifest.get(_SUMS[file.name]):
         raise RunError(f"{file}: is damaged: its sha256 is not that of {MANIFEST}; {hint}")
     return data
+
+
+def description_in(folder: str | Path) -> Path:
+    """Return the file that describes the network of a folder: an export or `best/`, a run, a selection.
+
+    Raises:
+        SpecError: there is none in it.
+    """
+    for name in (ARCHITECTURE, f"best/{ARCHITECTURE}", "selection.yaml"):
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise SpecError(
+        f"{folder}: the folder holds no network (no {ARCHITECTURE}, best/{ARCHITECTURE} or selection.yaml); give a "
+        "finished run, its best/, an export, or a selection"
+    )

@@ -1,5 +1,4 @@
-"""What each step of a `Program` means, computed without any cleverness: float64 sums, and whole numbers where all is
-in bits."""
+"""What each step of a `Program` means, computed without any cleverness: float64 sums, exact where all is in bits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -64,20 +63,19 @@ def _filtered(step: Conv, x: Array, expert: int) -> Array:
 
 
 def _dot(step: Conv, x: Array, weight: Array) -> Array:
-    """Return the sums of products with a weight [out, in / groups, rows, columns]; whole numbers if both are."""
+    """Return the sums of products with a weight [out, in / groups, rows, columns]; those of whole numbers are exact."""
     above, below, left, right = step.padding
-    x = np.pad(x, ((0, 0), (0, 0), (above, below), (left, right)), constant_values=step.pad_value)
+    x = np.pad(x, ((0, 0), (0, 0), (above, below), (left, right)), constant_values=step.pad_value).astype(np.float64)
     out, ins, rows, columns = weight.shape
     height = (x.shape[2] - (rows - 1) * step.dilation[0] - 1) // step.stride[0] + 1
     width = (x.shape[3] - (columns - 1) * step.dilation[1] - 1) // step.stride[1] + 1
-    grouped = weight.reshape(step.groups, out // step.groups, ins, rows, columns)
-    y: Array = np.zeros((len(x), step.groups, out // step.groups, height, width), np.result_type(x, weight))
+    grouped = weight.astype(np.float64).reshape(step.groups, out // step.groups, ins, rows, columns)
+    y: Array = np.zeros((len(x), step.groups, out // step.groups, height * width))
     for i in range(rows):
         for j in range(columns):
             top, side = i * step.dilation[0], j * step.dilation[1]
             seen = x[:, :, top :: step.stride[0], side :: step.stride[1]][:, :, :height, :width]
-            seen = seen.reshape(len(x), step.groups, ins, height, width)
-            y += np.einsum("bgchw,goc->bgohw", seen, grouped[..., i, j])
+            y += grouped[..., i, j] @ seen.reshape(len(x), step.groups, ins, height * width)
     return y.reshape(len(x), out, height, width)
 
 

@@ -51,7 +51,7 @@ class Network:
     """
 
     def __init__(self, program: Program, card: Card | None = None, *, threads: int | None = None) -> None:
-        from bnas.runtime.assemble import assemble  # compiles: not before there is something to run
+        from bnas.runtime.codegen import assemble  # compiles: not before there is something to run
         from bnas.runtime.selftest import check_machine
 
         self.program, self.card = program, card or Card()

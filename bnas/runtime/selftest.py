@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from bnas.errors import ProgramError
-from bnas.runtime.assemble import assemble
+from bnas.runtime.codegen import assemble
 from bnas.runtime.compiled import MARK, cache_folder, execute
 from bnas.runtime.cpu import VECTOR_BYTES, cpu
 from bnas.runtime.filters import Filters, RealFilters, SignFilters

@@ -1,9 +1,8 @@
 """Errors, costs and a budget -> which layers of a model keep real inputs. Decides, and measures nothing."""
 
 from bnas.select.decide import decide
-from bnas.select.layer import LayerErrors, LayerFacts, LossChanges
 from bnas.select.methods import METHODS
-from bnas.select.metrics import GAMMA, METRICS, Evidence, LayerScore, NotMeasured
+from bnas.select.metrics import GAMMA, METRICS, Evidence, LayerErrors, LayerFacts, LayerScore, LossChanges, NotMeasured
 from bnas.select.problem import Choice, Problem, Ratio, Verdict, budget_of
 from bnas.select.rules import DEFAULT_RULES, Rules, fixed_layers
 from bnas.select.selection import DEFAULT_BINARIZERS, Decision, Decisions, Selection

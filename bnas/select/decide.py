@@ -7,9 +7,8 @@ from typing import TypeVar
 from bnas.cost.totals import Cost, total
 from bnas.errors import SpecError
 from bnas.lookup import find
-from bnas.select.layer import LayerFacts
 from bnas.select.methods import METHODS, Method
-from bnas.select.metrics import GAMMA, METRICS, Evidence, LayerScore, Metric
+from bnas.select.metrics import GAMMA, METRICS, Evidence, LayerFacts, LayerScore, Metric
 from bnas.select.problem import Choice, Problem, Ratio, Verdict, budget_of, verdict_of
 from bnas.select.rules import DEFAULT_RULES, RULES, Fixed, Rules, fixed_layers, match
 from bnas.select.selection import DEFAULT_BINARIZERS, Decision, Decisions, Selection

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, cast
 
 from bnas.errors import LookupFailed, SpecError
-from bnas.select.layer import LayerFacts
+from bnas.select.metrics import LayerFacts
 from bnas.space.arch import Precision
 from bnas.spec import Spec
 

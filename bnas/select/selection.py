@@ -7,8 +7,7 @@ from typing import Any
 from bnas.cost.totals import Cost, total
 from bnas.errors import LookupFailed, SpecError
 from bnas.lookup import not_among
-from bnas.select.layer import LayerFacts
-from bnas.select.metrics import LayerScore
+from bnas.select.metrics import LayerFacts, LayerScore
 from bnas.space.arch import Binarizers, Precision
 from bnas.space.original import Original
 from bnas.spec import Flag, Spec

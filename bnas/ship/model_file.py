@@ -12,7 +12,7 @@ from torch import nn
 from bnas.cost.budget import show
 from bnas.cost.plan import PlannedLayer, plan
 from bnas.cost.totals import BOPS_PER_OP, NOT_COUNTED, Cost, cost
-from bnas.cost.trace.given import wrappers
+from bnas.cost.trace.plain_model import wrappers
 from bnas.layers.activations import RSign
 from bnas.layers.binarized import Binarized
 from bnas.layers.binary_layer import BinaryLayer

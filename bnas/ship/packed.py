@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from bnas.binarize import BinaryWeight, WeightBinarizer
-from bnas.cost.trace.given import copy_of
+from bnas.cost.trace.plain_model import copy_of
 from bnas.data import load_data
 from bnas.errors import BnasError, DataError, ExportError
 from bnas.layers import BinaryLayer

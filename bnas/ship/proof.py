@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
-from bnas.cost.trace.given import copy_of
-from bnas.cost.trace.run import trace
+from bnas.cost.trace.plain_model import copy_of
+from bnas.cost.trace.trace_model import trace
 from bnas.errors import ExportError
 from bnas.networks.models import MODELS
 from bnas.seeds import seeded

@@ -97,7 +97,7 @@ BATCH = {known.recipe.batch}
 STAGES = [
 {stages}]
 """
-    modules = with_imports(("bnas.data.augment", "bnas.train.evaluate", "bnas.train.objective", "bnas.train.step"))
+    modules = with_imports(("bnas.data.transforms", "bnas.train.evaluate", "bnas.train.objective", "bnas.train.step"))
     own = [module for module in modules if module not in layers]
     return {
         "train.py": begin + _START + settings + _END + rest.partition(_END)[2],

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnas.cost.trace.given import copy_of
+from bnas.cost.trace.plain_model import copy_of
 from bnas.cost.trace.wholes import is_binary
 from bnas.errors import TrainingError
 from bnas.layers.binary_layer import BinaryLinear

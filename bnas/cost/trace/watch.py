@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from bnas.cost.plan import Uncounted
-from bnas.cost.trace.bits import Bits, bits_of
-from bnas.cost.trace.given import tensors_in
-from bnas.cost.trace.memory import Memories, Memory, real_values
 from bnas.cost.trace.operators import PRODUCTS, Product, is_composite, name_of, needs_no_count, product_of
-from bnas.cost.trace.sums import SumsOfProducts
+from bnas.cost.trace.plain_model import tensors_in
+from bnas.cost.trace.summed_products import SumsOfProducts
+from bnas.cost.trace.values import Bits, Memories, Memory, bits_of, real_values
 from bnas.torch_inside import OperatorMode
 
 

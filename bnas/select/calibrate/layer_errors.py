@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.binarize.error import InputError, input_error, summed, weight_error
-from bnas.cost.trace.given import tensors_in
+from bnas.cost.trace.plain_model import tensors_in
 from bnas.errors import DataError
 from bnas.layers.binarized import Binarized, to_filters
 from bnas.progress import Progress, silent

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnas.cost.trace.given import short_reason
+from bnas.cost.trace.plain_model import short_reason
 from bnas.errors import BnasError, DataError
 from bnas.layers.binarized import Binarized, binarize_
 from bnas.networks.answers import answer_loss

@@ -2,7 +2,7 @@
 
 from bnas.select.conversion.convert import ConvertedModel, convert
 from bnas.select.conversion.observe import answer_of, argument, at_rest, copies
-from bnas.select.conversion.signs import Signs, channel_dim
+from bnas.select.conversion.suitable import Signs, channel_dim
 from bnas.select.conversion.survey import Survey, survey
 
 __all__ = [

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from torch import nn
 
-from bnas.cost.trace.given import copy_of, unwrapped
+from bnas.cost.trace.plain_model import copy_of, unwrapped
 from bnas.errors import LookupFailed, SpecError
 from bnas.layers.binarized import BINARIZED, binarize_, stop_fusing
 from bnas.lookup import not_among
 from bnas.networks.user_model import build_original
 from bnas.select import Decision, Decisions, Original, Selection
-from bnas.select.conversion.obstacle import obstacle
+from bnas.select.conversion.suitable import obstacle
 from bnas.spec import read
 from bnas.trust import check_code
 

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, UntypedStorage, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from bnas.cost.trace.assemble import NORMS
-from bnas.cost.trace.given import tensors_in
 from bnas.cost.trace.operators import PRODUCTS, name_of
+from bnas.cost.trace.plain_model import tensors_in
+from bnas.cost.trace.planned import NORMS
 from bnas.torch_inside import AnyConv, OperatorMode, OpOverload
 
 End = tuple[str, int]  # a layer by its path, and which of its calls

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnas.cost.trace.assemble import NORMS
-from bnas.cost.trace.given import short_reason, tensors_in
+from bnas.cost.trace.plain_model import short_reason, tensors_in
+from bnas.cost.trace.planned import NORMS
 from bnas.errors import BnasError, DataError
 from bnas.lookup import FAILURES
 from bnas.select.conversion.flow import Flow

@@ -8,14 +8,13 @@ from torch import Tensor, nn
 
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import Cost, cost
-from bnas.cost.trace.run import Traced, trace
+from bnas.cost.trace.trace_model import Traced, trace
 from bnas.cost.trace.wholes import is_binary
 from bnas.errors import SpecError
 from bnas.select import DEFAULT_BINARIZERS, Decision, Decisions, LayerFacts
 from bnas.select.conversion.convert import convert
 from bnas.select.conversion.observe import Seen, observe
-from bnas.select.conversion.obstacle import obstacle
-from bnas.select.conversion.signs import signs_before
+from bnas.select.conversion.suitable import obstacle, signs_before
 from bnas.space.arch import PRECISIONS, Binarizers, Precision
 
 

@@ -1,6 +1,6 @@
-"""A layer of ours, trained -> the steps that it is at inference."""
+"""A layer of ours, a convolution or a linear layer, trained -> the steps that it is at inference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from bnas.layers import Binarized, BinaryLayer, ExpertConv, RPReLU, RSign
 from bnas.runtime.filters import Filters, RealFilters, SignFilters
 from bnas.runtime.steps import Affine, Argmax, Conv, PReLU, Threshold
-from bnas.ship.lowering.draft import CannotLower, Draft, array
-from bnas.ship.lowering.geometry import geometry
+from bnas.ship.lowering.draft import CannotLower, Draft, Lowered, Lowering, array
+from bnas.ship.lowering.geometry import geometry, padding_of, pair
 
 
 def lower_whole(draft: Draft, slot: int, path: str, layer: nn.Module) -> int:
@@ -118,3 +118,61 @@ def _check_sign(binarize: Callable[[Tensor], Tensor], name: str) -> None:
         found = binarize(probe.view(1, -1, 1, 1)).flatten()
     if not torch.equal(found, torch.where(probe >= 0, 1.0, -1.0)):
         raise CannotLower(f"activation binarizer {name!r} is not the sign with sign(0) = +1")
+
+
+def _conv(
+    draft: Draft,
+    x: Lowered,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: str | Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> int:
+    if not isinstance(weight, Tensor):
+        raise CannotLower("the weights of a convolution are computed from the image")
+    values = array(weight)
+    values = values[:, :, None] if values.ndim == 3 else values
+    rank = len(x.shape)
+    kernel, gaps = (values.shape[2], values.shape[3]), pair(dilation, rank, 1)
+    return draft.add(
+        Conv(
+            (x.slot,), RealFilters(values[None]), pair(stride, rank, 1),
+            padding_of(padding, kernel, gaps, rank), gaps, groups, bias=None if bias is None else array(bias),
+        )
+    )  # fmt: skip
+
+
+def _linear(draft: Draft, x: Lowered, weight: Tensor, bias: Tensor | None = None) -> int:
+    if not isinstance(weight, Tensor):
+        raise CannotLower("the weights of a linear layer are computed from the image")
+    filters = RealFilters(array(weight)[None, :, :, None, None])
+    return draft.add(Conv((flat(x),), filters, bias=None if bias is None else array(bias)))
+
+
+def flat(x: Lowered) -> int:
+    """Return the slot of a vector for each image.
+
+    Raises:
+        CannotLower: it is no vector.
+    """
+    if len(x.shape) != 2:
+        raise CannotLower(f"a linear layer over [batch, features] has steps, but this one gets {list(x.shape)}")
+    return x.slot
+
+
+def _norm(
+    draft: Draft, x: Lowered, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, _: float, eps: float
+) -> list[int]:
+    return [draft.add(norm_affine(x.slot, weight, bias, mean, variance, eps))]
+
+
+PRODUCTS: dict[str, Lowering] = {
+    "aten.conv1d.default": _conv,
+    "aten.conv1d.padding": _conv,
+    "aten.conv2d.default": _conv,
+    "aten.conv2d.padding": _conv,
+    "aten.linear.default": _linear,
+    "aten._native_batch_norm_legit_no_training.default": _norm,
+}

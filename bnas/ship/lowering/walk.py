@@ -15,9 +15,8 @@ from bnas.runtime.program import Program, rounded
 from bnas.runtime.simplify import simplified
 from bnas.ship.lowering.capture import Captured, capture, path_of
 from bnas.ship.lowering.draft import CannotLower, Draft, Lowered, Lowering, value_shape
-from bnas.ship.lowering.layers import lower_whole
+from bnas.ship.lowering.layers import PRODUCTS, flat, lower_whole
 from bnas.ship.lowering.pointwise import POINTWISE
-from bnas.ship.lowering.products import PRODUCTS, flat
 from bnas.ship.lowering.shapes import RESHAPES, SAME, SHAPES, reshaped, same
 
 LOWERINGS: dict[str, Lowering] = PRODUCTS | POINTWISE | SHAPES

@@ -11,12 +11,11 @@ from torch import Tensor
 from bnas.data.dataset import DataSet, Later
 from bnas.data.fingerprint import of_split
 from bnas.data.found import Found, Part
-from bnas.data.normalise import Normalisation
+from bnas.data.held_out import Serving, serving, stratified, training_labels
 from bnas.data.resize import Shape, check_channels, moments, shape_of, text
-from bnas.data.serving import Serving, serving, training_labels
 from bnas.data.split import Split
-from bnas.data.stratify import stratified
 from bnas.data.stream import Images, Stream, pick
+from bnas.data.transforms import Normalisation
 from bnas.errors import DataError
 
 TEST_PART = 0.2  # of a set that has no test split of its own

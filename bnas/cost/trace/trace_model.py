@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bnas.cost.plan import PlannedLayer, Uncounted
-from bnas.cost.trace.assemble import Assembly
-from bnas.cost.trace.given import check_open, copy_of, short_reason, unwrapped
+from bnas.cost.trace.plain_model import check_open, copy_of, short_reason, unwrapped
+from bnas.cost.trace.planned import Assembly
 from bnas.cost.trace.watch import RunWatch
 from bnas.cost.trace.wholes import is_whole
 from bnas.errors import ShapeError

@@ -1,24 +1,24 @@
-"""An architecture or any model -> what it costs, as one Python call; torch is imported for a model only."""
+"""A network, in whatever form a person has it -> what it costs for one image."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
+from bnas.cost.trace.trace_model import trace
 from bnas.errors import ShapeError
+from bnas.networks.models import MODELS, build_model
 from bnas.space.arch import Architecture
 from bnas.spec import parse, read
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
 
 def count(
-    network: "str | Path | Architecture | nn.Module",
+    network: str | Path | Architecture | nn.Module,
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     *,
-    like: "Sequence[Tensor | None]" = (),
+    like: Sequence[Tensor | None] = (),
 ) -> Cost:
     """Return what a network costs for one image: `.ops`, `.bops`, `.flops`, `.bytes`, `.parameters` and more.
 
@@ -26,7 +26,8 @@ def count(
     not. What cannot be counted is warned of. `bnas.plan` and `bnas.trace` give the layers one by one.
 
     Args:
-        network: an architecture, the path of its YAML file, or an `nn.Module`, which stays as it is.
+        network: an architecture, the path of its YAML file, a known model by name, its weights real, or an
+            `nn.Module`, which stays as it is.
         input_shape: (channels, height, width); an architecture has its own. Several where a model takes several.
         like: examples of a model's inputs, where they are no floating-point numbers; as in `bnas.trace`.
     Raises:
@@ -34,15 +35,16 @@ def count(
         ShapeError: a model without an input shape, or one that fails on it.
     """
     if isinstance(network, str | Path):
-        network = read(Architecture, network)
+        if str(network) in MODELS:
+            input_shape, network = input_shape or MODELS[str(network)].input, build_model(str(network))
+        else:
+            network = read(Architecture, network)
     if isinstance(network, Architecture):
         return cost(plan(network if input_shape is None else _on(network, input_shape)))
     if input_shape is None:
         raise ShapeError(
             "count: a model's cost depends on its input; give its shape, as in count(model, (3, 224, 224))"
         )
-    from bnas.cost.trace.run import trace
-
     return cost(trace(network, input_shape, like=like).layers)
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bnas.data.arrays import of_arrays, of_dataset
-from bnas.data.assemble import Wanted, assemble
 from bnas.data.dataset import DataSet, check_split, read_by_user
 from bnas.data.found import Found, Part
-from bnas.data.normalise import Normalisation
+from bnas.data.prepare import Wanted, assemble
 from bnas.data.resize import Shape
+from bnas.data.transforms import Normalisation
 from bnas.errors import DataError
 
 FORMS = (

@@ -9,10 +9,9 @@ import numpy as np
 
 from bnas.data.decode import Files, part_of_cells
 from bnas.data.fingerprint import of_image_files
-from bnas.data.found import Found, Part
+from bnas.data.found import Found, Part, role_of_folder
 from bnas.data.labels import UNKNOWN, Labels
 from bnas.data.listed import listed
-from bnas.data.splits import role_of_folder
 from bnas.data.tree import Tree, look_into
 from bnas.errors import DataError
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from torch import nn
 
 from bnas.cost.plan import PlannedLayer, Role, Uncounted, scale_values
-from bnas.cost.trace.memory import Memory, real_values
 from bnas.cost.trace.operators import Product
+from bnas.cost.trace.values import Memory, real_values
 from bnas.cost.trace.watch import Call, Operand, RunWatch, Seen
 from bnas.cost.trace.wholes import is_kind, is_whole, layers_of, precision_of, spatial
 from bnas.layers.activations import RPReLU
