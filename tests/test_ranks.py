@@ -27,7 +27,7 @@ from bnas.space.recipe import Distillation, Recipe, Stage, SupernetRecipe
 from bnas.supernet import Supernet
 from bnas.train import ALONE, Ranks, SharedStore, fit
 from bnas.train.objective import answering, stage_loss
-from bnas.train.oneshot import single
+from bnas.train.oneshot import Draws, WholeSpace, single
 from tests.mortal import SERVER
 from tests.reference import in_parts
 from tests.tiny import MemoryStore, tiny_file, tiny_space
@@ -138,11 +138,11 @@ def supernet():
     """In double precision: the sums of two processes are in another order, which must not turn a sign."""
     torch.manual_seed(0)
     model = Supernet(tiny_space()).double()
-    return model, partial(_doubled, model, SupernetRecipe(), 0, 5)
+    return model, partial(_doubled, model, SupernetRecipe(), WholeSpace(tiny_space(), seed=0), 5)
 
 
-def _doubled(model: Supernet, recipe: SupernetRecipe, seed: int, lone: int, shown: Tensor, *labels_and_step) -> Tensor:
-    return single(model, recipe, seed, lone, shown.double(), *labels_and_step)
+def _doubled(model: Supernet, recipe: SupernetRecipe, draws: Draws, lone: int, shown: Tensor, *labels_and_step) -> Tensor:
+    return single(model, recipe, draws, lone, shown.double(), *labels_and_step)
 
 
 @pytest.mark.parametrize(("batch", "grouped"), [(64, False), (33, True)])

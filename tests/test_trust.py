@@ -37,7 +37,9 @@ from pathlib import Path
 from optuna.samplers import RandomSampler
 from torch import nn
 
-from bnas.binarize import BINARIZE_HERE
+from bnas.binarize import WEIGHT_BINARIZERS
+
+sign = WEIGHT_BINARIZERS["xnor"]
 Path({trace!r}).touch()
 
 
@@ -64,10 +66,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path, self.trace = path, path / "trace"
-        text = FOREIGN.replace(
-            "from bnas.binarize import BINARIZE_HERE", "from bnas.binarize.scaled_sign import xnor as sign"
-        )
-        (path / "foreign.py").write_text(text.format(trace=str(self.trace)))
+        (path / "foreign.py").write_text(FOREIGN.format(trace=str(self.trace)))
         self.described: dict[str, Description] = {
             "a model": self._parsed(model="foreign.py:build", input=[1, 8, 8], classes=10),
             "a converted model": self._parsed(

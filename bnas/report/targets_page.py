@@ -10,7 +10,8 @@ from bnas.report.findings import read_findings
 from bnas.report.ink import Ink, dress, legend
 from bnas.report.page import rendered, write_figures
 from bnas.report.tables import TextTable, percent, settings_table
-from bnas.runs import Run, replacing
+from bnas.runs import Run
+from bnas.runs.documents import taking, write_text
 
 TABLE = "targets"
 
@@ -27,14 +28,15 @@ def write_targets_report(run: Run) -> Path:
         RunError: the report cannot be written, or the run has not ended.
     """
     winners = run.read_table(TABLE)
+    with taking(run.file(f"{TABLE}.csv")):
+        table = targets_table(winners)
     fronts = {name: read_findings(Run.read(run.path / TABLE / name)).front for name in winners["target"]}
     images = write_figures(run, {"fronts": lambda ink: draw_fronts(fronts, ink)})
     page = rendered(
         "targets.html.j2", name=run.path.name, data=run.config.get("data", "unnamed data"), images=images,
-        winners=targets_table(winners), links=list(winners["target"]), settings=settings_table(run.config),
+        winners=table, links=list(winners["target"]), settings=settings_table(run.config),
     )  # fmt: skip
-    with replacing(run.report) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(run.report, text=page)
     return run.report
 
 
