@@ -19,6 +19,7 @@ from bnas.errors import BnasError
 from bnas.report.findings import read_findings
 from bnas.report.page import Picture, render
 from bnas.runs import Run
+from tests.packed import MANY
 from tests.tiny import tiny_space
 
 SPACE = tiny_space()
@@ -285,7 +286,7 @@ def test_what_is_damaged_is_named_or_made_anew(whole, tmp_path, caplog, file: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 6) if MANY else [1])
-@pytest.mark.parametrize("kind", DAMAGES if MANY else DAMAGES[::5])
+@pytest.mark.parametrize("kind", list(DAMAGES)[:: 1 if MANY else 5])
 @pytest.mark.parametrize("file", [*FILES, *CHECKPOINTS])
 def test_whatever_is_damaged_is_named_or_made_anew(whole, tmp_path, caplog, file: str, kind: str, seed: int) -> None:
     path = damaged(tmp_path, whole, file, kind, seed)
@@ -295,7 +296,7 @@ def test_whatever_is_damaged_is_named_or_made_anew(whole, tmp_path, caplog, file
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4) if MANY else [0])
-@pytest.mark.parametrize("kind", DAMAGES if MANY else DAMAGES[::5])
+@pytest.mark.parametrize("kind", list(DAMAGES)[:: 1 if MANY else 5])
 @pytest.mark.parametrize("file", FILES)
 def test_a_run_without_checksums_says_in_one_line_what_it_cannot_use(whole, tmp_path, file, kind, seed) -> None:
     path = damaged(tmp_path, whole, file, kind, seed, is_old=True)

@@ -141,8 +141,8 @@ def supernet():
     return model, partial(_doubled, model, SupernetRecipe(), WholeSpace(tiny_space(), seed=0), 5)
 
 
-def _doubled(model: Supernet, recipe: SupernetRecipe, draws: Draws, lone: int, shown: Tensor, *labels_and_step) -> Tensor:
-    return single(model, recipe, draws, lone, shown.double(), *labels_and_step)
+def _doubled(model: Supernet, recipe: SupernetRecipe, draws: Draws, lone: int, shown: Tensor, *beside) -> Tensor:
+    return single(model, recipe, draws, lone, shown.double(), *beside)
 
 
 @pytest.mark.parametrize(("batch", "grouped"), [(64, False), (33, True)])

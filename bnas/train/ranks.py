@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -27,7 +27,8 @@ T = TypeVar("T")
 # Rank 0 may search for days while the others wait; torchrun sees who dies, so nobody needs a shorter limit.
 # Gloo counts milliseconds in 32 bits: no more than 24 days.
 _PATIENCE = timedelta(days=20)
-_PORT = "bnas/port"
+_PORT, _LEFT = "bnas/port", "bnas/left"  # keys of the store
+_FAREWELL = timedelta(seconds=20)
 
 
 class RankLost(TrainingError):
@@ -181,8 +182,18 @@ def joined() -> Iterator[Ranks]:
         yield ranks
         if ranks.leads:
             ranks.told(lambda: None)  # the others have nothing more to wait for
+            _wait_for_the_others(store, ranks)
     finally:
         dist.destroy_process_group()
+        if not ranks.leads:
+            with suppress(RuntimeError):  # rank 0, where the store is, may be gone before its time
+                store.set(f"{_LEFT}/{ranks.rank}", "")
+
+
+def _wait_for_the_others(store: dist.Store, ranks: Ranks) -> None:
+    """Wait until the others have closed their connections: where both sides close at once, Gloo can abort a process."""
+    with suppress(RuntimeError):  # one died in closing: nothing is lost by that
+        store.wait([f"{_LEFT}/{rank}" for rank in range(1, ranks.count)], _FAREWELL)
 
 
 def _met() -> tuple[Ranks, dist.Store]:
