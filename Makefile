@@ -12,7 +12,7 @@ demo: $(READY)
 
 # Everything CI runs; tests that need real data or a GPU say why they are skipped.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n auto --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .

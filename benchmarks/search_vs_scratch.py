@@ -1,12 +1,14 @@
-"""A whole `bnas search` against plain Optuna TPE that trains each candidate from scratch, for as long and longer.
+"""A whole `bnas search` against TPE and random search that train each candidate from scratch, for as long and longer.
 
     python benchmarks/search_vs_scratch.py [--quick] [--json] [--seeds N] [--longer TIMES] [--results CSV]
 
 Space, budget and recipe are one and the same: the choices of search_spaces/cifar10.yaml at 16x16, with the images and
 settings of search_spaces/bench.yaml. The search is a process of its own, timed from its start to its end, its random
-twin and its retraining included. TPE then gets --longer times as many seconds, or until what it would hand over is as
-good: it trains each network inside the budget by the search's own recipe, and is told its validation accuracy; what is
-over the budget costs it nothing. The winner of each is chosen on validation images, and compared by its test accuracy.
+twin and its retraining included. Each rival then gets --longer times as many seconds, or until what it would hand over
+is as good: it trains each network inside the budget by the search's own recipe, and is told its validation accuracy;
+what is over the budget costs it nothing. The winner of each is chosen on validation images, and compared by its test
+accuracy. TPE models what it was told from its fifth network on: with Optuna's ten first draws, or more, it would be
+random search for most of the networks that there is time for.
 
 On two cores a search takes 10 to 20 minutes, so a seed takes up to an hour at --longer 2, which is enough to compare at
 equal time, and up to two at --longer 5, which is what it takes to see that a fifth of the time is enough. A second call
@@ -29,6 +31,7 @@ import pandas as pd
 import torch
 from claim import Claim, positive
 from nowhere import NoStore
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import TrialState
 from replay import feasible, genes_of, replay, told
 from rows import Rows
@@ -38,8 +41,8 @@ from bnas.cost.budget import Budget
 from bnas.runs import Run
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.ranking import Table, train_alone
-from bnas.searcher.sampler import distributions, to_genes
-from bnas.searcher.samplers import SAMPLERS
+from bnas.searcher.sampler import MakeSampler, distributions, to_genes
+from bnas.searcher.samplers import MovedInside, RandomWithin
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, read
 
@@ -47,9 +50,19 @@ SPACES = Path(__file__).parents[1] / "search_spaces"
 RESULTS = Path(__file__).parent / "results" / "search_vs_scratch.csv"
 RUNS = Path("runs") / "search_vs_scratch"
 COLUMNS = ("way", "seed", "number", "id", "ops", "seconds", "validation_accuracy", "test_accuracy")
-SEARCH, SCRATCH = "search", "scratch"
+SEARCH = "search"
+DRAWN_FIRST = 4  # networks that TPE draws before it models what they reached
 POINTS, FIFTH = 0.02, 0.2
 REPLAYS = 20
+
+
+def modelling_tpe(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
+    """Return Optuna's TPE, which models from its fifth trial on, and is moved inside the budget."""
+    tpe = TPESampler(multivariate=True, n_startup_trials=DRAWN_FIRST, seed=seed)
+    return MovedInside(tpe, space, budget, seed)
+
+
+RIVALS: dict[str, MakeSampler] = {"tpe": modelling_tpe, "random": RandomWithin}
 
 
 def common_space() -> SearchSpace:
@@ -77,19 +90,19 @@ def search(space: SearchSpace, seed: int, results: Rows) -> None:
     )  # fmt: skip
 
 
-def train_from_scratch(space: SearchSpace, seed: int, results: Rows, *, least: float, most: float) -> None:
-    """Let TPE train networks for the least seconds, and up to the most until it has caught up with the search.
+def train_from_scratch(rival: str, space: SearchSpace, seed: int, results: Rows, *, least: float, most: float) -> None:
+    """Let a rival train networks for the least seconds, and up to the most until it has caught up with the search.
 
     The last one may end after that. A second call proposes the same networks again, and does not train again those that
     are written down.
     """
     budget = Budget.parse(space.search.budget)
-    known = of(results.frame(), SCRATCH, seed).set_index("number")
+    known = of(results.frame(), rival, seed).set_index("number")
     data = images(space, "cifar10")
     study = optuna.create_study(direction="maximize")
     spent, number = 0.0, 0
-    while spent < least or (spent < most and caught_up(results.frame(), seed) is None):
-        study.sampler = SAMPLERS["tpe"](space, budget, Random(f"{seed}/{len(study.trials)}").getrandbits(31))
+    while spent < least or (spent < most and caught_up(results.frame(), rival, seed) is None):
+        study.sampler = RIVALS[rival](space, budget, Random(f"{seed}/{len(study.trials)}").getrandbits(31))
         trial = study.ask(distributions(space))
         genes = to_genes(space, trial.params)
         price = cost_of(space, genes)
@@ -102,10 +115,10 @@ def train_from_scratch(space: SearchSpace, seed: int, results: Rows, *, least: f
                 arch, space.search.retrain.recipe, data, seed=seed, store=NoStore(), device=torch.device("cpu")
             )
             results.add(
-                way=SCRATCH, seed=seed, number=number, id=arch.id, ops=price.ops, seconds=time.monotonic() - started,
+                way=rival, seed=seed, number=number, id=arch.id, ops=price.ops, seconds=time.monotonic() - started,
                 validation_accuracy=reached.validation_accuracy, test_accuracy=reached.test_accuracy,
             )  # fmt: skip
-            known = of(results.frame(), SCRATCH, seed).set_index("number")
+            known = of(results.frame(), rival, seed).set_index("number")
         study.tell(trial, float(known.loc[number, "validation_accuracy"]))
         spent, number = spent + float(known.loc[number, "seconds"]), number + 1
 
@@ -115,59 +128,60 @@ def of(frame: pd.DataFrame, way: str, seed: int) -> pd.DataFrame:
     return frame[(frame["way"] == way) & (frame["seed"] == seed)].sort_values("number")
 
 
-def incumbents(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+def incumbents(frame: pd.DataFrame, rival: str, seed: int) -> pd.DataFrame:
     """Return after each network from scratch the seconds so far, and the test accuracy of the best by validation."""
-    scratch = of(frame, SCRATCH, seed)
+    scratch = of(frame, rival, seed)
     best = [scratch["validation_accuracy"].iloc[:count].idxmax() for count in range(1, len(scratch) + 1)]
     return pd.DataFrame(
         {"elapsed": scratch["seconds"].cumsum(), "test_accuracy": scratch.loc[best, "test_accuracy"].array}
     )
 
 
-def caught_up(frame: pd.DataFrame, seed: int) -> float | None:
+def caught_up(frame: pd.DataFrame, rival: str, seed: int) -> float | None:
     """Return the seconds after which the best from scratch is as good as that of the search; None if it never is."""
-    so_far, mine = incumbents(frame, seed), of(frame, SEARCH, seed).iloc[0]
+    so_far, mine = incumbents(frame, rival, seed), of(frame, SEARCH, seed).iloc[0]
     there = so_far[so_far["test_accuracy"] >= mine["test_accuracy"]]
     return float(there["elapsed"].iloc[0]) if len(there) else None
 
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
-    """Yield both ways to win, each by means over seeds, and whether one of them is won, which is enough."""
-    seeds = [seed for seed in sorted(frame["seed"].unique()) if not of(frame, SCRATCH, seed).empty]
-    if not seeds:
-        return
-    ways = [equal_time(frame, seeds), equal_accuracy(frame, seeds)]
-    yield from ways
-    nearest = min(way.ratio / way.target for way in ways)
-    yield Claim("one of both is enough: the ratio nearest to its target, against the target", nearest, 1.0, 1.0)
+    """Yield both ways to win over each rival, by means over seeds, and whether one of them is won, which is enough."""
+    for rival in RIVALS:
+        seeds = [seed for seed in sorted(frame["seed"].unique()) if not of(frame, rival, seed).empty]
+        if not seeds:
+            continue
+        ways = [equal_time(frame, rival, seeds), equal_accuracy(frame, rival, seeds)]
+        yield from ways
+        nearest = min(way.ratio / way.target for way in ways)
+        yield Claim(f"{rival}: one of both is enough: the ratio nearest to its target, against it", nearest, 1.0, 1.0)
 
 
-def equal_time(frame: pd.DataFrame, seeds: Sequence[int]) -> Claim:
-    """Return whether the search hands over a better network than scratch does in the same time."""
+def equal_time(frame: pd.DataFrame, rival: str, seeds: Sequence[int]) -> Claim:
+    """Return whether the search hands over a better network than a rival does in the same time."""
     mine, its = [], []
     for seed in seeds:
-        search, so_far = of(frame, SEARCH, seed).iloc[0], incumbents(frame, seed)
+        search, so_far = of(frame, SEARCH, seed).iloc[0], incumbents(frame, rival, seed)
         in_time = so_far[so_far["elapsed"] <= search["seconds"]]
         mine.append(float(search["test_accuracy"]))
         its.append(float(in_time["test_accuracy"].iloc[-1] if len(in_time) else so_far["test_accuracy"].iloc[0]))
     ours, theirs = statistics.fmean(mine), statistics.fmean(its)
     what = (
-        f"equal time, means of {len(seeds)} seeds: TPE from scratch reaches {theirs:.4f}, the search {ours:.4f}, "
+        f"equal time, means of {len(seeds)} seeds: {rival} from scratch reaches {theirs:.4f}, the search {ours:.4f}, "
         f"{100 * (ours - theirs):+.2f} points; the former with {100 * POINTS:.0f} points on top"
     )
     return Claim(what, theirs + POINTS, ours, 1.0)
 
 
-def equal_accuracy(frame: pd.DataFrame, seeds: Sequence[int]) -> Claim:
-    """Return whether the search is as good in a fifth of the time; where scratch never was, as long as it was tried."""
+def equal_accuracy(frame: pd.DataFrame, rival: str, seeds: Sequence[int]) -> Claim:
+    """Return whether the search is as good in a fifth of the time; where the rival never was, as long as it tried."""
     mine = [float(of(frame, SEARCH, seed)["seconds"].iloc[0]) for seed in seeds]
-    times = [caught_up(frame, seed) for seed in seeds]
-    tried = [float(of(frame, SCRATCH, seed)["seconds"].sum()) for seed in seeds]
+    times = [caught_up(frame, rival, seed) for seed in seeds]
+    tried = [float(of(frame, rival, seed)["seconds"].sum()) for seed in seeds]
     never = sum(time is None for time in times)
     theirs = sum(ran if time is None else time for time, ran in zip(times, tried, strict=True))
     tried_for = f", tried for {sum(tried) / sum(mine):.1f} times as long" if never else ""
     reached = f"not reached in {never} of {len(seeds)} seeds" if never else f"reached in all {len(seeds)} seeds"
-    what = f"equal accuracy: {reached} by TPE from scratch{tried_for}; seconds of the search"
+    what = f"equal accuracy: {reached} by {rival} from scratch{tried_for}; seconds of the search"
     return Claim(what, sum(mine), theirs, FIFTH)
 
 
@@ -176,7 +190,7 @@ def room(table: Table, space: SearchSpace, *, networks: int) -> Claim:
     budget, known = Budget.parse(space.search.budget), told(table)
     accuracy = {genes_of(row["genes"]): row["test_accuracy"] for _, row in table.networks.iterrows()}
     best = max(accuracy[genes] for genes in feasible(space, known, budget))
-    tried = [replay(space, known, budget, SAMPLERS["tpe"], pays=networks, seed=seed) for seed in range(REPLAYS)]
+    tried = [replay(space, known, budget, modelling_tpe, pays=networks, seed=seed) for seed in range(REPLAYS)]
     left = statistics.fmean(best - accuracy[max(each, key=lambda genes: known[genes])] for each in tried)
     what = f"points wanted, against those left on the tabular benchmark after TPE's {networks} networks"
     return Claim(f"{what}, mean of {REPLAYS} replays", POINTS, positive(left), 1.0)
@@ -188,7 +202,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="train nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--longer", type=float, default=2.0, help="how many times as long as the search TPE may take")
+    parser.add_argument(
+        "--longer", type=float, default=2.0, help="how many times as long as the search a rival may take"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     results, space = Rows(options.results, COLUMNS, texts=("way", "id")), common_space()
@@ -196,9 +212,10 @@ def main() -> None:
         if of(results.frame(), SEARCH, seed).empty:
             search(space, seed, results)
         seconds = float(of(results.frame(), SEARCH, seed)["seconds"].iloc[0])
-        train_from_scratch(space, seed, results, least=seconds, most=options.longer * seconds)
+        for rival in RIVALS:
+            train_from_scratch(rival, space, seed, results, least=seconds, most=options.longer * seconds)
     frame = results.frame()
-    found, trained = [*claims(frame)], frame[frame["way"] == SCRATCH].groupby("seed").size()
+    found, trained = [*claims(frame)], frame[frame["way"] != SEARCH].groupby(["way", "seed"]).size()
     if len(trained):
         found.append(room(Table.read(TABLE), read(SearchSpace, SPACE), networks=round(trained.mean())))
     for claim in found:

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
@@ -15,9 +16,10 @@ from bnas.cost.budget import Budget
 from bnas.data import load_data
 from bnas.searcher.ranking import Alone, Table, every_network, judge
 from bnas.searcher.ranking.table import training
-from bnas.searcher.samplers import SAMPLERS
+from bnas.searcher.sampler import distributions, to_genes
 from bnas.select import LayerErrors
 from bnas.space.recipe import SupernetRecipe
+from bnas.space.space import Genes
 from bnas.supernet import Supernet
 from bnas.train.oneshot import sandwich
 from tests.tiny import tiny_space
@@ -294,7 +296,7 @@ class TestSearchVsScratch:
     def claims(self, *scratch: tuple[float, float], search: float = 0.60):
         """Claims where the search took as long as each network from scratch, which reach (validation, test)."""
         rows = [("search", 0, 100.0, search, search)]
-        rows += [("scratch", number, 100.0, *reached) for number, reached in enumerate(scratch)]
+        rows += [("tpe", number, 100.0, *reached) for number, reached in enumerate(scratch)]
         columns = ["way", "number", "seconds", "validation_accuracy", "test_accuracy"]
         return list(search_vs_scratch.claims(pd.DataFrame(rows, columns=columns).assign(seed=0)))
 
@@ -302,7 +304,7 @@ class TestSearchVsScratch:
         time, accuracy, one = self.claims((0.57, 0.57))
         assert (time.holds, accuracy.holds, one.holds) == (True, False, True)
         assert "+3.00 points" in time.claim
-        assert "not reached in 1 of 1 seeds by TPE from scratch, tried for 1.0 times as long" in accuracy.claim
+        assert "not reached in 1 of 1 seeds by tpe from scratch, tried for 1.0 times as long" in accuracy.claim
 
     def test_less_than_two_points_are_not(self) -> None:
         assert [claim.holds for claim in self.claims((0.59, 0.59))] == [False, False, False]
@@ -325,10 +327,30 @@ class TestSearchVsScratch:
     def test_what_is_left_to_gain_is_what_the_best_has_over_the_first_and_less_as_more_is_trained(self, table) -> None:
         budget, known = Budget.parse(SPACE.search.budget), replay.told(table)
         best = max(known[genes] for genes in replay.feasible(SPACE, known, budget))
-        firsts = [replay.replay(SPACE, known, budget, SAMPLERS["tpe"], pays=1, seed=seed)[0] for seed in range(20)]
+        firsts = [
+            replay.replay(SPACE, known, budget, search_vs_scratch.modelling_tpe, pays=1, seed=seed)[0]
+            for seed in range(20)
+        ]
         one, six = (search_vs_scratch.room(table, SPACE, networks=count).yardstick for count in (1, 6))
         assert one == pytest.approx(best - np.mean([known[genes] for genes in firsts]))
         assert 0 < six < one
+
+    def test_what_tpe_is_told_changes_what_it_proposes_from_the_fifth_network_on(self) -> None:
+        budget = Budget.parse(SPACE.search.budget)
+
+        def proposed(sign: int) -> list[Genes]:
+            study, found = optuna.create_study(direction="maximize"), list[Genes]()
+            for number in range(12):
+                study.sampler = search_vs_scratch.modelling_tpe(SPACE, budget, number)
+                trial = study.ask(distributions(SPACE))
+                found.append(to_genes(SPACE, trial.params))
+                study.tell(trial, sign * float(sum(found[-1])))
+            return found
+
+        high, low = proposed(1), proposed(-1)
+        assert high[: search_vs_scratch.DRAWN_FIRST] == low[: search_vs_scratch.DRAWN_FIRST]
+        assert high[search_vs_scratch.DRAWN_FIRST] != low[search_vs_scratch.DRAWN_FIRST]
+        assert sum(map(sum, high[6:])) > sum(map(sum, low[6:]))
 
     def test_without_results_nothing_is_claimed(self) -> None:
         assert list(search_vs_scratch.claims(pd.DataFrame(columns=list(search_vs_scratch.COLUMNS)))) == []
