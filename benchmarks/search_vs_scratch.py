@@ -202,9 +202,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="train nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument(
-        "--longer", type=float, default=2.0, help="how many times as long as the search a rival may take"
-    )
+    parser.add_argument("--longer", type=float, default=2.0, help="times as long as the search that a rival may take")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     results, space = Rows(options.results, COLUMNS, texts=("way", "id")), common_space()

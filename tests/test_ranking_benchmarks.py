@@ -17,6 +17,7 @@ from bnas.data import load_data
 from bnas.searcher.ranking import Alone, Table, every_network, judge
 from bnas.searcher.ranking.table import training
 from bnas.searcher.sampler import distributions, to_genes
+from bnas.searcher.samplers import SAMPLERS
 from bnas.select import LayerErrors
 from bnas.space.recipe import SupernetRecipe
 from bnas.space.space import Genes
@@ -327,10 +328,8 @@ class TestSearchVsScratch:
     def test_what_is_left_to_gain_is_what_the_best_has_over_the_first_and_less_as_more_is_trained(self, table) -> None:
         budget, known = Budget.parse(SPACE.search.budget), replay.told(table)
         best = max(known[genes] for genes in replay.feasible(SPACE, known, budget))
-        firsts = [
-            replay.replay(SPACE, known, budget, search_vs_scratch.modelling_tpe, pays=1, seed=seed)[0]
-            for seed in range(20)
-        ]
+        tpe = search_vs_scratch.modelling_tpe
+        firsts = [replay.replay(SPACE, known, budget, tpe, pays=1, seed=seed)[0] for seed in range(20)]
         one, six = (search_vs_scratch.room(table, SPACE, networks=count).yardstick for count in (1, 6))
         assert one == pytest.approx(best - np.mean([known[genes] for genes in firsts]))
         assert 0 < six < one
