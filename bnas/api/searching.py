@@ -13,6 +13,7 @@ from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.api.taken import take_supernet
+from bnas.api.threads import threads_for
 from bnas.data import DataSet
 from bnas.data.facts import Guessing
 from bnas.errors import RunError
@@ -32,6 +33,7 @@ from bnas.spec import dump
 from bnas.supernet import Supernet
 from bnas.train import ALONE, Ranks, SharedStore, train_supernet
 from bnas.train.retrain import Retrained, retrain
+from bnas.train.thread_count import using
 
 TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended
 
@@ -121,7 +123,8 @@ def search(
     with run.lock(), watched(progress) as tell:
         if not (_is_complete(run, request.settings.trials) and (storage is not None or _is_stored(run))):
             ranks.call(partial(_beside, replace(request, images=images.facts())))
-            _drive_search(run, request, images, storage, crew, Logged(run, tell), ranks)
+            with using(threads_for(run, request, images)):
+                _drive_search(run, request, images, storage, crew, Logged(run, tell), ranks)
         write_report(run)
     return SearchResult(run, trust=True)  # what is run of it was given here
 

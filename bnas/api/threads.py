@@ -1,0 +1,34 @@
+"""A search on a CPU -> how many threads it uses, which its run keeps: sums of several may be rounded otherwise."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+
+from bnas.api.request import SearchRequest
+from bnas.data import DataSet
+from bnas.runs import Run
+from bnas.seeds import seeded
+from bnas.supernet import Supernet
+from bnas.train.oneshot import Draws
+from bnas.train.thread_count import is_chosen_by_user, worthwhile
+
+
+def threads_for(run: Run, request: SearchRequest, data: DataSet) -> int:
+    """Return the threads with which a run began; at its begin those that the user says, or else that are worth it."""
+    known = [event["threads"] for event in run.events() if event["event"] == "threads"]
+    if known:
+        return int(known[-1])
+    if request.device.type != "cpu" or is_chosen_by_user():
+        return torch.get_num_threads()
+    with seeded(0):
+        found = worthwhile(partial(_step, Supernet(request.space), request, request.draws, data))
+    run.log("threads", threads=found)
+    return found
+
+
+def _step(supernet: Supernet, request: SearchRequest, draws: Draws, data: DataSet, number: int) -> None:
+    """Do what a step of training does, but that no weight is changed."""
+    recipe = request.settings.supernet
+    images, labels = next(iter(data.train.batches(recipe.batch, seed=request.seed, epoch=0, drop_last=True)))
+    F.cross_entropy(supernet(images, draws(number)), labels).backward()
