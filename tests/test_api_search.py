@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_candidates_to_the_byte(result, tmp_path) -
 
 
 def test_stopped_in_every_phase_the_same_call_goes_on_to_the_same_end(result, tmp_path) -> None:
-    stops = ["supernet", "search", "twin", "retrain 1 of 2, stage 1", "retrain 1 of 1, stage 2"]
+    stops = ["supernet", "search", "twin", "retrain 1 of 4, stage 1", "retrain 2 of 2, stage 2"]
 
     def stop_at(phase: str):
         def progress(now: str, done: int, total: int, note: str = "") -> None:

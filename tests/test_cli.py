@@ -69,7 +69,7 @@ def test_results_go_to_stdout_as_json_and_progress_to_stderr(run) -> None:
     assert said["ledger"]["search"]["paid"] == 6
     assert said["best"]["cost"]["ops"] <= 12_000
     assert "supernet: " in done.stderr
-    assert "retrain 1 of 2" in done.stderr
+    assert "retrain 1 of 4" in done.stderr
 
 
 def test_the_same_command_again_is_quick_and_prints_the_tables(run) -> None:

@@ -327,7 +327,9 @@ class TestTrainedModels:
                        "--normalise", "bytes")  # fmt: skip
         assert "mean 0, std 0.00392 (bytes)" in done.stderr
         assert yaml.safe_load(Path("kept/selection.yaml").read_text())["original"]["normalise"] == "bytes"
-        result = bnas.train_model("kept/selection.yaml", data="mine.py:some", epochs=1, out="run", progress=False)
+        result = bnas.train_model(
+            "kept/selection.yaml", data="mine.py:some", epochs=1, out="run", trust=True, progress=False
+        )
         assert result.manifest["normalisation"] == {"mean": [0.0], "std": [1 / 255]}
         assert (result.run.config["normalise"], result.manifest["images"]["normalised"]) == ("bytes", "bytes")
 

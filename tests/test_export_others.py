@@ -341,10 +341,10 @@ class TestUsersCode:
     @pytest.mark.parametrize(
         "top",
         [
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy\n    from nowhere import Kind",
-            "try:\n    import nowhere\nexcept ImportError:\n    nowhere = None",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy\n    from not_there import Kind",
+            "try:\n    import not_there\nexcept ImportError:\n    not_there = None",
             "try:\n    from .near import x\nexcept ImportError:\n    x = 1",
-            "def unused():\n    import nowhere",
+            "def unused():\n    import not_there",
             "import os.path",
         ],
         ids=["for types", "optional", "relative or not", "never called", "standard library"],

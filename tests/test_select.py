@@ -275,12 +275,12 @@ class TestFinetuning:
     def test_a_tuned_network_loads_and_costs_what_was_promised(self, tuned: Path) -> None:
         with (tuned / "networks.csv").open() as file:
             promised = list(csv.DictReader(file))[-1]
-        network = package.load(tuned / "finetuned" / "selected" / "best")
+        network = package.load(tuned / "finetuned" / "selected" / "best", trust=True)
         assert cost(trace(network, (1, 8, 8)).layers).ops == float(promised["ops"])
 
     @pytest.mark.slow
     def test_the_tuned_network_is_exported(self, tuned: Path, tmp_path: Path) -> None:
-        done = bnas("export", tuned, "--to", "training", "-o", tmp_path / "out")
+        done = bnas("export", tuned, "--to", "training", "-o", tmp_path / "out", "--trust")
         assert done.returncode == 0, done.stderr
         manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
         with (tuned / "networks.csv").open() as file:
@@ -292,14 +292,15 @@ class TestFinetuning:
     @pytest.mark.slow
     def test_the_selection_trains_like_any_model(self, tuned: Path, tmp_path: Path) -> None:
         done = bnas(
-            "train", tuned / "selection.yaml", "--data", "digits", "--epochs", 1, "--out", tmp_path / "run", "--json"
+            "train", tuned / "selection.yaml", "--data", "digits", "--epochs", 1, "--out", tmp_path / "run", "--json",
+            "--trust",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["cost"]["bops"] > 0
 
     @pytest.mark.slow
     def test_errors_of_the_network_that_was_tuned(self, tuned: Path, mine: str, tmp_path: Path) -> None:
-        options = ["--ratio", 0.4, "-o", tmp_path / "d", "--json"]
+        options = ["--ratio", 0.4, "-o", tmp_path / "d", "--json", "--trust"]
         done = bnas("select", mine, "--data", "digits", "--measured-on", tuned / "finetuned" / "all-binary", *options)
         assert done.returncode == 0, done.stderr
         with (tuned / "layers.csv").open() as file:

@@ -35,7 +35,10 @@ def refusal(kind: type[Spec], data: object) -> str:
     [
         ({"stagess": 1}, "stagess: unknown key; known here: input, classes, stem, stages, shortcut, squeeze_excite"),
         ({"stem": {"width": 8, "kernle": 3}}, "stem.kernle: unknown key; known here: kind, width, kernel, stride"),
-        ({"search": {"trails": 9}}, "search.trails: unknown key; known here: budget, trials, sampler, validation"),
+        (
+            {"search": {"trails": 9}},
+            "search.trails: unknown key; known here: budget, targets, start_with, trials, sampler, validation",
+        ),
         ({"search": {"supernet": {"lr": 1}}}, "search.supernet.lr: unknown key; known here: mode, epochs"),
         (
             {"search": {"retrain": {"recipe": {"stages": [{"epochs": 1, "distill": {"kl": 1}}]}}}},

@@ -8,7 +8,10 @@ from bnas.train.thread_count import is_chosen_by_user, using, worthwhile
 from tests.tiny import tiny_space
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [({1: 1.0, 4: 0.9}, 1), ({1: 1.0, 4: 0.5}, 4), ({1: 1.0, 4: 3.0}, 1)])
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [({1: 1.0, 4: 0.9}, 1), ({1: 1.0, 4: 0.5}, 4), ({1: 1.0, 4: 3.0}, 1), ({1: 0.02, 4: 0.005}, 1)],
+)
 def test_more_threads_are_taken_where_they_take_much_less_time(seconds, expected) -> None:
     now = 0.0
 

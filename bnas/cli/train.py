@@ -62,14 +62,14 @@ def train_command(
     from bnas.cli.ranks import leading
     from bnas.cli.stop import Stop
 
+    folder = out or named_after(model)
     if Path(model).is_dir() and not out:
         raise typer.BadParameter("give a new run folder, beside the one that holds the network", param_hint="--out")
-    out = out or named_after(model)
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = train_model(
             candidate_of(model, candidate) if candidate else model,
             data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
-            validation=validation, input_shape=image_shape(shape), normalise=normalise, seed=seed, out=out,
+            validation=validation, input_shape=image_shape(shape), normalise=normalise, seed=seed, out=folder,
             device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))

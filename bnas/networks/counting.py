@@ -2,23 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
-from bnas.cost.trace.trace_model import trace
 from bnas.errors import ShapeError
-from bnas.networks.models import MODELS, build_model
 from bnas.space.arch import Architecture
 from bnas.spec import parse, read
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 def count(
-    network: str | Path | Architecture | nn.Module,
+    network: "str | Path | Architecture | nn.Module",
     input_shape: Sequence[int] | Sequence[Sequence[int]] | None = None,
     *,
-    like: Sequence[Tensor | None] = (),
+    like: "Sequence[Tensor | None]" = (),
 ) -> Cost:
     """Return what a network costs for one image: `.ops`, `.bops`, `.flops`, `.bytes`, `.parameters` and more.
 
@@ -32,15 +32,20 @@ def count(
         like: examples of a model's inputs, where they are no floating-point numbers; as in `bnas.trace`.
     Raises:
         SpecError: the file is missing or holds no architecture, or an architecture cannot have this input.
+        LookupFailed: there is no known model of this name.
         ShapeError: a model without an input shape, or one that fails on it.
     """
-    if isinstance(network, str | Path):
-        if str(network) in MODELS:
-            input_shape, network = input_shape or MODELS[str(network)].input, build_model(str(network))
-        else:
-            network = read(Architecture, network)
+    if isinstance(network, str | Path) and Path(network).suffix in (".yaml", ".yml"):
+        network = read(Architecture, network)
     if isinstance(network, Architecture):
         return cost(plan(network if input_shape is None else _on(network, input_shape)))
+    from bnas.cost.trace.trace_model import trace  # torch is imported only for a model
+    from bnas.networks.models import MODELS, build_model
+
+    if isinstance(network, str | Path):
+        name = str(network)
+        network = build_model(name)
+        input_shape = input_shape or MODELS[name].input
     if input_shape is None:
         raise ShapeError(
             "count: a model's cost depends on its input; give its shape, as in count(model, (3, 224, 224))"

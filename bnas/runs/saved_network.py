@@ -18,6 +18,7 @@ from bnas.runs.sums import sha256
 WEIGHTS, ARCHITECTURE, MANIFEST = "weights.safetensors", "architecture.yaml", "manifest.json"
 ANEW = "run the command that began this run again, so that it ends"
 _SUMS = {WEIGHTS: "weights_sha256", ARCHITECTURE: "architecture_sha256"}  # keys of the manifest
+_DESCRIBE = (ARCHITECTURE, f"best/{ARCHITECTURE}", "selection.yaml")  # a network, in a folder
 _SEAL = "manifest_sha256"  # key of the checksum of all others
 
 
@@ -116,10 +117,10 @@ def description_in(folder: str | Path) -> Path:
     Raises:
         SpecError: there is none in it.
     """
-    for name in (ARCHITECTURE, f"best/{ARCHITECTURE}", "selection.yaml"):
+    for name in _DESCRIBE:
         if (Path(folder) / name).is_file():
             return Path(folder) / name
     raise SpecError(
-        f"{folder}: the folder holds no network (no {ARCHITECTURE}, best/{ARCHITECTURE} or selection.yaml); give a "
-        "finished run, its best/, an export, or a selection"
+        f"{folder}: the folder holds no network (none of {', '.join(_DESCRIBE)}); give a finished run, its best/, an "
+        "export, or a selection"
     )

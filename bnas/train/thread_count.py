@@ -8,11 +8,12 @@ from contextlib import contextmanager
 import torch
 
 WORTH = 0.85  # of the time of one thread that more of them may take; else they only hinder who else is at work
-_ROUNDS, _STEPS = 3, 3
+SMALL = 0.03  # seconds of a step with one thread, below which a second was never seen to gain anything
+_ROUNDS, _STEPS = 5, 3
 
 
 def worthwhile(step: Callable[[int], object], *, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Return one, or as many threads as torch has now, if they take much less time.
+    """Return one, or as many threads as torch has now, if they take much less time and steps are not small.
 
     Args:
         step: does the work of a step, by its number.
@@ -26,7 +27,9 @@ def worthwhile(step: Callable[[int], object], *, clock: Callable[[], float] = ti
                 begun = clock()
                 for number in range(_STEPS):
                     step(number)
-                taken[threads] = min(taken[threads], clock() - begun)
+                taken[threads] = min(taken[threads], (clock() - begun) / _STEPS)
+        if taken[1] < SMALL:
+            return 1
     return most if taken[most] < WORTH * taken[1] else 1
 
 
