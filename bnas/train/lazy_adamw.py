@@ -1,14 +1,15 @@
 """AdamW that leaves alone what a step does not use: for weights that many networks share, each a part of them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from bnas.train.optimizers import TensorByTensor
 
 
-class LazyAdamW(Optimizer):
+class LazyAdamW(TensorByTensor):
     """AdamW, but an entry whose gradient is exactly 0 keeps its value and its averages.
 
     AdamW goes on moving a weight by its old average after its gradient has ended. Of shared weights a step uses a
@@ -36,20 +37,9 @@ class LazyAdamW(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step; weights without a gradient stay."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, weight.grad.reshape(-1), group)
-        return loss
-
-    def _move(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def move(self, weight: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        """Move the entries that have a gradient."""
+        gradient = gradient.reshape(-1)
         used = gradient.nonzero().squeeze(1)
         if not len(used):
             return
@@ -68,7 +58,7 @@ class LazyAdamW(Optimizer):
             tensor.index_copy_(0, used, part)
 
 
-def _adamw(g: Tensor, changed: Sequence[Tensor], step: float, group: dict[str, Any]) -> None:
+def _adamw(g: Tensor, changed: Sequence[Tensor], step: float, group: Mapping[str, Any]) -> None:
     """Change weights and averages in place, each [entries], as AdamW does in its step of this number."""
     w, m, v = changed
     first, second = group["betas"]

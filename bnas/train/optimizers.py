@@ -1,7 +1,7 @@
 """A model and a stage -> its optimizers, Bop among them, and the rate at each step."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,28 @@ from bnas.layers.binary_layer import LatentWeights
 from bnas.torch_inside import AnyTransposedConv
 
 
-class Bop(Optimizer):
+class TensorByTensor(Optimizer):
+    """An optimizer whose step moves each tensor on its own."""
+
+    def move(self, weight: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        """Change a weight in place, by its gradient and the settings of its group."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step; weights without a gradient stay."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self.move(weight, weight.grad, group)
+        return loss
+
+
+class Bop(TensorByTensor):
     """Flip the sign of a weight when the average gradient pushes against it, strongly and for long enough.
 
     m <- (1 - adaptivity) m + adaptivity g;  w <- -w where |m| > threshold and sign(m) = sign(w).
@@ -30,25 +51,13 @@ class Bop(Optimizer):
     def __init__(self, params: Iterable[Tensor], *, adaptivity: float = 1e-3, threshold: float = 1e-6) -> None:
         super().__init__(params, {"adaptivity": adaptivity, "threshold": threshold})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step; weights without a gradient stay."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._flip(weight, group["adaptivity"], group["threshold"])
-        return loss
-
-    def _flip(self, weight: Tensor, adaptivity: float, threshold: float) -> None:
+    def move(self, weight: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        """Flip what is to be flipped."""
         state = self.state[weight]
         if "average" not in state:
             state["average"] = torch.zeros_like(weight)
-        average = state["average"].lerp_(weight.grad, adaptivity)
-        against = (average.abs() > threshold) & (average * weight > 0)
+        average = state["average"].lerp_(gradient, group["adaptivity"])
+        against = (average.abs() > group["threshold"]) & (average * weight > 0)
         weight.mul_(torch.where(against, -1.0, 1.0).to(weight.dtype))
 
 
