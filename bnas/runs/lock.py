@@ -135,7 +135,7 @@ class Access:
 
     def __init__(self, folder: Path, *, readonly: bool) -> None:
         self.readonly = readonly
-        self._folder = folder
+        self.path = folder
         self._lease: SoftFileLease | None = None
 
     def inside(self, *parts: str) -> Path:
@@ -144,7 +144,7 @@ class Access:
         Raises:
             RunError: a symbolic link leads it out of the folder.
         """
-        return inside(self._folder, *parts)
+        return inside(self.path, *parts)
 
     def target(self, *parts: str) -> Path:
         """Return a path to write.
@@ -153,7 +153,7 @@ class Access:
             RunError: the run was opened to be read, or its lock was taken over, or a symbolic link leads out.
         """
         if self.readonly:
-            path = self._folder.joinpath(*parts)
+            path = self.path.joinpath(*parts)
             raise RunError(f"{path}: this run was opened to be read; open it with Run.open")
         self.check()
         return self.inside(*parts)

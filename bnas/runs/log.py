@@ -30,6 +30,12 @@ class RunLog:
         """
         append_event(self._access.target(_LOG), event=event, fields=fields, check=self._access.check)
 
+    def warn(self, message: str) -> None:
+        """Warn, and where the run may be written, keep that."""
+        _logger.warning("%s", message)
+        if not self._access.readonly:
+            self.append("warning", {"message": message})
+
     def events(self) -> list[dict[str, Any]]:
         """Return the events, oldest first; what is torn or damaged is left out with a warning.
 

@@ -13,23 +13,19 @@ from torch import Tensor
 
 from bnas.errors import RunError
 from bnas.masking import without_secrets
-from bnas.runs.asked import Asked, is_free, spelled, trains_a_model
+from bnas.runs.asked import Asked, trains_a_model
 from bnas.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from bnas.runs.documents import Rows, json_of, json_text, table_of, table_text
-from bnas.runs.files import cannot_write, previous_of, remove, set_aside, sweep
-from bnas.runs.lock import LOCK, Access
+from bnas.runs.files import previous_of, remove, set_aside, sweep
+from bnas.runs.lock import Access
 from bnas.runs.log import RunLog
-from bnas.runs.names import check_empty, check_folder, checkpoint_parts, table_file
+from bnas.runs.names import check_folder, checkpoint_parts, table_file
+from bnas.runs.opening import take_up
 from bnas.runs.saved_network import ANEW, MANIFEST, SavedNetwork, network_files, read_network, write_network
 from bnas.runs.settings import (
-    BEFORE_CONFIG,
     environment,
-    holds_run,
     read_asked,
-    restore_asked,
     run_id,
-    write_asked,
-    write_config,
 )
 from bnas.runs.sums import Sums, sha256
 
@@ -72,10 +68,7 @@ class Run:
         """
         run = cls(Path(path), asked=Asked(without_secrets(config), space_yaml), readonly=False)
         check_folder(run.path)
-        if holds_run(run.path):
-            run._resume(mutable)
-        else:
-            run._create(mutable)
+        run._asked = take_up(run._access, run._sums, run._log, run._asked, mutable)
         return run
 
     @classmethod
@@ -320,52 +313,12 @@ class Run:
         self._sums.read(_BEST_MANIFEST, hint=ANEW)
         return found
 
-    def _create(self, mutable: Collection[str]) -> None:
-        check_empty(self.path, known=(*BEFORE_CONFIG, LOCK))
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise cannot_write(self.path, problem) from problem
-        with self._access.driving(since=self._log.began):
-            if not holds_run(self.path):
-                write_asked(self._sums, self._asked)
-                return
-        self._resume(mutable)  # another driver was faster
-
-    def _resume(self, mutable: Collection[str]) -> None:
-        stored = self._stored()
-        found = stored.differences(self._asked)
-        fixed = {key: pair for key, pair in found.items() if not is_free(key, mutable)}
-        if fixed:
-            raise RunError(
-                f"{self.path}: holds another run ({spelled(fixed)}); ask the same again, or give another --out"
-            )
-        self._asked = Asked(self.config, stored.space_yaml)
-        if found:
-            with self._access.driving(since=self._log.began):
-                write_config(self._sums, self.config)
-                self.log("config", changed=spelled(found))
-
-    def _stored(self) -> Asked:
-        """Return what the run was asked; where that is damaged, but is what is asked now, it is written anew."""
-        try:
-            return read_asked(self.path, self._sums)
-        except RunError as problem:
-            with self._access.driving(since=self._log.began):
-                restored = restore_asked(self._sums, self._asked)
-                if not restored:
-                    raise
-                self.warn(f"{problem} (it was made anew: {', '.join(restored)})")
-        return read_asked(self.path, self._sums)
-
     def _id(self) -> str:
         return run_id(self.path, self._sums)
 
     def warn(self, message: str) -> None:
         """Warn, and where this run may be written, keep that in the log."""
-        _logger.warning("%s", message)
-        if not self._access.readonly:
-            self.log("warning", message=message)
+        self._log.warn(message)
 
 
 def _place(name: str) -> tuple[str, ...]:
