@@ -166,7 +166,7 @@ class TestSaidFirst:
     def test_every_command_says_what_the_images_are(self, here: Path) -> None:
         tiny_file(here)
         for arguments in (
-            ["search", "tiny.yaml", "--trials", 3, "--retrain", 1, "--out", "run"],
+            ["search", "tiny.yaml", "--trials", 3, "--top", 1, "--out", "run"],
             ["train", "mine.py:net", "--data", "mine.py:some", "--epochs", 1, "--out", "trained"],
             ["select", "mine.py:net", "--data", "mine.py:some", "--ratio", 0.5, "--finetune", 1, "-o", "picked"],
             ["rank-check", "run", "--networks", 3, "--repeated", 0],
@@ -220,14 +220,14 @@ class TestTheImagesThatAreGiven:
         images, labels = load_digits(return_X_y=True)
         found = bnas.search(
             tiny_space(), data=((images * 15).astype(np.uint8).reshape(-1, 8, 8), labels.astype(str)), out="run",
-            trials=2, retrain=1, progress=False,
+            trials=2, top=1, progress=False,
         )  # fmt: skip
         assert found.run.config["images"]["class_names"] == [str(digit) for digit in range(10)]
 
     def test_a_check_of_the_ranking_wants_the_images_of_the_run(self, here: Path) -> None:
         images, labels = load_digits(return_X_y=True)
         mine = from_arrays("mine", (images * 15).astype(np.uint8).reshape(-1, 8, 8), labels)
-        bnas.search(tiny_space(), data=mine, out="run", trials=3, retrain=1, progress=False)
+        bnas.search(tiny_space(), data=mine, out="run", trials=3, top=1, progress=False)
         with pytest.raises(RunError, match="was begun with other images"):
             check_ranking("run", data="digits", networks=3, progress=False)
 
@@ -250,7 +250,7 @@ class TestSizes:
     def test_a_search_resizes_to_its_space(self, mixed: str, here: Path) -> None:
         settings = tiny_space().search.model_dump() | {"supernet": {"batch": 50, "epochs": 1}}
         settings["retrain"]["recipe"] = SHORT.model_dump()
-        bnas.search(tiny_space(search=settings), data=mixed, out="run", trials=2, retrain=1, progress=False)
+        bnas.search(tiny_space(search=settings), data=mixed, out="run", trials=2, top=1, progress=False)
 
     def test_training_resizes_to_what_a_description_takes(self, mixed: str, here: Path) -> None:
         assert bnas.train_model(ARCH, data=mixed, recipe=SHORT, out="run", progress=False).manifest["input"] == [

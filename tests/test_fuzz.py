@@ -266,7 +266,7 @@ def here(tmp_path_factory) -> Here:
         for name in ("draw_pareto", "draw_search", "draw_losses", "draw_topology", "draw_layers"):
             patch.setattr(page, name, lambda *_: Figure(figsize=(0.1, 0.1)))
         patch.setattr(exporting, "prove_model_file", lambda *_, **__: {})
-        bnas.search(folder / "tiny.yaml", out=folder / "run", trials=2, retrain=1)
+        bnas.search(folder / "tiny.yaml", out=folder / "run", trials=2, top=1)
         bnas.export(folder / "run", out=folder / "done")
         here.keep()
         yield here
@@ -333,7 +333,7 @@ def _is_json(data: Any) -> bool:
 
 COMMANDS = ["search", "select", "train", "cost", "export", "rank-check", "report", "nothing", ""]
 OPTIONS = shlex.split("""
-    --data --budget --trials --sampler --seed --out -o --retrain --storage --device --engine --workers --lease
+    --data --budget --trials --sampler --seed --out -o --top --storage --device --engine --workers --lease
     --ray-address --json --recipe --weights --precision --teacher --epochs --validation --input --first --last
     --convention --divisor --csv --to --networks --metric --ratio --method --keep --preset --selection --include
     --finetune --nothing -- -
@@ -361,7 +361,7 @@ def test_a_malformed_command_is_one_line(here, command, parts, shuffle) -> None:
 # Commands that write, with a place for what spoils them, and the one folder that they may write.
 WRITERS = [
     "export run * -o OUT", "export * run --out OUT --to training", "export done -o OUT *", "report * OUT",
-    "search tiny.yaml --data digits --trials 2 --retrain 1 * --out OUT",
+    "search tiny.yaml --data digits --trials 2 --top 1 * --out OUT",
 ]  # fmt: skip
 OUTS = [
     "out", "new/deep/out", "out.v1", ".out", "../../out", "../x", "done", "run", "run/best", "run/out", "folder",

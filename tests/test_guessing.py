@@ -36,7 +36,7 @@ def test_a_search_of_noise_says_so(tmp_path, caplog) -> None:
     noise = torch.randint(0, 256, (800, 1, 8, 8), generator=generator, dtype=torch.uint8)
     data = from_arrays("noise", noise, torch.arange(800) % 10)
     with caplog.at_level(logging.WARNING):
-        found = bnas.search(tiny_space(), data=data, out=tmp_path / "run", trials=3, retrain=1, progress=False)
+        found = bnas.search(tiny_space(), data=data, out=tmp_path / "run", trials=3, top=1, progress=False)
     assert "no better than guessing (10." in caplog.text
     assert "no better than guessing" in found.run.report.read_text()
     assert Guessing.known(found.best.manifest) == Guessing(0.1, 160)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tiny import TINY
 
-CALL = "bnas.search('tiny.yaml', out='run', engine='processes', trials=2, retrain=1, progress=False)"
+CALL = "bnas.search('tiny.yaml', out='run', engine='processes', trials=2, top=1, progress=False)"
 OBJECT = CALL.replace("'processes'", "bnas.Engine('processes', workers=2)")
 SCRIPTS = {
     "bare": f"import bnas\nprint({CALL})\n",

@@ -49,7 +49,7 @@ class TestASearch:
 
     def test_takes_a_sampler_as_a_function(self, tmp_path) -> None:
         found = bnas.search(
-            tiny_space(), out=tmp_path / "run", trials=3, retrain=1, progress=False,
+            tiny_space(), out=tmp_path / "run", trials=3, top=1, progress=False,
             sampler=lambda space, budget, seed: RandomSampler(seed=seed),
         )  # fmt: skip
         assert found.ledger["search"]["paid"] == 3
@@ -75,9 +75,9 @@ class TestASearch:
 
     def test_shows_progress_unless_told_not_to(self, result, tmp_path, capsys) -> None:
         space = tiny_space()
-        bnas.search(space, out=tmp_path / "shown", trials=2, retrain=1)
+        bnas.search(space, out=tmp_path / "shown", trials=2, top=1)
         assert "supernet: " in capsys.readouterr().err
-        bnas.search(space, out=tmp_path / "silent", trials=2, retrain=1, progress=False)
+        bnas.search(space, out=tmp_path / "silent", trials=2, top=1, progress=False)
         assert capsys.readouterr().err == ""
 
 
@@ -193,7 +193,7 @@ def test_a_run_opens_as_what_the_call_gave(result) -> None:
 def test_a_run_on_images_that_were_given_asks_for_them_again(tmp_path) -> None:
     digits = load_data("digits")
     given = from_arrays("digits", digits.train.images, digits.train.labels)
-    found = bnas.search(tiny_space(), data=given, out=tmp_path / "run", trials=2, retrain=1, progress=False)
+    found = bnas.search(tiny_space(), data=given, out=tmp_path / "run", trials=2, top=1, progress=False)
     name = found.best.architecture.id
     with pytest.raises(DataError, match="were given in Python"):
         bnas.open_run(tmp_path / "run").network(name)

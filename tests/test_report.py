@@ -249,7 +249,7 @@ def test_search_command_asks_the_same_again(tmp_path: Path) -> None:
     assert Budget.parse(asked.pop("--budget")) == BUDGET
     assert asked == {
         "--data": ["made-up digits"], "--trials": [str(TRIALS)], "--sampler": ["evolution"], "--seed": ["3"],
-        "--retrain": ["2"], "--out": [str(tmp_path / "a run-again")],
+        "--top": ["2"], "--out": [str(tmp_path / "a run-again")],
     }  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def resolve(
     budget: Items | None = None,
     trials: int | None = None,
     sampler: str | MakeSampler | None = None,
-    retrain: int | None = None,
+    top: int | None = None,
     start_with: Iterable[str | Path | Architecture] = (),
     seed: int = 0,
     device: str | None = None,
@@ -132,8 +132,8 @@ def resolve(
     settings = checked.search.model_dump()
     if trials is not None:
         settings["trials"] = trials
-    if retrain is not None:
-        settings["retrain"]["top"] = retrain
+    if top is not None:
+        settings["retrain"]["top"] = top
     own = Budget.parse(checked.search.budget, source=f"{source}: search.budget")
     limits = Budget.parse(budget or (), over=own)
     settings["budget"] = limits.as_dict()

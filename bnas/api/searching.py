@@ -67,7 +67,7 @@ def search(
     budget: Items | None = None,
     trials: int | None = None,
     sampler: str | MakeSampler | None = None,
-    retrain: int | None = None,
+    top: int | None = None,
     start_with: Iterable[str | Path | Architecture] = (),
     supernet_of: str | Path | SearchResult | None = None,
     seed: int = 0,
@@ -91,7 +91,7 @@ def search(
         trials: paid evaluations of the search, fewer where no more networks fit; a random twin pays for as many.
         sampler: `evolution`, `nsga2`, `tpe`, `random`; or what makes an Optuna sampler for each proposal, a function
             (space, budget, seed) -> sampler or its `pkg.mod:attr`.
-        retrain: how many of the best candidates are trained alone, and as many of the random twin's.
+        top: how many of the best candidates are trained alone, and as many of the random twin's.
         start_with: networks of the space, or their YAML files, that are scored first and trained alone to the end, so
             that nothing worse is found.
         supernet_of: a search, or its run folder, whose supernet is searched again, perhaps under another budget, by
@@ -110,7 +110,7 @@ def search(
         BnasError: one line that says where, which rule, which values, what to do.
     """
     request = resolve(
-        space, data, budget=budget, trials=trials, sampler=sampler, retrain=retrain, start_with=start_with, seed=seed,
+        space, data, budget=budget, trials=trials, sampler=sampler, top=top, start_with=start_with, seed=seed,
         device=device, trust=trust,
     )  # fmt: skip
     request = replace(request, supernet_of=str(_path_of(supernet_of)) if supernet_of else "")

@@ -51,7 +51,7 @@ def search_command(
     sampler: Annotated[str | None, typer.Option(help="evolution, nsga2, tpe, random, or pkg.mod:attr.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-OF-SPACE]")] = None,
-    retrain: Annotated[
+    top: Annotated[
         int | None, typer.Option(min=1, help="How many of the best to train alone, and as many of the twin's.")
     ] = None,
     storage: Annotated[
@@ -93,7 +93,7 @@ def search_command(
     crew = Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address)
     asked: dict[str, Any] = {
         "data": data or _data_of(supernet_of), "seed": seed, "out": out or named_after(space or where.parent),
-        "trials": trials, "sampler": sampler, "retrain": retrain, "start_with": start_with or (),
+        "trials": trials, "sampler": sampler, "top": top, "start_with": start_with or (),
         "storage": storage, "device": device, "engine": crew, "trust": trust,
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:

@@ -124,7 +124,8 @@ def search_line(found: Findings) -> str:
         words += [option, str(config[key])] if key in config else []
     for name, limit in found.budget.as_dict().items():
         words += ["--budget", f"{name}={limit}"]
-    words += ["--retrain", str(config["retrain"])] if "retrain" in config else []
+    words += ["--top", str(config["retrain"])] if "retrain" in config else []
+    words += ["--from", str(config["supernet_of"])] if "supernet_of" in config else []
     return shlex.join([*words, "--out", f"{found.path}-again"])
 
 
