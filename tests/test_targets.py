@@ -84,6 +84,17 @@ class TestTargets:
         with pytest.raises(BudgetError, match="no network of the space fits"):
             bnas.search_targets(tiny_space(), [["ops=8k"], ["ops=10"]], out=tmp_path / "run", progress=False)
 
+    def test_targets_are_not_passed_over(self, found, tmp_path) -> None:
+        space = tmp_path / "many.yaml"
+        search = tiny_space().search.model_dump() | {"targets": [{"ops": "8k"}, {"ops": "12k"}]}
+        space.write_text(dump(tiny_space(search=search)))
+        with pytest.raises(SpecError, match=r"search\.targets: the space has 2 of them.*call bnas\.search_targets"):
+            bnas.search(space, out=tmp_path / "run", progress=False)
+        for more in (["--budget", "ops=9k"], ["--target", "ops=8k", "--from", str(found.run.path)]):
+            told = CliRunner().invoke(app, ["search", str(space), *more, "--out", str(tmp_path / "run")])
+            assert told.exit_code == 2
+        assert not (tmp_path / "run").exists()
+
     def test_on_the_command_line_and_in_the_space(self, tmp_path) -> None:
         search = tiny_space().search.model_dump() | {"targets": [{"ops": "8k"}, {"ops": "12k"}], "trials": 3}
         space = tmp_path / "many.yaml"

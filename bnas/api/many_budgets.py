@@ -18,16 +18,15 @@ from bnas.errors import SpecError
 from bnas.progress import Progress, silent
 from bnas.report import write_targets_report
 from bnas.report.tables import best_of_each
+from bnas.report.targets_page import TARGETS
 from bnas.runs import Run
 from bnas.space.space import SearchSpace
 from bnas.train import ALONE, Ranks
 
-_FOLDER, _TABLE = "targets", "targets"
-
 
 @dataclass(frozen=True)
 class TargetResults(Mapping[str, SearchResult]):
-    """What was found under each budget, by the budget as text, cheapest first as they were given."""
+    """What was found under each budget, by the budget as text, in the order in which they were given."""
 
     run: Run
     folders: Mapping[str, Path]
@@ -44,7 +43,7 @@ class TargetResults(Mapping[str, SearchResult]):
     @cached_property
     def table(self) -> pd.DataFrame:
         """The winner of each budget, one a row, beside the best of its random twin."""
-        return self.run.read_table(_TABLE)
+        return self.run.read_table(TARGETS)
 
 
 def search_targets(
@@ -85,14 +84,14 @@ def search_targets(
         ranks.call(partial(_beside, replace(request, images=images.facts())))
         trained_supernet(run, request, images, Logged(run, tell), ranks)
     alone = asked.space.model_copy(update={"search": asked.settings.model_copy(update={"targets": ()})})
-    results = TargetResults(run, {name: run.path / _FOLDER / name for name in budgets})
+    results = TargetResults(run, {name: run.path / TARGETS / name for name in budgets})
     for name, budget in budgets.items():
         search(
             alone, data=data, budget=budget.as_dict(), seed=seed, out=results.folders[name], device=device,
             trust=trust, progress=progress, ranks=ranks, supernet_of=run.path, **each,
         )  # fmt: skip
     with run.lock():
-        run.write_table(_TABLE, [{"target": name, **_winner(found)} for name, found in results.items()])
+        run.write_table(TARGETS, [{"target": name, **_winner(found)} for name, found in results.items()])
         write_targets_report(run)
     return results
 

@@ -16,7 +16,7 @@ from bnas.api.taken import take_supernet
 from bnas.api.threads import threads_for
 from bnas.data import DataSet
 from bnas.data.facts import Guessing
-from bnas.errors import RunError
+from bnas.errors import RunError, SpecError
 from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent
 from bnas.report import write_report
@@ -113,6 +113,11 @@ def search(
         space, data, budget=budget, trials=trials, sampler=sampler, top=top, start_with=start_with, seed=seed,
         device=device, trust=trust,
     )  # fmt: skip
+    if request.settings.targets and not supernet_of:
+        raise SpecError(
+            f"search.targets: the space has {len(request.settings.targets)} of them, and this searches under one "
+            "budget; call bnas.search_targets, or leave them out of the space"
+        )
     request = replace(request, supernet_of=str(_path_of(supernet_of)) if supernet_of else "")
     crew = Engine(engine) if isinstance(engine, str) else engine
     crew.check()

@@ -80,8 +80,13 @@ def search_command(
         raise typer.BadParameter("give the YAML file of a space, as in search_spaces/digits.yaml", param_hint="SPACE")
     if supernet_of and not out:
         raise typer.BadParameter("give the folder of the new run, beside that of --from", param_hint="--out")
-    if target and budget:
-        raise typer.BadParameter("give either budgets of their own, or --target for each", param_hint="--budget")
+    several = bool(target or (space and not supernet_of and read(SearchSpace, space).search.targets))
+    if several and budget:
+        raise typer.BadParameter(
+            "targets are budgets of their own; give either these or one budget", param_hint="--budget"
+        )
+    if several and supernet_of:
+        raise typer.BadParameter("a supernet is searched again under one budget; give --budget", param_hint="--target")
     from bnas.api import search  # torch is imported only when there is work for it
     from bnas.api.many_budgets import search_targets
     from bnas.api.progress_bars import ProgressBars
@@ -98,7 +103,7 @@ def search_command(
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         found: Any
-        if target or (space and read(SearchSpace, space).search.targets):
+        if several:
             found = search_targets(
                 where, [each.split(",") for each in target] if target else None, progress=progress, ranks=ranks, **asked
             )

@@ -13,7 +13,7 @@ from bnas.report.tables import TextTable, percent, settings_table
 from bnas.runs import Run
 from bnas.runs.documents import taking, write_text
 
-TABLE = "targets"
+TARGETS = "targets"  # the table of the winners, and the folder of the runs
 
 
 def has_targets(run: Run) -> bool:
@@ -27,10 +27,10 @@ def write_targets_report(run: Run) -> Path:
     Raises:
         RunError: the report cannot be written, or the run has not ended.
     """
-    winners = run.read_table(TABLE)
-    with taking(run.file(f"{TABLE}.csv")):
+    winners = run.read_table(TARGETS)
+    with taking(run.file(f"{TARGETS}.csv")):
         table = targets_table(winners)
-    fronts = {name: read_findings(Run.read(run.path / TABLE / name)).front for name in winners["target"]}
+    fronts = {name: read_findings(Run.read(run.path / TARGETS / name)).front for name in winners["target"]}
     images = write_figures(run, {"fronts": lambda ink: draw_fronts(fronts, ink)})
     page = rendered(
         "targets.html.j2", name=run.path.name, data=run.config.get("data", "unnamed data"), images=images,

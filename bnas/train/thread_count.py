@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 WORTH = 0.85  # of the time of one thread that more of them may take; else they only hinder who else is at work
-SMALL = 0.03  # seconds of a step with one thread, below which a second was never seen to gain anything
+SMALL = 0.03  # seconds of a step, below which none is tried: noise would choose, and change the results of a seed
 _ROUNDS, _STEPS = 5, 3
 
 
