@@ -75,6 +75,12 @@ class TestTargets:
         assert 'href="targets/ops%3D8000%2Cbytes%3D4000/report.html"' in page
         assert CliRunner().invoke(app, ["report", str(family.run.path)]).exit_code == 0
 
+    def test_a_winner_is_exported_from_the_run_of_its_budget(self, family, tmp_path) -> None:
+        with pytest.raises(RunError, match="has a winner for each of several budgets; give the run of one"):
+            bnas.export(family.run.path, out=tmp_path / "out")
+        folder = next(iter(family.folders.values()))
+        assert (bnas.export(folder, out=tmp_path / "out") / "model.py").exists()
+
     @pytest.mark.parametrize("targets", [[], [["ops=8k"]], [["ops=8k"], {"ops": 8000}]])
     def test_fewer_than_two_are_no_targets(self, targets, tmp_path) -> None:
         with pytest.raises(SpecError, match=r"targets: two or more budgets are needed, each another one"):

@@ -17,11 +17,10 @@ def report_command(
     """
     from bnas.cli.stop import ending_at_once
     from bnas.report import write_report, write_targets_report, write_training_report
-    from bnas.report.targets_page import has_targets
     from bnas.runs import Run
 
     with ending_at_once():
         found = Run.read(run)
-        write = write_targets_report if has_targets(found) else write_report
+        write = write_targets_report if found.has_targets else write_report
         page = write_training_report(found) if found.is_training else write(found)
     print(json.dumps({"report": str(page)}) if as_json else page)

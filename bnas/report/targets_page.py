@@ -16,11 +16,6 @@ from bnas.runs.documents import taking, write_text
 TARGETS = "targets"  # the table of the winners, and the folder of the runs
 
 
-def has_targets(run: Run) -> bool:
-    """Whether a run is that of several budgets, each searched in a run of its own."""
-    return bool(run.config.get("targets"))
-
-
 def write_targets_report(run: Run) -> Path:
     """Write figures/*.png and report.html of a search under several budgets; return the path of the page.
 

@@ -99,6 +99,11 @@ class Run:
         return trains_a_model(self.config)
 
     @property
+    def has_targets(self) -> bool:
+        """Whether several budgets are searched under, each in a run of its own below this one."""
+        return bool(self.config.get("targets"))
+
+    @property
     def storage_url(self) -> str:
         """The URL of the run's own Optuna storage."""
         for ending in _BESIDE_STUDY:
@@ -309,6 +314,10 @@ class Run:
         Raises:
             RunError: there is none yet, or one of its files is not the one that was written.
         """
+        if self.has_targets:
+            raise RunError(
+                f"{self.path}: has a winner for each of several budgets; give the run of one, below targets/"
+            )
         found = read_network(self.best_folder)
         self._sums.read(_BEST_MANIFEST, hint=ANEW)
         return found
