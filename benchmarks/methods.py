@@ -36,7 +36,8 @@ from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
 from bnas.networks.models import Preset, VGGSmall
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Stage, read_recipe
+from bnas.space.recipe import Stage
+from bnas.space.shipped import read_recipe
 from bnas.spec import parse
 from bnas.train import evaluate, train_staged
 

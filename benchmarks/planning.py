@@ -100,7 +100,7 @@ def cost_anew(space: SearchSpace, genes: Genes) -> Cost:
     """Return what `cost_of` returns, with nothing taken from memory."""
     arch = space.architecture(genes)
     layers: list[PlannedLayer] = []
-    part, size = plan_stem.__wrapped__(arch.stem, arch.input[0], arch.input[1:])
+    part, size = plan_stem.__wrapped__(arch.stem, arch.input[0], arch.input[1:], arch.binarizers.weight)
     layers += part
     for stage, blocks in enumerate(arch.blocks()):
         for index, block in enumerate(blocks):

@@ -1,50 +1,58 @@
-"""A finished run's best network beside a binary ResNet made by hand, of the same ops, trained as long.
+"""A finished run's best network beside those that people make by hand, under the same budget, trained as long.
 
-    python benchmarks/search_vs_handmade.py RUN [--seeds N] [--json]
+    python benchmarks/search_vs_handmade.py RUN [--seeds N] [--rivals plain react ...] [--json]
 
-The hand-made network is what people write down first: the winner's stem, stages of two blocks at the run's strides,
-widths that double from stage to stage, everything binary, no groups, one expert. Its first width is the smallest whose
-ops reach the winner's, so that it is never given less. Both are trained by the run's own recipe to its end, from the
-same seeds, of which the first is the run's own: there the winner has been trained already. Compared are the mean test
-errors.
+The rivals are the families of `handmade.py`: each has the strides of the run's winner, and is as wide as the run's
+budget lets it be; of ops and bytes, what the run did not limit is limited to what the winner takes. All are trained by
+the run's own recipe to its end, from the same seeds, of which the first is the run's own: there the winner has been
+trained already. Compared are the mean test errors of the winner and of the best rival.
 """
 
 import argparse
 import json
 import statistics
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 from claim import Claim
+from handmade import FAMILIES, Task, fitted
 from nowhere import NoStore
 
+from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data import load_data
+from bnas.errors import BudgetError
 from bnas.runs import Run
-from bnas.space.arch import Architecture, StageSpec
+from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import build_for, evaluate, train_staged
 
-BLOCKS = 2  # in each stage
+
+def budget_of(run: Run, winner: Architecture) -> Budget:
+    """Return what a run limits, and of ops and bytes what its winner takes where the run does not limit them."""
+    price = cost(plan(winner))
+    taken = Budget.parse({"ops": price.ops, "bytes": price.bytes})
+    return Budget.parse(run.config["budget"], source="config.yaml: budget", over=taken)
 
 
-def handmade(winner: Architecture) -> Architecture:
-    """Return the binary ResNet with the winner's stem and strides whose ops are the first to reach the winner's."""
-    ops = cost(plan(winner)).ops
-    for width in range(4, 1024, 2):
-        stages = tuple(
-            StageSpec(width=width << index, stride=stage.stride, kernel=3, precision=("binary",) * BLOCKS)
-            for index, stage in enumerate(winner.stages)
-        )
-        arch = winner.model_copy(update={"stages": stages, "squeeze_excite": False})
-        if cost(plan(arch)).ops >= ops:
-            return arch
-    raise SystemExit("no hand-made network reaches the winner's ops")
+def fitting(names: Sequence[str], task: Task, budget: Budget) -> dict[str, Architecture]:
+    """Return the rivals that a budget has room for, and say why others are left out."""
+    rivals = {}
+    for name in names:
+        try:
+            rivals[name] = fitted(name, task, budget)
+        except BudgetError as problem:
+            print(f"left out: {problem}", file=sys.stderr)
+    if not rivals:
+        raise SystemExit("no network made by hand fits the budget")
+    return rivals
 
 
 def main() -> None:
@@ -52,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rivals", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="FAMILY")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     run = Run.read(options.run)
@@ -64,10 +73,12 @@ def main() -> None:
         input_shape=space.input, limit=space.search.limit,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    budget, task = budget_of(run, winner), Task.of(winner)
+    networks = {"found": winner} | fitting(options.rivals, task, budget)
     errors: dict[str, list[float]] = {}
     first = run.config["seed"]
     for seed in range(first, first + options.seeds):
-        for name, arch in (("found", winner), ("hand-made", handmade(winner))):
+        for name, arch in networks.items():
             if (name, seed) == ("found", first):
                 accuracy = manifest["accuracy"]["test"]
             else:
@@ -80,7 +91,10 @@ def main() -> None:
             row = {"network": name, "seed": seed, "test_accuracy": accuracy, "ops": price.ops, "bytes": price.bytes}
             print(json.dumps(row) if options.json else row, flush=True)
     means = {name: statistics.fmean(values) for name, values in errors.items()}
-    claim = Claim("test error of the found network against a hand-made one", means["found"], means["hand-made"], 1.0)
+    best = min(set(means) - {"found"}, key=lambda name: means[name])
+    claim = Claim(
+        f"test error of the found network against the best made by hand, {best}", means["found"], means[best], 1.0
+    )
     print(json.dumps(asdict(claim) | {"ratio": claim.ratio, "holds": claim.holds}) if options.json else claim)
 
 

@@ -1,9 +1,9 @@
 """Search, train and ship binary neural networks under an op budget.
 
 Jobs: `search`, `search_targets`, `select_layers` and `convert`, `train_model`, `export` and `load`, `count`,
-`check_ranking`, `open_run`. Descriptions: `SearchSpace`, `Architecture`, `Recipe`, `Budget`, `Rules`. What they become:
-`build`, `build_model`, `plan`, `trace`, `load_data`. The layers are in `bnas.layers`, the binarizers in
-`bnas.binarize`.
+`check_ranking`, `latency_table`, `open_run`. Descriptions: `SearchSpace`, `Architecture`, `Recipe`, `Budget`, `Rules`,
+`LatencyTable`. What they become: `build`, `build_model`, `plan`, `trace`, `load_data`. The layers are in `bnas.layers`,
+the binarizers in `bnas.binarize`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         select_layers,
         train_model,
     )
+    from bnas.api.latency import latency_table
     from bnas.api.rank_checking import RankCheck
     from bnas.cost.budget import Budget
     from bnas.cost.plan import PlannedLayer, plan
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
     from bnas.select.conversion import convert
     from bnas.ship import load
     from bnas.space.arch import Architecture
+    from bnas.space.latency import LatencyTable
     from bnas.space.recipe import Recipe
     from bnas.space.space import SearchSpace
     from bnas.train import Ranks, together
+
+__version__ = "0.1.0"
 
 _HOMES = {
     "Architecture": "bnas.space.arch",
@@ -49,6 +53,7 @@ _HOMES = {
     "Cost": "bnas.cost.totals",
     "DataSet": "bnas.data",
     "Engine": "bnas.searcher.executors.engine",
+    "LatencyTable": "bnas.space.latency",
     "PlannedLayer": "bnas.cost.plan",
     "RankCheck": "bnas.api.rank_checking",
     "Ranks": "bnas.train",
@@ -65,6 +70,7 @@ _HOMES = {
     "convert": "bnas.select.conversion",
     "count": "bnas.networks.counting",
     "export": "bnas.api",
+    "latency_table": "bnas.api.latency",
     "load": "bnas.ship",
     "load_data": "bnas.data",
     "open_run": "bnas.api",
@@ -78,10 +84,11 @@ _HOMES = {
 }
 
 __all__ = [
-    "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "PlannedLayer", "RankCheck",
-    "Ranks", "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TargetResults", "TrainResult", "build",
-    "build_model", "check_ranking", "convert", "count", "export", "load", "load_data", "open_run", "plan", "search",
-    "search_targets", "select_layers", "together", "trace", "train_model",
+    "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "LatencyTable", "PlannedLayer",
+    "RankCheck", "Ranks", "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TargetResults",
+    "TrainResult", "build", "build_model", "check_ranking", "convert", "count", "export", "latency_table", "load",
+    "load_data", "open_run", "plan", "search", "search_targets", "select_layers", "together", "trace",
+    "train_model",
 ]  # fmt: skip
 
 
@@ -89,10 +96,6 @@ def __getattr__(name: str) -> Any:
     """Import what is public when it is first asked for, so that the torch-free part starts without torch."""
     import importlib
 
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("bnas")
     if name not in _HOMES:
         raise AttributeError(f"module 'bnas' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(importlib.import_module(_HOMES[name]), name)

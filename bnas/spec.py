@@ -18,7 +18,7 @@ from bnas.yaml_text import read_yaml as read_yaml
 class Spec(BaseModel):
     """A description: frozen, compared by value, no unknown keys, no quiet conversions between kinds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 S = TypeVar("S", bound=Spec)

@@ -62,3 +62,16 @@ def hangs_on_rounding(logits: Callable[[np.ndarray], np.ndarray], images: np.nda
     draw, expected = np.random.default_rng(0), logits(images)
     found = [logits(images * (1 + 1e-6 * draw.standard_normal(images.shape))) for _ in range(8)]
     return np.max([np.abs(other - expected).max(1) for other in found], 0) > 1e-4 * np.abs(expected).max()
+
+
+def far_apart(
+    found: np.ndarray, logits: Callable[[np.ndarray], np.ndarray], images: np.ndarray, *, close: float = 1e-4
+) -> np.ndarray:
+    """Say of each image whether its logits are wrong: further apart than `close`, and no matter of rounding.
+
+    Args:
+        logits: what should be found, computed in float64.
+    """
+    expected = logits(images)
+    far = np.abs(found - expected).max(1) > close * np.abs(expected).max()
+    return far & ~hangs_on_rounding(logits, images) if far.any() else far

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from spaces import costs_of
 from torch import Tensor
 
 from bnas.binarize import BinaryWeight
 from bnas.cost.budget import Budget
-from bnas.cost.plan import plan
-from bnas.cost.totals import cost
 from bnas.searcher.by_metric import MetricSpace
 from bnas.select import Problem
 from bnas.space.space import Genes, SearchSpace
@@ -176,7 +175,7 @@ def chances_within(space: SearchSpace, budget: Budget) -> dict[Genes, float]:
             drawn = [space.decided(drawn[0], kept=kept) for kept in range(len(list(space._blocks(drawn[0]))) + 1)]
         for genes in drawn:
             chances[genes] = chances.get(genes, 0.0) + 1 / len(drawn)
-    inside = {genes: c for genes, c in chances.items() if budget.admits(cost(plan(space.architecture(genes))))}
+    inside = {genes: c for genes, c in chances.items() if budget.admits(costs_of(space, space.architecture(genes)))}
     return {genes: chance / sum(inside.values()) for genes, chance in inside.items()}
 
 

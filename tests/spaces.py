@@ -3,11 +3,15 @@
 import itertools
 import re
 from typing import Any
+from zlib import crc32
 
 import pytest
 
+from bnas.cost.plan import plan
+from bnas.cost.totals import Cost, cost
 from bnas.errors import BnasError
 from bnas.space.arch import Architecture
+from bnas.space.latency import LatencyTable, parts_in, parts_of
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import parse
 
@@ -48,6 +52,28 @@ def rich_space(**changes: Any) -> SearchSpace:
     ]
     stem = {"width": [8, 16], "kernel": [3, 5], "stride": [1, 2]}
     return make_space(**({"stem": stem, "stages": stages} | changes))
+
+
+STEMS: dict[str, dict[str, Any]] = {  # with every dimension that its kind has
+    "conv": {"width": [8, 16], "kernel": [3, 5], "stride": [1, 2]},
+    "branched": {"kind": "branched", "width": [8, 16], "stride": 4},
+    "space_to_depth": {"kind": "space_to_depth", "width": [8, 16], "kernel": [1, 3], "stride": [2, 3, 1]},
+    "thermometer": {
+        "kind": "thermometer", "width": [8, 16], "kernel": [3, 5], "stride": [1, 2], "levels": [1, 3, 8]
+    },
+}  # fmt: skip
+
+
+def timed(space: SearchSpace) -> SearchSpace:
+    """Return a space with a table in which each part takes some time that is its own."""
+    times = {str(part): 1000 + crc32(str(part).encode()) % 9000 for part in parts_in(space)}
+    table = LatencyTable(machine="any", kernels="none", nanoseconds=times)
+    return space.model_copy(update={"latency": table})
+
+
+def costs_of(space: SearchSpace, arch: Architecture) -> Cost:
+    """Return what a network costs, by its plan, and by the table of its space if there is one."""
+    return cost(plan(arch))._replace(nanoseconds=space.latency.of(parts_of(arch)) if space.latency else 0)
 
 
 def every_genotype(space: SearchSpace) -> set[Genes]:

@@ -10,10 +10,12 @@ import bnas
 from bnas.data import load_data
 from bnas.errors import DataError, LookupFailed, RunError, SpecError
 from bnas.networks.model_spec import ModelSpec
+from bnas.networks.models import MODELS
 from bnas.report.training_page import epochs_of, spread
 from bnas.runs import Run
-from bnas.space.recipe import RECIPES, Recipe, Stage, read_recipe
-from bnas.spec import dump
+from bnas.space.recipe import Recipe, Stage
+from bnas.space.shipped import RECIPES, read_recipe
+from bnas.spec import dump, parse
 from bnas.train import loop as training
 from tests.tiny import tiny_space
 
@@ -155,6 +157,23 @@ def test_all_weights_are_binary_where_only_a_binarizer_is_named() -> None:
     assert all(layer.precision == "weight" for layer in layers)
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "ends"),
+    [
+        ("tfc", {"precision": "binary"}, ("binary", "binary")),
+        ("tfc", {"precision": "binary", "last": "real"}, ("binary", "real")),
+        ("cnv", {"precision": "binary"}, ("weight", "binary")),
+        ("cnv", {"precision": "weight"}, ("real", "real")),
+        ("cnv", {}, ("real", "real")),
+        ("vgg_small", {"precision": "binary"}, ("real", "real")),
+    ],
+)
+def test_the_ends_of_a_reference_network_are_the_papers(name, asked, ends) -> None:
+    made = parse(ModelSpec, {"model": name, "input": MODELS[name].input, "classes": 10} | asked, source="model")
+    assert (made.first, made.last) == ends
+    assert made == parse(ModelSpec, made.model_dump(mode="json"), source="model")
+
+
 SMALL_DATA = """
 import torch
 
@@ -177,6 +196,12 @@ def test_a_named_model_trains_by_the_recipe_of_its_binarizer(weights, small_data
     made = bnas.train_model("lenet5", data=small_data, weights=weights, epochs=1, out=tmp_path / "run")
     optimizer = made.manifest["recipe"]["stages"][0]["optimizer"]
     assert optimizer == ("sgd" if weights == "group" else "adamw")
+    assert made.manifest["reload"]["max_difference"] == 0
+
+
+def test_a_network_of_bits_alone_trains_as_published(small_data, tmp_path) -> None:
+    made = bnas.train_model("tfc", data=small_data, precision="binary", epochs=2, out=tmp_path / "run")
+    assert (made.manifest["cost"]["bops"], made.manifest["cost"]["flops"]) == (59_008, 0)
     assert made.manifest["reload"]["max_difference"] == 0
 
 
@@ -212,7 +237,9 @@ def test_a_recipe_is_shortened_in_proportion() -> None:
 
 def test_with_fewer_epochs_than_stages_the_last_stages_are_trained() -> None:
     recipe = read_recipe("expert")
-    assert recipe.lasting(3).stages == tuple(stage.model_copy(update={"epochs": 1}) for stage in recipe.stages[1:])
+    assert recipe.lasting(3).stages == tuple(
+        stage.model_copy(update={"epochs": 1, "steps": 0}) for stage in recipe.stages[1:]
+    )
     assert [stage.weights for stage in recipe.lasting(1).stages] == ["binary"]
 
 

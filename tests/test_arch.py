@@ -99,6 +99,32 @@ def test_a_branched_stem_can_be_quartered() -> None:
     assert line == "stem: width=6 of a branched stem must be a multiple of 4"
 
 
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        (
+            {"kind": "thermometer"},
+            "a thermometer stem needs levels, the bits of each value of a pixel; write levels: 8",
+        ),
+        ({"levels": 2}, "levels=2 are of a thermometer stem, but this one is conv; leave it out"),
+        ({"kind": "space_to_depth", "levels": 2}, "levels=2 are of a thermometer stem, but this one is space_to_depth"),
+        ({"kind": "thermometer", "levels": 0}, "levels: Input should be greater than or equal to 1, but got 0"),
+        ({"kind": "thermometer", "levels": 256}, "levels: Input should be less than or equal to 255, but got 256"),
+        ({"kind": "thermometer", "levels": "8"}, "levels: must be a whole number, but got '8'"),
+    ],
+)
+def test_levels_are_of_a_thermometer(stem: dict[str, Any], expected: str) -> None:
+    line = refusal(stem={"width": 8} | stem)
+    assert line.startswith(f"stem.{expected}" if expected.startswith("levels: ") else f"stem: {expected}")
+
+
+def test_stems_without_levels_are_described_as_ever() -> None:
+    assert make_arch().id == "68e074908635"
+    assert make_arch().stem.model_dump() == {"kind": "conv", "width": 8, "kernel": 3, "stride": 1}
+    ids = {make_arch(stem={"kind": "thermometer", "width": 8, "levels": levels}).id for levels in (1, 2, 3)}
+    assert len(ids) == 3
+
+
 def test_blocks_know_their_channels_and_stride() -> None:
     stages = [{"width": 16, "depth": 2, "stride": 2}, {"width": 32, "depth": 2, "kernel": 5, "groups": 4, "experts": 3}]
     first, second = make_arch(stages=stages).blocks()
@@ -122,6 +148,16 @@ def test_the_id_is_that_of_the_network_not_of_its_spelling() -> None:
     assert set(make_arch().id) <= set("0123456789abcdef")
 
 
+def test_ids_stay_what_they_were_in_runs_from_before() -> None:
+    assert make_arch().id == "68e074908635"
+    assert "prelu" not in make_arch().model_dump()
+
+
+def test_react_keeps_its_prelu() -> None:
+    line = refusal(prelu=False, binarizers={"activation": "react"})
+    assert line == "prelu: false takes away what binarizers.activation: react brings; write activation: sign"
+
+
 def test_any_change_changes_the_id() -> None:
     changes: list[dict[str, Any]] = [
         {"classes": 6},
@@ -129,6 +165,7 @@ def test_any_change_changes_the_id() -> None:
         {"squeeze_excite": True},
         {"shortcut": {"kind": "conv"}},
         {"binarizers": {"pad_value": 1}},
+        {"prelu": False},
         {"stage": {"precision": "real"}},
     ]
     assert len({make_arch().id, *(make_arch(**change).id for change in changes)}) == 1 + len(changes)

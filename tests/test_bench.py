@@ -1,6 +1,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from bnas.cli.app import app
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
+from bnas.errors import ExportError
 from bnas.runtime import Card, Network
 from bnas.runtime.file import encoded
 from bnas.runtime.naive import evaluate
@@ -37,16 +39,36 @@ def test_rivals_compute_what_the_program_means(seed: int) -> None:
     assert apart(found, evaluate(program, images)) < 1e-4
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_onnx_models_compute_what_the_program_means(seed: int) -> None:
-    pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    from bnas.ship.onnx_model import onnx_model
+@pytest.mark.parametrize("pad_value", [-1, 1])
+@pytest.mark.parametrize("stage", [{"depth": 2, "stride": 2}, {"groups": 2, "kernel": 5}, {"precision": "weight"}])
+def test_openvino_computes_with_bits_what_the_program_means(pad_value: int, stage: dict[str, Any]) -> None:
+    openvino = pytest.importorskip("openvino")
+    from bnas.ship.openvino_model import openvino_model
 
-    program = random_program(seed)
-    images = np.random.default_rng(seed).standard_normal((2, *program.input)).astype(np.float32)
-    session = onnxruntime.InferenceSession(onnx_model(program, batch=2).SerializeToString())
-    assert apart(session.run(None, {"images": images})[0], evaluate(program, images)) < 1e-4
+    arch = make_arch(stem={"width": 16}, stage=stage, binarizers={"pad_value": pad_value, "activation": "react"})
+    program = lower(worn_network(arch), arch.input)
+    images = np.random.default_rng(0).standard_normal((2, *program.input)).astype(np.float32)
+    network = openvino.Core().compile_model(
+        openvino_model(program, batch=2), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    assert apart(network({0: images})[0], evaluate(program, images)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "pads with -1 or \\+1, not with 0"),
+        ({"stage": {"experts": 2}}, "goes no Argmax"),
+        ({"stem": {"width": 12}, "stage": {"width": 12, "kernel": 1}}, "needs multiples of 8 channels"),
+    ],
+)
+def test_what_openvino_cannot_compute_with_bits_is_refused(changes: dict[str, Any], why: str) -> None:
+    pytest.importorskip("openvino")
+    from bnas.ship.openvino_model import openvino_model
+
+    arch = make_arch(**changes)
+    with pytest.raises(ExportError, match=why):
+        openvino_model(lower(worn_network(arch), arch.input), batch=1)
 
 
 def test_every_runtime_is_there_or_said_to_be_missing() -> None:
@@ -62,7 +84,7 @@ def test_every_runtime_is_there_or_said_to_be_missing() -> None:
 
 def test_passes_count_what_is_counted_of_the_network() -> None:
     network = Network(lower(worn_network(ARCH), ARCH.input))
-    layers, counted = layers_of(network, seconds=0), cost(plan(ARCH))
+    layers, counted = layers_of(network), cost(plan(ARCH))
     assert sum(layer.bops for layer in layers) == counted.bops
     assert sum(layer.flops for layer in layers) == counted.flops
     assert all(layer.microseconds > 0 for layer in layers)

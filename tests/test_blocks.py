@@ -1,3 +1,4 @@
+import itertools
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,6 +27,8 @@ from bnas.layers.blocks import (
     Network,
     RepeatShortcut,
     SqueezeExcite,
+    Thermometer,
+    ThermometerStem,
     shortcut,
     stem,
 )
@@ -133,7 +136,7 @@ class TestShortcuts:
 
 UNIT: dict[str, Any] = {
     "kernel": 3, "stride": 1, "groups": 1, "experts": 1, "precision": "binary", "shortcut_kind": "conv", "reduction": 4,
-    "squeeze_excite": False, "weights": "xnor", "activations": "sign", "pad_value": 0,
+    "squeeze_excite": False, "weights": "xnor", "activations": "sign", "pad_value": 0, "prelu": True,
 }  # fmt: skip
 
 
@@ -209,6 +212,8 @@ class TestUnit:
             {"experts": 3, "groups": 2},
             {"experts": 3, "groups": 4, "stride": 2, "squeeze_excite": True},
             {"precision": "weight"},
+            {"prelu": False, "pad_value": -1},
+            {"prelu": False, "squeeze_excite": True, "precision": "weight"},
         ],
     )
     def test_equals_the_formula(self, settings: dict[str, Any]) -> None:
@@ -217,7 +222,7 @@ class TestUnit:
         y = unit.conv(inner)
         if unit.excite is not None:
             y = y * unit.excite(inner)
-        slope = unit.act.weight.view(-1, 1, 1)
+        slope = unit.act.weight.view(-1, 1, 1) if settings.get("prelu", True) else 1
         expected = torch.where(y > 0, y, slope * y) + unit.shortcut(x)
         assert_close(unit(x), expected)
 
@@ -392,6 +397,45 @@ class TestEnds:
         assert joined.shape[1:] == (8, -(-size[0] // 4), -(-size[1] // 4))
         assert torch.equal(module(x), module.join(joined))
         assert (module(x) >= 0).all()
+
+    @pytest.mark.parametrize(("size", "block"), [((8, 6), 2), ((9, 7), 3), ((7, 5), 2), ((1, 1), 4)])
+    @pytest.mark.parametrize("kernel", [1, 3])
+    def test_space_to_depth_makes_channels_of_the_pixels_of_a_block(
+        self, size: tuple[int, int], block: int, kernel: int
+    ) -> None:
+        module, x = shaken(stem(3, 8, kind="space_to_depth", kernel=kernel, stride=block)), images(2, 3, *size)
+        rows, columns = (-(-side // block) for side in size)
+        depth = torch.zeros(2, 3 * block**2, rows, columns)
+        for channel, i, j in itertools.product(range(3), range(block), range(block)):
+            seen = x[:, channel, i::block, j::block]
+            depth[:, (channel * block + i) * block + j, : seen.shape[1], : seen.shape[2]] = seen
+        assert_close(
+            module(x), normed(module.norm, F.conv2d(depth, module.conv.weight, padding=kernel // 2)).clamp(min=0)
+        )
+
+    @pytest.mark.parametrize("levels", [1, 2, 5])
+    def test_a_thermometer_cuts_each_channel_at_its_thresholds(self, levels: int) -> None:
+        module, x = shaken(stem(3, 8, kind="thermometer", kernel=3, stride=2, levels=levels)), images(2, 3, 9, 7)
+        assert isinstance(module, ThermometerStem)
+        cuts = module.thresholds.threshold.view(levels, 3)
+        bits = [
+            torch.where(x[:, channel] >= cuts[level, channel], 1.0, -1.0)
+            for level, channel in itertools.product(range(levels), range(3))
+        ]
+        y = F.conv2d(torch.stack(bits, 1), module.conv.binary_weight(), stride=2, padding=1)
+        assert_close(module(x), normed(module.norm, y).clamp(min=0))
+
+    @pytest.mark.parametrize("levels", [1, 3, 8])
+    def test_a_thermometer_begins_with_shares_of_normal_values(self, levels: int) -> None:
+        values = torch.randn(4000, generator=torch.Generator().manual_seed(0)).view(1, 1, 40, 100)
+        above = (Thermometer(1, levels)(values) >= 0).float().mean((0, 2, 3))
+        # standard error of a share: at most 0.5 / sqrt(4000)
+        torch.testing.assert_close(above, 1 - torch.arange(1, levels + 1) / (levels + 1), rtol=0, atol=4 * 0.008)
+
+    def test_the_thresholds_of_a_thermometer_learn(self) -> None:
+        module, x = stem(3, 8, kind="thermometer", kernel=3, stride=1, levels=4), images(4, 3, 9, 7)
+        module(x).square().sum().backward()
+        assert (module.thresholds.threshold.grad != 0).all()
 
     def test_the_head_classifies_the_mean_of_the_normed_map(self) -> None:
         head, x = shaken(Head(6, 5)), images(3, 6, 4, 5)

@@ -44,7 +44,8 @@ class TestCost:
         assert set(cost([]).as_dict().values()) == {0}
 
     def test_every_budgeted_quantity_is_in_the_dictionary(self) -> None:
-        made = cost(plan(make_arch()))
+        made = cost(plan(make_arch()))._replace(nanoseconds=2_500_000)
+        assert made.latency_ms == 2.5
         assert next(iter(made.as_dict())) == "ops"
         assert {name: made.as_dict()[name] for name in QUANTITIES} == {name: getattr(made, name) for name in QUANTITIES}
 
@@ -129,7 +130,11 @@ class TestBudget:
         [
             (["ops"], "--budget: 'ops' must be QUANTITY=AMOUNT, as in ops=3M"),
             (["opps=3M"], "--budget: quantity 'opps' is not known; did you mean 'ops'? choose from "),
-            (["latency=3"], "--budget: quantity 'latency' is not known; choose from bops, bytes, flops, ops"),
+            (
+                ["latency=3"],
+                "--budget: quantity 'latency' is not known; did you mean 'latency_ms'? ",
+            ),
+            (["activation_bytes=1k..2k"], "--budget activation_bytes: has an upper limit only; "),
             (["ops=3M", "ops=4M"], "--budget: ops is given twice; give one limit for it"),
             (["ops="], "--budget ops: '' is not an amount"),
             (["ops=3M..1M"], "--budget ops: lower <= upper must hold, but got '3M..1M'; swap them"),

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from reference import naive_warped
 from torch import Tensor
 
 from bnas.data import AUGMENTATIONS, DataSet, Split, from_arrays, known, load_data
-from bnas.data.held_out import stratified
 from bnas.data.resize import moments, resize
-from bnas.data.transforms import warped, windows
+from bnas.data.stratified import stratified
+from bnas.data.transforms import cutout, warped, windows
 from bnas.errors import DataError, LookupFailed
+from bnas.space.recipe import Augmentation
 
 DIGITS = 1_797
 DIGITS_TEST = 359  # a fifth, rounded
@@ -211,6 +213,49 @@ def test_augmentation_can_be_chosen(digits: DataSet) -> None:
     assert not torch.equal(one_pass(chosen.train, seed=0)[0], one_pass(digits.train, seed=0)[0])
     with pytest.raises(LookupFailed, match="did you mean 'shift'"):
         digits.with_augmentation("shfit")
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        (None, ("affine",)),
+        ("none", ()),
+        ((), ()),
+        ("flip, cutout", ("flip", "cutout")),
+        (["shift"], ("shift",)),
+    ],
+)
+def test_augmentation_is_asked_for_by_name(asked: Any, names: tuple[str, ...]) -> None:
+    data = load_data("digits", augment=asked)
+    assert data.augmentation == names
+    assert data.summary().endswith(f"; augmented by {', '.join(names)}" if names else "; not augmented")
+    assert load_data(data, augment="turn").augmentation == ("turn",)
+
+
+def test_images_of_ones_own_are_not_mirrored_unless_that_is_asked_for() -> None:
+    assert load_data(COLOUR).augmentation == ("shift",)
+    with pytest.raises(LookupFailed, match="did you mean 'flip'"):
+        load_data(COLOUR, augment="flp")
+
+
+def test_names_in_yaml_are_those_there_are() -> None:
+    assert set(get_args(Augmentation)) == set(AUGMENTATIONS)
+
+
+def test_cutout_leaves_one_square_of_the_mean_and_the_rest_alone() -> None:
+    images = torch.randint(1, 255, (200, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    cut = cutout(images, torch.Generator().manual_seed(1))
+    for before, after in zip(images, cut, strict=True):
+        changed = (before != after).any(0)
+        rows, columns = changed.any(1).nonzero().flatten(), changed.any(0).nonzero().flatten()
+        assert rows.max() - rows.min() < 6
+        assert columns.max() - columns.min() < 6
+        inside = after[:, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        mean = before.float().mean((1, 2)).round().to(torch.uint8)
+        assert torch.equal(inside, mean.view(3, 1, 1).expand_as(inside))
+    sizes = (images != cut).any(1).flatten(1).sum(1)
+    assert sizes.max() > 30  # of 6 x 6 pixels, those that happen to have the mean aside
+    assert sizes.min() < 20  # cut off by an edge
 
 
 def test_dividing_sides_are_mean_pooled() -> None:

@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 
 from bnas.data import DATA_SETS, load_data, stream
-from bnas.data.found import role_of_file, role_of_folder
 from bnas.data.known import read_idx
+from bnas.data.roles import role_of_file, role_of_folder
 from bnas.errors import DataError
 
 needs_data = pytest.mark.skipif(not os.environ.get("BNAS_DATA"), reason="BNAS_DATA is not set: no real images here")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from reference import chances_within
 from scipy.stats import chisquare
-from spaces import make_space, rich_space
+from spaces import STEMS, make_space, rich_space, timed
 
 from bnas.cost.budget import QUANTITIES, Budget, Limit
 from bnas.cost.plan import plan
@@ -53,6 +53,7 @@ SPACES = {
     ),
     "two stages": partial(make_space, stages=STAGES, shortcut={"kind": "conv"}, squeeze_excite=True),
     "strides": partial(make_space, stem={"width": 8, "stride": [1, 2]}, stages=[{"width": 8, "stride": [1, 2]}] * 3),
+    "thermometer": partial(make_space, stem=STEMS["thermometer"], stages=[{"width": 8, "stride": [1, 2]}] * 2),
     "by metric": partial(metric_space, "by_metric"),
     "first by metric": partial(metric_space, "first_by_metric"),
 }  # fmt: skip
@@ -72,12 +73,23 @@ def limits(space: SearchSpace, kind: str) -> Budget:
         "a narrow range": Budget.parse({"ops": f"{0.98 * at('ops', 0.5)}..{1.02 * at('ops', 0.5)}"}),
         "at least": Budget.parse({"ops": f"{at('ops', 0.6)}.."}),
         "two ranges": Budget.parse({"ops": f"{at('ops', 0.2)}..{at('ops', 0.8)}", "bytes": f"{at('bytes', 0.1)}.."}),
+        "latency": Budget.parse({"latency_ms": at("latency_ms", 0.4)}),
+        "peak": Budget.parse({"activation_bytes": at("activation_bytes", 0.4)}),
+        "peak and a range": Budget.parse(
+            {
+                "activation_bytes": at("activation_bytes", 0.5),
+                "ops": f"{at('ops', 0.2)}..{at('ops', 0.8)}",
+            }
+        ),
         "everything": Budget.parse({name: at(name, 0.7) for name in QUANTITIES}),
         "the least": Budget.parse({"ops": cost(plan(cheapest(space, "ops"))).ops}),
     }[kind]
 
 
-BUDGETS = ["ops", "ops and bytes", "a range", "a narrow range", "at least", "two ranges", "everything", "the least"]
+BUDGETS = [
+    "ops", "ops and bytes", "a range", "a narrow range", "at least", "two ranges", "latency", "peak",
+    "peak and a range", "everything", "the least",
+]  # fmt: skip
 
 
 def assert_drawn_with(chances: dict[Genes, float], drawn: list[Genes]) -> None:
@@ -109,7 +121,7 @@ def assert_drawn_with(chances: dict[Genes, float], drawn: list[Genes]) -> None:
 def test_every_network_that_fits_has_the_chance_that_it_has_in_a_draw_made_again_until_it_fits(
     name: str, kind: str
 ) -> None:
-    space = SPACES[name]()
+    space = timed(SPACES[name]())
     budget = limits(space, kind)
     chances = chances_within(space, budget)
     random, draws = Random(0), DRAWS_BY_METRIC if isinstance(space, MetricSpace) else DRAWS
@@ -120,7 +132,7 @@ def test_every_network_that_fits_has_the_chance_that_it_has_in_a_draw_made_again
 
 
 def test_the_chances_do_not_depend_on_the_cells(monkeypatch) -> None:
-    space = SPACES["two stages"]()
+    space = timed(SPACES["two stages"]())
     budget = limits(space, "ops and bytes")
     chances = chances_within(space, budget)
     for cells in (4, 64, 2**16):

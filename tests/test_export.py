@@ -18,11 +18,14 @@ from exported import files_of, finished_run, importing_from, manifest_of, ran, t
 from safetensors.torch import load_file
 from spaces import line_of, make_arch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from bnas.api import export
+from bnas.cli.app import app
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
 from bnas.data import AUGMENTATIONS, load_data
+from bnas.data.transforms import normalised
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.layers.blocks import Network
 from bnas.networks.build import build
@@ -38,7 +41,8 @@ from bnas.train import build_for, train_staged
 from tests.tiny import MemoryStore
 
 FILES = {
-    "model.py", "layers.py", "train.py", "training.py", "architecture.yaml", "weights.safetensors", "manifest.json"
+    "model.py", "layers.py", "train.py", "training.py", "images.py", "requirements.txt", "architecture.yaml",
+    "weights.safetensors", "manifest.json",
 }  # fmt: skip
 ARCH = make_arch(
     input=[1, 8, 8], classes=10, stem={"width": 16}, stage={"experts": 2, "stride": 2, "width": 32, "groups": 2}
@@ -197,8 +201,8 @@ def test_what_a_person_changed_in_an_export_is_not_overwritten(copied: Path, run
 def test_a_failed_proof_leaves_nothing(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str, reason: str
 ) -> None:
-    def wrong(arch: Architecture, network: nn.Module, price: Cost, *, notes: str) -> ModelFiles:
-        made = model_files(arch, network, price, notes=notes)
+    def wrong(arch: Architecture, network: nn.Module, price: Cost, **how: Any) -> ModelFiles:
+        made = model_files(arch, network, price, **how)
         return made._replace(files=made.files | {"model.py": made.files["model.py"].replace(before, after)})
 
     monkeypatch.setattr(sys.modules["bnas.ship.training"], "model_files", wrong)
@@ -214,6 +218,33 @@ def test_an_unfinished_run_and_an_unknown_target_are_refused(run_folder: Path, t
         export(tmp_path / "run", out=tmp_path / "out")
     with pytest.raises(LookupFailed, match="training"):
         export(run_folder, to="trainin", out=tmp_path / "out")
+
+
+def test_a_variant_is_the_entry_of_its_target(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    monkeypatch.setitem(EXPORTERS, "training-rest", EXPORTERS["training"])
+    done = CliRunner().invoke(app, ["export", str(run_folder), "--for", "rest", "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0
+    assert manifest_of(tmp_path / "out")["export"]["to"] == "training-rest"
+
+
+@pytest.mark.parametrize(
+    ("to", "variant", "reason"),
+    [
+        ("training", "rets", "variant of export target 'training' 'rets' is not known; did you mean 'rest'? choose"),
+        ("packed", "rest", "export target 'packed' has no variants; leave 'rest' out"),
+        ("trainin", "rest", "export target 'trainin' is not known; did you mean 'training'?"),
+    ],
+)
+def test_a_variant_that_is_not_there_is_refused(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, variant: str, reason: str
+) -> None:
+    monkeypatch.setitem(EXPORTERS, "training-rest", EXPORTERS["training"])
+    with pytest.raises(LookupFailed) as caught:
+        export(run_folder, to=to, for_=variant, out=tmp_path / "out")
+    assert reason in line_of(caught)
+    assert left_in(tmp_path) == set()
 
 
 @pytest.mark.parametrize(
@@ -367,11 +398,13 @@ def test_finetuning_goes_on_from_the_weights_with_the_last_stage(
 
 
 def test_train_script_has_the_recipe(script: types.ModuleType) -> None:
-    assert [asdict(written) for written in script.STAGES] == [stage.model_dump() for stage in RECIPE.stages]
+    assert [asdict(written) for written in script.STAGES] == [
+        stage.model_dump(exclude={"steps"}) for stage in RECIPE.stages
+    ]
     text = (script.HERE / "train.py").read_text()
     assert "type: ignore" not in text
     assert max(map(len, text.splitlines())) <= 120
-    assert (script.BATCH, script.INPUT, script.CLASSES) == (32, (1, 8, 8), 10)
+    assert (32, (1, 8, 8), tuple("0123456789")) == (script.BATCH, script.INPUT, script.CLASSES)
     assert (script.MEAN, script.STD, script.AUGMENTATION) == ((0.3,), (0.37,), ("flip", "shift"))
 
 
@@ -420,7 +453,9 @@ def test_train_script_trains_as_our_own_loop_does(
 
     with importing_from(copied) as module:
         script = module("train")
-        assert [asdict(stage) for stage in script.STAGES] == [stage.model_dump() for stage in recipe.stages]
+        assert [asdict(stage) for stage in script.STAGES] == [
+            stage.model_dump(exclude={"steps"}) for stage in recipe.stages
+        ]
         monkeypatch.setattr(script, "batches", as_dealt)
         data = (digits.train.images, digits.train.labels)
         theirs = script.train(script.STAGES, data, batch=recipe.batch, device=cpu, seed=3)
@@ -473,7 +508,9 @@ def test_image_folders_and_keras_files_are_read(script: types.ModuleType, tmp_pa
     shown = rng.integers(0, 256, (6, 8, 8), np.uint8)
     np.savez(tmp_path / "k.npz", x_train=shown, y_train=np.arange(6), x_test=shown[:2], y_test=np.arange(2))
     (x, y), _ = script.load_data(tmp_path / "k.npz")
-    assert torch.equal(script.normalise(x), (torch.from_numpy(shown)[:, None].float() / 255 - 0.3) / 0.37)
+    assert torch.allclose(
+        script.normalised(x, (0.3,), (0.37,)), (torch.from_numpy(shown)[:, None].float() / 255 - 0.3) / 0.37, atol=1e-6
+    )
 
 
 def test_images_that_do_not_fit_the_network_end_with_one_line(script: types.ModuleType) -> None:
@@ -494,6 +531,8 @@ def test_training_images_are_augmented_and_others_are_not(script: types.ModuleTy
         expected = data[0][places]
         for name in ("flip", "shift"):
             expected = AUGMENTATIONS[name](expected, twin)
-        assert torch.equal(images, (expected - 0.3) / 0.37)
+        assert torch.equal(images, normalised(expected, (0.3,), (0.37,)))
         assert torch.equal(labels, places)
-    assert torch.equal(torch.cat([images for images, _ in script.batches(data, 4, cpu)]), (data[0] - 0.3) / 0.37)
+    assert torch.equal(
+        torch.cat([images for images, _ in script.batches(data, 4, cpu)]), normalised(data[0].clone(), (0.3,), (0.37,))
+    )

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import torch
 from exported import built, files_of, images_of, shaken, text_of
-from spaces import line_of, make_arch, rich_space
+from spaces import STEMS, line_of, make_arch, rich_space
 from torch import Tensor, nn
 
 from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
@@ -28,7 +28,8 @@ SPACES = [
             (
                 ({"weight": "xnor", "pad_value": -1}, {}),
                 ({"weight": "sign", "pad_value": 1}, {"stem": {"kind": "branched", "width": [8, 16], "stride": 4}}),
-                ({"weight": "xnor", "pad_value": 0}, {}),
+                ({"weight": "xnor", "pad_value": 0}, {"stem": STEMS["space_to_depth"]}),
+                ({"weight": "alpha_beta", "pad_value": -1}, {"stem": STEMS["thermometer"]}),
             )
         ),
         strict=False,

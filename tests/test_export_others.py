@@ -33,7 +33,8 @@ from bnas.space.recipe import Distillation, Recipe, Stage
 from bnas.spec import dump
 
 FILES = {
-    "model.py", "layers.py", "train.py", "training.py", "architecture.yaml", "weights.safetensors", "manifest.json"
+    "model.py", "layers.py", "train.py", "training.py", "images.py", "requirements.txt", "architecture.yaml",
+    "weights.safetensors", "manifest.json",
 }  # fmt: skip
 USERS = Path(__file__).parent / "users_models.py"
 RECIPE = Recipe(

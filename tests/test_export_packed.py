@@ -75,7 +75,13 @@ def test_without_its_data_set_it_is_proved_on_drawn_images(tmp_path: Path, netwo
 
 @pytest.mark.parametrize(
     "described",
-    [ModelSpec(model="lenet5", input=(1, 28, 28), classes=10, precision="weight", weights="alpha_beta"), ARCH],
+    [
+        ModelSpec(model="lenet5", input=(1, 28, 28), classes=10, precision="weight", weights="alpha_beta"),
+        ModelSpec(model="resnet20_cifar", input=(3, 16, 16), classes=10, precision="binary"),
+        ModelSpec(model="cnv", input=(3, 32, 32), classes=10, precision="binary"),
+        ModelSpec(model="tfc", input=(1, 28, 28), classes=10, precision="binary"),
+        ARCH,
+    ],
 )
 def test_reference_models_are_exported_too(tmp_path: Path, described: Description) -> None:
     run = finished_run(tmp_path / "run", trained(described), described, RECIPE)

@@ -19,7 +19,7 @@ EXPERT_NET = read(Architecture, Path(__file__).parents[1] / "search_spaces" / "e
 
 
 @cache
-def cost_of(name: str, precision: str = "real", last: str = "real") -> Cost:
+def cost_of(name: str, precision: str = "real", last: str | None = None) -> Cost:
     with torch.device("meta"):
         model = build_model(name, precision=precision, last=last)
     return cost(trace(model, MODELS[name].input).layers)
@@ -108,6 +108,19 @@ class TestResNet:
         assert made.parameters == total == published
         assert made.float32_bytes == made.bytes == 4 * total
 
+    def test_binary_resnet20_for_small_images(self) -> None:
+        # table 6 there: 0.27M parameters; 1.07M ops in the tables of binary networks on CIFAR-10
+        made = cost_of("resnet20_cifar", "binary")
+        stages = [(16, 16, 32), (16, 32, 16), (32, 64, 8)]
+        inner = sum(9 * side**2 * (before * width + 5 * width**2) for before, width, side in stages)
+        assert made.bops == inner == 40_108_032
+        assert made.flops == 3 * 16 * 9 * 32**2 + 64 * 10 == 443_008
+        assert round(made.ops / 1e6, 2) == 1.07
+        real = cost_of("resnet20_cifar")
+        assert real.ops == inner + made.flops
+        convs = 3 * 16 * 9 + sum(9 * (before * width + 5 * width**2) for before, width, _ in stages)
+        assert real.parameters == convs + 2 * (7 * 16 + 6 * 32 + 6 * 64) + 65 * 10 == 269_722
+
     def test_real_resnet18_in_millions(self) -> None:
         assert round(cost_of("resnet18").ops / 1e6) == 1814
 
@@ -130,6 +143,42 @@ class TestResNet:
         made = cost_of("resnet18", "hybrid", last=last)
         assert made.weight_saving == 32 * (real + binary) / (32 * real + binary)
         assert round(made.weight_saving, 2) == published
+
+
+class TestFinn:
+    """Umuroglu et al., FINN (arXiv:1612.07119): networks whose every weight is one bit."""
+
+    # ins, outs, side of the output: 3x3 without padding, so each convolution takes two off
+    convs = ((64, 64, 28), (64, 128, 12), (128, 128, 10), (128, 256, 3), (256, 256, 1))
+    dense = 256 * 512 + 512 * 512 + 512 * 10
+
+    def test_cnv(self) -> None:
+        made = cost_of("cnv", "binary")
+        assert made.flops == made.mixed_flops == 3 * 64 * 9 * 30**2 == 1_555_200
+        inner = sum(9 * ins * outs * side**2 for ins, outs, side in self.convs)
+        assert made.bops == inner + self.dense == 57_906_176
+        assert round(made.ops / 1e6, 2) == 2.46
+
+    def test_cnv_has_193_kilobytes_of_weights(self) -> None:
+        made = cost_of("cnv", "binary")
+        weights = 9 * (3 * 64 + sum(ins * outs for ins, outs, _ in self.convs)) + self.dense
+        assert made.weights == made.binary_weights == weights == 1_542_848
+        assert round(weights / 8 / 1000) == 193
+        filters = 2 * (64 + 128 + 256) + 2 * 512
+        # a scale a filter, the classifier's too; a norm after each layer, one more after the first; biases
+        assert made.parameters == weights + (filters + 10) + 2 * (filters + 64) + 10
+
+    @pytest.mark.parametrize(
+        ("name", "hidden", "bops"), [("tfc", 64, 59_008), ("sfc", 256, 334_336), ("lfc", 1024, 2_910_208)]
+    )
+    def test_fully_connected(self, name: str, hidden: int, bops: int) -> None:
+        made = cost_of(name, "binary")
+        assert made.bops == 784 * hidden + 2 * hidden**2 + 10 * hidden == bops
+        assert made.flops == 0
+        assert made.weights == made.binary_weights == bops
+        scales, norms = 3 * hidden + 10, 3 * 2 * hidden
+        assert made.parameters == bops + scales + norms + 10
+        assert made.bytes == bops // 8 + 4 * (scales + norms + 10)
 
 
 class TestExpertNetwork:

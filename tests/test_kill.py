@@ -13,11 +13,14 @@ import optuna
 import pytest
 from runfolder import contents
 
+from bnas.spec import dump
 from tests.mortal import Ended, bnas
-from tests.tiny import tiny_file
+from tests.tiny import tiny_file, tiny_space
 
 SEED = 7
 MOMENTS = {"start": 2, "supernet": 4, "search": 5, "twin": 2, "retrain": 5, "report": 2}  # twenty
+OF_TARGETS = {"start": 2, "supernet": 2, "search": 3, "twin": 1, "retrain": 4}  # a dozen more
+TARGETS = ("--target", "ops=8k", "--target", "ops=12k,bytes=3k")
 EXPORTS = 4  # moments more
 STEPS = 5  # of an epoch, in the supernet and in each network
 FOUND = (
@@ -99,6 +102,34 @@ def test_killed_at_a_random_moment_the_same_command_ends_as_if_nothing_had_happe
     assert not paid - scores(run)
     assert not set(steps(ended.done)) & set(steps(killed.done)[:-1])  # but for the last, no step is taken again
     assert_equal_end(run, whole)
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory) -> Whole:
+    """A search for two targets, whose networks begin with the supernet's weights, that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("family")
+    space = folder / "inherits.yaml"
+    recipe = {"batch": 256, "stages": [{"epochs": 2, "rate": 4e-3}]}
+    search = tiny_space().search.model_dump()
+    search["retrain"] |= {"start": "supernet", "recipe": recipe}
+    space.write_text(dump(tiny_space(search=search)), encoding="utf-8")
+    ended = bnas("search", space, *TARGETS, "--out", folder / "run", folder=folder)
+    assert ended.code == 0, ended.said
+    return Whole(space, folder / "run", ended)
+
+
+@pytest.mark.parametrize(("phase", "number"), [(phase, k) for phase, count in OF_TARGETS.items() for k in range(count)])
+def test_a_search_for_several_targets_killed_at_a_random_moment_ends_alike(family, tmp_path, phase, number) -> None:
+    command, run = ("search", family.space, *TARGETS, "--out", tmp_path / "run"), tmp_path / "run"
+    killed = bnas(*command, folder=tmp_path, at=moment(family.ended, phase, number), report=False)
+    assert killed.code == -signal.SIGKILL
+    ended = bnas(*command, folder=tmp_path, report=False)
+    assert ended.code == 0, ended.said
+    targets = sorted(path.name for path in (family.run / "targets").iterdir())
+    assert len(targets) == 2
+    for target in targets:
+        assert_equal_end(run / "targets" / target, Whole(family.space, family.run / "targets" / target, family.ended))
+    assert (run / "targets.csv").read_bytes() == (family.run / "targets.csv").read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from bnas.runtime.filters import SignFilters
 from bnas.runtime.naive import evaluate
 from bnas.runtime.program import Program, rounded
 from bnas.runtime.simplify import simplified
-from bnas.runtime.steps import Affine, Conv, Threshold
+from bnas.runtime.steps import Affine, Conv, Threshold, Value
 from bnas.select import Decision, Decisions
 from bnas.select.conversion import convert
 from bnas.ship.lowering import lower, lower_plainly
@@ -66,6 +66,10 @@ def test_networks_of_a_space_keep_their_logits(space: str) -> None:
         {"stage": BITS | {"kernel": 1, "width": 24}, "squeeze_excite": True, "shortcut": {"kind": "bottleneck"}},
         {"stage": {"width": 24, "stride": 2, "experts": 2}, "squeeze_excite": True, "shortcut": {"kind": "conv"}},
         {"stem": {"kind": "branched", "width": 8, "stride": 4}, "input": [3, 21, 13]},
+        {"stem": {"kind": "space_to_depth", "width": 8, "kernel": 1, "stride": 2}},
+        {"stem": {"kind": "space_to_depth", "width": 8, "kernel": 3, "stride": 4}, "input": [3, 21, 14]},
+        {"stem": {"kind": "thermometer", "width": 8, "levels": 3}, "binarizers": {"weight": "alpha_beta"}},
+        {"stem": {"kind": "thermometer", "width": 8, "levels": 1, "stride": 2}, "binarizers": {"pad_value": -1}},
         {"stage": {"width": 20, "stride": 2}, "input": [2, 1, 3]},
     ],
 )
@@ -85,6 +89,11 @@ USUALLY = {  # of each network one preset; together all presets, and both kinds 
     "googlenet": ("weight", "alpha_beta"),
     "squeezenet": ("hybrid", "alpha_beta"),
     "sketch_a_net": ("binary", "alpha_beta"),
+    "resnet20_cifar": ("binary", "xnor"),
+    "cnv": ("binary", "xnor"),
+    "tfc": ("binary", "alpha_beta"),
+    "sfc": ("weight", "xnor"),
+    "lfc": ("binary", "xnor"),
 }
 ALL = [
     (name, preset, weights) for name in MODELS for preset in MODELS[name].presets for weights in ("xnor", "alpha_beta")
@@ -97,7 +106,8 @@ def test_reference_networks_keep_their_logits(name: str, preset: str, weights: s
     torch.manual_seed(0)
     network = worn(build_model(name, precision=preset, weights=weights))
     channels, *sides = MODELS[name].input
-    whole = name in ("alexnet", "sketch_a_net", "vgg_small", "lenet5")  # their classifiers want this size
+    # Their classifiers want this size.
+    whole = name in ("alexnet", "sketch_a_net", "vgg_small", "lenet5", "cnv", "tfc", "sfc", "lfc")
     same_as_lowered(network, (channels, *(side if whole else min(side, 32) for side in sides)), batch=2)
 
 
@@ -118,6 +128,11 @@ def converted(name: str, precision: str) -> nn.Module:
     paths = [path for path, module in model.named_modules() if type(module) in kinds and path not in USERS[name].real]
     chosen = {path: Decision(precision=precision, norm=True) for path in paths if name != "shared"}
     return worn(convert(model, Decisions(layers=chosen)) if precision != "real" else model)
+
+
+def _weights(like: Tensor, *shape: int) -> Tensor:
+    outs, ins, side = shape
+    return torch.arange(outs * ins * side**2).view(outs, ins, side, side).to(like).sub(20.5).div(30).sin()
 
 
 class Calling(nn.Module):
@@ -147,6 +162,19 @@ class Calling(nn.Module):
         lambda _, x: (x / torch.tensor([1.0, 2.0, -3.0]).view(3, 1, 1)).mean((2, 3)),
         lambda _, x: torch.cat(x.chunk(3, 1)[::-1], 1).mean((2, 3)),
         lambda _, x: torch.cat([x[:, 1:], x[:, -3:-2]], dim=1).amax((2, 3)),
+        lambda _, x: x[:, :, ::2, ::3].mean((2, 3)),
+        lambda _, x: x.mean(2)[:, :, ::4].mean(2),
+        lambda _, x: F.pad(x[:, :2], (0, 0, 0, 0, 1, 0)).mean((2, 3)),
+        lambda _, x: F.max_pool2d(F.pad(x[:, :2], (1, 0, 0, 2, 1, 0)), 2).mean((2, 3)),
+        lambda _, x: F.pad(x.mean(2), (2, 3)).mean(2),
+        lambda _, x: F.pixel_unshuffle(x, 1).mean((2, 3)),
+        lambda _, x: F.pixel_unshuffle(F.pad(x, (1, 0)), 2).amax((2, 3))[:, 4:7],
+        lambda _, x: F.conv2d(F.pixel_unshuffle(F.pad(x, (0, 1)), 2), _weights(x, 3, 12, 3), padding=1).mean((2, 3)),
+        lambda _, x: F.conv2d(F.pixel_unshuffle(F.pad(x, (0, 2)), 3), _weights(x, 3, 27, 1), stride=2).mean((2, 3)),
+        lambda _, x: F.conv2d(F.pad(x, (0, 1, 2, 3)), _weights(x, 3, 3, 3), padding=2, stride=2).mean((2, 3)),
+        lambda _, x: F.conv2d(F.conv2d(x, _weights(x, 3, 3, 3)), _weights(x, 3, 3, 1), padding=1).mean((2, 3)),
+        lambda _, x: F.pad(x[:, 1:2], (0, 0, 0, 0, 1, 1), value=-0.5).amax((2, 3)),
+        lambda _, x: F.pad(x.mean((2, 3))[:, :1], (0, 2), value=3.0),
         lambda _, x: x.repeat(1, 2, 1, 1)[:, 2:5].mean((2, 3)),
         lambda _, x: (x * torch.sigmoid(x.mean((2, 3), keepdim=True))).mean((2, 3)),
         lambda _, x: F.conv2d(x, torch.arange(36).view(3, 3, 2, 2).to(x) / 9, padding="same").mean((2, 3)),
@@ -156,6 +184,32 @@ class Calling(nn.Module):
 def test_operators_mean_what_torch_means(function: Any) -> None:
     torch.manual_seed(0)
     same_as_lowered(Calling(function).eval(), (3, 6, 7))
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 9)])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_pixels_that_only_move_go_into_the_convolution_that_reads_them(size: tuple[int, int], kernel: int) -> None:
+    stem = {"kind": "space_to_depth", "width": 8, "kernel": kernel, "stride": 2}
+    program = same_as_lowered(worn_network(make_arch(stem=stem, input=[3, *size])), (3, *size))
+    first = program.steps[0]
+    assert isinstance(first, Conv)
+    assert first.filters.shape == (1, 8, 3, 2 * kernel, 2 * kernel)
+    assert (first.inputs, first.stride) == ((0,), (2, 2))
+
+
+def test_blocks_that_do_not_make_up_the_image_stay_where_they_are() -> None:
+    weight = torch.eye(12).view(12, 3, 2, 2)  # of seven columns it leaves out the last, which no padding may show
+    model = Calling(
+        lambda _, x: F.conv2d(F.conv2d(x, weight.to(x), stride=2), _weights(x, 3, 12, 3), padding=1).mean((2, 3))
+    )
+    assert same_as_lowered(model.eval(), (3, 6, 6)).steps[0].stride == (2, 2)
+    assert len(same_as_lowered(model.eval(), (3, 6, 7)).steps) == 1 + len(same_as_lowered(model, (3, 6, 6)).steps)
+
+
+def test_the_bits_of_a_thermometer_are_thresholds_of_the_image() -> None:
+    program = same_as_lowered(worn_network(make_arch(stem={"kind": "thermometer", "width": 8, "levels": 4})), (3, 9, 7))
+    assert [type(step).__name__ for step in program.steps[:3]] == ["Channels", "Threshold", "Conv"]
+    assert program.values[2] == Value("bits", 12, 9, 7)
 
 
 def test_images_of_one_dimension_are_rows() -> None:
@@ -187,6 +241,10 @@ def test_a_learned_sign_becomes_a_threshold() -> None:
 REFUSED = {
     "a sign of 0 that is 0": (lambda _, x: torch.sign(x).mean((2, 3)), "aten.sign.default has no step"),
     "channels that change places": (lambda _, x: x.transpose(1, 2).mean((2, 3))[:, :3], "has no step"),
+    "pixels that are left out": (lambda _, x: x[:, :, 1::2].mean((2, 3)), "a slice of dimension 2 from 1 to 6"),
+    "pixels of another value": (lambda _, x: F.pad(x, (1, 1), value=0.5).mean((2, 3)), "of pixels with 0 does"),
+    "pixels over again": (lambda _, x: F.pad(x, (1, 1, 0, 0), "reflect").mean((2, 3)), "has no step"),
+    "fewer channels by padding": (lambda _, x: F.pad(x, (0, 0, 0, 0, 2, -2)).mean((2, 3)), "has no step"),
     "images that are mixed": (lambda _, x: (x - x.mean(0, keepdim=True)).mean((2, 3)), "mixes channels or images"),
     "a choice by value": (lambda _, x: (x if x.sum() > 0 else -x).mean((2, 3)), "torch.export"),
     "weights from the image": (lambda _, x: F.linear(x.mean((2, 3)), x.mean((2, 3))[:1].repeat(3, 1)), "has no step"),

@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from bnas.cost.totals import Cost, cost
@@ -13,11 +14,12 @@ from bnas.errors import LookupFailed
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_layer import BinaryLinear
 from bnas.networks.models import MODELS, build_model
+from bnas.networks.models.resnet import PaddedShortcut
 
 PRESETS = [(name, preset) for name, reference in MODELS.items() for preset in reference.presets]
 WEIGHTED = (nn.Conv2d, nn.Linear, BinaryConv, BinaryLinear)
 LARGE = ("alexnet", "resnet34", "wrn28_10")
-SMALL = ("lenet5", "squeezenet", "sketch_a_net")
+SMALL = ("lenet5", "squeezenet", "sketch_a_net", "resnet20_cifar", "cnv", "tfc", "sfc", "lfc")
 
 
 def precisions(model: nn.Module) -> dict[str, str]:
@@ -62,9 +64,10 @@ def test_a_preset_changes_no_mac(name: str, preset: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
-def test_first_and_last_layer_are_real(name: str, preset: str) -> None:
+def test_first_and_last_layer_are_real_but_in_networks_published_with_binary_ends(name: str, preset: str) -> None:
     first, *_, last = precisions(on_meta(name, precision=preset)).values()
-    assert (first, last) == ("real", "real")
+    binary = {"cnv": ("weight", "binary")} | dict.fromkeys(("tfc", "sfc", "lfc"), ("binary", "binary"))
+    assert (first, last) == (binary.get(name, ("real", "real")) if preset == "binary" else ("real", "real"))
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
@@ -79,12 +82,37 @@ def test_a_preset_says_which_layers_are_binary(name: str, preset: str) -> None:
     assert all(any(path.startswith(f"{layer}.") for path, _ in inner) for layer in kept)
 
 
-@pytest.mark.parametrize("last", ["weight", "binary"])
-@pytest.mark.parametrize("name", ["lenet5", "squeezenet", "resnet18_cifar"])
-def test_the_last_layer_has_the_precision_asked_for(name: str, last: str) -> None:
-    with torch.device("meta"):
-        model = build_model(name, precision="weight", last=last)
-    assert list(precisions(model).values())[-1] == last
+@pytest.mark.parametrize("preset", ["weight", "binary"])
+@pytest.mark.parametrize("last", ["real", "weight", "binary"])
+@pytest.mark.parametrize("name", ["squeezenet", "resnet18_cifar", "cnv", "tfc"])
+def test_the_last_layer_has_the_precision_asked_for(name: str, last: str, preset: str) -> None:
+    assert list(precisions(on_meta(name, precision=preset, last=last)).values())[-1] == last
+
+
+@pytest.mark.parametrize("name", ["cnv", "tfc"])
+@pytest.mark.parametrize(
+    ("preset", "last", "relus"), [("binary", "binary", 0), ("binary", "weight", 1), ("real", "real", None)]
+)
+def test_a_relu_stands_before_real_inputs_alone(name: str, preset: str, last: str, relus: int | None) -> None:
+    model = on_meta(name, precision=preset, last=last)
+    before_real = relus if relus is not None else len(precisions(model)) - 1
+    assert sum(isinstance(module, nn.ReLU) for module in model.modules()) == before_real
+
+
+@pytest.mark.parametrize("name", ["tfc", "sfc", "lfc"])
+def test_the_image_of_a_fully_binary_network_is_its_sign(name: str) -> None:
+    torch.manual_seed(0)
+    model, digits = build_model(name, precision="binary").eval(), torch.randn(4, 1, 28, 28)
+    assert torch.equal(model(digits), model(torch.where(digits >= 0, 1.0, -1.0)))
+
+
+def test_a_padded_shortcut_takes_every_second_pixel_and_adds_channels_of_zeros() -> None:
+    x = torch.randn(2, 4, 5, 7)
+    y = PaddedShortcut(4, 10, 2)(x)
+    assert y.shape == (2, 10, 3, 4)
+    assert torch.equal(y[:, 3:7], F.avg_pool2d(x, 1, 2))
+    assert not y[:, :3].any()
+    assert not y[:, 7:].any()
 
 
 @pytest.mark.parametrize(("name", "preset"), [case for case in PRESETS if case[0] in SMALL])
@@ -102,6 +130,11 @@ def test_every_parameter_learns(name: str, preset: str) -> None:
     [
         ({"name": "resnet19"}, "model 'resnet19' is not known; did you mean 'resnet18'"),
         ({"name": "lenet5", "precision": "binary"}, "lenet5: it has no preset 'binary'; choose from real, weight"),
+        (
+            {"name": "cnv", "first": "binary"},
+            "cnv: first: 'binary' is no precision of a first layer; choose from real, w",
+        ),
+        ({"name": "tfc", "first": "bits"}, "tfc: first: 'bits' is no precision of a first layer; choose from real, w"),
         ({"name": "lenet5", "last": "tiny"}, "lenet5: last: 'tiny' is no precision; choose from real, weight, binary"),
     ],
 )
@@ -133,7 +166,10 @@ class TestBinaryLinear:
         assert BinaryLinear(6, 4)(torch.randn(2, 5, 6)).shape == (2, 5, 4)
 
 
-@pytest.mark.parametrize(("name", "maps"), [("resnet18_cifar", 4), ("vgg_small", 3), ("wrn28_10", 3)])
+@pytest.mark.parametrize(
+    ("name", "maps"),
+    [("resnet18_cifar", 4), ("resnet20_cifar", 3), ("vgg_small", 3), ("wrn28_10", 3), ("cnv", 3)],
+)
 def test_networks_for_small_images_show_what_their_stages_give(name: str, maps: int) -> None:
     logits, found = on_meta(name).with_maps(torch.zeros(2, 3, 32, 32, device="meta"))
     assert logits.shape == (2, 10)

@@ -7,11 +7,11 @@ import torch
 from spaces import make_arch, rich_space
 from torch import Tensor, nn
 
-from bnas.cost.plan import PlannedLayer, Size, plan
+from bnas.cost.plan import PlannedLayer, plan
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
-from bnas.space.arch import Architecture
+from bnas.space.arch import Architecture, Size
 
 TWO_STAGES = [
     {"width": 16, "depth": 2, "stride": 2, "groups": 2},

@@ -1,8 +1,8 @@
 import pytest
 from spaces import make_arch
 
-from bnas.cost.plan import PlannedLayer, narrowed, plan, scale_values, shrunk, squeezed
-from bnas.space.arch import Architecture
+from bnas.cost.plan import PlannedLayer, narrowed, plan, scale_values, squeezed
+from bnas.space.arch import Architecture, shrunk
 
 HEIGHT, WIDTH = 9, 7  # of the images of make_arch
 HALF = 5, 4  # after a stride of 2, rounded up
@@ -161,6 +161,37 @@ class TestStemAndHead:
             "stem.join.conv": 8 * 8 * quarter,
         }
         assert by_name(arch)["stages.0.0.main.conv"].in_size == (8, 7)
+
+    @pytest.mark.parametrize(("kernel", "block"), [(1, 2), (3, 2), (1, 4)])
+    def test_space_to_depth(self, kernel: int, block: int) -> None:
+        layers = by_name(make_arch(stem={"kind": "space_to_depth", "width": 8, "kernel": kernel, "stride": block}))
+        conv, size = layers["stem.conv"], shrunk((HEIGHT, WIDTH), block)
+        assert (conv.role, conv.precision, conv.in_size, conv.out_size) == ("stem", "real", size, size)
+        assert conv.flops == 8 * (3 * block**2 * kernel**2) * (size[0] * size[1])
+        assert layers["stages.0.0.main.conv"].in_size == size
+
+    def test_space_to_depth_reads_each_pixel_once(self) -> None:
+        usual, depth = (
+            make_arch(input=[3, 32, 32], stem={"kind": kind, "width": 8, "kernel": kernel, "stride": 2})
+            for kind, kernel in (("conv", 3), ("space_to_depth", 1))
+        )
+        assert by_name(usual)["stem.conv"].flops / by_name(depth)["stem.conv"].flops == 9 / 4
+
+    @pytest.mark.parametrize("levels", [1, 8])
+    @pytest.mark.parametrize(("weight", "values"), [("xnor", 8), ("alpha_beta", 16)])
+    def test_thermometer(self, levels: int, weight: str, values: int) -> None:
+        stem = {"kind": "thermometer", "width": 8, "kernel": 3, "stride": 2, "levels": levels}
+        layers = by_name(make_arch(stem=stem, binarizers={"weight": weight}))
+        conv, thresholds = layers["stem.conv"], layers["stem.thresholds"]
+        assert (conv.role, conv.precision) == ("stem", "binary")
+        assert conv.bops == 8 * (3 * levels * 3 * 3) * (5 * 4)
+        assert conv.flops == 0
+        assert (conv.weights, conv.real_values) == (8 * 3 * levels * 3 * 3, values)
+        assert (thresholds.in_channels, thresholds.out_channels, thresholds.real_values) == (3, 3 * levels, 3 * levels)
+
+    def test_a_network_with_a_thermometer_has_no_real_macs_but_the_classifiers(self) -> None:
+        arch = make_arch(stem={"kind": "thermometer", "width": 8, "levels": 4})
+        assert [layer.name for layer in plan(arch) if layer.flops] == ["head.classifier"]
 
     def test_head(self) -> None:
         classifier = by_name(make_arch())["head.classifier"]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bnas.cli.app import main
-from tests.tiny import TINY
+from bnas.space.shipped import SPACES
+from tests.tiny import tiny_file
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,8 +20,7 @@ COMMANDS = [line for language, _, text in BLOCKS if not language for line in tex
 
 def test_commands_run_as_they_are_written(tmp_path, monkeypatch) -> None:
     # The same words, but the demo's space is a tiny one here: what is checked is the walk, not the network.
-    (tmp_path / "search_spaces").mkdir()
-    (tmp_path / "search_spaces" / "digits.yaml").write_text(TINY)
+    monkeypatch.setitem(SPACES, "digits", tiny_file(tmp_path))
     monkeypatch.chdir(tmp_path)
     ran = [command for command in COMMANDS if command.startswith("bnas ")]
     for command in ran:
@@ -28,7 +28,7 @@ def test_commands_run_as_they_are_written(tmp_path, monkeypatch) -> None:
         with pytest.raises(SystemExit) as ended:
             main()
         assert ended.value.code == 0, command
-    assert len(ran) == 5
+    assert len(ran) == 6
     assert (tmp_path / "runs" / "demo" / "report.html").exists()
     assert (tmp_path / "handover" / "model.py").exists()
     assert len(list((tmp_path / "runs" / "two" / "targets").iterdir())) == 2
@@ -43,9 +43,9 @@ def test_commands_run_as_they_are_written(tmp_path, monkeypatch) -> None:
 
 
 def test_every_make_target_that_is_named_exists() -> None:
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = {command.split()[1] for command in COMMANDS if command.startswith("make ")}
-    assert named == {"demo", "check", "test"}
+    assert named == {"demo", "check", "test", "test-lowest"}
     assert named <= targets
 
 

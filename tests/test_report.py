@@ -30,7 +30,7 @@ from bnas.report.words import search_line, twin_sentence
 from bnas.runs import Run, environment
 from bnas.searcher.candidate import Candidate, Score, front
 from bnas.searcher.feasible import cost_of
-from bnas.space.arch import Architecture
+from bnas.space.arch import Architecture, Stem
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse
 
@@ -331,6 +331,18 @@ def test_stage_table_names_mixed_precision() -> None:
     mixed = arch.stages[1].model_copy(update={"precision": ("binary", "real")})
     rows = stage_table(arch.model_copy(update={"stages": (arch.stages[0], mixed)})).rows
     assert [row[1] for row in rows] == ["real", "weight", "binary, real"]
+
+
+@pytest.mark.parametrize(
+    ("stem", "row"),
+    [
+        ({"kind": "thermometer", "width": 8, "levels": 4}, ("stem (thermometer, 4 levels)", "binary")),
+        ({"kind": "space_to_depth", "width": 8, "stride": 2}, ("stem (space_to_depth)", "real")),
+    ],
+)
+def test_stage_table_says_what_a_stem_is(stem: dict[str, Any], row: tuple[str, str]) -> None:
+    arch = SPACE.largest().model_copy(update={"stem": Stem(**stem)})
+    assert stage_table(arch).rows[0][:2] == row
 
 
 @pytest.mark.parametrize("kind", ["repeat", "conv", "bottleneck"])

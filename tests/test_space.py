@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spaces import every_genotype, line_of, make_arch, make_space, position, rich_space, space_data
+from spaces import STEMS, every_genotype, line_of, make_arch, make_space, position, rich_space, space_data
 
 from bnas.errors import SpecError
 from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import parse
+from bnas.spec import dump, parse, parse_yaml
 
 SEEDS = st.integers(0, 2**32)
 
@@ -104,6 +104,35 @@ class TestGenotypes:
             for block, precision in enumerate(stage.precision):
                 assert precision == chosen[f"stages[{index}].precision[{block}]"]
 
+    @pytest.mark.parametrize(
+        ("stem", "expected"),
+        [
+            ({"kind": "thermometer"}, "stem: a thermometer stem needs levels, the bits of each value of a pixel"),
+            ({"levels": [2, 4]}, "stem: levels=2 are of a thermometer stem, but this one is conv; leave it out"),
+            ({"kind": "thermometer", "levels": []}, "stem.levels: must have at least 1 value(s), but got []"),
+            ({"kind": "thermometer", "levels": [2, 2]}, "stem.levels: a choice is given twice in [2, 2]"),
+            ({"kind": "thermometer", "levels": [2, 0]}, "stem.levels[1]: Input should be greater than or equal to 1"),
+            ({"kind": "thermometer", "levels": True}, "stem.levels[0]: must be a whole number, but got True"),
+        ],
+    )
+    def test_levels_are_of_a_thermometer(self, stem: dict[str, Any], expected: str) -> None:
+        with pytest.raises(SpecError) as caught:
+            make_space(stem={"width": 8} | stem)
+        assert line_of(caught).startswith(f"space: {expected}")
+
+    @pytest.mark.parametrize("kind", STEMS)
+    def test_every_choice_of_a_stem_is_a_dimension_of_its_own(self, kind: str) -> None:
+        space, keys = make_space(stem=STEMS[kind]), ["width", "kernel", "stride", *["levels"] * (kind == "thermometer")]
+        assert [d.name for d in space.dimensions][: len(keys)] == [f"stem.{key}" for key in keys]
+        assert space.size == len(every_genotype(space))
+        for genes in every_genotype(space):
+            assert space.genes(space.architecture(genes)) == genes
+        for key in keys:
+            parts = space.split(f"stem.{key}")
+            assert [getattr(part.stem, key) for part in parts] == [(one,) for one in getattr(space.stem, key)]
+        assert parse(SearchSpace, parse_yaml(dump(space), source=""), source="") == space
+        assert ("levels" in dump(space)) == (kind == "thermometer")
+
     def test_what_all_share_is_handed_on(self) -> None:
         shared: dict[str, Any] = {"shortcut": {"kind": "conv"}, "squeeze_excite": True, "mix_every": 2}
         shared["binarizers"] = {"weight": "sign"}
@@ -150,6 +179,7 @@ class TestContains:
             ({"mix_every": 2}, "mix_every: the architecture has 2, the space 1"),
             ({"squeeze_excite": True}, "squeeze_excite: the architecture has True, the space False"),
             ({"shortcut": {"kind": "conv"}}, "shortcut: the architecture has "),
+            ({"prelu": False}, "prelu: the architecture has False, the space True"),
             ({"binarizers": {"weight": "sign"}}, "binarizers: the architecture has "),
             ({"stem": {"width": 12}}, "stem.width: 12 is not one of [8]"),
             ({"stem": {"kind": "branched", "width": 8, "stride": 4}}, "the architecture's stages or kind of stem"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from spaces import make_arch, make_space, rich_space
+from spaces import STEMS, make_arch, make_space, rich_space
 from torch import Tensor
 
 from bnas.cost.plan import plan
@@ -23,8 +23,11 @@ SPACES: dict[str, dict[str, Any]] = {
     "conv": {"shortcut": {"kind": "conv"}, "squeeze_excite": True},
     "bottleneck": {"shortcut": {"kind": "bottleneck", "reduction": 3}, "binarizers": {"weight": "sign"}},
     "padded with -1": {"binarizers": {"pad_value": -1}, "squeeze_excite": True, "mix_every": 2},
+    "without PReLU": {"prelu": False, "binarizers": {"pad_value": -1}},
     "shifted": {"binarizers": {"activation": "react"}, "squeeze_excite": True},
-    "branched": {"stem": {"kind": "branched", "width": [8, 16], "stride": 4}, "input": [3, 33, 29]},
+    "branched": {"stem": STEMS["branched"], "input": [3, 33, 29]},
+    "space to depth": {"stem": STEMS["space_to_depth"], "input": [3, 13, 11]},
+    "thermometer": {"stem": STEMS["thermometer"], "binarizers": {"weight": "alpha_beta", "pad_value": 1}},
 }
 DRAWS = 4
 

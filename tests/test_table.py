@@ -46,7 +46,7 @@ class TestSpace:
 
     def test_its_stem_decides_little_and_its_shortcuts_nothing(self) -> None:
         arch = BENCH.largest()
-        stem = cost(plan_stem(arch.stem, 3, (16, 16))[0]).ops
+        stem = cost(plan_stem(arch.stem, 3, (16, 16), "xnor")[0]).ops
         assert stem == 8 * 27 * (8 * 8)
         median = sorted(cost_of(BENCH, genes).ops for genes in every_network(BENCH))[BENCH.size // 2]
         assert stem < 0.2 * median

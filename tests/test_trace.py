@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from spaces import STEMS
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,13 +33,11 @@ WEIGHT = nn.Parameter(torch.eye(3), requires_grad=False)
 
 def small_space(*, stem: str = "conv", shortcut: str = "conv", **changes: Any) -> SearchSpace:
     """Return a space with every kind of choice, over odd sizes."""
-    first = {"stride": 4} if stem == "branched" else {"kernel": [3, 5], "stride": [1, 2]}
     stage = {
         "depth": [1, 2], "width": [8, 16], "groups": [1, 2, 4], "experts": [1, 3], "kernel": [1, 3],
         "stride": [1, 2], "precision": ["real", "weight", "binary"],
     }  # fmt: skip
-    stem_choices = {"kind": stem, "width": [8, 16], **first}
-    space = {"input": [3, 13, 11], "classes": 10, "shortcut": {"kind": shortcut}, "stem": stem_choices}
+    space = {"input": [3, 13, 11], "classes": 10, "shortcut": {"kind": shortcut}, "stem": STEMS[stem]}
     return SearchSpace.model_validate(space | {"stages": [stage, stage]} | changes)
 
 
@@ -85,18 +84,34 @@ def one(model: nn.Module, shape: tuple[int, ...]) -> PlannedLayer:
 class TestBuiltNetworks:
     """What `build` makes has the layers that `plan` says."""
 
-    @pytest.mark.parametrize(("stem", "shortcut"), list(itertools.product(("conv", "branched"), SHORTCUTS)))
+    @pytest.mark.parametrize(("stem", "shortcut"), list(itertools.product(STEMS, SHORTCUTS)))
     def test_every_kind_of_choice(self, stem: str, shortcut: str) -> None:
         random = Random(f"{stem} {shortcut}")
-        for squeeze_excite, weight, mix_every in ((False, "sign", 1), (True, "xnor", 2), (True, "sign", 1)):
+        for squeeze_excite, weight, mix_every, prelu in (
+            (False, "sign", 1, True), (True, "xnor", 2, True), (True, "sign", 1, False)
+        ):  # fmt: skip
             binarizers = {"weight": weight, "pad_value": random.choice((-1, 0, 1))}
             space = small_space(
-                stem=stem, shortcut=shortcut, squeeze_excite=squeeze_excite, mix_every=mix_every, binarizers=binarizers
+                stem=stem,
+                shortcut=shortcut,
+                squeeze_excite=squeeze_excite,
+                mix_every=mix_every,
+                binarizers=binarizers,
+                prelu=prelu,
             )
             arch = space.architecture(space.sample(random))
             traced = trace(build(arch), arch.input)
             assert traced.layers == plan(arch)
             assert not traced.uncounted
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("stem", STEMS)
+    @pytest.mark.parametrize("weight", ["xnor", "alpha_beta"])
+    def test_cost_of_every_stem(self, stem: str, weight: str) -> None:
+        space, random = small_space(stem=stem, shortcut="repeat", binarizers={"weight": weight}), Random(stem)
+        for _ in range(SAMPLES // 2):
+            arch = space.architecture(space.sample(random))
+            assert cost(trace(build(arch), arch.input).layers) == cost(plan(arch)), arch
 
     @pytest.mark.slow
     def test_cost_of_the_shipped_spaces(self) -> None:

@@ -11,7 +11,7 @@ from bnas.api.result import SearchResult, TrainResult, open_run
 from bnas.errors import ExportError
 from bnas.runs.selection_folder import run_in
 from bnas.ship import TrainedNetwork, export_network
-from bnas.ship.folder import best_network
+from bnas.ship.folder import best_network, variant_of
 from bnas.train.retrain import trained_alone
 
 
@@ -19,6 +19,7 @@ def export(
     run: str | Path | SearchResult | TrainResult,
     *,
     to: str = "training",
+    for_: str | None = None,
     out: str | Path,
     candidate: str | None = None,
     data: Any = None,
@@ -28,7 +29,10 @@ def export(
 
     Args:
         run: what `search` or `train_model` gave, or its folder, or that of a selection that was fine-tuned.
-        to: a target: `training` (one plain torch model, weights, recipe, proof), or `pkg.mod:attr` of an exporter.
+        to: a target: `training` (one plain torch model, weights, recipe, proof), `packed`, `onnx` or `qonnx` (a file),
+            `c` (C99 code), or `pkg.mod:attr` of an exporter.
+        for_: a variant of the target, by the name of what it is for: `size` of `onnx`, `finn` or `hls4ml` of `qonnx`,
+            `words32` of `c`.
         out: a new or empty folder, or an earlier export of the same network, which is replaced.
         candidate: id of a candidate of a search, in place of the best: with the weights to which it was trained alone,
             or where it was not, those that it inherits from the supernet.
@@ -38,12 +42,12 @@ def export(
     Raises:
         ExportError: `out` holds something else, or the proof fails; what was in `out` is as it was.
         RunError: the run has no best network, or `out` cannot be written.
-        LookupFailed: there is no such target, or no such candidate.
+        LookupFailed: there is no such target or variant, or no such candidate.
     """
     if isinstance(run, SearchResult | TrainResult):
         trust = trust or run.trust
         run = run.run.path
-    folder = run_in(Path(run))
+    to, folder = variant_of(to, for_), run_in(Path(run))
     if candidate is None:
         return export_network(best_network(folder, trust=trust), to=to, out=out)
     found = open_run(folder, trust=trust)

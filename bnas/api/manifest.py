@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data import DataSet
+from bnas.data.resize import METHOD
 from bnas.runs import environment
 from bnas.ship import Description, count_again, prove_reload
 from bnas.space.arch import Architecture
@@ -45,8 +46,14 @@ def manifest_of(
         "images": data.facts(),
         "input": list(described.input),
         "classes": described.classes,
+        "class_names": list(data.class_names),
+        "preprocessing": {
+            "channels": {1: "grey", 3: "red, green, blue"}.get(described.input[0], f"{described.input[0]} channels"),
+            "range": "pixels from 0 to 255 divided by 255, or floating point as given; then minus mean, over std",
+            "resize": f"to height {described.input[1]} and width {described.input[2]}: {METHOD}",
+        },
         "normalisation": {"mean": list(data.mean), "std": list(data.std)},
-        "augmentation": list(data.augmentation),
+        "augmentation": list(data.augmentation if recipe.augment is None else recipe.augment),
         "recipe": recipe.model_dump(mode="json"),
         "epochs": epochs,
         "seed": seed,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from bnas.api.progress_bars import watched
-from bnas.api.request import Items, SearchRequest, load_matching, open_for, resolve
+from bnas.api.progress_bars import say, watched
+from bnas.api.request import Items, SearchRequest, check_timed, load_matching, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.api.searching import Logged, search, trained_supernet
 from bnas.cost.budget import Budget
@@ -20,6 +20,7 @@ from bnas.report import write_targets_report
 from bnas.report.tables import best_of_each
 from bnas.report.targets_page import TARGETS
 from bnas.runs import Run
+from bnas.space.latency import LatencyTable
 from bnas.space.space import SearchSpace
 from bnas.train import ALONE, Ranks
 
@@ -51,9 +52,12 @@ def search_targets(
     targets: Sequence[Items] | None = None,
     *,
     data: Any = "digits",
+    latency: str | Path | LatencyTable | None = None,
+    augment: str | Sequence[str] | None = None,
     seed: int = 0,
     out: str | Path = "runs/search",
     device: str | None = None,
+    deploy: str | None = None,
     trust: bool = False,
     progress: Progress | bool = True,
     ranks: Ranks = ALONE,
@@ -67,23 +71,26 @@ def search_targets(
     Args:
         space: as in `search`.
         targets: a budget each, as `search` takes one; None takes `search.targets` of the space.
-        data, seed, out, device, trust, progress, ranks: as in `search`.
+        data, augment, latency, seed, out, device, deploy, trust, progress, ranks: as in `search`.
         each: what else `search` takes, for each of the searches.
     Raises:
         SpecError: there are fewer than two targets, or two are the same.
         Stopped: progress asked for it.
         BnasError: one line that says where, which rule, which values, what to do.
     """
-    asked = resolve(space, data, seed=seed, device=device, trust=trust)
+    asked = resolve(space, data, augment=augment, latency=latency, seed=seed, device=device, deploy=deploy, trust=trust)
     budgets = _budgets(asked, targets)
     request = replace(asked, targets=tuple(budgets.values()))
     _ = request.draws  # a budget that nothing fits is an error before any training
     images = load_matching(request)
+    request = request.on(images)
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
+    if request.left_out:
+        say(request.left_out, progress)
     with run.lock(), watched(progress) as tell:
         ranks.call(partial(_beside, replace(request, images=images.facts())))
         trained_supernet(run, request, images, Logged(run, tell), ranks)
-    alone = asked.space.model_copy(update={"search": asked.settings.model_copy(update={"targets": ()})})
+    alone = asked.space.model_copy(update={"search": request.settings.model_copy(update={"targets": ()})})
     results = TargetResults(run, {name: run.path / TARGETS / name for name in budgets})
     for name, budget in budgets.items():
         search(
@@ -100,6 +107,8 @@ def _budgets(request: SearchRequest, targets: Sequence[Items] | None) -> dict[st
     """Return the budgets by a name that can be that of a folder."""
     given = request.settings.targets if targets is None else targets
     found = [Budget.parse(items, source=f"targets[{place}]", over=request.budget) for place, items in enumerate(given)]
+    for budget in found:
+        check_timed(request.space, budget)
     if len(found) < 2 or len(set(found)) < len(found):
         raise SpecError(
             f"targets: two or more budgets are needed, each another one, but got {[str(budget) for budget in found]}; "

@@ -1,5 +1,6 @@
 """Progress on stderr: one bar a phase, with rate and time left; plain lines where stderr is no terminal."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -33,6 +34,13 @@ def watched(progress: Progress | bool) -> Iterator[Progress]:
         raise SpecError(
             f"progress: must be True, False or a function (phase, done, total, note), but is {type(progress).__name__}"
         )
+
+
+def say(line: str, progress: Progress | bool) -> None:
+    """Say a line at the start of long work: on stderr where the bars are ours, and to the logger `bnas.images`."""
+    logging.getLogger("bnas.images").info(line)
+    if progress is True:
+        print(line, file=sys.stderr)
 
 
 def say_images(images: DataSet, progress: Progress | bool) -> None:

@@ -1,15 +1,17 @@
 """What a search was asked, resolved: the space file's defaults with the caller's choices over them."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bnas.api.deploying import taken_by
 from bnas.cost.budget import Budget
 from bnas.data import DataSet, MixedSizes, check_same_images, load_data
+from bnas.data.transforms import augmentations
 from bnas.errors import BudgetError, DataError, RunError, SpecError
 from bnas.networks.models import MODELS
 from bnas.runs import Run, holds_run
@@ -18,7 +20,9 @@ from bnas.searcher.inside import InsideDraws
 from bnas.searcher.sampler import MakeSampler
 from bnas.searcher.samplers import find_sampler, sampler_name
 from bnas.space.arch import Architecture
-from bnas.space.recipe import SearchSettings
+from bnas.space.latency import LatencyTable, parts_in
+from bnas.space.recipe import Retraining, SearchSettings, batch_for
+from bnas.space.shipped import space_file
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump, parse, read
 from bnas.trust import check_code
@@ -41,12 +45,19 @@ class SearchRequest:
     given: tuple[Genes, ...] = ()  # scored first, and trained alone in the end
     supernet_of: str = ""  # the run folder whose supernet is searched again; "" trains one
     targets: tuple[Budget, ...] = ()  # all the budgets that the supernet is trained for; none beside this search's own
+    minutes: float | None = None  # that the search may take; its settings are made to fit
     images: Mapping[str, Any] | None = None  # facts of those that the run was begun with
+    left_out: str = ""  # of the space that was asked, because what it deploys to does not take it; for people
 
     @property
     def settings(self) -> SearchSettings:
         """Trials, recipes and shares."""
         return self.space.search
+
+    def retraining(self, settings: Retraining) -> "SearchRequest":
+        """Return the request with other settings of how networks are trained alone."""
+        search = self.settings.model_copy(update={"retrain": settings})
+        return replace(self, space=self.space.model_copy(update={"search": search}))
 
     @property
     def make_sampler(self) -> MakeSampler:
@@ -57,6 +68,11 @@ class SearchRequest:
     def draws(self) -> InsideDraws:
         """The networks that the supernet is trained through."""
         return InsideDraws(self.space, self.targets or [self.budget], seed=self.seed)
+
+    def on(self, images: DataSet) -> "SearchRequest":
+        """Return the request for these images, its trainings counted in epochs and batches that suit how many."""
+        settings = self.settings.on(len(images.train))
+        return replace(self, space=self.space.model_copy(update={"search": settings}))
 
     @property
     def space_yaml(self) -> str:
@@ -70,6 +86,7 @@ class SearchRequest:
             "start_with": [self.space.architecture(genes).id for genes in self.given],
             "supernet_of": self.supernet_of,
             "targets": [budget.as_dict() for budget in self.targets],
+            "minutes": self.minutes,
         }
         return {
             "data": name_of(self.data),
@@ -90,11 +107,12 @@ def name_of(data: Any) -> str:
 
 
 def read_space(space: str | Path | Mapping[str, Any] | SearchSpace, *, trust: bool = False) -> SearchSpace:
-    """Return a space as it is, from a mapping of its keys, or from its YAML file.
+    """Return a space as it is, from a mapping of its keys, from its YAML file, or one of ours by name.
 
     Args:
         trust: whether code that a file names may be run.
     Raises:
+        LookupFailed: there is no such file, and no such name.
         SpecError: it is not well formed.
         TrustError: its file names code, which is not trusted.
     """
@@ -102,7 +120,7 @@ def read_space(space: str | Path | Mapping[str, Any] | SearchSpace, *, trust: bo
         return space
     if isinstance(space, Mapping):
         return parse(SearchSpace, space, source="space")
-    found = read(SearchSpace, space)
+    found = read(SearchSpace, space_file(space))
     check_code(found, source=str(space), trust=trust)
     return found
 
@@ -116,18 +134,22 @@ def resolve(
     sampler: str | MakeSampler | None = None,
     top: int | None = None,
     start_with: Iterable[str | Path | Architecture] = (),
+    latency: str | Path | LatencyTable | None = None,
+    augment: str | Sequence[str] | None = None,
     seed: int = 0,
     device: str | None = None,
+    deploy: str | None = None,
     trust: bool = False,
 ) -> SearchRequest:
     """Return the request that a caller's choices make with the space file's defaults.
 
     Raises:
-        SpecError, LookupFailed: something asked is not allowed or not known.
+        SpecError, LookupFailed: something asked is not allowed or not known, or what it deploys to takes no network.
         BudgetError: an architecture to start with is over the budget.
         TrustError: the space's file names code, which is not trusted.
     """
-    checked = read_space(space, trust=trust)
+    whole_space, left_out = taken_by(read_space(space, trust=trust), deploy)
+    checked = _timed(whole_space, latency)
     source = str(space) if isinstance(space, str | Path) else "search"
     settings = checked.search.model_dump()
     if trials is not None:
@@ -135,15 +157,40 @@ def resolve(
     if top is not None:
         settings["retrain"]["top"] = top
     own = Budget.parse(checked.search.budget, source=f"{source}: search.budget")
+    if augment is not None:
+        settings["augment"] = augmentations(augment)
+        settings["retrain"]["recipe"]["augment"] = None
     limits = Budget.parse(budget or (), over=own)
     settings["budget"] = limits.as_dict()
+    check_timed(checked, limits)
     chosen = checked.search.sampler if sampler is None else sampler
     settings["sampler"] = sampler_name(chosen)
     whole = checked.model_copy(update={"search": parse(SearchSettings, settings, source=source)})
     given = tuple(_given(arch, whole, limits) for arch in (*checked.search.start_with, *start_with))
-    request = SearchRequest(whole, data, limits, chosen, seed, pick_device(device), tuple(dict.fromkeys(given)))
+    request = SearchRequest(
+        whole, data, limits, chosen, seed, pick_device(device), tuple(dict.fromkeys(given)), left_out=left_out
+    )  # fmt: skip
     _ = request.make_sampler  # an unknown sampler is an error now, not after an hour of training
     return request
+
+
+def _timed(space: SearchSpace, latency: str | Path | LatencyTable | None) -> SearchSpace:
+    """Return a space with the rows of a table of latencies that it needs, of the table given or its own."""
+    table = read(LatencyTable, latency) if isinstance(latency, str | Path) else latency or space.latency
+    return space if table is None else space.model_copy(update={"latency": table.within(parts_in(space))})
+
+
+def check_timed(space: SearchSpace, budget: Budget) -> None:
+    """Raise unless latencies are known where they are limited.
+
+    Raises:
+        SpecError: they are not; says how they come to be.
+    """
+    if space.latency is None and "latency_ms" in dict(budget.limits):
+        raise SpecError(
+            "budget latency_ms: needs a table of what parts take on the machine in question; make one there with "
+            "bnas latency-table SPACE -o FILE, and give it as --latency FILE"
+        )
 
 
 def _given(arch: str | Path | Architecture, space: SearchSpace, budget: Budget) -> Genes:
@@ -190,6 +237,7 @@ def load_matching(request: SearchRequest) -> DataSet:
         seed=request.seed,
         input_shape=space.input,
         limit=settings.limit,
+        augment=settings.augment,
     )
     name = name_of(request.data)
     if data.classes != space.classes:
@@ -204,13 +252,14 @@ def load_matching(request: SearchRequest) -> DataSet:
     return data
 
 
-def check_batch(batch: int, data: DataSet, *, source: str) -> None:
+def check_batch(asked: int | None, data: DataSet, *, source: str) -> None:
     """Raise unless the training images fill one batch: a short one is dropped, so nothing would be trained.
 
     Raises:
         DataError: they do not; says how many there are.
     """
     images = len(data.train)
+    batch = batch_for(asked, images)
     if batch > images:
         raise DataError(
             f"{source}: {batch} is more than the {images} training images of {data.name}; choose at most {images}"

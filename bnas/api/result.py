@@ -12,7 +12,7 @@ from torch import nn
 from bnas.api.request import GIVEN, SearchRequest, load_matching, pick_device
 from bnas.cost.budget import Budget, show
 from bnas.cost.plan import plan
-from bnas.cost.totals import Cost, cost
+from bnas.cost.totals import NANOSECONDS_PER_MS, Cost, cost
 from bnas.errors import DataError, LookupFailed, RunError
 from bnas.networks.build import build
 from bnas.runs import Run
@@ -44,8 +44,9 @@ class Best:
 
     @property
     def cost(self) -> Cost:
-        """What it costs, by its plan."""
-        return cost(plan(self.architecture))
+        """What it costs, by its plan; and its latency as a table predicts it, if the search had one."""
+        predicted = self.manifest.get("latency", {}).get("predicted_ms", 0.0)
+        return cost(plan(self.architecture))._replace(nanoseconds=round(predicted * NANOSECONDS_PER_MS))
 
     def build(self) -> nn.Module:
         """Return a fresh network of the found architecture, to train from the start."""

@@ -8,12 +8,14 @@ from random import Random
 from typing import Any
 
 from bnas.api.exploring import explore, open_studies
+from bnas.api.latency import latency_of
 from bnas.api.manifest import manifest_of
-from bnas.api.progress_bars import say_images, watched
+from bnas.api.progress_bars import say, say_images, watched
 from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.api.taken import take_supernet
 from bnas.api.threads import threads_for
+from bnas.api.timing import TimeUp, check_minutes, in_time
 from bnas.data import DataSet
 from bnas.data.facts import Guessing
 from bnas.errors import RunError, SpecError
@@ -28,6 +30,8 @@ from bnas.searcher.finalists import finalists
 from bnas.searcher.sampler import MakeSampler
 from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
+from bnas.space.latency import LatencyTable
+from bnas.space.recipe import Recipe, Stage
 from bnas.space.space import SearchSpace
 from bnas.spec import dump
 from bnas.supernet import Supernet
@@ -56,7 +60,10 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
         epochs=best.epochs, seed=request.seed,
     )  # fmt: skip
     guessing = Guessing.on(data.test.labels)._asdict()
-    known = {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
+    times = (
+        {} if request.space.latency is None else {"latency": latency_of(best.arch, best.network, request.space.latency)}
+    )
+    known = times | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
     run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
 
 
@@ -66,9 +73,13 @@ def search(
     data: Any = "digits",
     budget: Items | None = None,
     trials: int | None = None,
+    minutes: float | None = None,
     sampler: str | MakeSampler | None = None,
     top: int | None = None,
+    deploy: str | None = None,
     start_with: Iterable[str | Path | Architecture] = (),
+    latency: str | Path | LatencyTable | None = None,
+    augment: str | Sequence[str] | None = None,
     supernet_of: str | Path | SearchResult | None = None,
     seed: int = 0,
     out: str | Path = "runs/search",
@@ -84,18 +95,28 @@ def search(
     Storage, device and engine may change between two calls, and more trials be asked for; what was paid for is kept.
 
     Args:
-        space: a YAML file, a mapping of its keys, or a `SearchSpace`; its `search` section gives what is left out here.
+        space: a YAML file, the name of one of ours, a mapping of its keys, or a `SearchSpace`; its `search` section
+            gives what is left out here.
         data: whatever `bnas.load_data` takes: a data set's name, a path, a `DataSet`, arrays.
         budget: as `["ops=3M", "bytes=20k"]` or `{"ops": "3M"}`; the space's limits of other quantities stay, unless
             lifted, as by `bytes=none`.
         trials: paid evaluations of the search, fewer where no more networks fit; a random twin pays for as many.
+        minutes: that it may take in all, more or less: epochs and trials of the space, but for trials given here, grow
+            or shrink alike to what fits, by the pace that is measured at the begin, and again before networks are
+            trained alone; when the time is up, the best so far is the result.
         sampler: `evolution`, `nsga2`, `tpe`, `random`; or what makes an Optuna sampler for each proposal, a function
             (space, budget, seed) -> sampler or its `pkg.mod:attr`.
         top: how many of the best candidates are trained alone, and as many of the random twin's.
+        deploy: what the networks are for, `c`, `finn`, `hls4ml` or `packed`: only what it takes is proposed, and what
+            is left out of the space is said.
         start_with: networks of the space, or their YAML files, that are scored first and trained alone to the end, so
             that nothing worse is found.
+        latency: what parts of the networks take on some machine, or the file that `bnas latency-table` wrote there; a
+            budget of `latency_ms` needs it.
         supernet_of: a search, or its run folder, whose supernet is searched again, perhaps under another budget, by
             another sampler or with more trials, and not trained anew.
+        augment: what training images go through, as `augment` of `bnas.load_data`; None: what the space says, or else
+            what suits the data set.
         seed: the same seed gives the same result.
         out: the run folder.
         storage: an Optuna storage URL, which runs may share; None keeps the studies in the run folder.
@@ -110,8 +131,8 @@ def search(
         BnasError: one line that says where, which rule, which values, what to do.
     """
     request = resolve(
-        space, data, budget=budget, trials=trials, sampler=sampler, top=top, start_with=start_with, seed=seed,
-        device=device, trust=trust,
+        space, data, budget=budget, trials=trials, sampler=sampler, top=top, start_with=start_with, latency=latency,
+        augment=augment, seed=seed, device=device, deploy=deploy, trust=trust,
     )  # fmt: skip
     if request.settings.targets and not supernet_of:
         raise SpecError(
@@ -121,17 +142,38 @@ def search(
     request = replace(request, supernet_of=str(_path_of(supernet_of)) if supernet_of else "")
     crew = Engine(engine) if isinstance(engine, str) else engine
     crew.check()
+    check_minutes(minutes, ranks)
     sample_within(request.space, request.budget, Random(seed))  # a budget nothing fits is an error before any training
     images = load_matching(request)
+    request = request.on(images)
+    if minutes is not None:
+        request = in_time(replace(request, minutes=minutes), images, out, trials=trials, progress=progress)
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
+    if request.left_out:
+        say(request.left_out, progress)
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not (_is_complete(run, request.settings.trials) and (storage is not None or _is_stored(run))):
+            say(f"plan {_plan(request, images, run)}", progress)
             ranks.call(partial(_beside, replace(request, images=images.facts())))
             with using(threads_for(run, request, images)):
                 _drive_search(run, request, images, storage, crew, Logged(run, tell), ranks)
         write_report(run)
     return SearchResult(run, trust=True)  # what is run of it was given here
+
+
+def _plan(request: SearchRequest, images: DataSet, run: Run) -> str:
+    """Return in words what a search does, phase by phase."""
+    settings, count = request.settings, len(images.train)
+    supernet = settings.supernet
+    shared = Recipe(stages=(Stage(epochs=supernet.epochs),), batch=supernet.batch).said(count)
+    first = f"supernet of {request.supernet_of}" if request.supernet_of else f"supernet: {shared}"
+    retrain = settings.retrain
+    alone = retrain.top + (retrain.top if retrain.twin is None else retrain.twin)
+    return (
+        f"{first}; {settings.trials} candidates scored, and as many of a random search; up to {alone} networks trained "
+        f"alone: {retrain.recipe.said(count)}; written to {run.path}"
+    )
 
 
 def _path_of(run: str | Path | SearchResult) -> Path:
@@ -177,11 +219,12 @@ def _drive_search(
         take_supernet(run, request)
     supernet = trained_supernet(run, request, data, progress, ranks)
     found = explore(run, request, supernet, data, studies=studies, engine=engine, progress=progress)
-    chosen = _chosen(found, request)
+    chosen, is_time_up = _chosen(found, request), TimeUp(run, request)
     archs = ranks.told(lambda: {o: [space.architecture(c.genes) for c in some] for o, some in chosen.items()})
+    request = request.retraining(is_time_up.retraining(archs, data))
     trained = retrain(
-        archs, settings.retrain, data, seed=request.seed, store=store, device=device,
-        inherited=_inherited(request, supernet, data), progress=progress, ranks=ranks,
+        archs, request.settings.retrain, data, seed=request.seed, store=store, device=device,
+        inherited=_inherited(request, supernet, data), is_time_up=is_time_up, progress=progress, ranks=ranks,
     )  # fmt: skip
     facts = {c.id: c for some in reversed(chosen.values()) for c in some}
     rows = [facts[r.arch.id].facts() | r.row() for r in trained]

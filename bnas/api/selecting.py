@@ -55,8 +55,13 @@ def select_layers(
     Args:
         model: a float model, best a trained one; it stays as it is.
         batches: of each, a tensor of images, or (inputs, labels) as a DataLoader gives; some hundred images do.
-        budget, ratio, keep: at least one of them; as in `decide`.
-        metric, method, gamma, rules: as in `decide`.
+        budget: upper limits, as `["ops=3M"]`, or `["ops=25%"]` of the real network; this, `ratio` or `keep` is needed.
+        ratio: the share of the layers that may keep real inputs.
+        keep: patterns of the layers that keep real inputs, in place of a method.
+        metric: what a layer's real input is worth: product, hybrid, sensitivity, `pkg.mod:attr`, or a function.
+        method: what takes the worthiest: knapsack, greedy, partition, `pkg.mod:attr`, or a function.
+        gamma: of the metric `hybrid`: weight of small cost beside error.
+        rules: what is decided before anything is measured.
         binarizers: how values become bits.
         measured_on: the network that errors are measured on: a trained `convert`-ed one, as in the paper; else `model`,
             on which loss changes are measured in any case.

@@ -38,7 +38,7 @@ def take_supernet(run: Run, request: SearchRequest) -> None:
 
 
 def _choices(space: SearchSpace) -> dict[str, object]:
-    return space.model_dump(exclude={"search"})
+    return space.model_dump(exclude={"search", "latency"})
 
 
 def _is_inside(budget: Budget, of: Budget) -> bool:

@@ -9,6 +9,7 @@ from bnas.api.request import SearchRequest
 from bnas.data import DataSet
 from bnas.runs import Run
 from bnas.seeds import seeded
+from bnas.space.recipe import batch_for
 from bnas.supernet import Supernet
 from bnas.train.oneshot import Draws
 from bnas.train.thread_count import is_chosen_by_user, worthwhile
@@ -29,6 +30,6 @@ def threads_for(run: Run, request: SearchRequest, data: DataSet) -> int:
 
 def _step(supernet: Supernet, request: SearchRequest, draws: Draws, data: DataSet, number: int) -> None:
     """Do what a step of training does, but that no weight is changed."""
-    recipe = request.settings.supernet
-    images, labels = next(iter(data.train.batches(recipe.batch, seed=request.seed, epoch=0, drop_last=True)))
+    batch = batch_for(request.settings.supernet.batch, len(data.train))
+    images, labels = next(iter(data.train.batches(batch, seed=request.seed, epoch=0, drop_last=True)))
     F.cross_entropy(supernet(images, draws(number)), labels).backward()

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas.api.manifest import manifest_of
-from bnas.api.progress_bars import say_images, watched
+from bnas.api.progress_bars import say, say_images, watched
 from bnas.api.request import check_batch, check_outputs, load_for, name_of, open_for, pick_device
 from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
@@ -30,7 +30,8 @@ from bnas.seeds import seeded
 from bnas.select.conversion import ConvertedModel, convert
 from bnas.ship import Description, HeldModel, describe_module, load, parse_description, rebuild
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe, Stage, read_recipe
+from bnas.space.recipe import Recipe, Stage
+from bnas.space.shipped import read_recipe
 from bnas.spec import dump, parse, read_yaml
 from bnas.train import ALONE, BinaryWatch, Ranks, SharedStore, Store, build_for, evaluate, evaluate_soft, train_staged
 from bnas.train.blindness import warn_of_blind_layers
@@ -54,6 +55,7 @@ def train_model(
     validation: float = 0.1,
     input_shape: tuple[int, int, int] | None = None,
     normalise: str | tuple[Any, Any] | None = None,
+    augment: str | Sequence[str] | None = None,
     seed: int = 0,
     out: str | Path = "runs/train",
     device: str | None = None,
@@ -83,6 +85,8 @@ def train_model(
             network the size that they have, or that of its paper where they have several.
         normalise: how a network that comes trained wants its images, as `normalisation` of `bnas.load_data`; None: as a
             selection says, or by mean and deviation of the training images.
+        augment: what training images go through, as `augment` of `bnas.load_data`; None: what the recipe says, or else
+            what suits the data set.
         seed: the same seed gives the same network.
         out: the run folder.
         device: as in `search`.
@@ -98,19 +102,23 @@ def train_model(
     resized = input_shape if isinstance(named, str | ModelSpec) else _only_its_own(named.input, input_shape)
     if normalise is None and isinstance(named, ConvertedModel):
         normalise = named.original.normalise
+    asked = recipe if isinstance(recipe, Recipe | None) else read_recipe(recipe)
+    changes = asked.augment if augment is None and asked else augment
     load_images = partial(
-        load_for, str(named), data, validation=validation, seed=seed, input_shape=resized, normalisation=normalise
-    )
+        load_for, str(named), data, validation=validation, seed=seed, input_shape=resized, normalisation=normalise,
+        augment=changes,
+    )  # fmt: skip
     images = load_images()
     if held is None:
         described = describe(named, images, precision=precision, weights=weights)
     else:
         described = describe_module(held, input=images.input_shape, classes=images.classes, source=source)
-    chosen = recipe_for(described) if recipe is None else recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    chosen = (asked or recipe_for(described)).model_copy(update={"augment": None})  # the images say it from here on
+    check_batch(chosen.batch, images, source="recipe: batch")
+    chosen = chosen.on(len(images.train))
     chosen = chosen if epochs is None else chosen.lasting(epochs)
     with seeded(seed):
         check_fits(rebuild(described) if held is None else _copied(held), images, chosen)
-    check_batch(chosen.batch, images, source="recipe: batch")
     config = {
         "model": described.model_dump(mode="json"), "data": name_of(data), "validation": validation, "seed": seed,
         "recipe": chosen.model_dump(mode="json"), "teacher": _teacher_name(teacher),
@@ -122,6 +130,7 @@ def train_model(
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not run.has_best():
+            say(f"plan {chosen.said(len(images.train))}; written to {run.path}", progress)
             load_same = partial(_load_same, load_images, images.facts())
             work = _Work(described, held, chosen, load_same, seed, pick_device(device), teacher, compiled, trust)
             ranks.call(work.beside)
@@ -156,10 +165,11 @@ def describe(model: str | Description, data: DataSet, *, precision: str | None, 
         if precision or weights:
             raise SpecError("a description says itself what is binary in it; leave --precision and --weights out")
         return model
-    everything = "weight" if weights and not precision else "real"
+    everything = weights and not precision
     asked = {
-        "model": model, "input": data.input_shape, "classes": data.classes, "precision": precision or everything,
-        "first": everything, "last": everything, "weights": weights or "xnor",
+        "model": model, "input": data.input_shape, "classes": data.classes, "weights": weights or "xnor",
+        "precision": precision or ("weight" if everything else "real"),
+        **({"first": "weight", "last": "weight"} if everything else {}),
     }  # fmt: skip
     return parse(ModelSpec, asked, source=f"model {model}")
 

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas import __version__
 from bnas.allocator import is_out_of_memory, keep_freed_memory
 from bnas.cli.bench import bench_command
 from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
+from bnas.cli.latency_table import latency_table_command
 from bnas.cli.out import images_said
 from bnas.cli.predict import predict_command
 from bnas.cli.rank_check import rank_check_command
@@ -29,7 +31,6 @@ app = typer.Typer(
     name="bnas",
     help="Search, train and ship binary neural networks under an op budget.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export_command,
     "predict": predict_command,
     "bench": bench_command,
+    "latency-table": latency_table_command,
     "rank-check": rank_check_command,
     "report": report_command,
 }
@@ -65,9 +67,18 @@ for name, command in COMMANDS.items():
 _debug = False
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"bnas {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the program an error came from.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_say_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Search, train and ship binary neural networks under an op budget."""
     global _debug

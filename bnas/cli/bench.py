@@ -64,7 +64,7 @@ def _measured(program: Any, file: Path, *, threads: int, seconds: float, compile
             row["apart"] = max(row.get("apart", 0.0), float(np.abs(logits[name] - logits["packed"]).max() / size))
     for name in ("packed", "torch float32"):
         rows[name]["peak_bytes"] = peak_bytes(name, file)
-    layers = layers_of(Network(program, threads=1), seconds=seconds)
+    layers = layers_of(Network(program, threads=1))
     return {
         "machine": f"{platform.machine()}, {cpu()}", "threads": threads, "file_bytes": file.stat().st_size,
         "runtimes": rows, "missing": missing, "layers": [layer._asdict() for layer in layers],

@@ -11,17 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.apart import apart
-from bnas.cli.cost_output import Counted, cost_summary, print_csv, print_tables
+from bnas.cli.cost_output import Counted, Predicted, cost_summary, print_csv, print_tables
 from bnas.cost.plan import plan
-from bnas.cost.totals import BOPS_PER_OP, Convention, convention
+from bnas.cost.totals import BOPS_PER_OP, NANOSECONDS_PER_MS, Convention, convention
 from bnas.errors import LookupFailed, ShapeError, SpecError
 from bnas.space.arch import Architecture
+from bnas.space.latency import LatencyTable, parts_of
+from bnas.space.shipped import SPACES
 from bnas.space.space import SearchSpace
-from bnas.spec import parse, read_yaml, shown
+from bnas.spec import parse, read, read_yaml, shown
 from bnas.trust import TRUST, check_code
 
 EXAMPLE = """
-Examples: bnas cost search_spaces/expert_net.yaml; bnas cost runs/digits; bnas cost resnet18 --precision binary;
+Examples: bnas cost expert_net; bnas cost runs/digits; bnas cost resnet18 --precision binary;
 bnas cost my_model.py:build --input 3x224x224 --json; bnas cost my_model.py:reads_words --input 128:int
 """
 
@@ -37,7 +39,7 @@ def cost_command(
         str,
         typer.Argument(
             metavar="ARCH_OR_MODEL",
-            help="An architecture's YAML, the folder of a run, export or selection, a known model, or file.py:attr.",
+            help="YAML of an architecture, the folder of a run, export or selection, a known model, file.py:attr.",
         ),
     ],
     shape: Annotated[
@@ -60,6 +62,10 @@ def cost_command(
     candidate: Annotated[
         str | None, typer.Option("--id", help="A candidate of a search, in place of its best.")
     ] = None,
+    latency: Annotated[
+        Path | None,
+        typer.Option(help="File of `bnas latency-table`, from which an architecture's latency is predicted."),
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one line of CSV for each layer.")] = False,
@@ -74,7 +80,7 @@ def cost_command(
     found = _in_folder(source, candidate)
     if isinstance(found, Architecture):
         found, source = _on_input(found, shapes), f"{source} {found.id}"
-        return _show(Counted(source, (found.input,), plan(found)), count, as_json=as_json, as_csv=as_csv)
+        return _show(_of_architecture(source, found, latency), count, as_json=as_json, as_csv=as_csv)
     source = found
     asked = {"precision": precision, "first": first, "last": last}
     preset = {key: value for key, value in asked.items() if value is not None}
@@ -83,7 +89,9 @@ def cost_command(
         raise typer.BadParameter(
             "only the known models have presets of precision", param_hint=f"--{next(iter(preset))}"
         )
-    counted = _of_file(source, shapes, trust) if planned else _of_model(source, shapes, preset, whole)
+    if latency and not planned:
+        raise typer.BadParameter("a table has parts of architectures, not of models", param_hint="--latency")
+    counted = _of_file(source, shapes, trust, latency) if planned else _of_model(source, shapes, preset, whole)
     _show(counted, count, as_json=as_json, as_csv=as_csv)
 
 
@@ -114,7 +122,9 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def _in_folder(source: str, candidate: str | None) -> str | Architecture:
-    """Return the file that describes the network of a folder, or the candidate; what is no folder as it is."""
+    """Return the file that describes the network of a folder or one of ours, or the candidate; others as they are."""
+    if source in SPACES and not candidate:
+        return str(SPACES[source])
     if not Path(source).is_dir():
         if candidate:
             raise typer.BadParameter(f"{source} is no run folder, which has candidates", param_hint="--id")
@@ -129,13 +139,21 @@ def _in_folder(source: str, candidate: str | None) -> str | Architecture:
     return source if source in MODELS else str(description_in(source))  # a folder that happens to be called so
 
 
-def _of_file(source: str, shapes: Shapes, trust: bool) -> Counted:
+def _of_file(source: str, shapes: Shapes, trust: bool, latency: Path | None) -> Counted:
     """Count what a YAML file describes: an architecture without torch, a model by name or a converted one with it."""
     data = read_yaml(source)
     if isinstance(data, Mapping) and {"model", "layers"} & data.keys():
+        if latency:
+            raise typer.BadParameter("a table has parts of architectures, not of models", param_hint="--latency")
         return _described(source, data, shapes, trust)
-    arch = _on_input(_architecture(source, data), shapes)
-    return Counted(source, (arch.input,), plan(arch))
+    return _of_architecture(source, _on_input(_architecture(source, data), shapes), latency)
+
+
+def _of_architecture(source: str, arch: Architecture, latency: Path | None) -> Counted:
+    """Count an architecture, and predict its latency where there is a table."""
+    times = None if latency is None else read(LatencyTable, latency)
+    predicted = None if times is None else Predicted(times.of(parts_of(arch)) / NANOSECONDS_PER_MS, times.machine)
+    return Counted(source, (arch.input,), plan(arch), predicted=predicted)
 
 
 def _on_input(arch: Architecture, shapes: Shapes) -> Architecture:

@@ -11,13 +11,21 @@ from bnas.cost.plan import PlannedLayer, Uncounted
 from bnas.cost.totals import NOT_COUNTED, Convention, Cost, by_stage, cost
 
 
+class Predicted(NamedTuple):
+    """How long a network takes on a machine, by a table of its parts."""
+
+    latency_ms: float
+    machine: str
+
+
 class Counted(NamedTuple):
-    """The layers of what the command was given, and what is not in them."""
+    """The layers of what the command was given, what is not in them, and what is predicted of it beside."""
 
     source: str
     inputs: tuple[tuple[int, ...], ...]
     layers: tuple[PlannedLayer, ...]
     uncounted: tuple[Uncounted, ...] = ()
+    predicted: Predicted | None = None
 
 
 def cost_summary(counted: Counted, count: Convention) -> dict[str, Any]:
@@ -31,7 +39,7 @@ def cost_summary(counted: Counted, count: Convention) -> dict[str, Any]:
         "stages": {name: _figures(part, count) for name, part in by_stage(counted.layers).items()},
         "layers": [_row(layer, count, whole) for layer in counted.layers],
         "not_counted": list(map(str, counted.uncounted)),
-    }
+    } | ({"predicted": counted.predicted._asdict()} if counted.predicted else {})
 
 
 def print_csv(counted: Counted, count: Convention) -> None:
@@ -95,9 +103,14 @@ def _totals(counted: Counted, count: Convention, whole: Cost) -> list[str]:
         f"as float32 {_exact(whole.float32_bytes)}, {_times(whole.float32_bytes, whole.bytes):.2f}x; "
         f"weights alone {whole.weight_saving:.2f}x",
         f"peak of activations {_exact(whole.activation_bytes)} bytes for one image, with what shortcuts hold",
+        *([_predicted(counted.predicted)] if counted.predicted else []),
         f"convention {count.name}: {NOT_COUNTED}",
         *([_left_out(counted)] if counted.uncounted else []),
     ]
+
+
+def _predicted(found: Predicted) -> str:
+    return f"predicted latency {show(found.latency_ms)} ms for one image, packed, on one thread of {found.machine}"
 
 
 def _left_out(counted: Counted) -> str:

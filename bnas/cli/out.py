@@ -1,8 +1,8 @@
-"""What commands have in common: the run folder of one that was given none, and the line that says which images."""
+"""What commands have in common: what a shell completes, the folder of a run, the line that says which images."""
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,11 +11,21 @@ import typer
 from bnas.cli.cost import parse_shape
 from bnas.errors import ShapeError
 
-DATA = "digits, mnist, cifar10, sketches, a folder, Parquet, CSV or .npz file, a hub name, file.py:attr."
+KNOWN_DATA = ("digits", "mnist", "cifar10", "sketches")
+DATA = f"{', '.join(KNOWN_DATA)}, a folder, Parquet, CSV or .npz file, a hub name, file.py:attr."
+AUGMENT = (
+    "What training images go through: none, or flip, flip_vertical, crop, shift, turn, affine, cutout, with commas.  "
+    "[default: what the recipe or space says, or suits a known data set; else shift]"
+)
 NORMALISE = (
     "How a trained model wants its images: imagenet, unit (0 to 1), bytes (0 to 255), or MEAN/STD.  [default: by mean "
     "and deviation of the training images]"
 )
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return what completes the beginning of a name; where none begins so, a shell goes on with files."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
 def named_after(what: str | Path) -> Path:

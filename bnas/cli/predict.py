@@ -37,7 +37,7 @@ def _classes(network: Any, paths: list[Path], top: int) -> Iterator[list[tuple[s
     """Yield the likeliest classes of each image."""
     import numpy as np
 
-    from bnas.data.decode import read_image
+    from bnas.data.picture import read_image
 
     pixels = np.stack([read_image(path, network.program.input).numpy() for path in paths])
     logits = network(network.normalised(pixels)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""`bnas report`: a run folder -> figures and one page."""
+"""`bnas report`: a run folder -> figures and one page; several of them -> a page that compares them."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,40 @@ import typer
 
 
 def report_command(
-    run: Annotated[Path, typer.Argument(help="Run folder, finished or not.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folder, finished or not; several finished.")
+    ],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the comparison of several runs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the page's path as JSON.")] = False,
 ) -> None:
-    """Write the figures and the one-page report of a search or a training anew.
+    """Write the figures and the one-page report of a search or a training anew; or compare several searches.
 
-    Example: bnas report runs/digits
+    Examples: bnas report runs/digits; bnas report runs/digits runs/wider -o runs/compared
     """
     from bnas.cli.stop import ending_at_once
+
+    if (out is None) != (len(runs) == 1):
+        raise typer.BadParameter(
+            "several runs are compared in a folder of its own; one has its page in its own", param_hint="--out"
+        )
+    with ending_at_once():
+        page = _one(runs[0]) if out is None else _compared(runs, out)
+    print(json.dumps({"report": str(page)}) if as_json else page)
+
+
+def _one(run: Path) -> Path:
     from bnas.report import write_report, write_targets_report, write_training_report
     from bnas.runs import Run
 
-    with ending_at_once():
-        found = Run.read(run)
-        write = write_targets_report if found.has_targets else write_report
-        page = write_training_report(found) if found.is_training else write(found)
-    print(json.dumps({"report": str(page)}) if as_json else page)
+    found = Run.read(run)
+    write = write_targets_report if found.has_targets else write_report
+    return write_training_report(found) if found.is_training else write(found)
+
+
+def _compared(runs: list[Path], out: Path) -> Path:
+    from bnas.report import write_comparison
+    from bnas.runs import Run
+    from bnas.runs.files import check_own
+
+    check_own(out)
+    return write_comparison([Run.read(run) for run in runs], out)

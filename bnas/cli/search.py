@@ -8,28 +8,43 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.columns import aligned
-from bnas.cli.out import DATA, named_after
+from bnas.cli.out import AUGMENT, DATA, KNOWN_DATA, named_after, one_of
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
+from bnas.space.shipped import SPACES, space_file
 from bnas.space.space import SearchSpace
 from bnas.spec import read
 from bnas.trust import TRUST, names_code
 
 EXAMPLE = """
-Example: bnas search search_spaces/digits.yaml --data digits --budget ops=60k --budget bytes=20k --out runs/first
+Example: bnas search digits --data digits --budget ops=60k --budget bytes=20k --out runs/first
 
 The same command goes on where an interrupted one stopped.
 """
 
+# Said here too, as the tables themselves load torch and optuna, which a shell that completes must not wait for.
+SAMPLERS_KNOWN = ("evolution", "nsga2", "tpe", "random")
+ENGINES_KNOWN = ("in-process", "processes", "ray")
+
 
 def search_command(
-    space: Annotated[Path | None, typer.Argument(help="YAML file of the space.", show_default=False)] = None,
-    data: Annotated[str | None, typer.Option(help=f"{DATA}  [default: digits]", show_default=False)] = None,
+    space: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"YAML file of the space, or one of ours: {', '.join(SPACES)}.",
+            show_default=False,
+            autocompletion=one_of(SPACES),
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"{DATA}  [default: digits]", show_default=False, autocompletion=one_of(KNOWN_DATA)),
+    ] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
-            help="ops=3M, bytes=20k, bops=..., flops=...; repeatable; 1M..3M for a range. The space's limits of other "
-            "quantities stay; bytes=none lifts one."
+            help="ops=3M, bytes=20k, bops=..., flops=..., activation_bytes=..., latency_ms=2; repeatable; 1M..3M for "
+            "a range. The space's limits of other quantities stay; bytes=none lifts one."
         ),
     ] = None,
     target: Annotated[
@@ -40,15 +55,31 @@ def search_command(
         Path | None,
         typer.Option("--from", help="Run folder whose supernet is searched again, and not trained anew."),
     ] = None,
+    deploy: Annotated[
+        str | None,
+        typer.Option(help="c, finn, hls4ml or packed: propose only what this target takes.  [default: the space's]"),
+    ] = None,
     start_with: Annotated[
         list[Path] | None,
         typer.Option(help="YAML of an architecture that is scored first and trained alone in the end; repeatable."),
+    ] = None,
+    latency: Annotated[
+        Path | None,
+        typer.Option(help="File of `bnas latency-table`, for a budget of latency_ms=..."),
     ] = None,
     trials: Annotated[
         int | None,
         typer.Option(min=1, help="Paid evaluations; the twin pays as many. A finished run goes on with more."),
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="evolution, nsga2, tpe, random, or pkg.mod:attr.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="That it may take: epochs and trials of the space grow or shrink to what fits, as measured."),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(SAMPLERS_KNOWN)}, or pkg.mod:attr.", autocompletion=one_of(SAMPLERS_KNOWN)),
+    ] = None,
+    augment: Annotated[str | None, typer.Option(help=AUGMENT)] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-OF-SPACE]")] = None,
     top: Annotated[
@@ -59,7 +90,10 @@ def search_command(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
     engine: Annotated[
-        str, typer.Option(help="Where candidates are scored: in-process, processes, ray.")
+        str,
+        typer.Option(
+            help=f"Where candidates are scored: {', '.join(ENGINES_KNOWN)}.", autocompletion=one_of(ENGINES_KNOWN)
+        ),
     ] = "in-process",
     workers: Annotated[
         int | None, typer.Option(min=1, help="How many score at once.  [default: one a GPU, or one a core]")
@@ -77,14 +111,16 @@ def search_command(
         print(json.dumps(SearchSpace.model_json_schema(), indent=2))
         return
     if space is None and supernet_of is None:
-        raise typer.BadParameter("give the YAML file of a space, as in search_spaces/digits.yaml", param_hint="SPACE")
+        raise typer.BadParameter(f"give the YAML file of a space, or one of {', '.join(SPACES)}", param_hint="SPACE")
     if supernet_of and not out:
         raise typer.BadParameter("give the folder of the new run, beside that of --from", param_hint="--out")
-    several = bool(target or (space and not supernet_of and read(SearchSpace, space).search.targets))
+    several = bool(target or (space and not supernet_of and read(SearchSpace, space_file(space)).search.targets))
     if several and budget:
         raise typer.BadParameter(
             "targets are budgets of their own; give either these or one budget", param_hint="--budget"
         )
+    if several and minutes:
+        raise typer.BadParameter("time is given to a search under one budget", param_hint="--minutes")
     if several and supernet_of:
         raise typer.BadParameter("a supernet is searched again under one budget; give --budget", param_hint="--target")
     from bnas.api import search  # torch is imported only when there is work for it
@@ -94,11 +130,12 @@ def search_command(
     from bnas.cli.stop import Stop
     from bnas.searcher.executors.engine import Engine
 
-    where = space or Path(str(supernet_of)) / "space.yaml"
+    where = Path(space) if space else Path(str(supernet_of)) / "space.yaml"
     crew = Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address)
     asked: dict[str, Any] = {
         "data": data or _data_of(supernet_of), "seed": seed, "out": out or named_after(space or where.parent),
-        "trials": trials, "sampler": sampler, "top": top, "start_with": start_with or (),
+        "trials": trials, "sampler": sampler, "top": top, "deploy": deploy, "start_with": start_with or (),
+        "augment": augment, "latency": latency,
         "storage": storage, "device": device, "engine": crew, "trust": trust,
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
@@ -108,7 +145,9 @@ def search_command(
                 where, [each.split(",") for each in target] if target else None, progress=progress, ranks=ranks, **asked
             )
         else:
-            found = search(where, budget=budget, supernet_of=supernet_of, progress=progress, ranks=ranks, **asked)
+            found = search(
+                where, budget=budget, minutes=minutes, supernet_of=supernet_of, progress=progress, ranks=ranks, **asked
+            )
     _show(found, as_json)
 
 

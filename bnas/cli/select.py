@@ -10,7 +10,7 @@ import typer
 
 from bnas.cli.apart import apart, warnings_at_once
 from bnas.cli.columns import aligned
-from bnas.cli.out import DATA, NORMALISE, image_shape
+from bnas.cli.out import DATA, KNOWN_DATA, NORMALISE, image_shape, one_of
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
 from bnas.errors import LookupFailed
@@ -47,7 +47,7 @@ def select_command(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr or pkg.mod:attr.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
-    data: Annotated[str, typer.Option(help=DATA)] = "digits",
+    data: Annotated[str, typer.Option(help=DATA, autocompletion=one_of(KNOWN_DATA))] = "digits",
     budget: Annotated[
         list[str] | None, typer.Option(help="ops=25% of the real network, ops=3M, bytes=20k; repeatable.")
     ] = None,

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bnas.cli.out import DATA, NORMALISE, image_shape, named_after
+from bnas.cli.out import AUGMENT, DATA, KNOWN_DATA, NORMALISE, image_shape, named_after, one_of
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED
-from bnas.space.recipe import RECIPES
+from bnas.space.shipped import RECIPES
 from bnas.trust import TRUST
 
 EXAMPLE = """
@@ -23,10 +23,12 @@ def train_command(
     model: Annotated[
         str, typer.Argument(help="Name of a reference network, file.py:attr, an architecture's YAML, a run folder.")
     ],
-    data: Annotated[str, typer.Option(help=DATA)] = "digits",
+    data: Annotated[str, typer.Option(help=DATA, autocompletion=one_of(KNOWN_DATA))] = "digits",
     recipe: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(RECIPES)}, or a YAML file.  [default: what suits]"),
+        typer.Option(
+            help=f"{', '.join(RECIPES)}, or a YAML file.  [default: what suits]", autocompletion=one_of(RECIPES)
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weight binarizer; without --precision every layer's weights are binary.")
@@ -43,6 +45,7 @@ def train_command(
         str | None, typer.Option("--input", help="Resize images, as 3x32x32.  [default: to what MODEL takes]")
     ] = None,
     normalise: Annotated[str | None, typer.Option(help=NORMALISE)] = None,
+    augment: Annotated[str | None, typer.Option(help=AUGMENT)] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
@@ -69,8 +72,8 @@ def train_command(
         result = train_model(
             candidate_of(model, candidate) if candidate else model,
             data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
-            validation=validation, input_shape=image_shape(shape), normalise=normalise, seed=seed, out=folder,
-            device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
+            validation=validation, input_shape=image_shape(shape), normalise=normalise, augment=augment, seed=seed,
+            out=folder, device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))
 

@@ -10,7 +10,9 @@ from bnas.errors import SpecError
 from bnas.lookup import not_among
 from bnas.spec import shown
 
-QUANTITIES = ("ops", "bops", "flops", "bytes")
+SUMS = ("ops", "bops", "flops", "bytes")  # over layers, counted
+QUANTITIES = (*SUMS, "latency_ms", "activation_bytes")
+PEAK = "activation_bytes"  # the most of any layer, where all others add up
 _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(k|M|G|KiB|MiB|GiB)?", re.ASCII)
 
@@ -37,6 +39,9 @@ class Limit(NamedTuple):
         if self.at_most == math.inf:
             return low
         return f"{low} and {high}" if self.at_least else high
+
+
+NO_LIMIT = Limit(0.0, math.inf)
 
 
 class Budget(NamedTuple):
@@ -120,6 +125,8 @@ def _limit(name: str, text: str, source: str) -> Limit:
     if not dots:
         return Limit(0.0, amount(text, source=where))
     limit = Limit(amount(low, source=where), amount(high, source=where) if high.strip() else math.inf)
+    if name == PEAK:
+        raise SpecError(f"{where}: has an upper limit only; write {name}=AMOUNT, but got {shown(text)}")
     if limit.at_least > limit.at_most:
         raise SpecError(f"{where}: lower <= upper must hold, but got {shown(text)}; swap them")
     return limit

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
-from bnas.space.arch import Architecture, BlockSpec, Precision, Stem
+from bnas.space.arch import Architecture, BlockSpec, Precision, Size, Stem, shrunk
 
-Size = tuple[int, int]
 Extent = tuple[int, ...]  # a size, or the three sides of a volume
 Role = Literal["stem", "main", "mix", "shortcut", "gate", "squeeze_excite", "classifier", "norm", "activation", "other"]
 Kind = Literal["conv", "transposed", "linear", "matmul", "norm", "activation", "values"]
@@ -86,7 +85,7 @@ class PlannedLayer:
         mixed = self.flops if self.weight_bits == 1 else 0
         parameters = self.weights + self.real_values
         sums = self.bops, self.flops, self.bytes, parameters, self.weights, binary_weights, mixed
-        return *sums, self.activation_bytes
+        return *sums, 0, self.activation_bytes
 
     @cached_property
     def activation_bytes(self) -> int:
@@ -132,7 +131,7 @@ def plan(arch: Architecture) -> tuple[PlannedLayer, ...]:
     Source of the block: Bulat et al., High-Capacity Expert Binary Networks (arXiv:2010.03558), section 4.
     """
     _, height, width = arch.input
-    layers, size = plan_stem(arch.stem, arch.input[0], (height, width))
+    layers, size = plan_stem(arch.stem, arch.input[0], (height, width), arch.binarizers.weight)
     planned = list(layers)
     for stage, blocks in enumerate(arch.blocks()):
         for index, block in enumerate(blocks):
@@ -143,10 +142,19 @@ def plan(arch: Architecture) -> tuple[PlannedLayer, ...]:
 
 
 @lru_cache(maxsize=4096)
-def plan_stem(stem: Stem, channels: int, size: Size) -> tuple[tuple[PlannedLayer, ...], Size]:
-    """Return the stem's layers and the size after it."""
+def plan_stem(stem: Stem, channels: int, size: Size, weights: str) -> tuple[tuple[PlannedLayer, ...], Size]:
+    """Return the stem's layers and the size after it.
+
+    Args:
+        weights: weight binarizer, of a thermometer; all else in a stem is real.
+    """
     if stem.kind == "conv":
         return _stem_conv("stem", channels, stem.width, size, kernel=stem.kernel, stride=stem.stride)
+    if stem.kind == "space_to_depth":
+        pixels, blocks = stem.stride**2, shrunk(size, stem.stride)
+        return _stem_conv("stem", channels * pixels, stem.width, blocks, kernel=stem.kernel, stride=1)
+    if stem.levels is not None:
+        return _thermometer(stem, channels, size, weights)
     half, quarter = stem.width // 2, stem.width // 4
     first, mid = _stem_conv("stem.first", channels, half, size, kernel=3, stride=2)
     squeeze, _ = _stem_conv("stem.branch.0", half, quarter, mid, kernel=1, stride=1)
@@ -156,9 +164,20 @@ def plan_stem(stem: Stem, channels: int, size: Size) -> tuple[tuple[PlannedLayer
     return first + squeeze + spread + join, small
 
 
+def _thermometer(stem: Stem, channels: int, size: Size, weights: str) -> tuple[tuple[PlannedLayer, ...], Size]:
+    """Return the thresholds, the binary conv of their bits, batch norm, ReLU, and the size after them."""
+    bits = channels * (stem.levels or 0)
+    (conv, norm), out = _stem_conv("stem", bits, stem.width, size, kernel=stem.kernel, stride=stem.stride)
+    scales = scale_values("binary", weights, experts=1, out_channels=stem.width)
+    thresholds = PlannedLayer(
+        "stem.thresholds", "activation", "activation", channels, bits, size, size, real_values=bits
+    )  # fmt: skip
+    return (thresholds, replace(conv, precision="binary", real_values=scales), norm), out
+
+
 def _stem_conv(
     name: str, in_channels: int, out_channels: int, size: Size, *, kernel: int, stride: int, held: int = 0
-) -> tuple[tuple[PlannedLayer, ...], Size]:
+) -> tuple[tuple[PlannedLayer, PlannedLayer], Size]:
     """Return conv, batch norm, ReLU, and the size after them."""
     out = shrunk(size, stride)
     conv = _conv(f"{name}.conv", "stem", in_channels, out_channels, size, kernel=kernel, stride=stride, held=held)
@@ -201,7 +220,8 @@ def _unit(name: str, role: Role, unit: BlockSpec, size: Size) -> tuple[tuple[Pla
         hidden, held = squeezed(outs), before + after
         layers.append(_linear(f"{name}.excite.squeeze", "squeeze_excite", ins, hidden, bias=False, held=held))
         layers.append(_linear(f"{name}.excite.expand", "squeeze_excite", hidden, outs, bias=False, held=held))
-    layers.append(_prelu(f"{name}.act", outs, out, shifts=unit.binarizers.shifts))
+    if unit.prelu:
+        layers.append(_prelu(f"{name}.act", outs, out, shifts=unit.binarizers.shifts))
     return tuple(layers) + _shortcut(f"{name}.shortcut", unit, out), out
 
 
@@ -228,11 +248,6 @@ def _shortcut(name: str, unit: BlockSpec, size: Size) -> tuple[PlannedLayer, ...
 def plan_head(width: int, classes: int, size: Size) -> tuple[PlannedLayer, ...]:
     """Return the batch norm and the classifier; the global average pool between them has no parameters."""
     return (_norm("head.norm", width, size), _linear("head.classifier", "classifier", width, classes, bias=True))
-
-
-def shrunk(size: Size, stride: int) -> Size:
-    """Return the size after a stride, rounded up: what a same-padded odd kernel and a ceiling pool agree on."""
-    return -(-size[0] // stride), -(-size[1] // stride)
 
 
 def squeezed(channels: int) -> int:

@@ -5,16 +5,13 @@ adds are not counted. OPs = FLOPs + BOPs / 64.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bnas.cost.plan import PlannedLayer
 from bnas.errors import SpecError
 
-if TYPE_CHECKING:
-    pass
-
-
 BOPS_PER_OP = 64
+NANOSECONDS_PER_MS = 10**6
 NOT_COUNTED = "batch norm, activations, bias, pooling and adds are not counted"
 
 
@@ -28,12 +25,18 @@ class Cost(NamedTuple):
     weights: int = 0  # of convolutions and linear layers, all experts
     binary_weights: int = 0  # those of them that take one bit
     mixed_flops: int = 0  # FLOPs between a real input and a binary weight
+    nanoseconds: int = 0  # predicted, not counted: by a table of what parts took on some machine; 0 without one
     activation_bytes: int = 0  # at the layer with the most: its input, its output, what is held for a later one
 
     @property
     def ops(self) -> float:
         """FLOPs + BOPs / 64."""
         return self.flops + self.bops / BOPS_PER_OP
+
+    @property
+    def latency_ms(self) -> float:
+        """Milliseconds that one image is predicted to take; 0 without a table of latencies."""
+        return self.nanoseconds / NANOSECONDS_PER_MS
 
     @property
     def macs(self) -> int:
@@ -60,8 +63,9 @@ class Cost(NamedTuple):
         return total((self, other))
 
     def as_dict(self) -> dict[str, float]:
-        """Return every quantity by name, ops first."""
-        return {"ops": self.ops, **self._asdict()}
+        """Return every quantity by name, ops first; a latency where one is predicted."""
+        counted = {name: value for name, value in self._asdict().items() if name != "nanoseconds"}
+        return {"ops": self.ops, **counted} | ({"latency_ms": self.latency_ms} if self.nanoseconds else {})
 
 
 def cost(layers: Iterable[PlannedLayer]) -> Cost:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bnas.data.facts import facts_of, summary_of
-from bnas.data.held_out import stratified
 from bnas.data.resize import Shape, check_channels, resize, text
 from bnas.data.split import Split
+from bnas.data.stratified import stratified
 from bnas.data.stream import Stream
 from bnas.data.transforms import Normalisation, normalisation, spelled
 from bnas.errors import BnasError, DataError
@@ -48,7 +48,8 @@ class DataSet:
     Args:
         name: as it was asked for.
         class_names: in the order of their labels; some may have no images.
-        train, validation: disjoint parts of the training images.
+        train: images to train on.
+        validation: images to choose by, none of them in `train`.
         read_test: reads the test split, best a `Later`, which says how many images there are.
         source: where it was read from.
         original_shape: of the first image, where all were resized.

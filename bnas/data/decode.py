@@ -1,28 +1,24 @@
 """Encoded images, in files or in the cells of a table -> a stream of images of one kind and size."""
 
-import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from bnas.data.found import Part
 from bnas.data.labels import Labels
 from bnas.data.layout import COLOUR, GREY, of_picture
+from bnas.data.picture import Cell, content_of, open_image
 from bnas.data.resize import Shape, mixed_sizes, resize
 from bnas.data.stream import Images, Stream
 from bnas.errors import DataError
 
 _PROBED = 100  # images looked at to tell a grey set from a colour one
 _ORIENTATION, _TURNED = 274, (5, 6, 7, 8)  # the tag of EXIF, and its values for pictures that lie on their side
-Cell = dict[str, Any]  # `bytes`, or where these are None the `path` of a file
 ReadCells = Callable[[Sequence[int]], list[Cell]]  # row numbers -> their cells; must survive pickling
 
 
@@ -101,45 +97,6 @@ def _stream(
     return Stream(CellReader(cells, decode), torch.arange(count), shape, identity=identity)
 
 
-def open_image(cell: Cell, named: str) -> Image.Image:
-    """Return the upright picture of a table cell.
-
-    Raises:
-        DataError: it cannot be decoded.
-    """
-    try:
-        picture = Image.open(_content(cell))
-        picture.load()
-        if "exif" in picture.info:
-            ImageOps.exif_transpose(picture, in_place=True)
-    except Exception as problem:  # a damaged file makes PIL raise whatever its decoder ran into
-        raise DataError(f"{named} cannot be decoded: {problem}; replace it") from problem
-    return picture
-
-
-def read_image(path: Path, shape: Shape) -> Tensor:
-    """Return the image of a file as uint8 [channels, height, width], resized as training images are.
-
-    Raises:
-        DataError: it cannot be decoded, or is in colour where grey is wanted.
-    """
-    picture = open_image({"bytes": None, "path": str(path)}, str(path))
-    if shape[0] == 1 and picture.mode in COLOUR:
-        raise DataError(f"{path} is in colour, but the network was trained on grey images; convert it to grey")
-    return resize(of_picture(picture, "L" if shape[0] == 1 else "RGB", str(path)).unsqueeze(0), shape[1:])[0]
-
-
-def _content(cell: Cell) -> Any:
-    """Return the bytes of an image as a file, or the path of one; what is no file any more would never end."""
-    if cell["bytes"] is not None:
-        return io.BytesIO(cell["bytes"])
-    if not cell["path"]:
-        raise FileNotFoundError("the table has none there")
-    if not os.path.isfile(cell["path"]):
-        raise FileNotFoundError("it is not there, or is no file")
-    return cell["path"]
-
-
 def _look(where: str, cells: ReadCells, count: int) -> tuple[Shape, bool]:
     """Return the shape of the first image, with three channels where one that is looked at has colour; and whether the
     images that are looked at have several sizes."""
@@ -153,7 +110,7 @@ def _look(where: str, cells: ReadCells, count: int) -> tuple[Shape, bool]:
 def _kind(cell: Cell, named: str) -> tuple[bool, int, int]:
     """Return whether an image has colour, its height and its width, from its header alone."""
     try:
-        with Image.open(_content(cell)) as picture:
+        with Image.open(content_of(cell)) as picture:
             width, height = picture.size
             turned = "exif" in picture.info and picture.getexif().get(_ORIENTATION) in _TURNED
     except Exception as problem:

@@ -64,8 +64,7 @@ def _said(data: "DataSet") -> Iterator[str]:
     yield f"{data.classes} classes: {_names(data.class_names)}"
     by = f" ({data.normalised})" if data.normalised else ""
     yield f"mean {_numbers(data.mean)}, std {_numbers(data.std)}{by}"
-    if data.augmentation:
-        yield f"augmented by {', '.join(data.augmentation)}"
+    yield f"augmented by {', '.join(data.augmentation)}" if data.augmentation else "not augmented"
     yield from map(_plain, data.notes)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from bnas.data.arrow_table import ArrowCells, image_column, kinds_of, label_column, labels_of
 from bnas.data.decode import Cell, part_of_cells
 from bnas.data.fingerprint import of_files
-from bnas.data.found import Found, Part, chosen_split
+from bnas.data.found import Found, Part
 from bnas.data.labels import Labels
+from bnas.data.roles import chosen_split
 from bnas.errors import DataError
 
 Table = Any  # a datasets.Dataset, which has no types

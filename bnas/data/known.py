@@ -79,7 +79,7 @@ def mnist() -> Found:
 
 def cifar10() -> Found:
     """50,000 + 10,000 colour 32 x 32 photographs of ten classes, from Parquet; augmented by flips and padded crops."""
-    return parquet(data_folder("cifar10", "train.parquet and test.parquet"))
+    return replace(parquet(data_folder("cifar10", "train.parquet and test.parquet")), augmentation=("flip", "crop"))
 
 
 def sketches() -> Found:

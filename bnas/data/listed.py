@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bnas.data.decode import Files, part_of_cells
 from bnas.data.fingerprint import of_image_files
-from bnas.data.found import Found, Part, role_of_file, role_of_folder
+from bnas.data.found import Found, Part
 from bnas.data.labels import Labels
+from bnas.data.roles import role_of_file, role_of_folder
 from bnas.data.tree import IMAGE_ENDINGS, Tree, look_into
 from bnas.errors import DataError
 

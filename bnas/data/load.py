@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from bnas.data.listed import ENDINGS, listed_by
 from bnas.data.parquet import holds_parquet, parquet
 from bnas.data.prepare import Wanted, assemble
 from bnas.data.resize import Shape, shape_of
-from bnas.data.transforms import Normalisation
+from bnas.data.transforms import Normalisation, augmentations
 from bnas.data.user_objects import adapted, found_in, read_npz, title_of
 from bnas.errors import DataError
 from bnas.lookup import load_reference
@@ -36,6 +36,7 @@ def load_data(
     input_shape: tuple[int, int, int] | None = None,
     limit: int | None = None,
     normalisation: Normalisation | None = None,
+    augment: str | Sequence[str] | None = None,
 ) -> DataSet:
     """Return a data set by its name, from a path, or from an object that holds the images.
 
@@ -65,11 +66,14 @@ def load_data(
             A DataSet keeps its own validation split, and has `limit` training images beside it.
         normalisation: how a model wants its images: `imagenet`, `unit` (0 to 1), `bytes` (0 to 255), or mean and std as
             text or numbers; None takes mean and deviation of the training images.
+        augment: what training images go through, in this order: names of `bnas.data.transforms.AUGMENTATIONS` (`flip`,
+            `crop`, `shift`, `affine`, `cutout`, ...), as text with commas or one by one; `none`; None takes what suits
+            a known set, and small shifts for any other.
     Raises:
         DataError: the name is not known, its images cannot be read, do not have what was asked for, or are of one class
             only; or its test labels are none of the training classes.
     """
-    wanted = _wanted(validation, seed, input_shape, limit, normalisation)
+    wanted = _wanted(validation, seed, input_shape, limit, normalisation, augment)
     is_named, name = isinstance(data, (str, Path)), title_of(data)
     found = _read(name, wanted.input_shape) if is_named else found_in(data, name, wanted.input_shape)
     whole = adapted(found, wanted) if isinstance(found, DataSet) else assemble(name, found, wanted)
@@ -80,7 +84,12 @@ def load_data(
 
 
 def _wanted(
-    validation: float, seed: int, input_shape: Shape | None, limit: int | None, normalisation: Normalisation | None
+    validation: float,
+    seed: int,
+    input_shape: Shape | None,
+    limit: int | None,
+    normalisation: Normalisation | None,
+    augment: str | Sequence[str] | None,
 ) -> Wanted:
     if not 0 < validation < 1:
         raise DataError(f"validation must be between 0 and 1, but got {validation}; 0.1 holds out every tenth image")
@@ -90,7 +99,8 @@ def _wanted(
         raise DataError(f"limit must be at least 1, but got {limit}")
     if not 0 <= seed < SEEDS:
         raise DataError(f"seed must be from 0 to {SEEDS - 1}, but got {shown(seed)}")
-    return Wanted(validation, seed, shape_of(input_shape) if input_shape else None, limit, normalisation)
+    shape, changes = shape_of(input_shape) if input_shape else None, None if augment is None else augmentations(augment)
+    return Wanted(validation, seed, shape, limit, normalisation, changes)
 
 
 def _read(name: str, size: Shape | None) -> Found | DataSet:

@@ -16,9 +16,10 @@ from bnas.data import stream
 from bnas.data.arrow_table import ArrowCells, image_column, kinds_of, label_column, labels_of
 from bnas.data.decode import ReadCells, part_of_cells
 from bnas.data.fingerprint import of_files
-from bnas.data.found import Found, Part, role_of_file, role_of_folder
+from bnas.data.found import Found, Part
 from bnas.data.hub import unpacked
 from bnas.data.labels import Labels
+from bnas.data.roles import role_of_file, role_of_folder
 from bnas.data.tree import look_into
 from bnas.errors import DataError
 

@@ -11,15 +11,14 @@ from torch import Tensor
 from bnas.data.dataset import DataSet, Later
 from bnas.data.fingerprint import of_split
 from bnas.data.found import Found, Part
-from bnas.data.held_out import Serving, serving, stratified, training_labels
+from bnas.data.held_out import Serving, serving, training_labels
 from bnas.data.resize import Shape, check_channels, moments, shape_of, text
 from bnas.data.split import Split
+from bnas.data.stratified import TEST_PART, TEST_SEED, stratified
 from bnas.data.stream import Images, Stream, pick
 from bnas.data.transforms import Normalisation
 from bnas.errors import DataError
 
-TEST_PART = 0.2  # of a set that has no test split of its own
-TEST_SEED = 0  # the test images do not change with the seed of a run, so that runs can be compared
 _STREAM_SAMPLE = 2_000  # images that stand for all when the moments of a stream are measured
 
 
@@ -33,6 +32,8 @@ class Wanted:
         input_shape: channels, height, width; None keeps the size.
         limit: how many training images to use at most, before validation is held out of them.
         normalisation: how a model wants its images; None takes mean and deviation of the training images.
+        augment: what training images go through; None leaves it to the data set, which takes small shifts where its
+            images are a user's own: they harm least, where a flip turns arrows and letters into others.
     """
 
     validation: float = 0.1
@@ -40,6 +41,7 @@ class Wanted:
     input_shape: Shape | None = None
     limit: int | None = None
     normalisation: Normalisation | None = None
+    augment: tuple[str, ...] | None = None
 
 
 def assemble(name: str, found: Found, wanted: Wanted) -> DataSet:
@@ -63,7 +65,7 @@ def assemble(name: str, found: Found, wanted: Wanted) -> DataSet:
     data = DataSet(
         name=name,
         class_names=class_names,
-        train=make(train, labels[rows.train], augmentation=_augmentation(found, channels=shape[0])),
+        train=make(train, labels[rows.train], augmentation=_augmentation(found, wanted)),
         validation=_validation(own.get("validation"), images, labels, rows.validation, make, wanted),
         read_test=_test(own.get("test"), images, labels, rows.test, shape, make),
         source=found.source,
@@ -147,10 +149,9 @@ def _read(read: Callable[[], Images], labels: Tensor, make: Callable[..., Split]
     return make(_held(read()), labels)
 
 
-def _augmentation(found: Found, *, channels: int) -> tuple[str, ...]:
-    if found.augmentation is not None:
-        return found.augmentation
-    return ("flip", "crop") if channels == 3 else ("shift",)
+def _augmentation(found: Found, wanted: Wanted) -> tuple[str, ...]:
+    own = ("shift",) if found.augmentation is None else found.augmentation
+    return own if wanted.augment is None else wanted.augment
 
 
 def _held(images: Images) -> Images:

@@ -12,22 +12,31 @@ from bnas.errors import DataError
 Shape = tuple[int, int, int]  # channels, height, width
 
 _CHUNK_ELEMENTS = 2**24
+METHOD = "mean pooling where the new sides divide the old ones, else bilinear with antialiasing; rounded to uint8"
 
 
 class MixedSizes(DataError):
-    """Images have several sizes, and none was asked for."""
+    """Images have several sizes, and none was asked for; `first` is the shape of the first."""
+
+    def __init__(self, message: str, first: Shape) -> None:
+        super().__init__(message)
+        self.first = first
+
+    def __reduce__(self) -> tuple[type, tuple[str, Shape]]:
+        return type(self), (str(self), self.first)
 
 
 def mixed_sizes(which: str, have: Sequence[int], first: Sequence[int]) -> MixedSizes:
     """Return what to raise where an image has another size than the first."""
     return MixedSizes(
         f"{which} is {text(have)}, but the first is {text(first)}; all must have one size: give input_shape to resize "
-        f"them, on the command line --input {'x'.join(map(str, first))}"
+        f"them, on the command line --input {'x'.join(map(str, first))}",
+        shape_of(first),
     )
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return images of this size: mean pooled where the new sides divide the old ones, else bilinear with antialiasing.
+    """Return images of this size as `METHOD` says.
 
     Args:
         images: [n, channels, height, width], uint8 (rounded to uint8 again) or float.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bnas.data.resize import Shape, shape_of
 from bnas.data.stream import Images, Stream, pick
-from bnas.data.transforms import AUGMENTATIONS
+from bnas.data.transforms import AUGMENTATIONS, normalised
 from bnas.errors import DataError
 from bnas.lookup import find
 
@@ -128,7 +128,6 @@ class Split:
             order = torch.randperm(len(self), generator=generator)
         order = order[: steps * batch_size]
         changes = [find(name, AUGMENTATIONS, what="augmentation") for name in self.augmentation] if augment else []
-        scale, offset = self._normalisation(device)
         raw = self._raw(order, batch_size, device, wanted)
         for images, places in zip(raw, order.split(batch_size), strict=True):
             # What is drawn for an image depends on its place, so the whole batch is changed, wanted or not.
@@ -136,7 +135,7 @@ class Split:
                 images = change(images, generator)
             if wanted is not None:
                 images, places = images.index_select(0, wanted.to(images.device)), places[wanted]
-            yield images.float().mul_(scale).sub_(offset), self.labels[places].to(device)
+            yield normalised(images, self.mean, self.std), self.labels[places].to(device)
 
     def _raw(
         self, order: Tensor, batch_size: int, device: torch.device | str, wanted: Tensor | None
@@ -155,9 +154,3 @@ class Split:
         else:
             for places in order.split(batch_size):
                 yield self.images.index_select(0, places.to(self.images.device)).to(device)
-
-    def _normalisation(self, device: torch.device | str) -> tuple[Tensor, Tensor]:
-        """(image / full - mean) / std as one multiplication and one subtraction."""
-        full = 1.0 if self.images.dtype.is_floating_point else 255.0
-        mean, std = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        return (1 / (full * std)).to(device, torch.float32), (mean / std).to(device, torch.float32)

@@ -80,15 +80,33 @@ def _checked(parts: tuple[Any, Any], channels: int, asked: Normalisation) -> Mom
     return mean, std
 
 
+def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return what a network sees of images: (image / full scale - mean) / std, as float32; floats are changed in place.
+
+    One multiplication and one subtraction, with numbers made in float64: computed otherwise it rounds otherwise, and a
+    sign that hangs on the last bit turns.
+
+    Args:
+        images: [batch, channels, height, width], uint8, whose full scale is 255, or floating point, whose is 1.
+        mean, std: per channel, in units of full scale.
+    """
+    full = 1.0 if images.is_floating_point() else 255.0
+    centre, width = (torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1) for values in (mean, std))
+    scale, offset = (numbers.to(images.device, torch.float32) for numbers in (1 / (full * width), centre / width))
+    return images.float().mul_(scale).sub_(offset)
+
+
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Return images [batch, channels, height, width] of which a random half is mirrored left to right."""
-    count = len(images)
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    chosen = torch.arange(count) + count * mirrored
-    return torch.cat((images, images.flip(3))).index_select(0, chosen.to(images.device))
+    return _half_mirrored(images, generator, dim=3)
+
+
+def flip_vertical(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images [batch, channels, height, width] of which a random half is mirrored top to bottom."""
+    return _half_mirrored(images, generator, dim=2)
 
 
 def crop(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -114,7 +132,43 @@ def turn(images: Tensor, generator: torch.Generator) -> Tensor:
     return warped(images, angle, (one, one), (still, still))
 
 
-AUGMENTATIONS: dict[str, Augment] = {"affine": affine, "crop": crop, "flip": flip, "shift": shift, "turn": turn}
+def cutout(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images in each of which a square, half as wide as the shorter side, has the mean colour of the image.
+
+    Its centre may be anywhere, so that often a part of it is outside.
+    Source: DeVries, Taylor, Improved Regularization of Convolutional Neural Networks with Cutout, 2017
+        (arXiv:1708.04552), with the mean in place of zero.
+    """
+    count, _, height, width = images.shape
+    side = max(1, min(height, width) // 2)
+    inside = [
+        (torch.arange(length) - torch.randint(length, (count, 1), generator=generator) + side // 2)
+        for length in (height, width)
+    ]
+    rows, columns = (((places >= 0) & (places < side)).to(images.device) for places in inside)
+    mean = images.float().mean((2, 3), keepdim=True)
+    mean = mean.round().to(images.dtype) if not images.is_floating_point() else mean.to(images.dtype)
+    return torch.where(rows[:, None, :, None] & columns[:, None, None, :], mean, images)
+
+
+AUGMENTATIONS: dict[str, Augment] = {
+    "affine": affine, "crop": crop, "cutout": cutout, "flip": flip, "flip_vertical": flip_vertical, "shift": shift,
+    "turn": turn,
+}  # fmt: skip
+NO_AUGMENTATION = "none"
+
+
+def augmentations(asked: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names from `none`, names with commas between, or a sequence of them; `Split` says which are not known."""
+    names = asked.split(",") if isinstance(asked, str) else asked
+    return tuple(name.strip() for name in names if name.strip() != NO_AUGMENTATION)
+
+
+def _half_mirrored(images: Tensor, generator: torch.Generator, *, dim: int) -> Tensor:
+    count = len(images)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    chosen = torch.arange(count) + count * mirrored
+    return torch.cat((images, images.flip(dim))).index_select(0, chosen.to(images.device))
 
 
 def _move(images: Tensor, generator: torch.Generator, *, parts: int) -> Tensor:

@@ -132,7 +132,7 @@ def from_arrays(
             input_shape is given. Without test images a fifth is held out.
         train_labels, test_labels: integers [n], from 0, or names, which are numbered in their order.
         class_names: None calls the classes by their numbers or names; else some may have no images.
-        augmentation: names from `AUGMENTATIONS`; None takes flips and crops for three channels, else small shifts.
+        augmentation: names from `AUGMENTATIONS`; None takes small shifts.
         validation, seed, input_shape, limit, normalisation: as in `load_data`.
     Raises:
         DataError: other shapes or kinds than these, and as in `load_data`.
@@ -144,7 +144,7 @@ def from_arrays(
 
 
 def adapted(data: DataSet, wanted: Wanted) -> DataSet:
-    """Return a data set as it was given, in the size, number and normalisation that is asked for.
+    """Return a data set as it was given, in the size, number, augmentation and normalisation that is asked for.
 
     It keeps its own validation split, and has `limit` training images beside it.
     """
@@ -152,6 +152,8 @@ def adapted(data: DataSet, wanted: Wanted) -> DataSet:
         data = data.resized(wanted.input_shape)
     if wanted.limit is not None:
         data = data.with_limit(wanted.limit, seed=wanted.seed)
+    if wanted.augment is not None:
+        data = data.with_augmentation(*wanted.augment)
     return data if wanted.normalisation is None else data.with_normalisation(wanted.normalisation)
 
 

@@ -49,10 +49,86 @@ class BranchedStem(nn.Module):
         return y
 
 
-def stem(in_channels: int, width: int, *, kind: str, kernel: int, stride: int) -> nn.Module:
-    """Return the real layers that see the image."""
+class SpaceToDepthStem(ConvNorm):
+    """The pixels of each block become channels of one, then a real convolution: each pixel is read without overlap.
+
+    [batch, in, height, width] -> [batch, width, ceil(height / block), ceil(width / block)]; blocks over the edge are
+    filled with zeros.
+    """
+
+    def __init__(self, in_channels: int, width: int, *, kernel: int, block: int) -> None:
+        super().__init__(in_channels * block**2, width, kernel=kernel, act=nn.ReLU())
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        below, beside = (-side % self.block for side in x.shape[2:])
+        whole = F.pad(x, (0, beside, 0, below)) if below or beside else x
+        return super().forward(F.pixel_unshuffle(whole, self.block))
+
+
+class Thermometer(nn.Module):
+    """Each value above each of some thresholds: channels over again, less a threshold that each of them learns.
+
+    The signs of what it gives are the code. The thresholds begin where they cut values of mean 0 and variance 1, as
+    normalised pixels are, into equal shares.
+
+    Source: Zhang et al., FracBNN, 2021 (arXiv:2012.12206), whose thresholds are fixed.
+    """
+
+    def __init__(self, in_channels: int, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        shares = torch.arange(1, levels + 1) / (levels + 1)
+        self.threshold = nn.Parameter(torch.special.ndtri(shares).repeat_interleave(in_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, in, height, width] -> [batch, levels * in, height, width]."""
+        return x.repeat(1, self.levels, 1, 1) - self.threshold.view(-1, 1, 1)
+
+
+class ThermometerStem(nn.Module):
+    """The bits of a thermometer, a binary convolution of them, batch norm, ReLU."""
+
+    def __init__(
+        self, in_channels: int, width: int, *, levels: int, kernel: int, stride: int, weights: str, activations: str,
+        pad_value: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.thresholds = Thermometer(in_channels, levels)
+        self.conv = BinaryConv(
+            in_channels * levels, width, kernel=kernel, stride=stride, weights=weights, activations=activations,
+            pad_value=pad_value,
+        )  # fmt: skip
+        self.norm = nn.BatchNorm2d(width)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.act(self.norm(self.conv(self.thresholds(x))))
+        return y
+
+
+def stem(
+    in_channels: int,
+    width: int,
+    *,
+    kind: str,
+    kernel: int,
+    stride: int,
+    levels: int = 1,
+    weights: str = "xnor",
+    activations: str = "sign",
+    pad_value: int = 0,
+) -> nn.Module:
+    """Return the layers that see the image; all that comes after the stride is for a thermometer."""
     if kind == "branched":
         return BranchedStem(in_channels, width)
+    if kind == "space_to_depth":
+        return SpaceToDepthStem(in_channels, width, kernel=kernel, block=stride)
+    if kind == "thermometer":
+        return ThermometerStem(
+            in_channels, width, levels=levels, kernel=kernel, stride=stride, weights=weights, activations=activations,
+            pad_value=pad_value,
+        )  # fmt: skip
     return ConvNorm(in_channels, width, kernel=kernel, stride=stride, act=nn.ReLU())
 
 
@@ -133,7 +209,7 @@ class SqueezeExcite(nn.Module):
 
 
 class ConvUnit(nn.Module):
-    """Batch norm, binary convolution with its alpha, squeeze-excite, PReLU (or ReActNet's), a shortcut round it all."""
+    """Batch norm, binary convolution with its alpha, squeeze-excite, PReLU (or ReActNet's, or none), and a shortcut."""
 
     def __init__(
         self,
@@ -151,6 +227,7 @@ class ConvUnit(nn.Module):
         weights: str,
         activations: str,
         pad_value: int,
+        prelu: bool,
     ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels)
@@ -166,7 +243,8 @@ class ConvUnit(nn.Module):
                 weights=weights, activations=activations, pad_value=pad_value, experts=experts,
             )  # fmt: skip
         self.excite = SqueezeExcite(in_channels, out_channels) if squeeze_excite else None
-        self.act = RPReLU(out_channels) if activations == "react" else PReLU(out_channels)
+        bent: nn.Module = RPReLU(out_channels) if activations == "react" else PReLU(out_channels)
+        self.act = bent if prelu else nn.Identity()
         self.shortcut = shortcut(in_channels, out_channels, stride, kind=shortcut_kind, reduction=reduction)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -203,6 +281,7 @@ class Block(nn.Module):
         weights: str = "xnor",
         activations: str = "sign",
         pad_value: int = 0,
+        prelu: bool = True,
     ) -> None:
         super().__init__()
 
@@ -210,7 +289,7 @@ class Block(nn.Module):
             return ConvUnit(
                 ins, out_channels, kernel=kernel, stride=stride, groups=groups, experts=experts, precision=precision,
                 shortcut_kind=shortcut_kind, reduction=reduction, squeeze_excite=squeeze_excite,
-                weights=weights, activations=activations, pad_value=pad_value,
+                weights=weights, activations=activations, pad_value=pad_value, prelu=prelu,
             )  # fmt: skip
 
         self.main = unit(in_channels, kernel, stride, groups)

@@ -5,18 +5,24 @@ from typing import Any
 from torch import nn
 
 from bnas.layers.blocks import Block, Head, Network, stem
-from bnas.space.arch import Architecture, BlockSpec, Stem
+from bnas.space.arch import Architecture, Binarizers, BlockSpec, Stem
 
 
 def build(arch: Architecture) -> Network:
     """Return a freshly initialised network; its layers are named as `plan(arch)` names them."""
     stages = [[build_block(block) for block in blocks] for blocks in arch.blocks()]
-    return Network(build_stem(arch.stem, arch.input[0]), stages, build_head(arch))
+    return Network(build_stem(arch.stem, arch.input[0], arch.binarizers), stages, build_head(arch))
 
 
-def build_stem(spec: Stem, in_channels: int) -> nn.Module:
-    """Return the real layers that see the image."""
-    return stem(in_channels, spec.width, kind=spec.kind, kernel=spec.kernel, stride=spec.stride)
+def build_stem(spec: Stem, in_channels: int, binarizers: Binarizers) -> nn.Module:
+    """Return the layers that see the image."""
+    return stem(in_channels, spec.width, **stem_settings(spec, binarizers))
+
+
+def stem_settings(spec: Stem, binarizers: Binarizers) -> dict[str, Any]:
+    """Return what `stem` takes beside channels: plain values, which an export writes into its source."""
+    settings = {"kind": spec.kind, "kernel": spec.kernel, "stride": spec.stride}
+    return settings if spec.levels is None else settings | {"levels": spec.levels} | _binarizer_settings(binarizers)
 
 
 def build_block(block: BlockSpec) -> Block:
@@ -36,10 +42,15 @@ def block_settings(block: BlockSpec) -> dict[str, Any]:
         "reduction": block.shortcut.reduction,
         "squeeze_excite": block.squeeze_excite,
         "mixed": block.mixed,
-        "weights": block.binarizers.weight,
-        "activations": block.binarizers.activation,
-        "pad_value": block.binarizers.pad_value,
+        **_binarizer_settings(block.binarizers),
+        "prelu": block.prelu,
     }
+
+
+def _binarizer_settings(binarizers: Binarizers) -> dict[str, Any]:
+    return {
+        "weights": binarizers.weight, "activations": binarizers.activation, "pad_value": binarizers.pad_value
+    }  # fmt: skip
 
 
 def build_head(arch: Architecture) -> Head:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
@@ -17,7 +17,8 @@ from bnas.trust import Named
 class ModelSpec(Spec):
     """A reference network with its precisions, or a user's own module as it is.
 
-    precision, first, last, weights: as in `build_model`; a module of the user's own has none of them.
+    precision, first, last, weights: as in `build_model`; a module of the user's own has none of them. Where first and
+    last are left out, they are those of the paper.
     """
 
     model: Annotated[Named, Field(min_length=1)]  # a name in MODELS, `file.py:attr` or `pkg.mod:attr`
@@ -27,6 +28,14 @@ class ModelSpec(Spec):
     first: Precision = "real"
     last: Precision = "real"
     weights: Named = "xnor"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ends_are_the_papers(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or str(data.get("model")) not in MODELS:
+            return data
+        first, last = MODELS[str(data["model"])].ends(str(data.get("precision")))
+        return {"first": first, "last": last} | data
 
     @model_validator(mode="after")
     def _own_modules_stay_as_they_are(self) -> "ModelSpec":

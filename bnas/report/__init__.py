@@ -1,5 +1,6 @@
 """What a run has found, as tables, figures and one page."""
 
+from bnas.report.comparison import write_comparison
 from bnas.report.page import write_report
 from bnas.report.tables import TextTable, front_table, ledger_table, retrained_table
 from bnas.report.targets_page import write_targets_report
@@ -11,6 +12,7 @@ __all__ = [
     "ledger_table",
     "load_line",
     "retrained_table",
+    "write_comparison",
     "write_report",
     "write_targets_report",
     "write_training_report",

@@ -18,7 +18,14 @@ from bnas.space.arch import PRECISIONS
 
 SUPERNET, RETRAIN = "supernet", "retrain"  # phases of training as the log names them
 PROXY = "proxy loss, shared weights"
-_UNITS = {"ops": "ops for one image", "bops": "BOPs for one image", "flops": "FLOPs for one image", "bytes": "bytes"}
+_UNITS = {
+    "ops": "ops for one image, counted",
+    "bops": "BOPs for one image, counted",
+    "flops": "FLOPs for one image, counted",
+    "bytes": "bytes, counted",
+    "latency_ms": "milliseconds for one image, predicted",
+    "activation_bytes": "bytes of activations, counted",
+}
 _WIDE = 8  # a range of amounts that spans more than this many times its least is drawn on a log scale
 
 
@@ -29,7 +36,7 @@ def draw_pareto(found: Findings, ink: Ink) -> Figure:
     figure = ink.figure(4.6 * max(len(shown), 1.7), 4.6)
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for index, (name, axes) in enumerate(zip(shown, panels, strict=True)):
-        dress(axes, ink, title="", x=f"{_UNITS[name]}, counted", y=PROXY if index == 0 else "")
+        dress(axes, ink, title="", x=_UNITS[name], y=PROXY if index == 0 else "")
         _scatter(axes, found, name, ink)
         _mark_limits(axes, found.budget, name, ink)
         amounts(axes)

@@ -37,6 +37,7 @@ from bnas.runs import Run, replacing
 from bnas.runs.documents import write_text
 from bnas.searcher.ranking import Ranking
 from bnas.space.arch import Architecture
+from bnas.space.latency import parts_of
 
 CSS_PIXELS = 96  # in an inch
 
@@ -55,7 +56,7 @@ def write_report(run: Run) -> Path:
         RunError, SpecError: a file of the run is damaged, or the report cannot be written.
     """
     found = read_findings(run)
-    images = write_figures(run, _drawings(found))
+    images = write_figures(run.figures, _drawings(found))
     write_text(run.report, text=render(found, images))
     return run.report
 
@@ -98,12 +99,12 @@ def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
     return drawings
 
 
-def write_figures(run: Run, drawings: dict[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
+def write_figures(folder: Path, drawings: dict[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
     """Write each figure on light and on dark paper; return what the page holds of them."""
     images = {}
     for name, draw in drawings.items():
         for suffix, ink in INKS.items():
-            path = run.figures / f"{name}{suffix}.png"
+            path = folder / f"{name}{suffix}.png"
             figure = draw(ink)
             with replacing(path) as temporary:
                 figure.savefig(temporary, format="png", dpi=DPI)
@@ -151,7 +152,8 @@ def _network(found: Findings, arch: Architecture | None) -> dict[str, Any]:
     if arch is None:
         return {"stages": None, "tiles": []}
     layers = plan(arch)
-    price = cost(layers)
+    table = found.space.latency
+    price = cost(layers)._replace(nanoseconds=table.of(parts_of(arch)) if table else 0)
     return {
         "tiles": words.tiles(found, price),
         "architecture_id": arch.id,

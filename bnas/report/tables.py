@@ -15,6 +15,7 @@ TIMES = "\u00d7"
 UNBROKEN = "\u00a0"  # a number and its unit stay on one line
 FATES = ("proposed", "paid", "over_budget", "repeated", "failed")
 SAID = {"ops": "ops", "bytes": "bytes", "bops": "BOPs", "flops": "FLOPs", "parameters": "parameters"}
+LIMITED = SAID | {"latency_ms": "milliseconds", "activation_bytes": "activation bytes"}
 _COSTS = tuple(SAID)
 _WITHOUT_MACS = ("norm", "activation")
 
@@ -127,7 +128,17 @@ def stage_table(arch: Architecture) -> TextTable:
     """Return a network stage by stage."""
     stem = arch.stem
     kernel = NOUNBROKENG if stem.kind == "branched" else by((stem.kernel, stem.kernel))
-    first = (f"stem ({stem.kind})", "real", "1", str(stem.width), NOUNBROKENG, NOUNBROKENG, kernel, str(stem.stride))
+    bits = "" if stem.levels is None else f", {stem.levels} levels"
+    first = (
+        f"stem ({stem.kind}{bits})",
+        "binary" if bits else "real",
+        "1",
+        str(stem.width),
+        NOUNBROKENG,
+        NOUNBROKENG,
+        kernel,
+        str(stem.stride),
+    )
     rows = [(f"stage {index}", *_stage(stage)) for index, stage in enumerate(arch.stages, start=1)]
     header = ("part", "precision of its blocks", "blocks", "width", "groups", "experts", "kernel", "stride")
     return TextTable(header, (first, *rows), 2)

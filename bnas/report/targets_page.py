@@ -26,7 +26,7 @@ def write_targets_report(run: Run) -> Path:
     with taking(run.file(f"{TARGETS}.csv")):
         table = targets_table(winners)
     fronts = {name: read_findings(Run.read(run.path / TARGETS / name)).front for name in winners["target"]}
-    images = write_figures(run, {"fronts": lambda ink: draw_fronts(fronts, ink)})
+    images = write_figures(run.figures, {"fronts": lambda ink: draw_fronts(fronts, ink)})
     page = rendered(
         "targets.html.j2", name=run.path.name, data=run.config.get("data", "unnamed data"), images=images,
         winners=table, links=list(winners["target"]), settings=settings_table(run.config),

@@ -98,7 +98,7 @@ def write_training_report(run: Run) -> Path:
         RunError: a file of the run is damaged, or the report cannot be written.
     """
     epochs = epochs_of(run.events())
-    images = write_figures(run, _drawings(epochs))
+    images = write_figures(run.figures, _drawings(epochs))
     manifest = _manifest(run)
     with taking(run.file("config.yaml")):
         stages = _stages(run.config["recipe"])

@@ -9,11 +9,12 @@ import pandas as pd
 from bnas.cost.budget import show
 from bnas.cost.totals import NOT_COUNTED, Cost
 from bnas.report.findings import Findings, paid_rows
-from bnas.report.tables import SAID, best_of_each, duration, percent
+from bnas.report.tables import LIMITED, best_of_each, duration, percent
 from bnas.trust import names_code
 
 COUNTED = (
-    "All costs on this page are counted from the description of the network for one image, none is measured: "
+    "All costs on this page are counted from the description of the network for one image, none is measured but a "
+    "latency where it says so: "
     f"OPs = FLOPs + BOPs / 64; {NOT_COUNTED}. Bytes are those of packed weights, scales and folded batch norm. "
     "A network of fewer ops is not always faster on a given machine."
 )
@@ -145,13 +146,24 @@ def _accuracies(found: Findings) -> list[Tile]:
 def _costs(found: Findings, price: Cost) -> list[Tile]:
     limits = dict(found.budget.limits)
     result = []
-    for name in ("ops", "bytes", *(name for name in limits if name not in ("ops", "bytes"))):
-        value, limit = getattr(price, name), limits.get(name)
+    for name in dict.fromkeys(("ops", "bytes", *limits, *(("latency_ms",) if price.nanoseconds else ()))):
+        value, limit, how = getattr(price, name), limits.get(name), _how(found, name)
         if limit is None:
-            result.append(Tile(SAID[name], show(value), "counted; no budget was set"))
+            result.append(Tile(LIMITED[name], show(value), f"{how}; no budget was set"))
             continue
         kept = "inside" if limit.excess(value) == 0 else "OUTSIDE"
         used = 100 * value / limit.at_most if math.isfinite(limit.at_most) else None
         share = f", {used:.0f} % of it used" if used is not None else ""
-        result.append(Tile(SAID[name], show(value), f"counted; {kept} the budget {limit}{share}", used))
+        result.append(Tile(LIMITED[name], show(value), f"{how}; {kept} the budget {limit}{share}", used))
     return result
+
+
+def _how(found: Findings, name: str) -> str:
+    """Say how a quantity is known: counted; or predicted, and for the best network what was measured of it."""
+    if name != "latency_ms":
+        return "counted"
+    known = (found.manifest or {}).get("latency", {})
+    measured = known.get("measured_ms")
+    said = f"measured {show(measured)}" if measured else f"not measured: {known['why']}" if "why" in known else ""
+    table = found.space.latency.machine if found.space.latency else "another machine"
+    return f"predicted for {table}, one image, one thread{said and f'; {said}'}"

@@ -76,6 +76,7 @@ def replacing_folder(path: Path, *, check: Check = lambda: None) -> Iterator[Pat
                 new.mkdir()
                 yield new
                 check()
+                _by_umask(new)
                 for written in (*new.iterdir(), new):
                     _flush(written)
                 check()
@@ -85,6 +86,14 @@ def replacing_folder(path: Path, *, check: Check = lambda: None) -> Iterator[Pat
                 _flush(path.parent)
             finally:
                 _undo(temporary)
+
+
+def _by_umask(folder: Path) -> None:
+    """Let whoever may read the folder read its files: libraries that write by a temporary file make them private."""
+    readable = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(readable)
 
 
 @contextmanager

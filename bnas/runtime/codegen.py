@@ -50,6 +50,14 @@ class Code(NamedTuple):
         words[self.relative] += address
         return words
 
+    def again(self, first: int, end: int, *, times: int) -> "Code":
+        """Return code that runs the passes before `first` once, those up to `end` so many times, and no others."""
+        begin, stop = (
+            self.starts[number] if number < len(self.starts) else len(self.words) - 1 for number in (first, end)
+        )
+        places = np.r_[0:begin, np.tile(np.arange(begin, stop), times), len(self.words) - 1]
+        return self._replace(words=self.words[places], relative=np.flatnonzero(np.isin(places, self.relative)))
+
 
 Word = int | Memory
 

@@ -44,7 +44,7 @@ def execute() -> Execute:
 @cache
 def cache_folder() -> Path | None:
     """Return the folder for machine code of these very sources, for this CPU; None where none can be written to."""
-    folder = _user_folder() / "kernels" / _name()
+    folder = _user_folder() / "kernels" / kernels_name()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".{os.getpid()}"
@@ -106,7 +106,7 @@ def _user_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bnas"
 
 
-def _name() -> str:
+def kernels_name() -> str:
     """Return a name that changes with everything that the machine code depends on."""
     parts = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in MADE_OF]
     parts += [text.encode() for text in (version("numba"), llvmlite.__version__, sys.platform, cpu())]

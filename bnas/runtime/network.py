@@ -6,13 +6,16 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bnas.errors import DataError, ProgramError, ShapeError
 from bnas.runtime.program import Program
+
+if TYPE_CHECKING:
+    from bnas.runtime.codegen import Code
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Network:
         try:
             return self._rooms.pop()
         except IndexError:
-            return Room(self)
+            return Room(self.code)
 
     def leave(self, room: "Room") -> None:
         """Give memory back."""
@@ -155,15 +158,15 @@ class Network:
 class Room:
     """The code of a network, and the memory that it runs in."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, code: "Code") -> None:
         from bnas.runtime.compiled import execute
         from bnas.runtime.cpu import VECTOR_BYTES
 
         self._execute = execute()
-        self._memory = np.zeros(network.code.size + VECTOR_BYTES, np.uint8)
+        self._memory = np.zeros(code.size + VECTOR_BYTES, np.uint8)
         start = self._memory.ctypes.data
-        self._words = network.code.at(start + -start % VECTOR_BYTES)
-        self._head, self._code = self._words.ctypes.data, network.code  # which keeps the tables alive
+        self._words = code.at(start + -start % VECTOR_BYTES)
+        self._head, self._code = self._words.ctypes.data, code  # which keeps the tables alive
 
     def run(self, images: NDArray[np.float32], logits: NDArray[np.float32]) -> int:
         """Fill logits; return how many images came before one that is not finite."""

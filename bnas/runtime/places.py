@@ -7,7 +7,7 @@ which nothing writes to.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from bnas.runtime.cpu import LANES, VECTOR_BYTES
 from bnas.runtime.passes import Pass, Sink
@@ -65,7 +65,7 @@ def lay_out(program: Program, passes: Sequence[Pass]) -> Layout:
     lives = _lives(program, passes)
     shapes = {key: _shape(program, key) for key in lives}
     blocks = _blocks(lives, shapes, _in_place(program, passes, lives))
-    size = _set_offsets(blocks)
+    size = set_offsets(blocks)
     places = {
         key: replace(shapes[key], offset=block.offset + shapes[key].before) for block in blocks for key in block.keys
     }
@@ -176,9 +176,18 @@ def _blocks(lives: dict[Key, tuple[int, int]], shapes: dict[Key, Place], in_plac
     return blocks
 
 
-def _set_offsets(blocks: Sequence[_Block]) -> int:
+class Block(Protocol):
+    """Memory that is needed from a moment to another, both included; `set_offsets` says where it begins."""
+
+    size: int
+    born: int
+    last: int
+    offset: int
+
+
+def set_offsets(blocks: Sequence[Block]) -> int:
     """Place the largest block first, each as low as those allow that are needed meanwhile; return the end of all."""
-    placed: list[_Block] = []
+    placed: list[Block] = []
     for block in sorted(blocks, key=lambda block: -block.size):
         meanwhile = [other for other in placed if other.born <= block.last and block.born <= other.last]
         for other in sorted(meanwhile, key=lambda other: other.offset):
@@ -186,4 +195,4 @@ def _set_offsets(blocks: Sequence[_Block]) -> int:
                 break
             block.offset = max(block.offset, other.offset + other.size)
         placed.append(block)
-    return max(block.offset + block.size for block in blocks)
+    return max((block.offset + block.size for block in blocks), default=0)

@@ -116,6 +116,38 @@ def _affine_conv(before: Affine, step: Conv, x: Value) -> Chain | None:
     return (replace(step, filters=scaled, bias=bias if bias.any() else None),)
 
 
+def _conv_conv(before: Conv, step: Conv, x: Value) -> Chain | None:
+    """Filters that only move pixels go into those that read them: each weight stays as it is."""
+    read = step.filters
+    if not isinstance(read, RealFilters) or len(read.values) > 1 or step.groups > 1 or step.dilation != (1, 1):
+        return None
+    if not _moves_pixels(before, x):
+        return None
+    assert isinstance(before.filters, RealFilters)
+    moved, weight = before.filters.values[0].astype(np.float64), read.values[0].astype(np.float64)
+    (_, ins, rows, columns), (out, _, height, width) = moved.shape, weight.shape
+    joined = np.einsum("omij,mcab->ociajb", weight, moved).reshape(1, out, ins, height * rows, width * columns)
+    blocks = (rows, rows, columns, columns)
+    above, below, left, right = (
+        pixels * side + more for pixels, side, more in zip(step.padding, blocks, before.padding, strict=True)
+    )
+    stride = (step.stride[0] * rows, step.stride[1] * columns)
+    return (replace(step, filters=RealFilters(joined), stride=stride, padding=(above, below, left, right)),)
+
+
+def _moves_pixels(conv: Conv, x: Value) -> bool:
+    """Return whether every filter takes one pixel of its block, and the blocks make up the whole padded image."""
+    values, (above, below, left, right) = conv.filters, conv.padding
+    if not isinstance(values, RealFilters) or len(values.values) > 1 or conv.groups > 1 or conv.bias is not None:
+        return False
+    block = values.shape[3:]
+    if conv.stride != block or conv.dilation != (1, 1):
+        return False
+    if (x.height + above + below) % block[0] or (x.width + left + right) % block[1]:
+        return False
+    return bool(((values.values == 0) | (values.values == 1)).all() and (values.values.sum((2, 3, 4)) == 1).all())
+
+
 def _affine_threshold(before: Affine, step: Threshold, _: Value) -> Chain:
     """s x + b >= at is x >= (at - b) / s where s > 0, x <= that where s < 0, and b >= at where s = 0."""
     scale, shift = _factors(before)
@@ -166,6 +198,7 @@ def _affine_pool(before: Affine, step: Pool, x: Value) -> Chain | None:
 RULES: dict[tuple[type[Step] | type[None], type[Step]], Rule] = {
     (Affine, Affine): _affine_affine,
     (Affine, Conv): _affine_conv,
+    (Conv, Conv): _conv_conv,
     (Conv, Affine): _conv_affine,
     (Affine, Threshold): _affine_threshold,
     (PReLU, Threshold): _prelu_threshold,

@@ -109,7 +109,7 @@ class MetricSpace(SearchSpace):
     def _blocks(self, genes: Genes) -> Iterator[DecidedBlock]:
         """Yield the blocks of a genotype whose precision is decided."""
         arch = self.architecture(genes)
-        _, size = stem_cost(arch.stem, arch.input[0], arch.input[1:])
+        _, size = stem_cost(arch.stem, arch.input[0], arch.input[1:], arch.binarizers.weight)
         for stage, (blocks, places) in enumerate(zip(arch.blocks(), self.precision_places, strict=True)):
             choices = self.stages[stage].precision
             for index, (block, place) in enumerate(zip(blocks, places, strict=False)):

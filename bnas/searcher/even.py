@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bnas.cost.budget import Budget, Limit
+from bnas.cost.budget import NO_LIMIT, PEAK, Budget, Limit
 from bnas.searcher.by_metric import MetricSpace
 from bnas.searcher.extremes import cheapest, dearest
-from bnas.searcher.parts import UNITS, Amounts, Part, amounts, count, layers, precisions
+from bnas.searcher.parts import Amounts, Part, amounts, count, in_units, layers, precisions
 from bnas.searcher.ways import Same, State, ways_of
 from bnas.space.arch import StageSpec
 from bnas.space.choices import StageChoices
@@ -73,22 +73,29 @@ class _Counted:
 
     def __init__(self, space: SearchSpace, budget: Budget) -> None:
         self.space, self._decided = space, isinstance(space, MetricSpace)
-        self._names = [name for name, _ in budget.limits]
-        self._layers = layers(space, self._names, decided=self._decided)
+        self._limits = [(name, limit) for name, limit in budget.limits if name != PEAK]
+        self._names = [name for name, _ in self._limits]
+        self._layers = layers(space, self._names, decided=self._decided, peak=_peak(budget))
+        self._ways: list[dict[State, _Ways]] = []
+        self._after: list[NDArray[np.float64]] = []  # chances after each layer, all states in a row
+        self._cells: list[_Cells] = []
+        (start,) = self._layers[0]
+        self.is_empty = not self._layers[0][start]
+        if not self.is_empty:
+            self._count_from(start)
+
+    def _count_from(self, start: State) -> None:
         least, most = (self._ends(end) for end in (min, max))
         self._least = least
         parts = sum(len(ways) for layer in self._layers for ways in layer.values())
-        each = int(max(16, min(_MOST_CELLS, _WORK / parts)) ** (1 / max(1, len(budget.limits))))
-        (start,) = self._layers[0]
+        each = int(max(16, min(_MOST_CELLS, _WORK / parts)) ** (1 / max(1, len(self._limits))))
         self._cells = [
             _cells(name, limit, least[0][start][place], most[0][start][place], min(each, _MOST_CELLS_EACH))
-            for place, (name, limit) in enumerate(budget.limits)
+            for place, (name, limit) in enumerate(self._limits)
         ]
         self.is_empty = any(cells.slack < 0 for cells in self._cells)
-        self._ways: list[dict[State, _Ways]] = []
-        self._after: list[NDArray[np.float64]] = []  # chances after each layer, all states in a row
         if not self.is_empty:
-            self._count(budget)
+            self._count()
 
     def draw(self, random: Random) -> Genes | None:
         """Return a genotype that may fit; None where the chances are too small for a float."""
@@ -123,13 +130,13 @@ class _Counted:
             found.insert(0, {state: _end(end, ways, found[0]) for state, ways in layer.items()})
         return found
 
-    def _count(self, budget: Budget) -> None:
+    def _count(self) -> None:
         """Add up the chances from the end."""
         shape = tuple(cells.number for cells in self._cells)
         size = math.prod(shape)
         self._strides = np.array([math.prod(shape[place + 1 :]) for place in range(len(shape))], dtype=np.intp)
         end = np.ones(shape)
-        for place, ((name, limit), cells) in enumerate(zip(budget.limits, self._cells, strict=True)):
+        for place, ((name, limit), cells) in enumerate(zip(self._limits, self._cells, strict=True)):
             most = cells.number - 1 - self._at_least(name, limit, cells)
             end[(slice(None),) * place + (slice(max(0, most + 1), None),)] = 0
         states = sorted(self._least[-1])
@@ -149,7 +156,7 @@ class _Counted:
 
     def _at_least(self, name: str, limit: Limit, cells: _Cells) -> int:
         """Return how many cells whatever keeps a lower limit takes at least."""
-        needed = math.ceil(limit.at_least * UNITS.get(name, 1)) - cells.least
+        needed = math.ceil(in_units(name, limit.at_least)) - cells.least
         if self._decided or needed <= 0:  # where precisions are open, parts may take more than they are counted with
             return 0
         if cells.is_exact:
@@ -192,8 +199,13 @@ def _end(end: End, ways: Sequence[Part], after: dict[State, Amounts]) -> Amounts
     return tuple(map(end, zip(*whole, strict=True)))
 
 
+def _peak(budget: Budget) -> float:
+    """Return the activation bytes that no part may exceed."""
+    return dict(budget.limits).get(PEAK, NO_LIMIT).at_most
+
+
 def _cells(name: str, limit: Limit, least: int, most: int, number: int) -> _Cells:
-    at_most = most if limit.at_most == math.inf else min(most, math.floor(limit.at_most * UNITS.get(name, 1)))
+    at_most = most if limit.at_most == math.inf else min(most, math.floor(in_units(name, limit.at_most)))
     slack = at_most - least
     return _Cells(least, slack, max(1, min(number, slack + 1)))
 

@@ -1,9 +1,11 @@
 """A space and a quantity -> its cheapest and its dearest network, by the best way to each state after each stage."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from bnas.cost.budget import PEAK
 from bnas.cost.totals import Cost
 from bnas.searcher.ways import Same, State, Ways, ways_of
 from bnas.space.arch import Architecture
@@ -15,7 +17,7 @@ Best = dict[State, tuple[float, Genes]]  # the best way to each state: its price
 
 
 def cheapest(space: SearchSpace, quantity: str) -> Architecture:
-    """Return the architecture of least `quantity` (a field of `Cost` that adds up over layers).
+    """Return the architecture of least `quantity` (one that a budget may limit).
 
     Exact, unless a stage offers thousands of shapes: then the best of some that are spread over its choices.
     """
@@ -37,17 +39,20 @@ class _Extreme:
 
     def __init__(self, space: SearchSpace, quantity: str, *, sign: int) -> None:
         self._space, self._quantity, self._sign = space, quantity, sign
+        self._join: Callable[[Iterable[float]], float] = (max if sign > 0 else min) if quantity == PEAK else sum
         self._ways: Ways = ways_of(space)
 
     def genes(self) -> Genes:
         """Return it."""
-        stem, best = self._space.stem, Best()
-        for genes in itertools.product(*map(_places, (stem.width, stem.kernel, stem.stride))):
+        best = Best()
+        for genes in itertools.product(*map(_places, self._space.stem.choices)):
             part, state = self._ways.stem(genes)
             _keep(best, state, self._price(part), genes)
         for stage in range(len(self._space.stages)):
             best = self._after(stage, best)
-        ends = [(price + self._price(self._ways.head(state)), genes) for state, (price, genes) in best.items()]
+        ends = [
+            (self._join((price, self._price(self._ways.head(state)))), genes) for state, (price, genes) in best.items()
+        ]
         return min(ends)[1]
 
     def _after(self, stage: int, best: Best) -> Best:
@@ -62,21 +67,21 @@ class _Extreme:
                 order = self._ways.order(choices.groups[shape_genes[1]], depth)
                 first, unmixed, mixed = map(self._best_of, (shape.first, shape.unmixed, shape.mixed))
                 blocks = [first, *(mixed if is_mixed else unmixed for is_mixed in order)]
-                more = sum(paid for paid, _ in blocks)
+                whole = self._join((price, *(paid for paid, _ in blocks)))
                 precisions = [gene for _, gene in blocks] + [0] * (max(choices.depth) - depth)
-                _keep(after, shape.after, price + more, (*genes, place, *shape_genes, *precisions))
+                _keep(after, shape.after, whole, (*genes, place, *shape_genes, *precisions))
         return after
 
     def _shapes(self, choices: StageChoices, *, states: int) -> Iterator[Genes]:
-        """Yield the shapes that may be best: every cost rises with experts and kernel."""
-        free = [choices.width, choices.groups, choices.stride]
+        """Yield the shapes that may be best: every cost rises with experts and kernel, but for a measured one."""
+        free = [choices.width, choices.groups, choices.experts, choices.kernel, choices.stride]
         tried = [_places(values) for values in free]
-        while states * len(tried[0]) * len(tried[1]) * len(tried[2]) > MOST_TRIED and max(map(len, tried)) > 2:
-            longest = max(range(3), key=lambda number: len(tried[number]))
+        if self._quantity != "latency_ms":
+            tried[2:4] = [self._end(choices.experts)], [self._end(choices.kernel)]
+        while states * math.prod(map(len, tried)) > MOST_TRIED and max(map(len, tried)) > 2:
+            longest = max(range(len(tried)), key=lambda number: len(tried[number]))
             tried[longest] = _spread(free[longest], -(-len(tried[longest]) // 2))
-        experts, kernel = self._end(choices.experts), self._end(choices.kernel)
-        for width, groups, stride in itertools.product(*tried):
-            yield width, groups, experts, kernel, stride
+        yield from itertools.product(*tried)
 
     def _price(self, part: Cost) -> float:
         return self._sign * float(getattr(part, self._quantity))

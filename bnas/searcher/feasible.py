@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from random import Random
 
 from bnas.cost.budget import Budget, Limit, show
-from bnas.cost.plan import plan
-from bnas.cost.totals import Cost, cost
+from bnas.cost.totals import Cost
 from bnas.errors import BudgetError
 from bnas.searcher.extremes import cheapest as cheapest
 from bnas.searcher.extremes import dearest as dearest
@@ -88,10 +87,10 @@ def impossible(space: SearchSpace, budget: Budget) -> str:
 
 def _verdict(space: SearchSpace, name: str, limit: Limit) -> tuple[bool, str]:
     """Return whether a limit can be kept alone, and say so."""
-    most = getattr(cost(plan(dearest(space, name))), name) if limit.at_least else math.inf
+    most = getattr(cost_of(space, space.genes(dearest(space, name))), name) if limit.at_least else math.inf
     if limit.at_least > most:
         return False, f"{name} {limit} cannot be kept: the largest network has {_exactly(most)}"
-    least = getattr(cost(plan(cheapest(space, name))), name)
+    least = getattr(cost_of(space, space.genes(cheapest(space, name))), name)
     is_kept = limit.at_most >= least
     verdict = "can be kept alone" if is_kept else "cannot be kept"
     return is_kept, f"{name} {limit} {verdict}: the smallest network needs {_exactly(least)}"

@@ -5,20 +5,26 @@ Blocks of one stage that cost alike are told apart by how many of them have whic
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from random import Random
 from typing import NamedTuple
 
-from bnas.cost.plan import shrunk
-from bnas.cost.totals import BOPS_PER_OP, Cost
+from bnas.cost.totals import BOPS_PER_OP, NANOSECONDS_PER_MS, Cost
 from bnas.searcher.ways import Shape, State, ways_of
+from bnas.space.arch import shrunk
 from bnas.space.choices import StageChoices
 from bnas.space.space import Genes, SearchSpace
 
 Amounts = tuple[int, ...]  # of some quantities, each in a unit of which every cost is a whole number
 Counts = tuple[int, ...]  # how many blocks have each precision
-UNITS = {"ops": BOPS_PER_OP}  # of one op; other quantities are whole numbers themselves
+# Of one op, of one millisecond; other quantities are whole numbers themselves.
+_UNITS = {"ops": BOPS_PER_OP, "latency_ms": NANOSECONDS_PER_MS}
+_IN_UNITS: dict[str, Callable[[Cost], int]] = {
+    "ops": lambda part: BOPS_PER_OP * part.flops + part.bops,
+    "latency_ms": lambda part: part.nanoseconds,
+}
 
 
 class Part(NamedTuple):
@@ -36,30 +42,51 @@ class Part(NamedTuple):
 Layer = Mapping[State, Sequence[Part]]
 
 
+def in_units(name: str, value: float) -> float:
+    """Return a limit of a quantity in units of which every cost is a whole number."""
+    return round(value * _UNITS.get(name, 1), 6)  # 0.0289 ms are 28900 ns, and no 28899.999999999996
+
+
 def amounts(part: Cost, quantities: Sequence[str]) -> Amounts:
-    """Return what a part costs, exactly, in units of `UNITS`."""
-    return tuple(BOPS_PER_OP * part.flops + part.bops if name == "ops" else getattr(part, name) for name in quantities)
+    """Return what a part costs, exactly, in units of which it is a whole number."""
+    return tuple(_IN_UNITS.get(name, attrgetter(name))(part) for name in quantities)
 
 
-def layers(space: SearchSpace, quantities: Sequence[str], *, decided: bool) -> list[Layer]:
-    """Return the ways through the stem and each stage.
+def layers(
+    space: SearchSpace, quantities: Sequence[str], *, decided: bool, peak: float = math.inf
+) -> list[dict[State, list[Part]]]:
+    """Return the ways through the stem and each stage that lead to an end; there may be none.
 
     Args:
-        quantities: whose amounts the parts have.
+        quantities: whose amounts the parts have; they add up.
         decided: leave precisions open, and take of each quantity the least that a part may cost with any of them.
+        peak: activation bytes that no part may exceed.
     """
-    found, states = [{State(space.input[0], space.input[1:]): list(_stems(space, quantities))}], set[State]()
+    found = [{State(space.input[0], space.input[1:]): list(_stems(space, quantities, peak))}]
     for stage in range(len(space.stages)):
         states = {part.after for parts in found[-1].values() for part in parts}
-        found.append({state: list(_ways(space, stage, state, quantities, decided=decided)) for state in sorted(states)})
-    return list(found)
+        found.append({
+            state: list(_ways(space, stage, state, quantities, decided=decided, peak=peak)) for state in sorted(states)
+        })  # fmt: skip
+    return _leading_on(found)
+
+
+def _leading_on(found: list[dict[State, list[Part]]]) -> list[dict[State, list[Part]]]:
+    """Leave out what leads to a state from which nothing leads on; but for the start, which all begin at."""
+    result = [found[-1]]
+    for layer in reversed(found[:-1]):
+        onward = {state for state, parts in result[0].items() if parts}
+        result.insert(0, {state: [part for part in parts if part.after in onward] for state, parts in layer.items()})
+    return [
+        {state: parts for state, parts in layer.items() if parts or not place} for place, layer in enumerate(result)
+    ]
 
 
 def count(space: SearchSpace, *, decided: bool) -> int:
     """Return how many parts the layers of a space have, without looking at any."""
     stem = space.stem
     sizes = {shrunk(space.input[1:], stride) for stride in stem.stride}
-    widths, total = len(set(stem.width)), len(stem.width) * len(stem.kernel) * len(stem.stride)
+    widths, total = len(set(stem.width)), math.prod(map(len, stem.choices))
     for stage in space.stages:
         shapes = math.prod(len(values) for values in _shape_choices(stage))
         total += (
@@ -81,22 +108,27 @@ def precisions(space: SearchSpace, stage: int, part: Part, random: Random) -> Ge
     return (part.first, *later, *[0] * (max(choices.depth) - depth))
 
 
-def _stems(space: SearchSpace, quantities: Sequence[str]) -> Iterator[Part]:
-    stem = space.stem
-    choices = list(itertools.product(*(range(len(values)) for values in (stem.width, stem.kernel, stem.stride))))
+def _stems(space: SearchSpace, quantities: Sequence[str], peak: float) -> Iterator[Part]:
+    choices = list(itertools.product(*(range(len(values)) for values in space.stem.choices)))
     for genes in choices:
         part, after = ways_of(space).stem(genes)
-        yield Part(after, amounts(part, quantities), 1 / len(choices), genes)
+        if part.activation_bytes <= peak:
+            yield Part(after, amounts(part, quantities), 1 / len(choices), genes)
 
 
-def _ways(space: SearchSpace, stage: int, before: State, quantities: Sequence[str], *, decided: bool) -> Iterator[Part]:
+def _ways(
+    space: SearchSpace, stage: int, before: State, quantities: Sequence[str], *, decided: bool, peak: float
+) -> Iterator[Part]:
     """Yield the ways through a stage."""
     choices, ways = space.stages[stage], ways_of(space)
     shapes = list(itertools.product(*(range(len(values)) for values in _shape_choices(choices))))
     chance = 1 / (len(shapes) * len(choices.depth))
     for genes in shapes:
         shape = ways.shape(stage, genes, before)
-        costs = [[amounts(part, quantities) for part in parts] for parts in (shape.first, shape.unmixed, shape.mixed)]
+        costs = [
+            [amounts(part, quantities) if part.activation_bytes <= peak else None for part in parts]
+            for parts in (shape.first, shape.unmixed, shape.mixed)
+        ]
         if decided:
             costs = [[_least(parts)] if parts else [] for parts in costs]
         for place, depth in enumerate(choices.depth):
@@ -106,20 +138,22 @@ def _ways(space: SearchSpace, stage: int, before: State, quantities: Sequence[st
 
 
 def _arranged(
-    shape: Shape, costs: Sequence[Sequence[Amounts]], later: tuple[int, int], chance: float
+    shape: Shape, costs: Sequence[Sequence[Amounts | None]], later: tuple[int, int], chance: float
 ) -> Iterator[Part]:
-    """Yield every number of blocks of each precision, with the chance of all their orders together."""
+    """Yield every number of blocks of each precision that has costs, with the chance of all their orders together."""
     first, *others = costs
     kinds = len(first)
     for gene, takes in enumerate(first):
         for unmixed, mixed in itertools.product(*(_compositions(blocks, kinds) for blocks in later)):
             orders = unmixed.orders * mixed.orders
+            pairs = zip((unmixed.counts, mixed.counts), others, strict=True)
+            taken = [pair for counts, parts in pairs for pair in zip(counts, parts, strict=False) if pair[0]]
             whole = takes
-            for counts, parts in zip((unmixed.counts, mixed.counts), others, strict=True):
-                for times, part in zip(counts, parts, strict=False):
-                    if times:
-                        whole = tuple(a + times * b for a, b in zip(whole, part, strict=True))
-            yield Part(shape.after, whole, chance * orders, (), gene, unmixed.counts, mixed.counts)
+            for times, part in taken:
+                if whole is not None:
+                    whole = None if part is None else tuple(a + times * b for a, b in zip(whole, part, strict=True))
+            if whole is not None:
+                yield Part(shape.after, whole, chance * orders, (), gene, unmixed.counts, mixed.counts)
 
 
 class _Composition(NamedTuple):
@@ -152,5 +186,6 @@ def _shape_choices(stage: StageChoices) -> tuple[Sequence[int], ...]:
     return stage.width, stage.groups, stage.experts, stage.kernel, stage.stride
 
 
-def _least(parts: Sequence[Amounts]) -> Amounts:
-    return tuple(map(min, zip(*parts, strict=True)))
+def _least(parts: Sequence[Amounts | None]) -> Amounts | None:
+    there = [part for part in parts if part is not None]
+    return tuple(map(min, zip(*there, strict=True))) if there else None

@@ -7,13 +7,14 @@ its own genes and the state before it.
 from functools import lru_cache
 from typing import NamedTuple
 
-from bnas.cost.plan import Size, plan_block, plan_head, plan_stem
+from bnas.cost.plan import plan_block, plan_head, plan_stem
 from bnas.cost.totals import Cost, cost, total
-from bnas.space.arch import BlockSpec, Stem
+from bnas.space.arch import BlockSpec, Size, Stem, shrunk
+from bnas.space.latency import CallPart, HeadPart, Part, StemPart, units_of
 from bnas.space.space import Genes, SearchSpace
 
 _MOST_REMEMBERED = 200_000  # stages of a space
-STEM_GENES, STAGE_GENES = 3, 6  # width, kernel, stride; depth, width, groups, experts, kernel, stride
+STAGE_GENES = 6  # depth, width, groups, experts, kernel, stride
 
 
 class State(NamedTuple):
@@ -46,7 +47,7 @@ class Ways:
 
     def cost(self, genes: Genes) -> Cost:
         """Return what the network of a genotype costs."""
-        part, state = self.stem(genes[:STEM_GENES])
+        part, state = self.stem(genes[: len(self.space.stem.keys)])
         parts = [part]
         for stage, place in enumerate(self._slices):
             part, state = self._stage(stage, genes[place], state)
@@ -58,13 +59,12 @@ class Ways:
         """Return what a stem costs, and the state after it."""
         if genes not in self._stems:
             space = self.space
-            width, kernel, stride = (
-                choices[gene]
-                for choices, gene in zip((space.stem.width, space.stem.kernel, space.stem.stride), genes, strict=True)
+            stem = space.stem.stem([values[gene] for values, gene in zip(space.stem.choices, genes, strict=True)])
+            part, size = stem_cost(stem, space.input[0], space.input[1:], space.binarizers.weight)
+            self._stems[genes] = (
+                self._timed(part, StemPart(stem, space.input, space.binarizers)),
+                State(stem.width, size),
             )
-            stem = Stem(kind=space.stem.kind, width=width, kernel=kernel, stride=stride)
-            part, size = stem_cost(stem, space.input[0], space.input[1:])
-            self._stems[genes] = part, State(width, size)
         return self._stems[genes]
 
     def shape(self, stage: int, genes: Genes, before: State) -> Shape:
@@ -80,7 +80,9 @@ class Ways:
 
     def head(self, state: State) -> Cost:
         """Return what the classifier costs."""
-        return _head_cost(state.channels, self.space.classes, state.size)
+        space, classes = self.space, self.space.classes
+        part = _head_cost(state.channels, classes, state.size)
+        return self._timed(part, HeadPart((state.channels, *state.size), classes), CallPart(space.input, classes))
 
     def later_blocks(self, groups: int, depth: int) -> tuple[int, int]:
         """Return how many blocks after the first are not followed by a mixing convolution, and how many are."""
@@ -114,24 +116,28 @@ class Ways:
         keys = (choices.width, choices.groups, choices.experts, choices.kernel, choices.stride)
         width, groups, experts, kernel, stride = (values[gene] for values, gene in zip(keys, genes, strict=True))
 
-        def costs(state: State, stride: int, *, mixed: bool) -> tuple[tuple[Cost, ...], Size]:
-            found = [
-                block_cost(
-                    BlockSpec(
-                        state.channels, width, kernel, stride, groups, experts, precision, space.shortcut,
-                        space.squeeze_excite, space.binarizers, mixed,
-                    ),
-                    state.size,
+        def costs(state: State, stride: int, *, mixed: bool) -> tuple[Cost, ...]:
+            blocks = [
+                BlockSpec(
+                    state.channels, width, kernel, stride, groups, experts, precision, space.shortcut,
+                    space.squeeze_excite, space.binarizers, mixed, space.prelu,
                 )
                 for precision in choices.precision
             ]  # fmt: skip
-            return tuple(part for part, _ in found), found[0][1]
+            return tuple(
+                self._timed(block_cost(block, state.size)[0], *units_of(block, state.size)) for block in blocks
+            )
 
-        first, size = costs(before, stride, mixed=self._is_mixed(groups, 1))
-        after = State(width, size)
+        first = costs(before, stride, mixed=self._is_mixed(groups, 1))
+        after = State(width, shrunk(before.size, stride))
         kinds = self.order(groups, max(choices.depth))
-        unmixed, mixed = (costs(after, 1, mixed=kind)[0] if kind in kinds else () for kind in (False, True))
+        unmixed, mixed = (costs(after, 1, mixed=kind) if kind in kinds else () for kind in (False, True))
         return Shape(first, unmixed, mixed, after)
+
+    def _timed(self, counted: Cost, *parts: Part) -> Cost:
+        """Return what is counted, with the latency of its parts where the space has a table of them."""
+        table = self.space.latency
+        return counted if table is None else counted._replace(nanoseconds=table.of(parts))
 
 
 class Same:
@@ -158,9 +164,9 @@ def _remembered(same: Same) -> Ways:
 
 
 @lru_cache(maxsize=4096)
-def stem_cost(stem: Stem, channels: int, size: Size) -> tuple[Cost, Size]:
+def stem_cost(stem: Stem, channels: int, size: Size, weights: str) -> tuple[Cost, Size]:
     """Return what a stem costs on images of a size, and the size after it; remembered."""
-    layers, out = plan_stem(stem, channels, size)
+    layers, out = plan_stem(stem, channels, size, weights)
     return cost(layers), out
 
 

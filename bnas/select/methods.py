@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import accumulate
 from math import gcd
 
-from bnas.cost.budget import QUANTITIES
+from bnas.cost.budget import SUMS
 from bnas.cost.totals import BOPS_PER_OP
 from bnas.errors import BudgetError
 from bnas.select.problem import Choice, Problem, Verdict
@@ -153,7 +153,7 @@ def _rows(problem: Problem) -> tuple[list[list[float]], list[float]]:
     rows, limits = [[1.0] * len(problem.choices)], [problem.most + 0.5]
     none = problem.cost(())
     for name, limit in problem.budget.limits:
-        assert name in QUANTITIES
+        assert name in SUMS
         pairs = [(getattr(choice.kept, name), getattr(choice.binary, name)) for choice in problem.choices]
         more = [_in_parts(kept) - _in_parts(binary) for kept, binary in pairs]
         step = gcd(*more) or 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from bnas.cost.budget import QUANTITIES, Budget, show
+from bnas.cost.budget import SUMS, Budget, show
 from bnas.cost.totals import Cost, total
 from bnas.errors import BudgetError, SpecError
 from bnas.select.metrics import LayerScore
@@ -154,6 +154,8 @@ def budget_of(items: Iterable[str] | Mapping[str, str | int | float], real: Cost
     written = [f"{name}={value}" for name, value in items.items()] if isinstance(items, Mapping) else items
     budget = Budget.parse([_in_amounts(item, real) for item in written])
     for name, limit in budget.limits:
+        if name not in SUMS:
+            raise SpecError(f"--budget {name}: a selection limits {', '.join(SUMS)}; limit one of these")
         if limit.at_least or math.isinf(limit.at_most):
             raise SpecError(f"--budget {name}: a selection has upper limits only; write {name}=AMOUNT, or {name}=25%")
     return budget
@@ -163,7 +165,7 @@ def _in_amounts(item: str, real: Cost) -> str:
     """Return `name=amount`, with a percentage worked out."""
     name, _, text = (part.strip() for part in item.partition("="))
     percent = _PERCENT.fullmatch(text)
-    if not percent or name not in QUANTITIES:
+    if not percent or name not in SUMS:
         return item
     if not getattr(real, name):
         raise SpecError(f"--budget {name}: the real network has no {name} to take a percentage of; give an amount")

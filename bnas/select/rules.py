@@ -34,23 +34,20 @@ class Rules(Spec):
     """What is decided before anything is measured.
 
     A pattern is a module path in which `*` and `?` stand for any characters; a path matches whatever is in it too.
-
-    Args:
-        frozen: of the layers whose weights are not trained (`requires_grad=False`). One that is made binary all the
-            same is trained again.
-        first: of the layers that see the model's input: no weight stands between, as a norm or a scaling may.
-        last: of the layers that the result comes from; `weight` is a real input with binary weights.
-        downsample: of the 1x1 convolutions of shortcuts, and of those with a stride.
-        include: layers that the rules above do not hold for.
-        exclude: layers that stay real.
     """
 
     frozen: Place = "real"
+    """Of layers with `requires_grad=False`; one that is made binary all the same is trained again."""
     first: Place = "real"
+    """Of the layers that see the model's input: no weight stands between, as a norm or a scaling may."""
     last: Place = "weight"
+    """Of the layers that the result comes from; `weight` is a real input with binary weights."""
     downsample: Place = "weight"
+    """Of the 1x1 convolutions of shortcuts, and of those with a stride."""
     include: tuple[str, ...] = ()
+    """Layers that the rules above do not hold for."""
     exclude: tuple[str, ...] = ()
+    """Layers that stay real."""
 
 
 DEFAULT_RULES = Rules()

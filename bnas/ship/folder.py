@@ -2,20 +2,24 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from bnas.errors import ExportError
-from bnas.lookup import find
+from bnas.errors import ExportError, LookupFailed
+from bnas.lookup import find, not_among
 from bnas.runs import Run, environment
 from bnas.runs.documents import read_json
 from bnas.runs.files import check_own, clear_up, replacing_folder
 from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, manifest_text, read_network
+from bnas.ship.c_code import export_c
 from bnas.ship.description import Description, parse_description
+from bnas.ship.onnx_export import export_onnx
 from bnas.ship.packed import export_packed
 from bnas.ship.proof import reload
+from bnas.ship.qonnx_export import export_qonnx
 from bnas.ship.training import TrainedNetwork, export_training, sha256
 from bnas.spec import parse_yaml
 from bnas.trust import check_code
@@ -23,10 +27,38 @@ from bnas.trust import check_code
 # Writes into an empty folder, and returns entries for the manifest.
 Exporter = Callable[[TrainedNetwork, Path], dict[str, Any]]
 
-EXPORTERS: dict[str, Exporter] = {"packed": export_packed, "training": export_training}
+# An entry `target-variant` is what `--to target --for variant` names.
+EXPORTERS: dict[str, Exporter] = {
+    "c": export_c,
+    "c-words32": partial(export_c, word_bits=32),
+    "onnx": export_onnx,
+    "onnx-size": partial(export_onnx, small=True),
+    "packed": export_packed,
+    "qonnx": export_qonnx,
+    "qonnx-finn": partial(export_qonnx, flow="finn"),
+    "qonnx-hls4ml": partial(export_qonnx, flow="hls4ml"),
+    "training": export_training,
+}
 
 _CACHE = "__pycache__"  # what running model.py leaves
 _NOT_ONE = "export the run again, or give RUN/best"
+
+
+def variant_of(to: str, variant: str | None) -> str:
+    """Return the name of a target's variant, as `EXPORTERS` has it.
+
+    Raises:
+        LookupFailed: there is no such target, or it has no such variant.
+    """
+    if variant is None:
+        return to
+    find(to, EXPORTERS, what="export target")
+    variants = [name.removeprefix(f"{to}-") for name in EXPORTERS if name.startswith(f"{to}-")]
+    if not variants:
+        raise LookupFailed(f"export target {to!r} has no variants; leave {variant!r} out")
+    if variant not in variants:
+        raise LookupFailed(not_among(variant, variants, what=f"variant of export target {to!r}"))
+    return f"{to}-{variant}"
 
 
 def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path:

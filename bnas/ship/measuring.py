@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bnas.runs.selection_folder import run_in
 from bnas.runtime import Card, Network
 from bnas.runtime.file import NAME, read
 from bnas.runtime.filters import SignFilters
+from bnas.runtime.network import Room
 from bnas.runtime.passes import Pass
 from bnas.runtime.program import Program
 from bnas.runtime.steps import Conv, Value
@@ -21,7 +23,8 @@ from bnas.ship.lowering import lower
 from bnas.ship.packed import card_of
 from bnas.ship.proof import reload
 
-LEAST_ROUNDS = 5
+LEAST_ROUNDS, ROUNDS = 5, 15
+LEAST_SECONDS, LEAST_TIMES, SHORTEST = 3e-4, 4, 1e-7  # of passes that run over and over; of one of them
 _PEAK = {
     "packed": """
 from bnas.runtime import load
@@ -76,17 +79,21 @@ def packed_from(source: str | Path) -> tuple[Program, Card]:
 
 
 def seconds_of(
-    runs: Mapping[str, Callable[[], Any]], *, seconds: float, clock: Callable[[], float] = time.perf_counter
+    runs: Mapping[str, Callable[[], Any]],
+    *,
+    seconds: float,
+    rounds: int = LEAST_ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Return the median seconds of each; every round runs all of them in turn, after one that does not count.
 
     Args:
-        seconds: that all rounds together may take, but for a few that always run.
+        seconds: that all rounds together may take, but for so many that always run.
         clock: `time.process_time` counts what processors did, which others on the machine disturb less.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     end = time.perf_counter() + seconds
-    while len(next(iter(times.values()))) <= LEAST_ROUNDS or time.perf_counter() < end:
+    while len(next(iter(times.values()))) <= rounds or time.perf_counter() < end:
         for name, run in runs.items():
             start = clock()
             run()
@@ -105,23 +112,38 @@ def peak_bytes(runtime: str, file: Path) -> int:
     return int(done.stdout.split()[-1])
 
 
-def layers_of(network: Network, *, seconds: float) -> list[Layer]:
+def layers_of(network: Network) -> list[Layer]:
     """Return the passes of a packed network with the median time of each, for one image and one thread."""
-    image = np.random.default_rng(0).standard_normal((1, *network.program.input)).astype(np.float32)
-    room, logits = network.room(), np.empty((1, network.program.classes), np.float32)
-    times: list[list[float]] = [[] for _ in network.code.passes]
-    end = time.perf_counter() + seconds
-    while len(times[0]) <= LEAST_ROUNDS or time.perf_counter() < end:
-        room.run(image, logits)
-        for number, taken in enumerate(times):
-            start = time.perf_counter()
-            room.run_pass(number)
-            taken.append(time.perf_counter() - start)
-    network.leave(room)
     return [
-        _layer(network.program, made, 1e6 * float(np.median(taken[1:])))
-        for made, taken in zip(network.code.passes, times, strict=True)
+        _layer(network.program, made, 1e6 * seconds_of_passes(network, number, number + 1))
+        for number, made in enumerate(network.code.passes)
     ]
+
+
+def seconds_of_passes(network: Network, first: int, end: int) -> float:
+    """Return the median seconds that some passes of a packed network take together, for one image and one thread.
+
+    They run over and over, after those before them, so that neither calls nor clocks count.
+    """
+    image, logits = an_image(network.program), np.empty((1, network.program.classes), np.float32)
+
+    def seconds(times: int) -> float:
+        room = Room(network.code.again(first, end, times=times))
+        return median_seconds(lambda: room.run(image, logits))
+
+    before = seconds(0)
+    times = max(LEAST_TIMES, round(LEAST_SECONDS / max(seconds(1) - before, SHORTEST)))
+    return max(seconds(times) - before, 0.0) / times
+
+
+def median_seconds(run: Callable[[], Any]) -> float:
+    """Return the median seconds of some runs, after one that does not count."""
+    return seconds_of({"run": run}, seconds=0, rounds=ROUNDS)["run"]
+
+
+def an_image(program: Program) -> NDArray[np.float32]:
+    """Return one image that a program takes, [1, channels, height, width]: noise."""
+    return np.random.default_rng(0).standard_normal((1, *program.input)).astype(np.float32)
 
 
 def _layer(program: Program, made: Pass, microseconds: float) -> Layer:

@@ -3,7 +3,7 @@
 import inspect
 import json
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from bnas.layers.binarized import Binarized
 from bnas.layers.binary_layer import BinaryLayer
 from bnas.layers.blocks import Block
 from bnas.lookup import load_reference
-from bnas.networks.build import block_settings
+from bnas.networks.build import block_settings, stem_settings
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS, preset_for
 from bnas.select.conversion import ConvertedModel
@@ -50,12 +50,23 @@ class _Body(NamedTuple):
     ours: list[str]
 
 
-def model_files(described: Description, network: nn.Module, price: Cost, *, notes: str = "") -> ModelFiles:
+class Seen(NamedTuple):
+    """What the network was trained to see and to say: names of the classes, and normalisation as bnas has it."""
+
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def model_files(
+    described: Description, network: nn.Module, price: Cost, *, seen: Seen | None = None, notes: str = ""
+) -> ModelFiles:
     """Return model.py, whose `build()` returns the described network with fresh weights, and what it imports.
 
     Args:
         network: what is described.
         price: what it costs.
+        seen: what `predict` needs; None leaves it out.
         notes: lines for the end of the text at the top of model.py.
     Raises:
         ExportError: something of the user's own cannot go with it.
@@ -79,7 +90,10 @@ def model_files(described: Description, network: nn.Module, price: Cost, *, note
     functions = body.functions
     for name, found in names.items():
         functions = functions.replace(literal(name), literal(found))
-    text = f'"""{heading}"""\n\n{body.imports}\n\n\n{functions}'
+    imports, functions = body.imports, f"\n\n{functions}"
+    if seen:
+        imports, functions = f"from pathlib import Path\n\n{imports}", _predict(described, seen) + functions
+    text = f'"""{heading}"""\n\n{imports}\n{functions}'
     files = {"model.py": text, "layers.py": joined(layers, heading=LAYERS), **users.files}
     return ModelFiles(files, layers, sorted(users.needs))
 
@@ -104,8 +118,40 @@ Counted for one image: {show(price.ops)} OPs = {price.flops} FLOPs + {price.bops
     model.load_state_dict(load_file("weights.safetensors"))
     model.eval()
 
+`predict("image.png")` does so for an image file; requirements.txt says what that needs beside torch.
 {LICENCE}{f", but for {', '.join(users.files)}" if users.files else ""}.
 """
+
+
+def _predict(described: Description, seen: Seen) -> str:
+    """Return the function that names the class of an image file, and what it needs to know."""
+    return f'''
+HERE = Path(__file__).resolve().parent
+INPUT = {described.input!r}  # channels, height, width
+CLASSES = {_list(seen.classes)}
+MEAN = {seen.mean!r}  # per channel, of images from 0 to 1
+STD = {seen.std!r}
+
+
+def predict(path: str) -> str:
+    """Return the class of an image file, read as in training; needs numpy, Pillow and safetensors beside torch."""
+    from safetensors.torch import load_file
+
+    from images import read_image
+    from training import normalised
+
+    network = build()
+    network.load_state_dict(load_file(HERE / "weights.safetensors"))
+    image = read_image(Path(path), INPUT)
+    logits = network.eval()(normalised(image.unsqueeze(0), MEAN, STD))
+    return CLASSES[int(logits.argmax())]
+'''
+
+
+def _list(names: Sequence[str]) -> str:
+    """Return a tuple of names as Python source, on lines that are not too long."""
+    whole = literal(tuple(names))
+    return whole if len(whole) < _WIDTH - 10 else _call("", *map(literal, names), indent=0)
 
 
 def _of_architecture(arch: Architecture) -> _Body:
@@ -114,7 +160,8 @@ def _of_architecture(arch: Architecture) -> _Body:
     for layer in plan(arch):
         planned.setdefault(".".join(layer.name.split(".")[:2]), []).append(layer)
     stages = "".join(_stage(blocks, planned[f"stages.{n}"]) for n, blocks in enumerate(arch.blocks()))
-    takes, says, first = "", f"Return the network with fresh weights; architecture {arch.id}.", arch.stem
+    first = _keywords(stem_settings(arch.stem, arch.binarizers))
+    takes, says = "", f"Return the network with fresh weights; architecture {arch.id}."
     if has_experts(arch):
         takes = "*, one_expert: bool = False"
         says += (
@@ -124,7 +171,7 @@ def _of_architecture(arch: Architecture) -> _Body:
     """{says}"""
     stages = [
 {stages}    ]
-    first = stem({arch.input[0]}, {first.width}, kind="{first.kind}", kernel={first.kernel}, stride={first.stride})
+    first = {_call("stem", str(arch.input[0]), str(arch.stem.width), *first, indent=4)}
     return Network(first, stages, Head({arch.stages[-1].width}, {arch.classes}))
 '''
     imports = "from torch import nn\n\nfrom layers import Block, Head, Network, stem"

@@ -1,9 +1,8 @@
 """The best network of a run -> one file in bits, proved to give the same logits on real images."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +18,11 @@ from bnas.layers import BinaryLayer
 from bnas.runs.saved_network import MANIFEST
 from bnas.runtime import Card, Network
 from bnas.runtime.file import NAME, encoded, read
+from bnas.runtime.program import Program
 from bnas.ship.description import Description
 from bnas.ship.lowering import lower
 from bnas.ship.proof import check_norms, reload, seeded_images
-from bnas.ship.training import Normalisation, TrainedNetwork
+from bnas.ship.training import Normalisation, TrainedNetwork, sha256
 from bnas.spec import Spec, parse
 from bnas.trust import check_name
 
@@ -49,6 +49,54 @@ class Shipped(Spec):
     data: str = ""
 
 
+class Ready(NamedTuple):
+    """A trained network, lowered, and what a file that is made of it is proved on."""
+
+    described: Description
+    network: nn.Module
+    program: Program
+    card: Card
+    norms: dict[str, Any]
+    images: Tensor  # [n, channels, height, width], normalised
+    images_from: str
+
+    def on_pixels(self) -> tuple["Ready", NDArray[np.uint8]]:
+        """Return what is proved on pixels, and the pixels that the images were made of; of drawn ones the nearest."""
+        mean, std = (np.array(part).reshape(-1, 1, 1) for part in (self.card.mean, self.card.std))
+        pixels = np.clip(np.rint((self.images.double().numpy() * std + mean) * 255), 0, 255).astype(np.uint8)
+        return self._replace(images=normalised(pixels, self.card)), pixels
+
+    def proof(self, found: NDArray[Any], *, where: str) -> dict[str, Any]:
+        """Return how logits of the images agree with those of the network.
+
+        Raises:
+            ExportError: they do not.
+        """
+        agreed = agreement(found, exact_logits(self.network, self.images), where=where)
+        return agreed | {"images": len(self.images), "images_from": self.images_from, "batch_norm": self.norms}
+
+
+def ready(best: TrainedNetwork) -> Ready:
+    """Return the network of a run, ready to be written for others.
+
+    Raises:
+        ExportError: a part of the network has no steps, or the weights are not its own.
+        SpecError: the manifest does not say what has to be known.
+    """
+    known, described = parse(Shipped, best.manifest, source=f"best/{MANIFEST}"), best.described
+    network = reload(described, best.tensors, source=f"best/{MANIFEST}")
+    norms = check_norms(network, described)
+    program = lower(network, described.input)
+    images, source = images_of(described, known, trust=best.trust)
+    return Ready(described, network, program, card_of(best), norms, images, source)
+
+
+def normalised(pixels: NDArray[np.uint8], card: Card) -> Tensor:
+    """Return pixels as the network was trained to see them, in float32."""
+    mean, std = (np.array(part).reshape(-1, 1, 1) for part in (card.mean, card.std))
+    return torch.from_numpy(pixels * (1 / (255 * std)).astype(np.float32) - (mean / std).astype(np.float32))
+
+
 def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
     """Write the packed network; return what the manifest is to say of it.
 
@@ -56,18 +104,15 @@ def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
         ExportError: a part of the network has no steps, or the file does not give the same logits.
         SpecError: the manifest does not say what has to be known.
     """
-    known, described = parse(Shipped, best.manifest, source=f"best/{MANIFEST}"), best.described
-    network = reload(described, best.tensors, source=f"best/{MANIFEST}")
-    norms = check_norms(network, described)
-    (folder / NAME).write_bytes(encoded(lower(network, described.input), card_of(best)))
-    images, source = images_of(described, known, trust=best.trust)
-    found = Network(*read(folder / NAME))(images.numpy())
-    size = (folder / NAME).stat().st_size
-    proof = agreement(found, exact_logits(network, images), where=NAME)
-    return {
-        "packed": {"file": NAME, "bytes": size, "sha256": hashlib.sha256((folder / NAME).read_bytes()).hexdigest()},
-        "reload": proof | {"images": len(images), "images_from": source, "batch_norm": norms},
-    }
+    shipped = ready(best)
+    (folder / NAME).write_bytes(encoded(shipped.program, shipped.card))
+    found = Network(*read(folder / NAME))(shipped.images.numpy())
+    return {"packed": told(folder / NAME), "reload": shipped.proof(found, where=NAME)}
+
+
+def told(file: Path) -> dict[str, Any]:
+    """Return what a manifest says of a file."""
+    return {"file": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
 
 
 def card_of(best: TrainedNetwork) -> Card:

@@ -53,11 +53,11 @@ def rivals(program: Program, images: Images, *, threads: int = 1, compiled: bool
         return
     import onnx
 
-    from bnas.ship.onnx_model import onnx_model
+    from bnas.ship.onnx_files.steps import onnx_model
 
     with tempfile.TemporaryDirectory() as folder:
         real = Path(folder) / "real.onnx"
-        onnx.save(onnx_model(program, batch=len(images)), real)
+        onnx.save(onnx_model(program), real)
         small = partial(_quantized, real, images)
         for name, load in (("onnxruntime", _in_onnxruntime), ("openvino", _in_openvino)):
             if find_spec(name) is None:
@@ -65,6 +65,8 @@ def rivals(program: Program, images: Images, *, threads: int = 1, compiled: bool
                 continue
             yield from _made(f"{name} float32", partial(load, lambda: real, images, threads))
             yield from _made(f"{name} int8", partial(load, small, images, threads))
+    if find_spec("openvino") is not None:
+        yield from _made("openvino 1 bit", partial(_in_openvino_bits, program, images, threads))
 
 
 def _made(name: str, make: Callable[[], Run]) -> Iterator[Rival | Missing]:
@@ -133,11 +135,21 @@ def _in_onnxruntime(file: Callable[[], Path], images: Images, threads: int) -> R
 
 
 def _in_openvino(file: Callable[[], Path], images: Images, threads: int) -> Run:
+    return _compiled_by_openvino(str(file()), images, threads)
+
+
+def _in_openvino_bits(program: Program, images: Images, threads: int) -> Run:
+    from bnas.ship.openvino_model import openvino_model
+
+    return _compiled_by_openvino(openvino_model(program, batch=len(images)), images, threads)
+
+
+def _compiled_by_openvino(model: Any, images: Images, threads: int) -> Run:
     import openvino
 
     settings = {
         "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",  # its default is bfloat16 where there is any, and thresholds flip
     }  # fmt: skip
-    request = openvino.Core().compile_model(str(file()), "CPU", settings).create_infer_request()
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
     return lambda: request.infer({0: images})[0]

@@ -5,8 +5,9 @@ import importlib.util
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bnas.errors import ExportError
@@ -24,8 +25,11 @@ def package_of(module: str) -> str:
     return module.partition(".")[0]
 
 
-def with_imports(modules: Iterable[str]) -> list[str]:
+def with_imports(modules: Iterable[str], *, also: Collection[str] = ()) -> list[str]:
     """Return modules of ours and all of ours that they import, each behind those that it imports.
+
+    Args:
+        also: packages that they may import beside torch and the standard library.
 
     Raises:
         ExportError: one of them imports something else than torch and the standard library.
@@ -36,10 +40,10 @@ def with_imports(modules: Iterable[str]) -> list[str]:
         if module in ordered:
             return
         for place, name in _read(module).imports:
-            package = package_of(place or name)
+            package = package_of(place or name.split()[0])
             if package == OURS:
                 add(place)
-            elif package not in EVERYWHERE:
+            elif package not in EVERYWHERE and package not in also:
                 raise ExportError(
                     f"{module}: imports {package}, so it cannot go where there is torch alone; import what you need "
                     "from bnas.layers or bnas.binarize"
@@ -51,20 +55,20 @@ def with_imports(modules: Iterable[str]) -> list[str]:
     return list(ordered)
 
 
-def joined(modules: Sequence[str], *, heading: str, beside: Collection[str] = ()) -> str:
+def joined(modules: Sequence[str], *, heading: str, beside: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return modules of ours as one text, under their merged imports.
 
     Args:
         modules: in the order in which they import each other.
         heading: what stands at the top.
-        beside: modules of ours that are in layers.py, from where these import them.
+        beside: modules of ours that are in other files of the export, and the names of these to import them from.
     """
     texts, names = [], defaultdict[str, set[str]](set)
     for module in map(_read, modules):
         texts.append(module.text)
         for place, name in module.imports:
             if package_of(place) != OURS or place in beside:
-                names["layers" if place in beside else place].add(name)
+                names[beside.get(place, place)].add(name)
     lines = [(name.split()[0], f"import {name}") for name in sorted(names.pop("", ()))]
     lines += [(place, f"from {place} import {', '.join(sorted(names[place]))}") for place in sorted(names)]
     standard = "\n".join(line for place, line in lines if package_of(place) in STANDARD)

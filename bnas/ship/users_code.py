@@ -14,7 +14,7 @@ from bnas.errors import ExportError
 from bnas.lookup import FAILURES
 from bnas.ship.source import EVERYWHERE, OURS, Statement, package_of
 
-TAKEN = ("layers", "model", "train", "training")  # modules that an export has itself
+TAKEN = ("images", "layers", "model", "train", "training")  # modules that an export has itself
 
 _FROM, _AS = r"from[ \t]+([\w.]+)(?=[ \t]+import\b)", r"import[ \t]+([\w.]+)(?=[ \t]+as\b)"
 _IMPORTS = re.compile(rf"^([ \t]*)(?:{_FROM}|{_AS}|import[ \t]+(\w+)(?=[ \t]*(?:#|$)))", re.MULTILINE)

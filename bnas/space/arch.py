@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from bnas.spec import Flag, Spec, Whole, shown
 from bnas.trust import Named
@@ -12,6 +12,7 @@ from bnas.trust import Named
 Precision = Literal["real", "weight", "binary"]
 """real: real input and weight; weight: real input, binary weight; binary: both binary."""
 PRECISIONS: tuple[Precision, ...] = ("real", "weight", "binary")
+Size = tuple[int, int]  # height and width
 
 
 def _odd(kernel: int) -> int:
@@ -27,19 +28,48 @@ Kernel = Annotated[Whole, Field(ge=1, le=31), AfterValidator(_odd)]
 Stride = Annotated[Whole, Field(ge=1, le=8)]
 Depth = Annotated[Whole, Field(ge=1, le=64)]
 Experts = Annotated[Whole, Field(ge=1, le=64)]
+Levels = Annotated[Whole, Field(ge=1, le=255)]
 
 
-class Stem(Spec):
-    """The real layers that see the image.
+class StemKind(Spec):
+    """Which layers see the image.
 
-    conv: one convolution. branched: the stem of the expert network (SEEDS of the paper's authors:
+    conv: one real convolution. branched: the stem of the expert network (SEEDS of the paper's authors:
     3x3 stride 2 to half the width; 1x1 then 3x3 stride 2 beside a max pooling; joined; 1x1), total stride 4.
+    space_to_depth: the pixels of each block of stride x stride become channels of one, and a real convolution follows.
+    thermometer: every value of a pixel becomes `levels` bits, by thresholds that are learned, and a binary convolution
+    follows: nothing in it is real.
     """
 
-    kind: Literal["conv", "branched"] = "conv"
+    kind: Literal["conv", "branched", "space_to_depth", "thermometer"] = "conv"
+    """`conv`; `branched`, kernel 3 and stride 4; `space_to_depth`, whose stride is its block; or `thermometer`."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_other_kinds_have(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class Stem(StemKind):
+    """The layers that see the image, of some size; levels are those of a thermometer, None in other kinds."""
+
     width: Channels
+    """Channels that it gives to the first stage."""
     kernel: Kernel = 3
+    """Side of its convolution in pixels, odd."""
     stride: Stride = 1
+    """Pixels from one place to the next: 2 halves height and width."""
+    levels: Levels | None = None
+    """Of a `thermometer` alone: bits that each value of a pixel becomes."""
+
+    @model_validator(mode="after")
+    def _levels_are_of_a_thermometer(self) -> "Stem":
+        if self.kind == "thermometer" and self.levels is None:
+            raise ValueError("a thermometer stem needs levels, the bits of each value of a pixel; write levels: 8")
+        if self.kind != "thermometer" and self.levels is not None:
+            raise ValueError(
+                f"levels={self.levels} are of a thermometer stem, but this one is {self.kind}; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _branched_is_fixed(self) -> "Stem":
@@ -59,7 +89,9 @@ class Shortcut(Spec):
     """
 
     kind: Literal["repeat", "conv", "bottleneck"] = "repeat"
+    """Average pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
     reduction: Annotated[Whole, Field(ge=1)] = 4
+    """Of `bottleneck`: its middle has the input channels divided by this."""
 
 
 class Binarizers(Spec):
@@ -70,8 +102,11 @@ class Binarizers(Spec):
     """
 
     weight: Named = "xnor"
+    """Weights to bits: `sign`, `xnor`, `alpha_beta`, `irnet`, `group`, or code of yours."""
     activation: Named = "sign"
+    """Inputs to bits: `sign`, `polynomial`, `swish`, `react`, or code of yours."""
     pad_value: Literal[-1, 0, 1] = 0
+    """What surrounds binary inputs: 0 as in papers, or -1 or 1, which a device with bits alone can have."""
 
     @property
     def shifts(self) -> bool:
@@ -83,11 +118,17 @@ class StageSpec(Spec):
     """Blocks of one width; the first of them has the stride. `precision` has one entry a block."""
 
     width: Channels
+    """Channels of every block."""
     groups: Channels = 1
+    """Groups of every convolution; must divide the channels on both sides."""
     experts: Experts = 1
+    """Filter banks of every convolution, of which a gate chooses one for each image."""
     kernel: Kernel = 3
+    """Side of the convolutions in pixels, odd."""
     stride: Stride = 1
+    """Of the first block: 2 halves height and width."""
     precision: tuple[Precision, ...] = Field(min_length=1, max_length=64)
+    """One of `binary`, `weight` or `real` for each block; with `depth: N` one for all N."""
 
     @model_validator(mode="before")
     @classmethod
@@ -126,23 +167,46 @@ class BlockSpec(NamedTuple):
     squeeze_excite: bool
     binarizers: Binarizers
     mixed: bool = True  # a 1x1 convolution mixes the groups afterwards, if there are any
+    prelu: bool = True
 
 
 class Architecture(Spec):
-    """One network: a real stem, stages of binary blocks, a real classifier.
+    """One network: a stem, stages of binary blocks, a real classifier.
 
     `input` is (channels, height, width). Groups must divide the channels on both sides of every convolution. Where a
-    stage has groups, a 1x1 convolution mixes them after every `mix_every` blocks.
+    stage has groups, a 1x1 convolution mixes them after every `mix_every` blocks. `prelu: false` leaves every block's
+    PReLU out, for targets that take none.
     """
 
     input: tuple[Channels, Side, Side]
+    """Channels, height and width of an image."""
     classes: Classes
+    """How many classes it tells apart."""
     stem: Stem
+    """The layers that see the image."""
     stages: Annotated[tuple[StageSpec, ...], Field(min_length=1, max_length=32)]
+    """Stages of blocks, in order."""
     shortcut: Shortcut = Shortcut()
+    """What goes round a convolution that changes channels or size."""
     squeeze_excite: Flag = False
+    """Whether every convolution's output is weighted, channel by channel, by what its input holds on average."""
     mix_every: Depth = 1
+    """Blocks from one 1x1 convolution that mixes groups to the next."""
     binarizers: Binarizers = Binarizers()
+    """How values become bits."""
+    prelu: Flag = True
+    """Whether every unit ends with a PReLU; FINN and hls4ml take networks without."""
+
+    @model_validator(mode="after")
+    def _react_keeps_its_prelu(self) -> "Architecture":
+        check_prelu(self.binarizers, prelu=self.prelu)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what descriptions from before, and their ids, do not have."""
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key != "prelu" or not value}
 
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> "Architecture":
@@ -166,7 +230,9 @@ class Architecture(Spec):
             blocks = []
             for number, precision in enumerate(stage.precision, start=1):
                 mixed = groups == 1 or number % self.mix_every == 0
-                blocks.append(BlockSpec(width, outs, kernel, stride, groups, experts, precision, *shared, mixed))
+                blocks.append(
+                    BlockSpec(width, outs, kernel, stride, groups, experts, precision, *shared, mixed, self.prelu)
+                )
                 width, stride = outs, 1
             stages.append(tuple(blocks))
         return tuple(stages)
@@ -181,6 +247,17 @@ class Architecture(Spec):
         """Twelve hexadecimal digits that name this architecture; equal architectures have equal ids."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def shrunk(size: Size, stride: int) -> Size:
+    """Return the size after a stride, rounded up: what a same-padded odd kernel and a ceiling pool agree on."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def check_prelu(binarizers: Binarizers, *, prelu: bool) -> None:
+    """Raise ValueError if blocks without PReLU are to have the one that an activation binarizer brings."""
+    if binarizers.shifts and not prelu:
+        raise ValueError("prelu: false takes away what binarizers.activation: react brings; write activation: sign")
 
 
 def common_divisors(*numbers: int) -> list[int]:

@@ -9,21 +9,18 @@ from bnas.trust import Named
 
 
 class Original(Spec):
-    """The float model that decisions are about.
-
-    Args:
-        model: a known name, `file.py:attr` or `pkg.mod:attr`.
-        weights: a file of trained weights; none where the model has them itself.
-        input: channels, height, width.
-        normalise: how it wants its images: `imagenet`, `unit`, `bytes`, or MEAN/STD; None: normalised by mean and
-            deviation of the training images.
-    """
+    """The float model that decisions are about."""
 
     model: Named
+    """A known name, `file.py:attr` or `pkg.mod:attr`."""
     weights: str | None = None
+    """A file of trained weights; none where the model has them itself."""
     input: tuple[PositiveInt, PositiveInt, PositiveInt]
+    """Channels, height and width of an image."""
     classes: PositiveInt
+    """How many classes it tells apart."""
     normalise: str | None = None
+    """How it wants images: `imagenet`, `unit`, `bytes`, MEAN/STD; none: by moments of the training images."""
 
     @model_serializer(mode="wrap")
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -1,31 +1,72 @@
 """How to train: stages, rates, distillation, and the settings of a whole search. Frozen, torch-free."""
 
 from itertools import accumulate, pairwise
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from bnas.errors import LookupFailed, SpecError
-from bnas.spec import Flag, Spec, read
+from bnas.errors import SpecError
+from bnas.space.choices import OneOrMany
+from bnas.spec import Flag, Spec
 from bnas.trust import Named
 
-RECIPES = {file.stem: file for file in sorted(Path(__file__).parent.glob("recipes/*.yaml"))}
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+Augmentation = Literal["affine", "crop", "cutout", "flip", "flip_vertical", "shift", "turn"]
+
+FEW_STEPS = 300  # in fewer not even a small real network learns to tell a few shapes apart
+LARGEST_BATCH, SMALLEST_BATCH, STEPS_AN_EPOCH = 128, 16, 10  # where no batch is given
+
+
+def _listed(value: Any) -> Any:
+    """Let people write `none`, or one augmentation without brackets."""
+    return [] if value == "none" else [value] if isinstance(value, str) else value
+
+
+Augment = Annotated[tuple[Augmentation, ...], BeforeValidator(_listed), OneOrMany("none")]
+
+
+class Length(Spec):
+    """How long training lasts: so many epochs, and so many steps at least, whichever is longer.
+
+    Epochs suit many images, steps suit few: 30 epochs of 60,000 images are 14,000 steps, of 400 images 90.
+    """
+
+    epochs: PositiveInt = 1
+    """Passes over the training images."""
+    steps: Annotated[int, Field(ge=0)] = 0
+    """Steps at least: where the epochs have fewer, there are as many epochs as these take."""
+
+    def in_epochs(self, steps_an_epoch: int) -> Self:
+        """Return it counted in epochs alone."""
+        lasts = max(self.epochs, -(-self.steps // steps_an_epoch))
+        return self.model_copy(update={"epochs": lasts, "steps": 0})
+
+
+def batch_for(asked: int | None, images: int) -> int:
+    """Return the images of one step: what is asked, or 128, halved down to 16 while an epoch has fewer than 10 steps.
+
+    Args:
+        images: that there are to train on.
+    """
+    batch = LARGEST_BATCH if asked is None else asked
+    while asked is None and batch > SMALLEST_BATCH and images < STEPS_AN_EPOCH * batch:
+        batch //= 2
+    return batch
 
 
 class Distillation(Spec):
     """How much the stage before teaches this one.
 
-    logits: weight of KL(teacher || student) at `temperature`; attention: weight of the squared difference of
-    L2-normalised mean-square activation maps after each stage.
     Source: Bulat et al., arXiv:2010.03558, section 4; Martinez et al., Real-to-Binary, 2020.
     """
 
     logits: NonNegative = 1.0
+    """Weight of KL(teacher || student)."""
     attention: NonNegative = 0.0
+    """Weight of the squared difference of L2-normalised mean-square activation maps after each stage."""
     temperature: PositiveFloat = 1.0
+    """That logits of both are divided by."""
 
 
 class BopSettings(Spec):
@@ -34,29 +75,51 @@ class BopSettings(Spec):
     Source: Helwegen et al., Latent Weights Do Not Exist, 2019 (arXiv:1906.02107), algorithm 1.
     """
 
-    adaptivity: Annotated[float, Field(gt=0, le=1)] = 1e-3  # weight of the newest gradient in the average
+    adaptivity: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Weight of the newest gradient in the average."""
     threshold: NonNegative = 1e-6
+    """How far the average must be against a sign for it to flip."""
 
 
-class Stage(Spec):
+class Stage(Length):
     """One stage of training: which parts are binary, for how long, at which rate."""
 
-    epochs: PositiveInt
-    inputs: Literal["real", "binary"] = "binary"  # of binary layers; real ones for a first stage that teaches the next
+    inputs: Literal["real", "binary"] = "binary"
+    """Of binary layers; `real` ones for a first stage that teaches the next."""
     weights: Literal["real", "binary"] = "binary"
+    """Of binary layers; `real` in stages before the last."""
     experts: Literal["first", "all"] = "all"
-    optimizer: Literal["adamw", "sgd", "bop"] = "adamw"  # bop: for binary weights; adamw for the others
+    """`first`: one expert alone, which the next stage copies to all; `all`: experts and gates."""
+    optimizer: Literal["adamw", "sgd", "bop"] = "adamw"
+    """`adamw`, `sgd` with momentum, or `bop`, which flips binary weights, with adamw for the others."""
     rate: PositiveFloat = 1e-3
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
+    """Highest learning rate; it rises over the warm-up, then falls to nothing by half a cosine."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of `sgd`."""
     bop: BopSettings = BopSettings()
-    warmup: Fraction = 0.02  # share of the stage's steps over which the rate rises
-    weight_decay: NonNegative = 0.0  # none on latent weights with straight-through gradients once weights are binary
-    centre_latent: Flag = False  # keep latent weights at mean 0 over input channels, as alpha-beta's authors do
-    clip_latent: Flag = False  # keep latent weights in [-1, 1], where their straight-through gradient is not zero
+    """Of `optimizer: bop`."""
+    warmup: Fraction = 0.02
+    """Share of the stage's steps over which the rate rises."""
+    weight_decay: NonNegative = 0.0
+    """Pull of weights to zero; none on latent weights with straight-through gradients once weights are binary."""
+    centre_latent: Flag = False
+    """Keep latent weights at mean 0 over input channels, as alpha-beta's authors do."""
+    clip_latent: Flag = False
+    """Keep latent weights in [-1, 1], where their straight-through gradient is not zero."""
     label_smoothing: Fraction = 0.0
-    mixup: NonNegative = 0.0  # a of the Beta(a, a) that images and labels are mixed by; 0 mixes nothing
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the forward pass, by autocast
+    """Share of a label that is spread over all classes."""
+    mixup: NonNegative = 0.0
+    """a of the Beta(a, a) that images and labels are mixed by; 0 mixes nothing."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward pass, by autocast; `bfloat16` is for GPUs that have it."""
     distill: Distillation | None = None
+    """How much the stage before (before the first: a teacher that is given) teaches this one; left out, not at all."""
+
+    @model_validator(mode="after")
+    def _says_how_long(self) -> "Stage":
+        if not self.model_fields_set & {"epochs", "steps"}:
+            raise ValueError("nothing says how long it lasts; give epochs, or steps, or both for whichever is longer")
+        return self
 
     @model_validator(mode="after")
     def _bop_flips_binary_weights(self) -> "Stage":
@@ -71,7 +134,11 @@ class Recipe(Spec):
     """Stages in order; each starts from the weights of the one before, which may teach it."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-    batch: PositiveInt = 128
+    """In order; each begins with the weights of the one before."""
+    batch: PositiveInt | None = None
+    """Images of one step; left out, 128, or fewer where there are few images."""
+    augment: Augment | None = None
+    """What training images go through, in this order; left out, what suits the data set."""
 
     @model_validator(mode="after")
     def _experts_only_grow(self) -> "Recipe":
@@ -92,6 +159,12 @@ class Recipe(Spec):
             )
         return self
 
+    def on(self, images: int) -> "Recipe":
+        """Return the recipe for so many training images: a batch that suits them, and stages counted in epochs."""
+        batch = batch_for(self.batch, images)
+        stages = tuple(stage.in_epochs(max(1, images // batch)) for stage in self.stages)
+        return self.model_copy(update={"stages": stages, "batch": batch})
+
     def lasting(self, epochs: int) -> "Recipe":
         """Return the recipe with so many epochs in all, shared out as before, at least one a stage.
 
@@ -108,7 +181,8 @@ class Recipe(Spec):
             later = len(stages) - 1 - index
             ends.append(min(max(round(epochs * end / whole), ends[-1] + 1), epochs - later))
         shared = [
-            stage.model_copy(update={"epochs": b - a}) for stage, (a, b) in zip(stages, pairwise(ends), strict=True)
+            stage.model_copy(update={"epochs": b - a, "steps": 0})
+            for stage, (a, b) in zip(stages, pairwise(ends), strict=True)
         ]
         return self.model_copy(update={"stages": tuple(shared)})
 
@@ -117,22 +191,16 @@ class Recipe(Spec):
         """Epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
 
-
-def read_recipe(name: str | Path) -> Recipe:
-    """Return one of our recipes by name, or the one that a YAML file holds.
-
-    Raises:
-        LookupFailed: it is neither.
-        SpecError: the file is not well formed.
-    """
-    if str(name) in RECIPES:
-        return read(Recipe, RECIPES[str(name)])
-    if not Path(name).exists():
-        raise LookupFailed(f"recipe {str(name)!r}: give {', '.join(RECIPES)}, or the path of a YAML file")
-    return read(Recipe, name)
+    def said(self, images: int) -> str:
+        """Return in words how long it trains on so many images, and where that is too short to learn much."""
+        own = self.on(images)
+        batch = batch_for(own.batch, images)
+        steps, stages = own.epochs * (images // batch), " + ".join(str(stage.epochs) for stage in own.stages)
+        few = f"; few: below some {FEW_STEPS} a network learns little; give steps, or a smaller batch"
+        return f"{steps} steps of {batch} images in {stages} epochs{few if steps < FEW_STEPS else ''}"
 
 
-class SupernetRecipe(Spec):
+class SupernetRecipe(Length):
     """How the shared weights are trained.
 
     single: one fairly drawn sub-network a step. sandwich: the largest sub-network learns the labels and teaches the
@@ -140,22 +208,39 @@ class SupernetRecipe(Spec):
     """
 
     mode: Literal["single", "sandwich"] = "single"
+    """What a step trains: one drawn sub-network (`single`), or four, the largest as teacher (`sandwich`)."""
     epochs: PositiveInt = 40
-    teacher: Literal["real", "binary"] = "real"  # weights of a sandwich's largest sub-network
-    one_expert: Fraction = 0.25  # share of the epochs with one expert, copied to all when it ends
-    batch: PositiveInt = 128
+    """Passes over the training images."""
+    teacher: Literal["real", "binary"] = "real"
+    """Weights of a sandwich's largest sub-network."""
+    one_expert: Fraction = 0.25
+    """Share of the epochs with one expert, which is copied to all when they end."""
+    batch: PositiveInt | None = None
+    """Images of one step; left out, 128, or fewer where there are few images."""
     rate: PositiveFloat = 2e-3
+    """Highest learning rate; it rises over the warm-up, then falls to nothing by half a cosine."""
     warmup: Fraction = 0.02
+    """Share of the steps over which the rate rises."""
     weight_decay: NonNegative = 0.0
+    """Pull of weights to zero."""
     label_smoothing: Fraction = 0.0
+    """Share of a label that is spread over all classes."""
+
+    def on(self, images: int) -> "SupernetRecipe":
+        """Return it for so many training images, as `Recipe.on` does."""
+        batch = batch_for(self.batch, images)
+        return self.in_epochs(max(1, images // batch)).model_copy(update={"batch": batch})
 
 
 class Scoring(Spec):
     """How many training images set a candidate's batch norm, and in which batches it is scored."""
 
     recalibration_images: PositiveInt = 2000
+    """Training images that set a candidate's batch norm anew."""
     validation_images: PositiveInt = 10_000
+    """Held-out images that it is scored on, at most."""
     batch: PositiveInt = 500
+    """Images of one pass."""
 
 
 class Retraining(Spec):
@@ -166,10 +251,15 @@ class Retraining(Spec):
     """
 
     top: PositiveInt = 3
-    twin: Annotated[int, Field(ge=0)] | None = None  # of the random twin; None takes as many as of the search
-    start: Literal["supernet", "scratch"] = "scratch"  # weights that a network begins with
-    halvings: tuple[Fraction, ...] = (0.3, 0.6)  # shares of the last stage's epochs
-    recipe: Recipe = Recipe(stages=(Stage(epochs=20),))
+    """How many of the best networks are trained alone."""
+    twin: Annotated[int, Field(ge=0)] | None = None
+    """How many of the random twin's best are trained beside them; left out, as many."""
+    start: Literal["supernet", "scratch"] = "scratch"
+    """Weights that a network begins with: `supernet`, what it inherits, or `scratch`, fresh ones."""
+    halvings: tuple[Fraction, ...] = (0.3, 0.6)
+    """Shares of the last stage's epochs after which the worse half stops."""
+    recipe: Recipe = Recipe(stages=(Stage(epochs=20, steps=1000),))
+    """By which each is trained."""
 
     @model_validator(mode="after")
     def _inherited_weights_have_all_experts(self) -> "Retraining":
@@ -185,14 +275,33 @@ class SearchSettings(Spec):
     """What a space file may carry, so that `bnas search SPACE --data D` is a whole command."""
 
     budget: dict[str, str | int | float] = Field(default_factory=dict)
-    targets: tuple[dict[str, str | int | float], ...] = ()  # budgets that one supernet is searched under, one by one
-    start_with: tuple[str, ...] = ()  # YAML files of architectures that are scored first, and trained alone in the end
-    trials: PositiveInt = 200  # paid evaluations
+    """Limits, `40k` or `20k..40k`, of `ops`, `bops`, `flops`, `bytes`, `activation_bytes`, `latency_ms`."""
+    targets: tuple[dict[str, str | int | float], ...] = ()
+    """Budgets that one supernet is searched under, one by one, in place of `budget`."""
+    start_with: tuple[str, ...] = ()
+    """YAML files of architectures that are scored first, and trained alone in the end."""
+    trials: PositiveInt = 200
+    """Candidates that are scored; the random twin pays for as many."""
     sampler: Named = "evolution"
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the training images held out
-    resize: bool = False  # changes nothing: images of another size are always brought to the space's input
-    limit: PositiveInt | None = None  # training images to use at most, those held out among them
-    metric: Literal["product", "hybrid"] = "product"  # where the space's precision is by_metric or first_by_metric
+    """What proposes candidates: `evolution`, `nsga2`, `tpe`, `random`, or code of yours."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images that is held out, where the data has no such split."""
+    resize: bool = False
+    """Changes nothing: images of another size are always brought to the space's input."""
+    augment: Augment | None = None
+    """What training images go through; a recipe may say it for networks alone. Left out, what suits the data set."""
+    limit: PositiveInt | None = None
+    """Training images to use at most, those held out among them; left out, all."""
+    metric: Literal["product", "hybrid"] = "product"
+    """What orders blocks where `precision` is `by_metric` or `first_by_metric`."""
     supernet: SupernetRecipe = SupernetRecipe()
+    """How the shared weights are trained."""
     scoring: Scoring = Scoring()
+    """How candidates are scored."""
     retrain: Retraining = Retraining()
+    """How the best are trained alone."""
+
+    def on(self, images: int) -> "SearchSettings":
+        """Return the settings for so many training images, as `Recipe.on` does."""
+        retrain = self.retrain.model_copy(update={"recipe": self.retrain.recipe.on(images)})
+        return self.model_copy(update={"supernet": self.supernet.on(images), "retrain": retrain})

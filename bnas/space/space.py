@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from bnas.errors import SpecError
 from bnas.space.arch import (
@@ -19,10 +19,11 @@ from bnas.space.arch import (
     Shortcut,
     Side,
     StageSpec,
-    Stem,
+    check_prelu,
     common_divisors,
 )
 from bnas.space.choices import StageChoices, StemChoices
+from bnas.space.latency import Latency
 from bnas.space.recipe import SearchSettings
 from bnas.spec import Flag, Spec
 
@@ -44,15 +45,31 @@ class SearchSpace(Spec):
     """
 
     input: tuple[Channels, Side, Side]
+    """Channels, height and width of an image; others are resized to it."""
     classes: Classes
+    """How many classes it tells apart."""
     stem: StemChoices
+    """The layers that see the image."""
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=32)]
+    """What may be chosen for each stage, in order."""
     shortcut: Shortcut = Shortcut()
+    """What goes round a convolution that changes channels or size."""
     squeeze_excite: Flag = False
-    mix_every: Depth = 1  # blocks from one 1x1 convolution that mixes groups to the next
+    """Whether every convolution's output is weighted, channel by channel, by what its input holds on average."""
+    mix_every: Depth = 1
+    """Blocks from one 1x1 convolution that mixes groups to the next."""
     binarizers: Binarizers = Binarizers()
-    precision: Literal["free", "by_metric", "first_by_metric"] = "free"  # how a search chooses it; see `MetricSpace`
+    """How values become bits."""
+    prelu: Flag = True
+    """Whether every unit ends with a PReLU."""
+    deploy: Literal["c", "finn", "hls4ml", "packed"] | None = None
+    """What the networks are for: a search proposes only what it takes."""
+    precision: Literal["free", "by_metric", "first_by_metric"] = "free"
+    """Real inputs: chosen block by block (`free`), only their number (`by_metric`), or so first (`first_by_metric`)."""
     search: SearchSettings = SearchSettings()
+    """Budget, trials and trainings of a search of this space."""
+    latency: Latency | None = None
+    """What each part takes on some machine, for a budget of latency_ms: a file of `bnas latency-table`."""
 
     @model_validator(mode="after")
     def _a_metric_has_two_precisions_to_choose_from(self) -> "SearchSpace":
@@ -66,6 +83,18 @@ class SearchSpace(Spec):
                     f"{list(precisions)} is offered; give [binary, weight]"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _react_keeps_its_prelu(self) -> "SearchSpace":
+        check_prelu(self.binarizers, prelu=self.prelu)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what spaces from before do not have, so that their runs go on."""
+        usual = {"prelu": True, "deploy": None, "latency": None}
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
 
     @model_validator(mode="after")
     def _groups_divide_widths(self) -> "SearchSpace":
@@ -86,7 +115,7 @@ class SearchSpace(Spec):
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """Everything that can be chosen, dimensions of one choice included."""
-        found = [Dimension(f"stem.{key}", getattr(self.stem, key)) for key in _STEM_KEYS]
+        found = [Dimension(f"stem.{key}", getattr(self.stem, key)) for key in self.stem.keys]
         for index, stage in enumerate(self.stages):
             found += [Dimension(f"stages[{index}].{key}", getattr(stage, key)) for key in _STAGE_KEYS]
             found += [
@@ -97,7 +126,7 @@ class SearchSpace(Spec):
     @cached_property
     def precision_places(self) -> tuple[range, ...]:
         """Where in a genotype the precisions of a stage's blocks stand, those that may not exist included."""
-        found, place = [], len(_STEM_KEYS)
+        found, place = [], len(self.stem.keys)
         for stage in self.stages:
             first = place + len(_STAGE_KEYS)
             place = first + max(stage.depth)
@@ -107,7 +136,7 @@ class SearchSpace(Spec):
     def architecture(self, genes: Sequence[int]) -> Architecture:
         """Return the architecture of a genotype (indices into the choices of `dimensions`)."""
         values = iter([d.choices[gene] for d, gene in zip(self.dimensions, genes, strict=True)])
-        stem_width, stem_kernel, stem_stride = (next(values) for _ in _STEM_KEYS)
+        stem = self.stem.stem([next(values) for _ in self.stem.keys])
         stages = []
         for stage in self.stages:
             depth, width, groups, experts, kernel, stride = (next(values) for _ in _STAGE_KEYS)
@@ -116,12 +145,13 @@ class SearchSpace(Spec):
         return Architecture(
             input=self.input,
             classes=self.classes,
-            stem=Stem(kind=self.stem.kind, width=stem_width, kernel=stem_kernel, stride=stem_stride),
+            stem=stem,
             stages=tuple(stages),
             shortcut=self.shortcut,
             squeeze_excite=self.squeeze_excite,
             mix_every=self.mix_every,
             binarizers=self.binarizers,
+            prelu=self.prelu,
         )
 
     def genes(self, arch: Architecture) -> Genes:
@@ -130,12 +160,12 @@ class SearchSpace(Spec):
         Raises:
             SpecError: the architecture is not in this space; says which choice is not offered.
         """
-        for key in ("input", "classes", "shortcut", "squeeze_excite", "mix_every", "binarizers"):
+        for key in ("input", "classes", "shortcut", "squeeze_excite", "mix_every", "binarizers", "prelu"):
             if getattr(arch, key) != getattr(self, key):
                 raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
         if len(arch.stages) != len(self.stages) or arch.stem.kind != self.stem.kind:
             raise SpecError("the architecture's stages or kind of stem are not those of the space")
-        values: list[Any] = [getattr(arch.stem, key) for key in _STEM_KEYS]
+        values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
         for stage, choices in zip(arch.stages, self.stages, strict=True):
             values += [getattr(stage, key) for key in _STAGE_KEYS]
             values += [*stage.precision, *[choices.precision[0]] * (max(choices.depth) - stage.depth)]
@@ -165,7 +195,7 @@ class SearchSpace(Spec):
     @property
     def size(self) -> int:
         """The number of architectures, each counted once."""
-        total = math.prod(len(getattr(self.stem, key)) for key in _STEM_KEYS)
+        total = math.prod(map(len, self.stem.choices))
         for stage in self.stages:
             total *= math.prod(len(getattr(stage, key)) for key in _STAGE_KEYS if key != "depth")
             total *= sum(len(stage.precision) ** depth for depth in stage.depth)
@@ -220,7 +250,7 @@ class SearchSpace(Spec):
         Raises:
             SpecError: there is no such dimension; lists those there are.
         """
-        names = {f"stem.{key}": ("stem", 0, key) for key in _STEM_KEYS}
+        names = {f"stem.{key}": ("stem", 0, key) for key in self.stem.keys}
         for index in range(len(self.stages)):
             names |= {f"stages[{index}].{key}": ("stages", index, key) for key in (*_STAGE_KEYS, "precision")}
         if dimension not in names:
@@ -242,7 +272,6 @@ class SearchSpace(Spec):
         return type(self)(**fields)  # not a copy, which would keep the dimensions of the whole
 
 
-_STEM_KEYS = ("width", "kernel", "stride")
 _STAGE_KEYS = ("depth", "width", "groups", "experts", "kernel", "stride")
 _BITS = {"binary": 0, "weight": 1, "real": 2}
 

@@ -68,7 +68,7 @@ class SharedUnit(LatentWeights):
             alpha = torch.ones(o) if precision == "real" else fresh_alpha(part, binarize)
             self.alphas[key(precision, i, o, g, k)] = nn.Parameter(alpha * math.sqrt(largest / (i // g * k * k)))
         self.register_buffer("hardness", fresh_hardness(binarize), persistent=False)
-        self.slope = nn.Parameter(torch.full((outs,), 0.25))
+        self.slope = nn.Parameter(torch.full((outs,), 0.25)) if space.prelu else None
         shifts = ("before", "after") if space.binarizers.shifts else ()
         self.shifts = nn.ParameterDict({name: nn.Parameter(torch.zeros(outs)) for name in shifts})
         self.excite = SharedExcite(ins, outs) if space.squeeze_excite else None
@@ -96,7 +96,8 @@ class SharedUnit(LatentWeights):
             tensors["conv.usage"] = getattr(self, f"usage_{experts}")
         if self.excite is not None:
             tensors |= prefixed("excite", self.excite.slices(unit))
-        tensors["act.slope" if self.shifts else "act.weight"] = self.slope[:outs]
+        if self.slope is not None:
+            tensors["act.slope" if self.shifts else "act.weight"] = self.slope[:outs]
         return tensors | prefixed("act", {name: shift[:outs] for name, shift in self.shifts.items()})
 
 

@@ -34,7 +34,7 @@ class Skeletons:
             [self._part((s, b, block), partial(build_block, block)) for b, block in enumerate(blocks)]
             for s, blocks in enumerate(arch.blocks())
         ]
-        stem = self._part(("stem", arch.stem), partial(build_stem, arch.stem, arch.input[0]))
+        stem = self._part(("stem", arch.stem), partial(build_stem, arch.stem, arch.input[0], arch.binarizers))
         head = self._part(("head", arch.stages[-1].width), partial(build_head, arch))
         return Network(stem, stages, head)
 
@@ -71,16 +71,18 @@ def unshared(module: nn.Module) -> nn.Module:
 class Supernet(nn.Module):
     """Weights for every architecture of a space: the largest of each kind, of which others take slices.
 
-    Shared by all: latent weights, gates, slopes, classifier. Kept apart: stems, for each width and kernel; batch norm,
-    for each precision and width; alpha, for each precision and shape.
+    Shared by all: latent weights, gates, slopes, classifier. Kept apart: stems, for each shape of their weights; batch
+    norm, for each precision and width; alpha, for each precision and shape.
     Groups are the block-diagonal slices of one weight; a narrow kernel is the centre of a wide one.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         self.space = space
-        shapes = itertools.product(space.stem.width, space.stem.kernel)
-        self.stems = nn.ModuleDict({key(*shape): _stem(space, *shape) for shape in shapes})
+        shapes = {_shape(stem): stem for stem in reversed(list(space.stem.stems()))}  # of one shape, the first
+        self.stems = nn.ModuleDict({
+            shape: build_stem(stem, space.input[0], space.binarizers) for shape, stem in reversed(shapes.items())
+        })  # fmt: skip
         before = space.stem.width
         self.stages = nn.ModuleList()
         for index, stage in enumerate(space.stages):
@@ -126,7 +128,7 @@ class Supernet(nn.Module):
 
     def slices(self, arch: Architecture) -> Tensors:
         """Return the parameters and buffers of a plain network of `arch`, by its names, as views where possible."""
-        tensors = prefixed("stem", own(self.stems[key(arch.stem.width, arch.stem.kernel)]))
+        tensors = prefixed("stem", own(self.stems[_shape(arch.stem)]))
         for stage, blocks in enumerate(arch.blocks()):
             shared = self.stages[stage]
             assert isinstance(shared, nn.ModuleList)
@@ -160,7 +162,7 @@ def _with_weights(network: Network, *, real: bool) -> Network:
     return network
 
 
-def _stem(space: SearchSpace, width: int, kernel: int) -> nn.Module:
-    """Return the stem of one width and kernel; its stride is not in its weights."""
-    stem = Stem(kind=space.stem.kind, width=width, kernel=kernel, stride=space.stem.stride[0])
-    return build_stem(stem, space.input[0])
+def _shape(stem: Stem) -> str:
+    """Return what of a stem is in its weights, and with it the channels that its convolution reads."""
+    reads = {"space_to_depth": (stem.stride,), "thermometer": (stem.levels,)}.get(stem.kind, ())
+    return key(stem.width, stem.kernel, *reads)

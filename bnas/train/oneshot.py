@@ -14,7 +14,7 @@ from bnas.errors import TrainingError
 from bnas.progress import Progress, silent
 from bnas.seeds import derived, seeded
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Stage, SupernetRecipe
+from bnas.space.recipe import Stage, SupernetRecipe, batch_for
 from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train.binary_watch import SupernetWatch
@@ -77,6 +77,8 @@ def train_supernet(
     Raises:
         TrainingError: a loss is not finite.
     """
+    images = len(data.train)
+    recipe, batch = recipe.on(images), batch_for(recipe.batch, images)
     with seeded(derived(seed, NAME)):
         supernet = Supernet(space).to(device)
     has_experts = any(max(stage.experts) > 1 for stage in space.stages)
@@ -90,14 +92,14 @@ def train_supernet(
         epochs=recipe.epochs, rate=recipe.rate, warmup=recipe.warmup, weight_decay=recipe.weight_decay,
         label_smoothing=recipe.label_smoothing,
     )  # fmt: skip
-    lone_steps = lone_epochs * data.train.steps(recipe.batch)
+    lone_steps = lone_epochs * data.train.steps(batch)
     with seeded(derived(seed, NAME, "steps")):
         fit(
             supernet,
             partial(OBJECTIVES[recipe.mode], supernet, recipe, draws or WholeSpace(space, seed=seed), lone_steps),
             data.train,
             stage=stage,
-            batch=recipe.batch,
+            batch=batch,
             name=NAME,
             seed=seed,
             store=store,

@@ -56,6 +56,7 @@ def retrain(
     store: Store,
     device: torch.device,
     inherited: Callable[[Architecture], Network] | None = None,
+    is_time_up: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> list[Retrained]:
@@ -67,13 +68,15 @@ def retrain(
 
     Args:
         chosen: architectures by origin; one that several origins chose is trained once.
+        is_time_up: asked before each training but the first; then none is trained any more, and those that went on to a
+            halving which others did not reach are the best. What was not trained at all is left out.
         inherited: gives the network that training begins with, which stays as it is; None begins with fresh weights.
     Raises:
         TrainingError: a loss is not finite.
     """
-    recipe, last = settings.recipe, settings.recipe.stages[-1].epochs
-    cuts = [*sorted({max(1, round(share * last)) for share in settings.halvings} - {last}), last]
-    rungs = _Rungs(store)
+    settings = settings.model_copy(update={"recipe": settings.recipe.on(len(data.train))})
+    recipe, cuts = settings.recipe, cuts_of(settings)
+    last, rungs = cuts[-1], _Rungs(store)
 
     def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
         return train_staged(
@@ -87,21 +90,36 @@ def retrain(
         going = list(dict.fromkeys(itertools.chain(*alive.values())))
         for place, name in enumerate(going):
             if (name, cut) not in rungs:
+                if any(reached.values()) and ranks.told(is_time_up):
+                    continue
                 started = time.monotonic()
                 network = reach(every[name], cut, _labelled(progress, f"retrain {place + 1} of {len(going)}"))
                 accuracy, loss = ranks.told(partial(_evaluated, network, data.validation, device))
                 rungs.add(name, cut, _Rung(accuracy, loss, time.monotonic() - started))
             reached[name] = cut
+        alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
         if cut != last:
             alive = {origin: rungs.better_half(names, cut) for origin, names in alive.items()}
     results = []
-    for name in sorted(every, key=lambda name: (reached[name], rungs[name, reached[name]].quality), reverse=True):
+    trained = [name for name in every if reached[name]]
+    for name in sorted(trained, key=lambda name: (reached[name], rungs[name, reached[name]].quality), reverse=True):
         network = reach(every[name], reached[name], silent)  # only read back: it is trained this far
         accuracy, _ = ranks.told(partial(_evaluated, network, data.test, device))
         origins = tuple(origin for origin, archs in chosen.items() if name in {arch.id for arch in archs})
         epochs, validation = recipe.epochs - last + reached[name], rungs[name, reached[name]].accuracy
         results.append(Retrained(every[name], network, origins, epochs, validation, accuracy, rungs.seconds(name)))
     return results
+
+
+def cuts_of(settings: Retraining) -> list[int]:
+    """Return after which epochs of the last stage networks are compared; the last is its end."""
+    last = settings.recipe.stages[-1].epochs
+    return [*sorted({max(1, round(share * last)) for share in settings.halvings} - {last}), last]
+
+
+def halved(networks: int) -> int:
+    """Return how many of some networks go on after a halving."""
+    return -(-networks // 2)
 
 
 def _evaluated(network: Network, split: Split, device: torch.device) -> tuple[float, float]:
@@ -168,7 +186,7 @@ class _Rungs:
 
     def better_half(self, names: Sequence[str], cut: int) -> list[str]:
         ranked = sorted(names, key=lambda name: self[name, cut].quality, reverse=True)
-        return ranked[: -(-len(ranked) // 2)]
+        return ranked[: halved(len(ranked))]
 
     def seconds(self, name: str) -> float:
         return sum(rung.seconds for key, rung in self._rungs.items() if key.startswith(f"{name}@"))

@@ -15,7 +15,7 @@ from bnas.networks.build import build
 from bnas.progress import Progress, silent
 from bnas.seeds import derived, seeded
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe, Stage
+from bnas.space.recipe import Recipe, Stage, batch_for
 from bnas.train.loop import fit
 from bnas.train.objective import answering, stage_loss
 from bnas.train.ranks import ALONE, Ranks
@@ -58,6 +58,7 @@ def train_staged(
     """
     if compiled:
         check_compiler(device)
+    recipe, data = recipe.on(len(data.train)), augmented(data, recipe)
     before: nn.Module | None = teacher.to(device).eval() if teacher is not None else None
     network = start
     for index, stage in enumerate(recipe.stages):
@@ -70,7 +71,7 @@ def train_staged(
                 partial(stage_loss, torch.compile(answer) if compiled else answer, taught, stage, own),
                 data.train,
                 stage=stage,
-                batch=recipe.batch,
+                batch=batch_for(recipe.batch, len(data.train)),
                 name=f"{name}-{index}",
                 seed=own,
                 store=store,
@@ -83,6 +84,11 @@ def train_staged(
         before = network.eval()
     assert network is not None
     return network
+
+
+def augmented(data: DataSet, recipe: Recipe) -> DataSet:
+    """Return images that go through what a recipe says, where it says that."""
+    return data if recipe.augment is None else data.with_augmentation(*recipe.augment)
 
 
 def check_compiler(device: torch.device) -> None:

@@ -13,7 +13,7 @@ from bnas.cost.trace.watch import Call, Operand, RunWatch, Seen
 from bnas.cost.trace.wholes import is_kind, is_whole, layers_of, precision_of, spatial
 from bnas.layers.activations import RPReLU
 from bnas.layers.binarized import Binarized
-from bnas.layers.blocks import Block, BottleneckShortcut, ConvShortcut, Head, Network, SqueezeExcite
+from bnas.layers.blocks import Block, BottleneckShortcut, ConvShortcut, Head, Network, SqueezeExcite, Thermometer
 from bnas.layers.expert_conv import ExpertConv
 
 # (the module around, the name of its child on the way; None for any) -> role; the innermost that matches counts.
@@ -29,7 +29,7 @@ _ROLES: dict[tuple[type[nn.Module], str | None], Role] = {
 }
 FOLDED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 NORMS = (*FOLDED, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-ACTIVATIONS = (nn.PReLU, RPReLU)
+ACTIVATIONS = (nn.PReLU, RPReLU, Thermometer)
 CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)
 
 
@@ -109,7 +109,8 @@ class Assembly:
         if isinstance(call.module, CHANNELS_LAST):
             shape = (shape[0], shape[-1], *shape[1:-1])
         channels = shape[1] if len(shape) > 1 else 1
-        layer = PlannedLayer(call.path, kind, kind, channels, channels, spatial(shape), spatial(shape))
+        outs = channels * call.module.levels if isinstance(call.module, Thermometer) else channels
+        layer = PlannedLayer(call.path, kind, kind, channels, outs, spatial(shape), spatial(shape))
         if isinstance(call.module, FOLDED) and self._place_all(call.module):
             return replace(layer, real_values=2 * channels)
         return layer

@@ -22,7 +22,7 @@ class Preset(NamedTuple):
     last: str
     weights: str  # weight binarizer
     real_inputs: Collection[str] = ()
-    first: str = "real"
+    first: str = "real"  # `binary` of a network whose image is made binary
 
     def precision(self, layer: str) -> str:
         """Return the precision of a layer between the first and the last."""
@@ -73,15 +73,23 @@ def conv(
     return _unit("conv", layer, norm, first=precision == "binary", act=act)
 
 
-def linear(in_features: int, out_features: int, *, precision: str = "real", weights: str = "xnor") -> nn.Sequential:
+def linear(
+    in_features: int,
+    out_features: int,
+    *,
+    precision: str = "real",
+    weights: str = "xnor",
+    norm: bool = True,
+    act: bool = True,
+) -> nn.Sequential:
     """Return a linear layer, batch norm and ReLU; with a binary input the batch norm stands before the sign."""
     layer: nn.Module
     if precision == "real":
         layer = nn.Linear(in_features, out_features, bias=False)
     else:
         layer = BinaryLinear(in_features, out_features, precision=precision, weights=weights)
-    norm = nn.BatchNorm1d(in_features if precision == "binary" else out_features)
-    return _unit("linear", layer, norm, first=precision == "binary", act=True)
+    of = in_features if precision == "binary" else out_features
+    return _unit("linear", layer, nn.BatchNorm1d(of) if norm else None, first=precision == "binary", act=act)
 
 
 def classifier(in_features: int, classes: int, preset: Preset) -> nn.Module:
@@ -92,6 +100,7 @@ def classifier(in_features: int, classes: int, preset: Preset) -> nn.Module:
     return layer if preset.last == "weight" else nn.Sequential(nn.BatchNorm1d(in_features), layer)
 
 
-def _unit(name: str, layer: nn.Module, norm: nn.Module, *, first: bool, act: bool) -> nn.Sequential:
-    order = [("norm", norm), (name, layer)] if first else [(name, layer), ("norm", norm)]
+def _unit(name: str, layer: nn.Module, norm: nn.Module | None, *, first: bool, act: bool) -> nn.Sequential:
+    normed = [] if norm is None else [("norm", norm)]
+    order = [*normed, (name, layer)] if first else [(name, layer), *normed]
     return nn.Sequential(OrderedDict([*order, ("act", nn.ReLU())] if act else order))

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from bnas.runtime.steps import Channels, Concat, Flatten, Pool
+from bnas.runtime.filters import RealFilters
+from bnas.runtime.steps import Affine, Channels, Concat, Conv, Flatten, Pool
 from bnas.ship.lowering.draft import CannotLower, Draft, Lowered, Lowering, value_shape
 from bnas.ship.lowering.geometry import pair
 
@@ -81,8 +82,14 @@ def _slice(
     first, last, _ = slice(start, end).indices(size)
     if (first, last, step) == (0, size, 1):
         return x.slot
-    if dim % len(x.shape) != 1 or step != 1 or last <= first:
-        raise CannotLower(f"a slice of dimension {dim} in steps of {step} has no step; of channels one by one does")
+    rank, place = len(x.shape), dim % len(x.shape)
+    if place > 1 and (first, last) == (0, size):  # a window of one pixel is that pixel
+        return draft.add(Pool((x.slot,), False, (1, 1), (step, 1) if place == rank - 2 else (1, step)))
+    if place != 1 or step != 1 or last <= first:
+        raise CannotLower(
+            f"a slice of dimension {dim} from {first} to {last} in steps of {step} has no step; of channels one by "
+            "one, or of all pixels of a side, does"
+        )
     return draft.add(Channels((x.slot,), first, last - first))
 
 
@@ -98,6 +105,42 @@ def _repeat(draft: Draft, x: Lowered, times: Sequence[int]) -> int:
     if len(times) != len(x.shape) or any(count != 1 for dim, count in enumerate(times) if dim != 1):
         raise CannotLower(f"repeating {list(times)} times has no step; channels alone does")
     return draft.add(Channels((x.slot,), 0, x.shape[1] * times[1])) if times[1] != 1 else x.slot
+
+
+def _padded(
+    draft: Draft, x: Lowered, padding: Sequence[int], mode: str = "constant", value: float | None = None
+) -> int:
+    """Add pixels of zeros round an image, and channels of one value before and after."""
+    rank, pairs = len(x.shape), list(zip(padding[::2], padding[1::2], strict=True))  # from the last dimension on
+    (left, right), (above, below), (before, after) = _sides(pairs, rank)
+    border, value = (above, below, left, right), value or 0.0
+    wrong = mode != "constant" or min(padding) < 0 or any(map(any, pairs[rank - 1 :])) or (value and any(border))
+    if wrong:
+        raise CannotLower(f"{mode} padding by {list(padding)} with {value:g} has no step; of pixels with 0 does")
+    slot = x.slot
+    if any(border):
+        slot = draft.add(Conv((slot,), RealFilters(np.eye(x.shape[1])[None, :, :, None, None]), padding=border))
+    sides = [
+        [draft.add(Affine((draft.add(Channels((slot,), 0, count)),), np.zeros(1), np.full(1, value)))] if count else []
+        for count in (before, after)
+    ]
+    slots = (*sides[0], slot, *sides[1])
+    return draft.add(Concat(slots)) if len(slots) > 1 else slot
+
+
+def _sides(pairs: Sequence[tuple[int, int]], rank: int) -> list[tuple[int, int]]:
+    """Return what is padded of columns, of rows and of channels, given from the last dimension on."""
+    given = [*pairs, (0, 0), (0, 0), (0, 0)]
+    pixels = given[: rank - 2]
+    return [*pixels, *[(0, 0)] * (2 - len(pixels)), given[rank - 2]]
+
+
+def _pixels_to_channels(draft: Draft, x: Lowered, block: int) -> int:
+    """Let the pixels of each block become channels of one: filters of which each takes one pixel."""
+    made = x.shape[1] * block**2
+    return draft.add(
+        Conv((x.slot,), RealFilters(np.eye(made).reshape(1, made, x.shape[1], block, block)), (block, block))
+    )
 
 
 def reshaped(draft: Draft, x: Lowered, *_: Any, shape: Sequence[int]) -> int:
@@ -125,6 +168,8 @@ SHAPES: dict[str, Lowering] = {
     "aten.mean.dim": _over(mean=True),
     "aten.amax.default": _over(mean=False),
     "aten.cat.default": _cat,
+    "aten.pad.default": _padded,
+    "aten.pixel_unshuffle.default": _pixels_to_channels,
     "aten.slice.Tensor": _slice,
     "aten.split.Tensor": _split,
     "aten.split_with_sizes.default": _split,

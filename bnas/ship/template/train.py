@@ -1,11 +1,13 @@
 """Trains the network of model.py by its recipe, and evaluates it on the test images.
 
-    python train.py --data FILE.npz               train anew, save trained.safetensors, evaluate
-    python train.py --data FILE.npz --epochs 0    evaluate weights.safetensors as it came
-    python train.py --data FILE.npz --finetune    go on from weights.safetensors with the last stage
-    python train.py --data FILE.npz --original W  of a converted model: train from the float model's trained weights
+    python train.py --data DATA               train anew, save trained.safetensors, evaluate
+    python train.py --data DATA --epochs 0    evaluate weights.safetensors as it came
+    python train.py --data DATA --finetune    go on from weights.safetensors with the last stage
+    python train.py --data DATA --original W  of a converted model: train from the float model's trained weights
 
-Needs torch and safetensors; numpy too for FILE.npz, and Pillow for a folder of images.
+DATA is a folder of images, one sub-folder a class, alone or in folders called like splits (train, Testing, val, ...),
+or an .npz file. Needs torch and safetensors; numpy for an .npz file, and Pillow too for a folder: requirements.txt has
+all of them.
 The recipe is in SETTINGS below. To bring your own data, change `load_data`.
 """
 
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import model as made  # type: ignore[import-not-found]
 import torch
@@ -27,9 +30,13 @@ from training import (  # type: ignore[import-not-found]
     derived,
     evaluate,
     make_optimizers,
+    normalised,
     stage_loss,
     start_stage,
 )
+
+if TYPE_CHECKING:
+    from images import Tree  # type: ignore[import-not-found]
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,10 @@ class Stage:
 
 # SETTINGS
 INPUT = (1, 8, 8)  # channels, height, width
-CLASSES = 10
+CLASSES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")  # their names, in the order of the logits
 MEAN = (0.5,)  # per channel, of images from 0 to 1
 STD = (0.25,)
-AUGMENTATION: tuple[str, ...] = ()  # any of affine, crop, flip, shift, turn
+AUGMENTATION: tuple[str, ...] = ()  # any of AUGMENTATIONS in training.py
 BATCH = 128
 STAGES = [Stage(epochs=1)]
 # END OF SETTINGS
@@ -89,10 +96,11 @@ def load_data(path: Path) -> tuple[Images, Images]:
     """Return training and test images: THE PLACE FOR YOUR OWN DATA.
 
     As it is, `path` is a .npz file with train_images, train_labels, test_images and test_labels (or x_train, y_train,
-    x_test, y_test), or a folder with train/CLASS/*.png and test/CLASS/*.png (.jpg too).
+    x_test, y_test), or a folder in a layout that bnas reads, but for one with a CSV file of labels. Where that has no
+    test images, those serve that bnas holds out.
     """
     if path.is_dir():
-        return read_folder(path / "train"), read_folder(path / "test")
+        return read_folder(path)
     import numpy as np
 
     with np.load(path) as file:
@@ -102,22 +110,37 @@ def load_data(path: Path) -> tuple[Images, Images]:
     return (channels_first(x), y), (channels_first(u), v)
 
 
-def read_folder(folder: Path) -> Images:
-    """Return the images of folder/CLASS/*; classes are numbered in the order of their names."""
-    import numpy as np
-    from PIL import Image
+def read_folder(folder: Path) -> tuple[Images, Images]:
+    """Return training and test images: as bnas divides and reads them, the validation images among the former."""
+    from images import TEST_PART, TEST_SEED, check_not_inside_out, look_into, opened, splits_of, stratified
 
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    images, labels = [], []
-    for label, kind in enumerate(sorted(entry for entry in folder.iterdir() if entry.is_dir())):
-        for file in sorted(kind.iterdir()):
-            if file.suffix.lower() in (".png", ".jpg", ".jpeg"):
-                image = Image.open(file).convert(modes[INPUT[0]]).resize((INPUT[2], INPUT[1]))
-                images.append(torch.from_numpy(np.array(image)))
-                labels.append(label)
-    if not images:
-        raise SystemExit(f"{folder}: there are no images in folder/CLASS/*.png or *.jpg")
-    return channels_first(torch.stack(images)), torch.tensor(labels)
+    tree, _ = opened(look_into(folder))
+    splits = splits_of(tree)
+    if not splits:
+        check_not_inside_out(tree)
+    images, labels = read_classes(splits.get("train", tree))
+    held_out = splits.get("test") or splits.get("validation")
+    if held_out:
+        return (images, labels), read_classes(held_out)
+    test, training = stratified(labels, TEST_PART, seed=TEST_SEED, names=CLASSES, what="test images")
+    test, training = test.sort().values, training.sort().values
+    return (images[training], labels[training]), (images[test], labels[test])
+
+
+def read_classes(split: "Tree") -> Images:
+    """Return the images of a split's class folders, each named like a class of the network."""
+    from images import class_folders, read_image
+
+    folders = class_folders(split)
+    known: tuple[str, ...] = CLASSES
+    if tuple(map(str, range(len(CLASSES)))) == CLASSES and not folders.keys() <= set(CLASSES):
+        known = tuple(folders)  # their names are not known: they are numbered in the order of the folders
+    strange = [name for name in folders if name not in known] + list(known[len(CLASSES) :])
+    if strange or not folders:
+        found = f"holds {', '.join(strange)}" if strange else "has no class folders"
+        raise SystemExit(f"{split.path} {found}; the classes are {', '.join(CLASSES)}, a folder each")
+    paths = [(path, known.index(name)) for name, inside in folders.items() for path in inside.all_images()]
+    return torch.stack([read_image(Path(path), INPUT) for path, _ in paths]), torch.tensor([n for _, n in paths])
 
 
 def channels_first(images: Tensor) -> Tensor:
@@ -136,16 +159,11 @@ def check(data: Images, part: str) -> Images:
         raise SystemExit(f"{part} images are {list(images.shape[1:])}, but the network takes {list(INPUT)}")
     if len(images) != len(labels) or not len(images):
         raise SystemExit(f"there are {len(images)} {part} images and {len(labels)} labels; give one label each")
-    if labels.min() < 0 or labels.max() >= CLASSES:
-        raise SystemExit(f"{part} labels go from {labels.min()} to {labels.max()}; the network has {CLASSES} classes")
+    if labels.min() < 0 or labels.max() >= len(CLASSES):
+        raise SystemExit(
+            f"{part} labels go from {labels.min()} to {labels.max()}; the network has {len(CLASSES)} classes"
+        )
     return images, labels
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Return what the network takes."""
-    mean, std = (torch.tensor(value, device=images.device).view(1, -1, 1, 1) for value in (MEAN, STD))
-    scale = 1.0 if images.is_floating_point() else 255.0
-    return (images.float() / scale - mean) / std
 
 
 def batches(
@@ -162,7 +180,7 @@ def batches(
         images = data[0][places].to(device)
         for name in AUGMENTATION if generator else ():
             images = AUGMENTATIONS[name](images, generator)
-        yield normalise(images), data[1][places].to(device)
+        yield normalised(images, MEAN, STD), data[1][places].to(device)
 
 
 def make(stage: Stage) -> nn.Module:

@@ -1,0 +1,104 @@
+"""A budget -> the networks that people write down without a search, each as wide as the budget lets it be."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+from bnas.cost.budget import Budget, show
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
+from bnas.errors import BudgetError
+from bnas.space.arch import Architecture, Binarizers, StageSpec, Stem
+
+STEP = 2  # channels by which a width grows
+MOST_CHANNELS = 4096
+
+
+class Task(NamedTuple):
+    """What all networks of a comparison share: images, classes, and how the sides of the images shrink."""
+
+    input: tuple[int, int, int]
+    classes: int
+    strides: tuple[int, ...]  # of the stem and of each stage
+
+    @classmethod
+    def of(cls, arch: Architecture) -> Self:
+        """Return the task of a network."""
+        return cls(arch.input, arch.classes, (arch.stem.stride, *(stage.stride for stage in arch.stages)))
+
+
+class Family(NamedTuple):
+    """Networks that differ only in their widths: a stem, then stages of which all is binary.
+
+    blocks: 3x3 blocks in each stage. pointwise: behind each stands a 1x1 block, and only these widen the network.
+    levels: of a thermometer in place of a real stem, which then has nothing real.
+    """
+
+    blocks: int
+    pointwise: bool = False
+    activation: str = "sign"
+    levels: int | None = None
+
+    def network(self, task: Task, widths: Sequence[int]) -> Architecture:
+        """Return the network of some widths, one a stage; the stem is as wide as the first."""
+        stages, before = list[StageSpec](), widths[0]
+        for width, stride in zip(widths, task.strides[1:], strict=True):
+            stages += self._stage(before, width, stride)
+            before = width
+        kind: Any = "thermometer" if self.levels else "conv"
+        stem = Stem(kind=kind, width=widths[0], stride=task.strides[0], levels=self.levels)
+        return Architecture(
+            input=task.input, classes=task.classes, stem=stem,
+            stages=tuple(stages), binarizers=Binarizers(activation=self.activation),
+        )  # fmt: skip
+
+    def _stage(self, before: int, width: int, stride: int) -> list[StageSpec]:
+        if not self.pointwise:
+            return [StageSpec(width=width, stride=stride, precision=("binary",) * self.blocks)]
+        stages = []
+        for _ in range(self.blocks):
+            stages.append(StageSpec(width=before, stride=stride, precision=("binary",)))
+            stages.append(StageSpec(width=width, kernel=1, precision=("binary",)))
+            before, stride = width, 1
+        return stages
+
+
+FAMILIES = {
+    "plain": Family(blocks=2),  # the binary ResNet of the papers, with a shortcut round every convolution
+    "react": Family(blocks=2, pointwise=True, activation="react"),  # as ReActNet: 3x3 and 1x1 in turn, shifted signs
+    "shallow": Family(blocks=1),  # wide and shallow
+    "thermometer": Family(blocks=2, levels=8),  # as FracBNN: bits from the image on
+}
+
+
+def fitted(name: str, task: Task, budget: Budget) -> Architecture:
+    """Return the network of a family that uses the most of a budget.
+
+    Each stage is about twice as wide as the one before: by steps of two channels, the one that lacks most to this is
+    widened. Near the limit it is the one of these that still fits, but none beyond the stage behind it.
+
+    Raises:
+        BudgetError: not even two channels fit.
+    """
+    family, stages = FAMILIES[name], len(task.strides) - 1
+
+    def fits(widths: Sequence[int]) -> bool:
+        price = cost(plan(family.network(task, widths)))
+        return widths[-1] <= MOST_CHANNELS and all(getattr(price, key) <= limit.at_most for key, limit in budget.limits)
+
+    widths = [STEP << stage for stage in range(stages)]
+    if not fits(widths):
+        least = cost(plan(family.network(task, widths)))
+        takes = ", ".join(f"{key} {show(getattr(least, key))}" for key, _ in budget.limits)
+        raise BudgetError(f"{name}: with {STEP} channels it takes {takes}, but the budget is {budget}")
+    while (grown := _grown(widths, fits)) != widths:
+        widths = grown
+    return family.network(task, widths)
+
+
+def _grown(widths: list[int], fits: Callable[[Sequence[int]], bool]) -> list[int]:
+    """Return widths with one stage a step wider, the first that can be of those that lack most; else the same."""
+    for stage in sorted(range(len(widths)), key=lambda stage: widths[stage] / 2**stage):
+        wider = [width + STEP * (stage == place) for place, width in enumerate(widths)]
+        if wider == sorted(wider) and fits(wider):
+            return wider
+    return widths

@@ -1,0 +1,190 @@
+"""A request and its images -> how long the phases of a search take here, by some steps; and settings that fit a time.
+
+What is measured is the work itself, as it is done later, on some batches of the images.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from typing import NamedTuple
+
+from bnas.api.request import SearchRequest
+from bnas.data import DataSet
+from bnas.errors import SpecError
+from bnas.searcher.score import Scorer
+from bnas.seeds import seeded
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Recipe, Retraining, SearchSettings, batch_for
+from bnas.train import ALONE, SharedStore, build_for, train_staged, train_supernet
+from bnas.train.retrain import cuts_of, halved
+
+BATCHES, NETWORKS = 6, 3  # that are tried of each phase
+FEWEST_TRIALS = 8
+MOST = 1000.0  # times what a space asks for, which more minutes do not go beyond
+NO_STORE = SharedStore(None, ALONE)
+
+
+class Pace(NamedTuple):
+    """Seconds of a step of the supernet's training, of scoring a candidate, and of a step of a network alone."""
+
+    supernet_step: float
+    score: float
+    alone_step: float
+
+
+class Plan(NamedTuple):
+    """Seconds that the phases of a search are expected to take."""
+
+    supernet: float
+    scoring: float
+    retrain: float
+
+    @property
+    def seconds(self) -> float:
+        """All of them."""
+        return sum(self)
+
+
+class _Clock:
+    """A progress that notes when it was called, by phase."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, list[float]] = {}
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
+        self._times.setdefault(phase, []).append(time.perf_counter())
+
+    def step(self) -> float:
+        """Return the seconds from one call to the next within a phase: their median."""
+        return median(b - a for times in self._times.values() for a, b in pairwise(times))
+
+
+def pace_of(request: SearchRequest, data: DataSet) -> Pace:
+    """Return how fast the phases of a search go here; takes some seconds."""
+    settings, draws, device = request.settings, request.draws, request.device
+    with seeded(0):
+        steps = _Clock()
+        supernet = train_supernet(
+            request.space, settings.supernet.model_copy(update={"epochs": 1}), _some(data, settings.supernet.batch),
+            seed=0, store=NO_STORE, device=device, draws=draws, progress=steps,
+        )  # fmt: skip
+        scorer = Scorer(supernet, data, settings.scoring, seed=0, device=device)
+        archs = [draws(number) for number in range(NETWORKS)]
+        return Pace(steps.step(), median(_seconds(scorer, arch) for arch in archs), alone_step(archs, request, data))
+
+
+def alone_step(archs: Sequence[Architecture], request: SearchRequest, data: DataSet) -> float:
+    """Return the seconds of a training step of networks alone, over the stages of the recipe."""
+    recipe, steps = request.settings.retrain.recipe, _Clock()
+    short = recipe.lasting(len(recipe.stages))
+    for arch in archs:
+        train_staged(
+            partial(build_for, arch), short, _some(data, recipe.batch), name=arch.id, seed=0, store=NO_STORE,
+            device=request.device, progress=steps,
+        )  # fmt: skip
+    return steps.step()
+
+
+def planned(settings: SearchSettings, pace: Pace, data: DataSet, *, is_trained: bool = False) -> Plan:
+    """Return how long the phases take with some settings.
+
+    Args:
+        is_trained: whether the supernet is another run's, and not trained.
+    """
+    steps = _steps(data, settings.supernet.batch)
+    tops = {"search": settings.retrain.top, "twin": settings.retrain.top}
+    if settings.retrain.twin is not None:
+        tops["twin"] = settings.retrain.twin
+    return Plan(
+        0.0 if is_trained else settings.supernet.epochs * steps * pace.supernet_step,
+        2 * settings.trials * pace.score,  # the search's and its twin's
+        retrain_seconds(settings.retrain, tops, pace.alone_step, data),
+    )
+
+
+def retrain_seconds(settings: Retraining, tops: Mapping[str, int], step: float, data: DataSet) -> float:
+    """Return how long so many networks of each origin take alone, halved as the settings say."""
+    recipe = settings.recipe
+    before = recipe.epochs - recipe.stages[-1].epochs
+    epochs = 0
+    for count in tops.values():
+        epochs += before * count
+        reached = 0
+        for cut in cuts_of(settings):
+            epochs += (cut - reached) * count
+            count, reached = halved(count), cut
+    return epochs * _steps(data, recipe.batch) * step
+
+
+def fitted(request: SearchRequest, pace: Pace, data: DataSet, seconds: float, *, trials: int | None) -> SearchRequest:
+    """Return a request with as much of everything, in the proportions of its space, as fits a time.
+
+    Args:
+        trials: that were asked for, and stay as they are; None lets them grow and shrink like the epochs.
+    Raises:
+        SpecError: the least that a search does takes longer.
+    """
+    is_trained = bool(request.supernet_of)
+    low, high = 1 / MOST, MOST
+    least = planned(_scaled(request.settings, low, trials), pace, data, is_trained=is_trained).seconds
+    if least > seconds:
+        raise SpecError(
+            f"minutes: {seconds / 60:.2g} are too few here, where the least takes {least / 60:.2g}; give more, or a "
+            "space of smaller networks or fewer trials"
+        )
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        fits = planned(_scaled(request.settings, middle, trials), pace, data, is_trained=is_trained).seconds <= seconds
+        low, high = (middle, high) if fits else (low, middle)
+    space = request.space.model_copy(update={"search": _scaled(request.settings, low, trials)})
+    return replace(request, space=space)
+
+
+def longest(settings: Retraining, tops: Mapping[str, int], step: float, data: DataSet, seconds: float) -> Retraining:
+    """Return retraining whose last stage has the epochs that fit a time: at least one, at most twice those planned."""
+    last = settings.recipe.stages[-1].epochs
+    choices = [with_last(settings, epochs) for epochs in range(1, 2 * last + 1)]
+    fits = [choice for choice in choices if retrain_seconds(choice, tops, step, data) <= seconds]
+    return (fits or choices[:1])[-1]
+
+
+def with_last(settings: Retraining, epochs: int) -> Retraining:
+    """Return retraining whose last stage has so many epochs."""
+    *before, last = settings.recipe.stages
+    stages = (*before, last.model_copy(update={"epochs": epochs}))
+    return settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"stages": stages})})
+
+
+def _scaled(settings: SearchSettings, factor: float, trials: int | None) -> SearchSettings:
+    recipe: Recipe = settings.retrain.recipe
+    alone = recipe.lasting(max(1, round(recipe.epochs * factor)))
+    return settings.model_copy(
+        update={
+            "trials": max(FEWEST_TRIALS, round(settings.trials * factor)) if trials is None else trials,
+            "supernet": settings.supernet.model_copy(
+                update={"epochs": max(1, round(settings.supernet.epochs * factor))}
+            ),
+            "retrain": settings.retrain.model_copy(update={"recipe": alone}),
+        }
+    )
+
+
+def _some(data: DataSet, batch: int | None) -> DataSet:
+    """Return a data set with some batches of training images."""
+    images = len(data.train)
+    return replace(data, train=data.train.take(min(BATCHES * batch_for(batch, images), images), seed=0))
+
+
+def _steps(data: DataSet, batch: int | None) -> int:
+    """Return the steps of an epoch."""
+    return data.train.steps(batch_for(batch, len(data.train)))
+
+
+def _seconds(scorer: Scorer, arch: Architecture) -> float:
+    begun = time.perf_counter()
+    scorer(arch)
+    return time.perf_counter() - begun

@@ -1,0 +1,99 @@
+"""A search that may take so many minutes -> settings that fit, a plan that is said, and the moment when time is up."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bnas.api.pace import Plan, alone_step, fitted, longest, pace_of, planned, with_last
+from bnas.api.progress_bars import say
+from bnas.api.request import SearchRequest
+from bnas.data import DataSet
+from bnas.errors import SpecError
+from bnas.progress import Progress
+from bnas.report.findings import work_of
+from bnas.runs import Run
+from bnas.runs.settings import holds_run
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Retraining, SearchSettings
+from bnas.space.space import SearchSpace
+from bnas.spec import parse, parse_yaml
+from bnas.train import Ranks
+
+SHARE = 0.9  # of the time that is planned with: steps vary, and reading images and writing reports take some
+
+
+def check_minutes(minutes: float | None, ranks: Ranks) -> None:
+    """Raise unless a search can be given so many minutes.
+
+    Raises:
+        SpecError: it cannot; says why.
+    """
+    if minutes is None:
+        return
+    if not 0 < minutes < math.inf:
+        raise SpecError(f"minutes: a positive number is needed, but got {minutes}")
+    if ranks.count > 1:
+        raise SpecError(
+            "minutes: are for a search in one process; with torchrun leave them out, and say epochs and trials"
+        )
+
+
+def in_time(
+    request: SearchRequest, data: DataSet, out: str | Path, *, trials: int | None, progress: Progress | bool
+) -> SearchRequest:
+    """Return a request whose settings fit its minutes: those that its run was begun with, or by the pace of now."""
+    assert request.minutes is not None
+    if holds_run(Path(out)):
+        return _as_begun(request, Run.read(out))
+    pace = pace_of(request, data)
+    made = fitted(request, pace, data, SHARE * 60 * request.minutes, trials=trials)
+    plan = planned(made.settings, pace, data, is_trained=bool(made.supernet_of))
+    say(_said(made.settings, plan, request.minutes, out), progress)
+    return made
+
+
+class TimeUp:
+    """Says when the minutes of a run are over, of which what it took before it was stopped counts too."""
+
+    def __init__(self, run: Run, request: SearchRequest) -> None:
+        self._run, self._request = run, request
+        work = work_of(run.events())
+        self._end = math.inf
+        if request.minutes is not None:
+            self._end = time.monotonic() + 60 * request.minutes - (work.seconds if work else 0.0)
+
+    def __call__(self) -> bool:
+        return time.monotonic() > self._end
+
+    def retraining(self, chosen: Mapping[str, Sequence[Architecture]], data: DataSet) -> Retraining:
+        """Return how the chosen networks are trained alone in what time is left, which the run keeps."""
+        settings = self._request.settings.retrain
+        if self._request.minutes is None:
+            return settings
+        tops = {origin: len(archs) for origin, archs in chosen.items()}
+        known = [event["epochs"] for event in self._run.events() if event["event"] == "alone"]
+        if known:
+            return with_last(settings, known[-1])
+        step = alone_step([arch for archs in chosen.values() for arch in archs], self._request, data)
+        made = longest(settings, tops, step, data, SHARE * (self._end - time.monotonic()))
+        self._run.log("alone", epochs=made.recipe.stages[-1].epochs)
+        return made
+
+
+def _as_begun(request: SearchRequest, run: Run) -> SearchRequest:
+    """Return a request with the settings of a run that was begun with the same minutes."""
+    text = parse_yaml(run.space_yaml, source="space.yaml")
+    settings = parse(SearchSpace, text, source=str(run.file("space.yaml"))).search
+    return replace(request, space=request.space.model_copy(update={"search": settings}))
+
+
+def _said(settings: SearchSettings, plan: Plan, minutes: float, out: str | Path) -> str:
+    retrain = settings.retrain
+    trained = f"supernet {settings.supernet.epochs} epochs, {plan.supernet / 60:.1f} min; " if plan.supernet else ""
+    return (
+        f"plan for {minutes:g} minutes, by the pace measured here: {trained}{settings.trials} trials and as many of "
+        f"the random twin, {plan.scoring / 60:.1f} min; the best alone, {retrain.recipe.epochs} epochs at most, "
+        f"{plan.retrain / 60:.1f} min; all of it in {out}"
+    )

@@ -1,0 +1,56 @@
+"""`bnas latency-table`: a space -> a file that says how long each part of its networks takes on this machine."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bnas.trust import TRUST
+
+EXAMPLE = """
+Example: bnas latency-table search_spaces/digits.yaml -o latency.yaml, then
+bnas search search_spaces/digits.yaml --latency latency.yaml --budget latency_ms=0.03
+
+The same command goes on where an interrupted one stopped.
+"""
+
+
+def latency_table_command(
+    space: Annotated[Path, typer.Argument(help="YAML file of the space.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="YAML file to write, or to go on with.")],
+    check: Annotated[
+        int, typer.Option(min=0, help="So many networks of the space are measured whole, beside what is predicted.")
+    ] = 20,
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure every part that networks of a space are made of, packed, one image at a time, on one thread."""
+    from bnas.api.latency import check_latency, latency_table
+    from bnas.api.progress_bars import ProgressBars
+    from bnas.cli.stop import Stop
+
+    with ProgressBars() as watch, Stop(watch) as progress:
+        table = latency_table(space, out=out, trust=trust, progress=progress)
+        rows = check_latency(space, table, networks=check, trust=trust, progress=progress) if check > 1 else None
+    known = {} if rows is None else _agreement(rows)
+    if as_json:
+        found = {"table": str(out), "machine": table.machine, "parts": len(table.nanoseconds)}
+        print(json.dumps(found | known))
+        return
+    print(f"{out}: {len(table.nanoseconds)} parts, measured on {table.machine}")
+    if known:
+        print(
+            f"{known['networks']} whole networks: half of them predicted within {known['median_error']:.1%} of "
+            f"measured; rank correlation {known['spearman']:.3f}"
+        )
+
+
+def _agreement(rows: Any) -> dict[str, Any]:
+    """Return how well whole networks are predicted."""
+    apart = (rows["predicted_ms"] / rows["measured_ms"] - 1).abs()
+    order = rows["predicted_ms"].corr(rows["measured_ms"], method="spearman")
+    return {"networks": len(rows), "median_error": float(apart.median()), "spearman": float(order)}
+
+
+latency_table_command.__doc__ = f"{latency_table_command.__doc__}\n{EXAMPLE}"

@@ -1,0 +1,110 @@
+"""A part of a network -> how long it takes here, packed: run over and over in a network of others like it."""
+
+import platform
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from bnas.layers.blocks import Head
+from bnas.networks.build import build_block, build_stem
+from bnas.runtime import Network
+from bnas.runtime.compiled import kernels_name
+from bnas.runtime.cpu import cpu
+from bnas.ship.lowering import lower
+from bnas.ship.measuring import an_image, median_seconds, seconds_of_passes
+from bnas.space.arch import Binarizers, BlockSpec, Shortcut, Size, shrunk
+from bnas.space.latency import CallPart, HeadPart, Part, StemPart, UnitPart
+
+CLASSES = 10  # of a network that only stands round a part
+Shape = tuple[int, int, int]
+
+
+def machine() -> str:
+    """Return what this machine is called in a table of latencies."""
+    return f"{platform.machine()}, {cpu()}"
+
+
+def kernels() -> str:
+    """Return what the machine code is called in a table of latencies."""
+    return kernels_name()
+
+
+def measured(part: Part) -> int:
+    """Return the nanoseconds that a part takes for one image on one thread: a median."""
+    return round(1e9 * _MEASURE[type(part)](part))
+
+
+def measured_ms(network: Network) -> float:
+    """Return the milliseconds that a packed network takes for one image on one thread: a median."""
+    image = an_image(network.program)
+    return 1e3 * median_seconds(lambda: network(image))
+
+
+def _of_call(part: CallPart) -> float:
+    network = _packed([], part.shape, part.shape[0], part.classes)
+    network.code = network.code.again(0, 0, times=0)
+    return measured_ms(network) / 1e3
+
+
+def _of_head(part: HeadPart) -> float:
+    network = _packed([], part.shape, part.shape[0], part.classes)
+    return seconds_of_passes(network, _loads(network), len(network.code.passes))
+
+
+def _of_stem(part: StemPart) -> float:
+    stem = part.stem
+    unit = BlockSpec(stem.width, stem.width, 3, 1, 1, 1, "binary", Shortcut(), False, Binarizers())
+    module = build_stem(stem, part.shape[0], part.binarizers)
+    return _before(unit, module, part.shape, stem.stride, begin=0)  # what takes in the image is part of it
+
+
+def _of_unit(part: UnitPart) -> float:
+    block = part.block
+    after = block._replace(in_channels=block.out_channels, stride=1)
+    return _before(after, build_block(block), (block.in_channels, *part.size), block.stride)
+
+
+def _before(after: BlockSpec, module: nn.Module, shape: Shape, stride: int, *, begin: int | None = None) -> float:
+    """Measure a module alone in a network where another unit follows, as one does in the networks of a space.
+
+    Args:
+        begin: the first pass of the module; None: the first after those that only take in what it reads.
+    """
+    whole = _packed([module, build_block(after)], shape, after.out_channels, CLASSES)
+    end = len(whole.code.passes) - _passes_of_the_rest(after, shrunk(shape[1:], stride))
+    return seconds_of_passes(whole, _loads(whole) if begin is None else begin, end)
+
+
+@lru_cache(maxsize=1024)
+def _passes_of_the_rest(unit: BlockSpec, size: Size) -> int:
+    """Return how many passes a unit and the head after it have."""
+    rest = _packed([build_block(unit)], (unit.in_channels, *size), unit.out_channels, CLASSES)
+    return len(rest.code.passes) - _loads(rest)
+
+
+def _loads(network: Network) -> int:
+    """Return how many passes only take in what the modules read, before the first of them computes anything."""
+    return next(number for number, made in enumerate(network.code.passes) if made.source is not None)
+
+
+def _packed(modules: Sequence[nn.Module], shape: Shape, width: int, classes: int) -> Network:
+    whole = nn.Sequential(*modules, Head(width, classes)).eval()
+    _wear(whole)
+    return Network(lower(whole, shape), threads=1)
+
+
+def _wear(model: nn.Module) -> None:
+    """Give what there is one of a channel other values than those it begins with, which fold into nothing."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for values in (*model.parameters(), *model.buffers()):
+            if values.ndim == 1 and values.is_floating_point():
+                values.copy_(torch.empty_like(values).uniform_(0.2, 1.2, generator=generator))
+
+
+_MEASURE: dict[type[Any], Callable[[Any], float]] = {
+    CallPart: _of_call, HeadPart: _of_head, StemPart: _of_stem, UnitPart: _of_unit,
+}  # fmt: skip

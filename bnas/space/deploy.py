@@ -1,0 +1,132 @@
+"""A space with `deploy:` -> the part of it that the target takes, and what is left out."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from bnas.errors import SpecError
+from bnas.space.choices import StageChoices
+from bnas.space.space import SearchSpace
+from bnas.space.targets import TARGETS, Target
+
+
+class Deployable(NamedTuple):
+    """A space whose every network a target takes.
+
+    Attributes:
+        space: what is left, with the same `deploy`.
+        left_out: what it has no more, for people; empty where all of it is taken.
+    """
+
+    space: SearchSpace
+    left_out: str
+
+
+def deployable(space: SearchSpace) -> Deployable:
+    """Return the part of a space that its target takes.
+
+    What the space does not say is set as the target wants it: the value that is padded, the kind of shortcut, PReLU.
+
+    Raises:
+        SpecError: the space says something that the target never takes; names the keys and the rules.
+    """
+    if space.deploy is None:
+        return Deployable(space, "")
+    takes = TARGETS[space.deploy]
+    never = [*_never_taken(space, takes), *_without_choice(space, takes)]
+    if never:
+        raise SpecError(f"deploy: {space.deploy} takes no network of this space: {'; '.join(never)}")
+    changes = {**_settings(space, takes), "stages": tuple(_taken(space, i, takes) for i in range(len(space.stages)))}
+    left = type(space)(**{name: getattr(space, name) for name in type(space).model_fields} | changes)
+    if left == space:
+        return Deployable(space, "")
+    return Deployable(left, f"deploy {space.deploy}: {'; '.join(_told(space, left))}; {_counted(space, left)}")
+
+
+def _never_taken(space: SearchSpace, takes: Target) -> Iterator[str]:
+    """Yield what is fixed for the whole space and never taken, with what to write in its place."""
+    if space.squeeze_excite and not takes.gates:
+        yield "squeeze_excite: true multiplies values with each other; give false"
+    if not takes.prelu:
+        if space.binarizers.shifts:
+            yield "binarizers.activation: react brings PReLU; give sign"
+        if space.shortcut.kind == "bottleneck":
+            yield "shortcut.kind: bottleneck has PReLU; give repeat or conv"
+        if "prelu" in space.model_fields_set and space.prelu:
+            yield "prelu: true; give false, or leave it out"
+    if not takes.picks and _repeats(space) and "kind" in space.shortcut.model_fields_set:
+        yield "shortcut.kind: repeat repeats channels; give conv, leave it out, or offer one width"
+    if not takes.picks and space.stem.levels not in (None, (1,)):
+        yield f"stem.levels: {list(space.stem.levels or ())} repeat channels; give 1, or kind: space_to_depth"
+    said = "binarizers" in space.model_fields_set and "pad_value" in space.binarizers.model_fields_set
+    if said and _pads_bits(space) and space.binarizers.pad_value not in takes.pad_values:
+        given, right = space.binarizers.pad_value, takes.pad_values[0]
+        yield f"binarizers.pad_value: {given} is not what bits are padded with; give {right}, or leave it out"
+
+
+def _without_choice(space: SearchSpace, takes: Target) -> Iterator[str]:
+    """Yield the stages of whose choices none is taken."""
+    for index, stage in enumerate(space.stages):
+        if not takes.experts and 1 not in stage.experts:
+            yield f"stages[{index}].experts: {list(stage.experts)}, but it takes no experts; offer 1"
+        if not _groups(space, index, takes):
+            rule = "no groups" if takes.groups == "one" else "no groups of one channel"
+            yield f"stages[{index}].groups: {list(stage.groups)}, but it takes {rule}; offer 1"
+
+
+def _settings(space: SearchSpace, takes: Target) -> dict[str, Any]:
+    """Return what is set for the whole space."""
+    settings: dict[str, Any] = {"prelu": space.prelu and takes.prelu}
+    if _pads_bits(space) and space.binarizers.pad_value not in takes.pad_values:
+        settings["binarizers"] = space.binarizers.model_copy(update={"pad_value": takes.pad_values[0]})
+    if not takes.picks and _repeats(space):
+        settings["shortcut"] = space.shortcut.model_copy(update={"kind": "conv"})
+    return settings
+
+
+def _taken(space: SearchSpace, index: int, takes: Target) -> StageChoices:
+    """Return the choices of a stage that are taken."""
+    stage = space.stages[index]
+    experts = tuple(count for count in stage.experts if takes.experts or count == 1)
+    return stage.model_copy(update={"experts": experts, "groups": _groups(space, index, takes)})
+
+
+def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
+    """Return the groups of a stage that are taken whatever its widths, and those before it, turn out to be."""
+    stage = space.stages[index]
+    before = space.stages[index - 1].width if index else space.stem.width
+    inputs = {*before, *(stage.width if max(stage.depth) > 1 else ())}
+    refused = {"any": set[int](), "several": inputs, "one": set(stage.groups)}[takes.groups] - {1}
+    return tuple(groups for groups in stage.groups if groups not in refused)
+
+
+def _pads_bits(space: SearchSpace) -> bool:
+    stem = space.stem.levels is not None and max(space.stem.kernel) > 1
+    return stem or any(max(stage.kernel) > 1 and "binary" in stage.precision for stage in space.stages)
+
+
+def _repeats(space: SearchSpace) -> bool:
+    """Say whether a shortcut repeats channels, or leaves some out, at some choice of widths."""
+    widths = {*space.stem.width, *(width for stage in space.stages for width in stage.width)}
+    return space.shortcut.kind == "repeat" and len(widths) > 1
+
+
+def _told(space: SearchSpace, left: SearchSpace) -> Iterator[str]:
+    """Yield what was left out, and what was set."""
+    for key in ("experts", "groups"):
+        gone: dict[tuple[int, ...], list[str]] = {}
+        for index, (old, new) in enumerate(zip(space.stages, left.stages, strict=True)):
+            lacking = sorted(set(getattr(old, key)) - set(getattr(new, key)))
+            gone.setdefault(tuple(lacking), []).append(f"stages[{index}]")
+        for values, stages in gone.items():
+            if values:
+                yield f"leaves out {key} {', '.join(map(str, values))} of {', '.join(stages)}"
+    if left.binarizers.pad_value != space.binarizers.pad_value:
+        yield f"pads bits with {left.binarizers.pad_value}"
+    if left.shortcut != space.shortcut:
+        yield "shortcuts of another width are real 1x1 convolutions"
+    if left.prelu != space.prelu:
+        yield "blocks have no PReLU"
+
+
+def _counted(space: SearchSpace, left: SearchSpace) -> str:
+    return f"{left.size:,} of {space.size:,} networks stay"

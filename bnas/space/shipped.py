@@ -1,0 +1,50 @@
+"""The name of a recipe or space that comes with bnas, or the path of a file of one's own -> what it holds."""
+
+import difflib
+import os
+from pathlib import Path
+
+from bnas.errors import LookupFailed
+from bnas.space.recipe import Recipe
+from bnas.spec import read
+
+_HERE = Path(__file__).parent
+_PACKED = _HERE / "spaces"  # where an installed wheel has what a checkout has in search_spaces
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+RECIPES = _named(_HERE / "recipes")
+SPACES = _named(_PACKED if _PACKED.is_dir() else _HERE.parents[1] / "search_spaces")
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """Return one of our recipes by name, or the one that a YAML file holds.
+
+    Raises:
+        LookupFailed: it is neither.
+        SpecError: the file is missing or not well formed.
+    """
+    return read(Recipe, _file(name, RECIPES, what="recipe"))
+
+
+def space_file(name: str | Path) -> Path:
+    """Return the file of one of our spaces by name, or the path that was given.
+
+    Raises:
+        LookupFailed: it is neither.
+    """
+    return _file(name, SPACES, what="space")
+
+
+def _file(name: str | Path, ours: dict[str, Path], *, what: str) -> Path:
+    """Return the file; of a path that leads nowhere reading says so, only a word may be a name that is misspelt."""
+    if str(name) in ours:
+        return ours[str(name)]
+    if not str(name).isidentifier() or os.path.exists(name):
+        return Path(name)
+    near = difflib.get_close_matches(str(name), ours, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    raise LookupFailed(f"{what} {str(name)!r}: {guess}give {', '.join(ours)}, or the path of a YAML file")

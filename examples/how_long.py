@@ -1,0 +1,32 @@
+"""A space and images -> how long a search of them takes on this machine, by some steps of each of its parts.
+
+python examples/how_long.py search_spaces/digits.yaml --data digits
+"""
+
+import argparse
+
+from bnas.api.pace import pace_of, planned
+from bnas.api.request import load_matching, resolve
+
+
+def main() -> None:
+    """Measure the three parts of a search, and say what they take together."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("space", help="YAML file of the space")
+    parser.add_argument("--data", default="digits", help="as of bnas search")
+    asked = parser.parse_args()
+    request = resolve(asked.space, asked.data)
+    images = load_matching(request)
+    pace = pace_of(request, images)
+    plan = planned(request.settings, pace, images)
+    for part, seconds, rate in (
+        ("supernet", plan.supernet, f"{1 / pace.supernet_step:.3g} steps a second"),
+        ("scoring", plan.scoring, f"{1 / pace.score:.3g} candidates a second"),
+        ("finalists", plan.retrain, f"{1 / pace.alone_step:.3g} steps a second"),
+    ):
+        print(f"{part:10}{seconds:6.0f} s, {rate}")
+    print(f"together  {plan.seconds / 60:6.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()
