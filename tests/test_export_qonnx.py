@@ -1,6 +1,9 @@
 """QONNX files, executed by qonnx; `test_fpga.py` has FINN and hls4ml themselves."""
 
 import json
+import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ import pytest
 import torch
 from exported import finished_run, manifest_of
 from fpga_networks import MEAN, STD, like_cnv, three_layers
-from packed import apart, exact_logits, far_apart, worn, worn_network
+from packed import MANY, apart, exact_logits, far_apart, worn, worn_network
 from programs import random_program
 from spaces import line_of, make_arch
+from test_deploy import shipped
 from test_lowering import SPACES, drawn
 from torch import nn
 
@@ -20,13 +24,14 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import ExportError
 from bnas.networks.model_spec import ModelSpec
-from bnas.runtime.filters import SignFilters
-from bnas.runtime.naive import evaluate, every_slot
+from bnas.runtime.filters import RealFilters, SignFilters
+from bnas.runtime.naive import MEANINGS, evaluate, every_slot
 from bnas.runtime.program import Program
-from bnas.runtime.steps import Concat, Conv, Pool, Threshold
+from bnas.runtime.steps import Concat, Conv, Pool, Threshold, Value
 from bnas.ship.lowering import lower
 from bnas.ship.targets import refusal
 from bnas.space.arch import Architecture
+from bnas.space.deploy import deployable
 from bnas.space.recipe import Recipe, Stage
 
 pytest.importorskip("onnx")
@@ -36,13 +41,16 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
 from qonnx.util.inference_cost import inference_cost
 
-from bnas.ship.onnx_files.hls4ml_config import channels_last, configuration, whole_number
+from bnas.ship.onnx_files.channels_last import channels_last
+from bnas.ship.onnx_files.hls4ml_config import configuration, whole_number
+from bnas.ship.onnx_files.means import corrections, mean_as_conv, without_means
 from bnas.ship.onnx_files.qonnx_steps import PIXELS, Form, of_pixels, qonnx_model
 from bnas.ship.onnx_files.ranges import ranges
 from bnas.ship.qonnx_export import executed
 
 RECIPE = Recipe(stages=(Stage(epochs=1),))
 FINN = Form(pads_bits=True, splits_groups=True)
+HLS4ML = Form(pads_bits=True, parts_signs=True, multiplies_means=True)
 HERE = Path(__file__).parent
 
 
@@ -95,6 +103,71 @@ def test_groups_are_convolutions_side_by_side_for_finn_each_with_its_own_signs()
     )
     twin = qonnx_model(program, FINN._replace(pads_bits=False), batch=3)
     assert apart(executed(twin, pixels), exact_logits(network, torch.from_numpy(normalised(pixels)).float())) < 1e-4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_average_is_a_convolution_and_a_correction_where_windows_are_cut(seed: int) -> None:
+    draw = random.Random(seed)
+    pair = [draw.randint(1, 4) for _ in range(2)]
+    pool = Pool(
+        (0,), True, (pair[0], pair[1]), (draw.randint(1, 3), draw.randint(1, 3)),
+        padding=(draw.randint(0, pair[0] // 2), draw.randint(0, pair[1] // 2)), ceil=draw.random() < 0.5,
+        count_padding=draw.random() < 0.5,
+    )  # fmt: skip
+    x = Value("real", 3, draw.randint(4, 9), draw.randint(4, 9))
+    image = np.random.default_rng(seed).standard_normal((2, *x[1:]))
+    expected, found = MEANINGS[Pool](pool, image), MEANINGS[Conv](mean_as_conv(pool, x), image)
+    assert np.allclose(found * corrections(pool, x), expected)
+
+
+def test_real_convolutions_average_what_they_read_where_no_window_is_cut() -> None:
+    draw = np.random.default_rng(0)
+    halves, head = Pool((0,), True, (2, 2), (2, 2), ceil=True), Pool((2,), True, (2, 3), (2, 3))
+    narrow, classes = (RealFilters(draw.standard_normal((1, out, ins, 1, 1))) for out, ins in ((5, 3), (4, 5)))
+    for side, averages in ((4, 0), (3, 1)):  # of 3 rows the last window is cut
+        program = Program(
+            (3, side, 6), (halves, Conv((1,), narrow, bias=draw.standard_normal(5)), head, Conv((3,), classes))
+        )
+        made = without_means(program)
+        assert [type(step) for step in made.steps].count(Pool) == averages
+        pixels = pixels_for(program.input)
+        assert np.allclose(evaluate(made, pixels), evaluate(program, pixels))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"stage": {"depth": 3}},
+        {"stage": {"width": 24, "stride": 2, "depth": 2}},
+        {"stage": {"width": 24, "stride": 2}, "input": (3, 7, 9)},
+        {"stage": {"width": 9, "kernel": 1}, "input": (9, 9, 9)},  # where wrong turns keep their shape
+        {"stem": {"kind": "space_to_depth", "width": 8, "kernel": 3, "stride": 2}},
+    ],
+    ids=["plain", "equal units", "halved", "cut windows", "a cube", "space to depth"],
+)
+def test_channels_last_change_nothing_but_the_layout(changes: dict[str, Any]) -> None:
+    arch = make_arch(**{"binarizers": {"pad_value": -1}, "prelu": False, "shortcut": {"kind": "conv"}} | changes)
+    network, pixels = worn_network(arch), pixels_for(arch.input)
+    model = channels_last(qonnx_model(program_of(network, arch.input), HLS4ML._replace(pads_bits=False), batch=3))
+    expected = exact_logits(network, torch.from_numpy(normalised(pixels)).float())
+    assert apart(executed(model, pixels.transpose(0, 2, 3, 1)), expected) < 1e-4
+    assert not {"AveragePool", "GlobalAveragePool"} & set(kinds(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", SPACES)
+def test_no_network_of_a_shipped_space_changes_for_hls4ml(space: str) -> None:
+    found, draw = deployable(shipped(space, "hls4ml")).space, random.Random(0)
+    for seed in range(30 if MANY else 2):
+        arch = found.architecture(found.sample(draw))
+        network = worn_network(arch, seed=seed)
+        model = qonnx_model(program_of(network, arch.input), HLS4ML._replace(pads_bits=False), batch=2)
+        same(
+            network,
+            arch.input,
+            lambda pixels, model=model: executed(channels_last(model), pixels.transpose(0, 2, 3, 1)),
+        )
 
 
 def consumers(model: Any) -> dict[str, list[str]]:
@@ -181,7 +254,7 @@ def test_the_sums_of_bits_fit_their_format_and_no_narrower_one(fan_in: int, bits
 
 def test_hls4mls_configuration_names_every_product_of_bits() -> None:
     program = program_of(worn(like_cnv()), (1, 8, 8))
-    model = channels_last(qonnx_model(program, Form(pads_bits=True)))
+    model = channels_last(qonnx_model(program, HLS4ML))
     made = configuration(program, model)
     layers = made["LayerName"]
     widths = [layer["Precision"]["accum"] for layer in layers.values() if "accum" in layer["Precision"]]
@@ -263,7 +336,7 @@ def test_a_sign_that_is_turned_round_turns_weights_round_where_nothing_is_padded
     assert np.array_equal(executed(model, pixels), evaluate(program, pixels))
 
 
-def deployable(arch: Architecture) -> Architecture:
+def for_finn(arch: Architecture) -> Architecture:
     """Return the nearest architecture that FINN takes."""
     return arch.with_one_expert().model_copy(
         update={"binarizers": arch.binarizers.model_copy(update={"pad_value": -1})}
@@ -273,17 +346,18 @@ def deployable(arch: Architecture) -> Architecture:
 @pytest.mark.slow
 @pytest.mark.parametrize("space", SPACES)
 def test_architectures_of_shipped_spaces_are_exact_for_finn_or_refused(space: str) -> None:
-    for seed, arch in enumerate(map(deployable, drawn(space, 3))):
+    for seed, arch in enumerate(map(for_finn, drawn(space, 3))):
         network = worn_network(arch, seed=seed)
-        if not refusal(lower(network, arch.input), "finn"):
-            same_for_finn(network, arch.input)
+        program = program_of(network, arch.input)
+        if not refusal(program, "finn"):
+            model = qonnx_model(program, FINN._replace(pads_bits=False), batch=2)
+            same(network, arch.input, partial(executed, model))
 
 
-def same_for_finn(network: nn.Module, shape: tuple[int, int, int]) -> None:
+def same(network: nn.Module, shape: tuple[int, int, int], found: Callable[[np.ndarray], np.ndarray]) -> None:
     pixels = pixels_for(shape, 2)
-    found = executed(qonnx_model(program_of(network, shape), FINN._replace(pads_bits=False), batch=2), pixels)
 
     def logits(changed: np.ndarray) -> np.ndarray:
         return exact_logits(network, torch.from_numpy(normalised(changed)).float())
 
-    assert not far_apart(found, logits, pixels).any()
+    assert not far_apart(found(pixels), logits, pixels).any()

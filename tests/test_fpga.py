@@ -1,8 +1,10 @@
 """QONNX files in FINN and hls4ml themselves: `make test-fpga` installs both beside what they need."""
 
 import json
+import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,19 @@ import pytest
 import torch
 from exported import finished_run
 from fpga_networks import MEAN, STD, like_cnv, three_layers, trained_on_digits
-from packed import apart, exact_logits, worn_network
+from packed import MANY, apart, exact_logits, far_apart, worn_network
 from spaces import make_arch
+from test_deploy import shipped
+from test_runtime import SPACES
 from torch import nn
 
 from bnas.api.exporting import export
 from bnas.data import load_data
 from bnas.networks.model_spec import ModelSpec
+from bnas.runtime.program import Program
 from bnas.ship.lowering import lower
+from bnas.space.arch import Architecture
+from bnas.space.deploy import deployable
 from bnas.space.recipe import Recipe, Stage
 
 onnx = pytest.importorskip("onnx")
@@ -27,6 +34,8 @@ hls4ml = pytest.importorskip("hls4ml", reason="needs hls4ml: make test-fpga")
 
 import finn_flow  # noqa: E402
 
+from bnas.ship.onnx_files.channels_last import channels_last  # noqa: E402
+from bnas.ship.onnx_files.hls4ml_config import configuration  # noqa: E402
 from bnas.ship.onnx_files.qonnx_steps import Form, of_pixels, qonnx_model  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -34,6 +43,8 @@ pytestmark = pytest.mark.slow
 HERE, RECIPE = Path(__file__).parent, Recipe(stages=(Stage(epochs=1),))
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"three_layers": three_layers, "like_cnv": like_cnv}
 FINN = Form(pads_bits=True, splits_groups=True)
+HLS4ML = Form(pads_bits=True, parts_signs=True, multiplies_means=True)
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="hls4ml's C simulation needs g++")
 
 
 @pytest.fixture(scope="module", params=sorted(NETWORKS))
@@ -57,7 +68,7 @@ def normalised(pixels: np.ndarray) -> torch.Tensor:
 def test_finn_gives_every_digit_the_same_class(trained: tuple[Path, nn.Module], tmp_path: Path) -> None:
     run, network = trained
     file = export(run, to="qonnx", for_="finn", out=tmp_path / "out", trust=True) / "network.onnx"
-    pixels = digits()[:60]
+    pixels = digits()
     model = finn_flow.on_hardware(finn_flow.streamlined(finn_flow.converted(onnx.load(file))))
     assert {"MVAU", "Thresholding", "FMPadding"} <= {node.op_type for node in model.graph.node}
     found, expected = finn_flow.logits_of(model, pixels), exact_logits(network, normalised(pixels))
@@ -74,7 +85,7 @@ def simulated(model: Any, settings: dict[str, Any], folder: Path, pixels: np.nda
     return np.asarray(made.predict(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)))).reshape(len(pixels), -1)
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="hls4ml's C simulation needs g++")
+@NEEDS_COMPILER
 def test_hls4ml_gives_every_digit_the_same_class(trained: tuple[Path, nn.Module], tmp_path: Path) -> None:
     run, network = trained
     folder = export(run, to="qonnx", for_="hls4ml", out=tmp_path / "out", trust=True)
@@ -83,6 +94,32 @@ def test_hls4ml_gives_every_digit_the_same_class(trained: tuple[Path, nn.Module]
     expected = exact_logits(network, normalised(pixels))
     assert np.array_equal(found.argmax(1), expected.argmax(1))
     assert apart(found, expected) < 1e-4
+
+
+def same_in_finn(arch: Architecture, *, seed: int = 0) -> None:
+    network = worn_network(arch, seed=seed)
+    model = finn_flow.on_hardware(
+        finn_flow.streamlined(finn_flow.converted(qonnx_model(program_of(arch, network), FINN)))
+    )
+    same(arch, network, partial(finn_flow.logits_of, model))
+
+
+def same_in_hls4ml(arch: Architecture, folder: Path, *, seed: int = 0) -> None:
+    network = worn_network(arch, seed=seed)
+    program = program_of(arch, network)
+    model = channels_last(qonnx_model(program, HLS4ML))
+    same(arch, network, partial(simulated, model, configuration(program, model), folder))
+
+
+def program_of(arch: Architecture, network: nn.Module) -> Program:
+    channels = arch.input[0]
+    return of_pixels(lower(network, arch.input), (MEAN,) * channels, (STD,) * channels)
+
+
+def same(arch: Architecture, network: nn.Module, found: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Images whose signs no rounding turns round have the same logits."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *arch.input)).astype(np.float32)
+    assert not far_apart(found(pixels), lambda changed: exact_logits(network, normalised(changed)), pixels).any()
 
 
 @pytest.mark.parametrize(
@@ -95,9 +132,35 @@ def test_hls4ml_gives_every_digit_the_same_class(trained: tuple[Path, nn.Module]
     ids=["groups", "residual with another width", "react"],
 )
 def test_finn_computes_what_a_network_of_a_space_does(changes: dict[str, Any]) -> None:
-    arch = make_arch(**{"binarizers": {"pad_value": -1}} | changes)
-    network = worn_network(arch)
-    program = of_pixels(lower(network, arch.input), (MEAN,) * 3, (STD,) * 3)
-    pixels = np.random.default_rng(0).integers(0, 256, (3, *arch.input)).astype(np.float32)
-    model = finn_flow.on_hardware(finn_flow.streamlined(finn_flow.converted(qonnx_model(program, FINN))))
-    assert apart(finn_flow.logits_of(model, pixels), exact_logits(network, normalised(pixels))) < 1e-4
+    same_in_finn(make_arch(**{"binarizers": {"pad_value": -1}} | changes))
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    "changes",
+    [{"stage": {"depth": 2}}, {"stage": {"width": 24, "stride": 2}}, {"stem": {"kind": "space_to_depth", "stride": 2}}],
+    ids=["equal units", "cut windows", "space to depth"],
+)
+def test_hls4ml_computes_what_a_network_of_a_space_does(changes: dict[str, Any], tmp_path: Path) -> None:
+    changes = {"binarizers": {"pad_value": -1}, "prelu": False, "shortcut": {"kind": "conv"}} | changes
+    same_in_hls4ml(make_arch(**changes), tmp_path)
+
+
+def drawn(name: str, target: str) -> Iterator[Architecture]:
+    """Yield networks of a shipped space for a target: one of the smallest here, thirty of all with BNAS_MANY."""
+    space, draw = deployable(shipped(name, target)).space, random.Random(0)
+    for _ in range(30 if MANY else name == "digits"):
+        yield space.architecture(space.sample(draw))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_finn_computes_what_networks_of_shipped_spaces_do(name: str) -> None:
+    for seed, arch in enumerate(drawn(name, "finn")):
+        same_in_finn(arch, seed=seed)
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("name", SPACES)
+def test_hls4ml_computes_what_networks_of_shipped_spaces_do(name: str, tmp_path: Path) -> None:
+    for seed, arch in enumerate(drawn(name, "hls4ml")):
+        same_in_hls4ml(arch, tmp_path / str(seed), seed=seed)

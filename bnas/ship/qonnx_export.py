@@ -16,6 +16,7 @@ from bnas.ship.training import TrainedNetwork
 Flow = Literal["finn", "hls4ml"]
 CONFIGURATION = "hls4ml.json"
 _PRODUCTS = ("conv", "linear")
+_ERRORS = 3  # the least severe that onnxruntime is to tell of
 
 
 def export_qonnx(best: TrainedNetwork, folder: Path, *, flow: Flow | None = None) -> dict[str, Any]:
@@ -33,7 +34,8 @@ def export_qonnx(best: TrainedNetwork, folder: Path, *, flow: Flow | None = None
     need("onnx", "onnxruntime", "qonnx", target="qonnx", extra="onnx")
     import onnx
 
-    from bnas.ship.onnx_files.hls4ml_config import channels_last, configuration
+    from bnas.ship.onnx_files.channels_last import channels_last
+    from bnas.ship.onnx_files.hls4ml_config import configuration
     from bnas.ship.onnx_files.qonnx_steps import Form, of_pixels, qonnx_model
 
     shipped, whole = ready(best).on_pixels()
@@ -41,10 +43,11 @@ def export_qonnx(best: TrainedNetwork, folder: Path, *, flow: Flow | None = None
     program = of_pixels(shipped.program, shipped.card.mean, shipped.card.std)
     if flow and (rule := refusal(program, flow, layers=_layers(shipped))):
         raise ExportError(rule)
-    form = Form(pads_bits=flow is not None, splits_groups=flow == "finn", parts_signs=flow == "hls4ml")
+    is_hls4ml = flow == "hls4ml"
+    form = Form(flow is not None, splits_groups=flow == "finn", parts_signs=is_hls4ml, multiplies_means=is_hls4ml)
     model = qonnx_model(program, form, metadata=metadata_of(shipped.card, inside=True))
     twin = qonnx_model(program, form._replace(pads_bits=False), batch=len(pixels))
-    if flow == "hls4ml":
+    if is_hls4ml:
         model, twin, pixels = channels_last(model), channels_last(twin), pixels.transpose(0, 2, 3, 1)
         text = json.dumps(configuration(program, model), indent=2)
         (folder / CONFIGURATION).write_text(f"{text}\n", encoding="utf-8")
@@ -55,11 +58,13 @@ def export_qonnx(best: TrainedNetwork, folder: Path, *, flow: Flow | None = None
 
 def executed(model: Any, images: np.ndarray) -> np.ndarray:
     """Return what qonnx's execution gives for a batch of images."""
+    import onnxruntime
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
-    from qonnx.transformation.infer_shapes import InferShapes
 
-    wrapped = ModelWrapper(model).transform(InferShapes())
+    onnxruntime.set_default_logger_severity(_ERRORS)  # qonnx runs nodes with channels last as models of opset 1
+
+    wrapped = ModelWrapper(model)
     result = execute_onnx(wrapped, {wrapped.graph.input[0].name: images})
     return np.asarray(result[wrapped.graph.output[0].name])
 

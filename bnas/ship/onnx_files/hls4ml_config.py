@@ -5,29 +5,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from qonnx.core.modelwrapper import ModelWrapper
-from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
-from qonnx.transformation.infer_shapes import InferShapes
 
 from bnas.runtime.program import Program
-from bnas.ship.onnx_files.graph import INPUT, OUTPUT
+from bnas.ship.onnx_files.graph import INPUT
 from bnas.ship.onnx_files.qonnx_steps import PIXEL_BITS, PIXELS
 from bnas.ship.onnx_files.ranges import ranges
 
 FRACTION = 24  # bits behind the point of real values: as many as a float32 has
 _PRODUCTS = ("Conv", "MatMul")
 _PASSES_ON = ("Quant", "BipolarQuant", "Transpose", "Reshape", "Flatten")  # what it is given, or a format of its own
-
-
-def channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose images, and all that it computes of them, are [batch, height, width, channels]."""
-    wrapped = ModelWrapper(model).transform(InferShapes())
-    wrapped = wrapped.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
-    for number, node in enumerate(wrapped.graph.node):
-        node.name = node.name or f"{node.op_type}_between_{number}"  # hls4ml tells nodes apart by their names
-        if node.output[0] != OUTPUT:
-            wrapped.rename_tensor(node.output[0], f"{node.name}_result")  # qonnx draws names at random
-    return wrapped.model
 
 
 def configuration(program: Program, model: onnx.ModelProto) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.transformation.infer_shapes import InferShapes
 
 from bnas.runtime.program import Program, rounded
 from bnas.runtime.simplify import simplified
 from bnas.runtime.steps import Add, Affine, Conv, Flatten, Multiply, Pool, PReLU, Step, Threshold, Value
 from bnas.ship.onnx_files.filters import as_floats
 from bnas.ship.onnx_files.graph import INPUT, Array, Graph, Writer
+from bnas.ship.onnx_files.means import corrections, mean_as_conv, without_means
 from bnas.ship.onnx_files.qonnx_filters import DOMAIN, bipolar, bits_of, groups_of, turned, weights_of
 from bnas.ship.onnx_files.ranges import Range, ranges
 from bnas.ship.onnx_files.steps import OPSET, STANDARD, attributes, by_experts, padded, pads_of
@@ -33,11 +36,13 @@ class Form(NamedTuple):
         splits_groups: whether groups are convolutions side by side.
         parts_signs: whether something that changes nothing stands between a batch norm and the signs of a vector, which
             hls4ml would join to thresholds, to forget that a scale is negative and make all weights behind them +1.
+        multiplies_means: whether averages are convolutions.
     """
 
     pads_bits: bool = False
     splits_groups: bool = False
     parts_signs: bool = False
+    multiplies_means: bool = False
 
 
 def of_pixels(program: Program, mean: tuple[float, ...], std: tuple[float, ...]) -> Program:
@@ -50,14 +55,20 @@ def of_pixels(program: Program, mean: tuple[float, ...], std: tuple[float, ...])
 def qonnx_model(
     program: Program, form: Form, *, batch: int = 1, metadata: Mapping[str, str] | None = None
 ) -> onnx.ModelProto:
-    """Return a model that takes pixels from 0 to 255, `images` [batch, channels, height, width], and gives `logits`."""
+    """Return a model that takes pixels from 0 to 255, `images` [batch, channels, height, width], and gives `logits`.
+
+    It says the shape of every value.
+    """
+    program = without_means(program) if form.multiplies_means else program
     graph = Graph(program, batch=batch)
     whole = [graph.constant(number) for number in (1.0, 0.0, float(PIXEL_BITS))]  # scale, zero point, bits
     pixels = graph.node("Quant", [INPUT, *whole], domain=DOMAIN, signed=0, narrow=0, rounding_mode="ROUND")
     graph.names[0] = _as_value(graph, pixels, program.values[0])
-    graph.write(_QONNX | {Conv: partial(_conv, form=form, bounds=ranges(program, *PIXELS))})
+    writers = _QONNX | ({Pool: _multiplied} if form.multiplies_means else {})
+    graph.write(writers | {Conv: partial(_conv, form=form, bounds=ranges(program, *PIXELS))})
     graph.result(graph.names[-1])
-    return graph.model(opset=OPSET, metadata=metadata or {}, domains=(DOMAIN,))
+    model = graph.model(opset=OPSET, metadata=metadata or {}, domains=(DOMAIN,))
+    return ModelWrapper(model).transform(InferShapes()).model
 
 
 class Cut(NamedTuple):
@@ -174,6 +185,22 @@ def _pointwise(graph: Graph, step: Add | Multiply, inputs: list[str]) -> str:
 def _pool(graph: Graph, step: Pool, inputs: list[str]) -> str:
     y = STANDARD[Pool](graph, step, [_as_image(graph, inputs[0], _given(graph, step))])
     return _as_value(graph, y, graph.program.values[len(graph.names)])
+
+
+def _multiplied(graph: Graph, step: Pool, inputs: list[str]) -> str:
+    """Write an average as a convolution; cut windows have fewer pixels to divide by, which is mended value by value."""
+    if not step.mean:
+        return _pool(graph, step, inputs)
+    value, made = _given(graph, step), graph.program.values[len(graph.names)]
+    conv = mean_as_conv(step, value)
+    y = _one(graph, conv, _as_image(graph, inputs[0], value), None, Form())
+    each = corrections(step, value)
+    if (each != 1).any():
+        flat = graph.node("Flatten", [y], axis=1)
+        size = made.channels * made.pixels
+        flat = _normed(graph, flat, np.tile(each.reshape(-1), made.channels), np.zeros(1), size)
+        y = graph.node("Reshape", [flat, graph.constant([graph.batch, *made[1:]])])
+    return _as_value(graph, y, made)
 
 
 def _flatten(graph: Graph, step: Flatten, inputs: list[str]) -> str:
