@@ -18,7 +18,9 @@ LARGEST_SIDE = 48  # pixels to which larger images are brought
 SIDES = (32, 24, 16, 8)  # that are tried in turn where a budget is too small for more
 UNITS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # least widths of the first stage that are tried
 USUAL = 16  # of them, where there is no budget
-SMALLEST_MAP, MOST_STAGES = 4, 4  # pixels a side after the last stage, about; stages at most
+STRIDED = 24  # pixels a side from which the stem, whose ops are dear, halves them
+SMALLEST_MAP = 3  # pixels a side after the last stage, about
+FEWEST_STAGES, WIDEST = 3, 3  # stages at least; how often a stage has twice the width of the one before
 WIDENING = (2, 3, 4)  # halves of a stage's least width that it offers
 ROOM = 1.25  # times a limit that the largest network takes at least, and part of it that the smallest takes at most
 
@@ -151,15 +153,25 @@ def _space(values: dict[str, Any]) -> SearchSpace:
 
 def _values(seen: Seen, unit: int, deploy: str | None) -> dict[str, Any]:
     """Return the space whose first stage has this least width."""
+    stem: dict[str, Any] = {"width": [unit, 2 * unit]}
     longer = max(seen.size)
-    count = min(MOST_STAGES, max(2, round(math.log2(longer / SMALLEST_MAP))))
-    widths = [[unit * 2 ** min(stage, 3) * part // 2 for part in WIDENING] for stage in range(count)]
-    stages = [{"depth": [1, 2], "width": width, "stride": 2} for width in widths]
+    if longer >= STRIDED:
+        stem["stride"] = 2
+        longer = -(-longer // 2)
+    halvings = max(2, round(math.log2(longer / SMALLEST_MAP)))
+    strides = [1] * (FEWEST_STAGES - halvings) + [2] * halvings
+    stages = [_stage(unit * 2 ** min(number, WIDEST), stride) for number, stride in enumerate(strides)]
     values: dict[str, Any] = {
         "input": [seen.channels, *seen.size],
         "classes": seen.classes,
-        "stem": {"width": [unit, 2 * unit]},
+        "stem": stem,
         "stages": stages,
         "binarizers": {"weight": "xnor", "activation": "sign"},
     }
     return values if deploy is None else values | {"deploy": deploy}
+
+
+def _stage(width: int, stride: int) -> dict[str, Any]:
+    """Return what is offered for a stage of this least width."""
+    choices = {"depth": [1, 2], "width": [width * part // 2 for part in WIDENING]}
+    return choices if stride == 1 else choices | {"stride": stride}
