@@ -138,7 +138,11 @@ def test_finn_computes_what_a_network_of_a_space_does(changes: dict[str, Any]) -
 @NEEDS_COMPILER
 @pytest.mark.parametrize(
     "changes",
-    [{"stage": {"depth": 2}}, {"stage": {"width": 24, "stride": 2}}, {"stem": {"kind": "space_to_depth", "stride": 2}}],
+    [
+        {"stage": {"depth": 2}},
+        {"stage": {"width": 24, "stride": 2}},
+        {"stem": {"kind": "space_to_depth", "width": 8, "stride": 2}},
+    ],
     ids=["equal units", "cut windows", "space to depth"],
 )
 def test_hls4ml_computes_what_a_network_of_a_space_does(changes: dict[str, Any], tmp_path: Path) -> None:
