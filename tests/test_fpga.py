@@ -142,7 +142,7 @@ def test_finn_computes_what_a_network_of_a_space_does(changes: dict[str, Any]) -
     [
         {"stage": {"depth": 2}},
         {"stage": {"width": 24, "stride": 2}},
-        {"stem": {"kind": "space_to_depth", "stride": 2}},
+        {"stem": {"kind": "space_to_depth", "width": 8, "stride": 2}},
         {"stage": {"stride": 2, "downsample": "max_pool"}, "input": [3, 8, 8]},
         {"stage": {"stride": 2, "downsample": "max_pool"}},
     ],
