@@ -28,7 +28,7 @@ from bnas.train import build_for, evaluate, train_staged
 from bnas.train.binary_watch import evenness
 
 BATCH = 64
-DATA, EPOCHS = "sketches:50", 30
+DATA, EPOCHS = "sketches:50", 20
 COLUMNS = (
     "family", "network", "data", "epochs", "choice", "seed", "ops", "bops", "bytes", "train_accuracy",
     "validation_accuracy", "test_accuracy", "usage_entropy", "usage_least", "seconds",
@@ -129,7 +129,7 @@ def expert_jobs(seed: int) -> Iterator[Job]:
     gates = (f"4 {COPIED} + {gate}" for gate in GATES)
     for choice in (f"4 {AT_ONCE}", *gates, f"2 {COPIED}", f"8 {COPIED}", f"1 expert {STAGED}", f"4 experts {STAGED}"):
         yield Job("experts", "ours 8-16-32", DATA, EPOCHS, choice, seed)
-    for data, epochs in ((DATA, 90), ("sketches", 15)):
+    for data, epochs in ((DATA, 3 * EPOCHS), ("sketches", EPOCHS // 2)):
         for choice in (ONE, f"4 {COPIED}"):
             yield Job("experts", "ours 8-16-32", data, epochs, choice, seed)
 
