@@ -9,11 +9,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bnas.cost.budget import show
+from bnas.amounts import percent, show, unbroken
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data.facts import Guessing
 from bnas.report import words
+from bnas.report.classes import classes_context, draw_confusion, images_sentence
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
 from bnas.report.findings import Findings, paid_rows, read_findings
 from bnas.report.ink import DPI, INKS, Ink
@@ -26,7 +27,6 @@ from bnas.report.tables import (
     front_table,
     layer_table,
     ledger_table,
-    percent,
     ranking_table,
     retrained_table,
     settings_table,
@@ -75,8 +75,9 @@ def rendered(template: str, **context: Any) -> str:
     """Return a page of ours as HTML."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True,
+        finalize=lambda value: unbroken(value) if isinstance(value, str) and not hasattr(value, "__html__") else value,
+    )  # fmt: skip
     return environment.get_template(template).render(**context)
 
 
@@ -90,6 +91,9 @@ def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
     if found.ranking:
         ranking = Ranking.known(found.ranking)
         drawings["ranking"] = lambda ink: draw_ranking(found.ranked, ranking, ink)
+    if found.classes:
+        classes = found.classes
+        drawings["confusion"] = lambda ink: draw_confusion(classes, ink)
     if found.subject:
         layers = plan(found.subject)
         drawings |= {
@@ -130,6 +134,8 @@ def _context(found: Findings) -> dict[str, Any]:
         "searched": found.searched,
         "missing": words.missing(found),
         "work": words.work_sentence(found),
+        "images_said": images_sentence(found.config.get("images", {})),
+        **classes_context(found.classes),
         "counted": words.COUNTED,
         "front": front_table(found.front, best=found.best_id, retrained=ids) if has_front else None,
         "twin": words.twin_sentence(found.candidates, found.twin),
