@@ -1,7 +1,7 @@
 """A run folder -> its figures and one self-contained HTML page."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,7 +103,7 @@ def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
     return drawings
 
 
-def write_figures(folder: Path, drawings: dict[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
+def write_figures(folder: Path, drawings: Mapping[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
     """Write each figure on light and on dark paper; return what the page holds of them."""
     images = {}
     for name, draw in drawings.items():

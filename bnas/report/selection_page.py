@@ -49,7 +49,7 @@ class Picked(NamedTuple):
     @property
     def selected(self) -> "pd.Series[Any]":
         """The network that was selected, beside those that it stands between."""
-        return self.networks.set_index("network").loc[SELECTED]
+        return self.networks[self.networks["network"] == SELECTED].iloc[0]
 
 
 def write_selection_report(folder: Path) -> Path:
