@@ -1,6 +1,6 @@
 """Search, train and ship binary neural networks under an op budget.
 
-Jobs: `search`, `search_targets`, `select_layers` and `convert`, `train_model`, `export` and `load`, `count`,
+Jobs: `init`, `search`, `search_targets`, `select_layers` and `convert`, `train_model`, `export` and `load`, `count`,
 `check_ranking`, `latency_table`, `open_run`. Descriptions: `SearchSpace`, `Architecture`, `Recipe`, `Budget`, `Rules`,
 `LatencyTable`. What they become: `build`, `build_model`, `plan`, `trace`, `load_data`. The layers are in `bnas.layers`,
 the binarizers in `bnas.binarize`.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         TrainResult,
         check_ranking,
         export,
+        init,
         open_run,
         search,
         search_targets,
@@ -70,6 +71,7 @@ _HOMES = {
     "convert": "bnas.select.conversion",
     "count": "bnas.networks.counting",
     "export": "bnas.api",
+    "init": "bnas.api",
     "latency_table": "bnas.api.latency",
     "load": "bnas.ship",
     "load_data": "bnas.data",
@@ -86,8 +88,8 @@ _HOMES = {
 __all__ = [
     "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "LatencyTable", "PlannedLayer",
     "RankCheck", "Ranks", "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TargetResults",
-    "TrainResult", "build", "build_model", "check_ranking", "convert", "count", "export", "latency_table", "load",
-    "load_data", "open_run", "plan", "search", "search_targets", "select_layers", "together", "trace",
+    "TrainResult", "build", "build_model", "check_ranking", "convert", "count", "export", "init", "latency_table",
+    "load", "load_data", "open_run", "plan", "search", "search_targets", "select_layers", "together", "trace",
     "train_model",
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ from bnas.spec import parse_yaml
 from tests.tiny import TINY, tiny_file
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
-COMMANDS = ("search", "select", "train", "cost", "export", "rank-check", "report")
+COMMANDS = ("init", "search", "select", "train", "cost", "export", "rank-check", "report")
 
 
 class Done(NamedTuple):

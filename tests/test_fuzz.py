@@ -331,7 +331,7 @@ def _is_json(data: Any) -> bool:
     return True
 
 
-COMMANDS = ["search", "select", "train", "cost", "export", "rank-check", "report", "nothing", ""]
+COMMANDS = ["init", "search", "select", "train", "cost", "export", "rank-check", "report", "nothing", ""]
 OPTIONS = shlex.split("""
     --data --budget --trials --sampler --seed --out -o --top --storage --device --engine --workers --lease
     --ray-address --json --recipe --weights --precision --teacher --epochs --validation --input --first --last
@@ -352,7 +352,7 @@ PARTS = st.sampled_from(OPTIONS) | st.sampled_from(VALUES) | st.text(max_size=5)
 def test_a_malformed_command_is_one_line(here, command, parts, shuffle) -> None:
     Random(shuffle).shuffle(parts)
     # Data that is not there ends what would be a sound command before any work.
-    ending = ["--data", "nowhere"] if command in ("search", "select", "train") else []
+    ending = ["--data", "nowhere"] if command in ("init", "search", "select", "train") else []
     done = here.bnas(command, *parts, *ending)
     assert_one_line(done)
     count("commands", (command, *parts), done)

@@ -13,6 +13,7 @@ from bnas.allocator import is_out_of_memory, keep_freed_memory
 from bnas.cli.bench import bench_command
 from bnas.cli.cost import cost_command
 from bnas.cli.export import export_command
+from bnas.cli.init import init_command
 from bnas.cli.latency_table import latency_table_command
 from bnas.cli.out import images_said
 from bnas.cli.predict import predict_command
@@ -50,6 +51,7 @@ def _to_its_end(command: Callable[..., None]) -> Callable[..., None]:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init_command,
     "search": search_command,
     "select": select_command,
     "train": train_command,

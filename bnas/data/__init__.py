@@ -9,6 +9,8 @@ BNAS_DATA names holds `mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, `
 from bnas.data.dataset import DataSet as DataSet
 from bnas.data.facts import check_same_images as check_same_images
 from bnas.data.load import DATA_SETS as DATA_SETS
+from bnas.data.load import Glance as Glance
+from bnas.data.load import glance_at as glance_at
 from bnas.data.load import load_data as load_data
 from bnas.data.resize import MixedSizes as MixedSizes
 from bnas.data.split import Split as Split

@@ -49,7 +49,7 @@ def held(where: str, pixels: Tensor, labels: Labels, *, sizes: Sequence[Shape] =
         raise DataError(f"{where}: there are {len(pixels)} images but {len(labels)} labels; give one label each")
     read = partial(resized, pixels, f"data set {where}")
     own = sizes[0] if sizes else shape_of(pixels.shape)
-    return Part(where, labels, own, read, partial(of_tensor, pixels), is_mixed=len({size[1:] for size in sizes}) > 1)
+    return Part(where, labels, own, read, partial(of_tensor, pixels), tuple(sizes))
 
 
 def stacked(where: str, images: Iterable[Any], size: Shape | None) -> tuple[Tensor, tuple[Shape, ...]]:
@@ -58,13 +58,13 @@ def stacked(where: str, images: Iterable[Any], size: Shape | None) -> tuple[Tens
     Raises:
         DataError: they have several sizes, and none was asked for; other channels, or another kind.
     """
-    found, sizes = list[Tensor](), dict[Shape, None]()
+    found, sizes = list[Tensor](), list[Shape]()
     for row, value in enumerate(images):
         named = f"{where}: image {row}"
         image = as_image(value, named)
         like = found[0] if found else image
-        sizes[shape_of(image.shape)] = None
-        own = next(iter(sizes))
+        sizes.append(shape_of(image.shape))
+        own = sizes[0]
         check_channels(f"data set {where}", own, size or own)
         found.append(fitted(image, named, size or own, like.dtype, size is not None))
     if not found:

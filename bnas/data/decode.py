@@ -83,8 +83,8 @@ def part_of_cells(where: str, cells: ReadCells, labels: Labels, identity: Callab
     Raises:
         DataError: one of the images that are looked at is none; the stream raises it too.
     """
-    shape, is_mixed = _look(where, cells, len(labels))
-    return Part(where, labels, shape, partial(_stream, where, cells, len(labels), shape, identity), identity, is_mixed)
+    shape, sizes = _look(where, cells, len(labels))
+    return Part(where, labels, shape, partial(_stream, where, cells, len(labels), shape, identity), identity, sizes)
 
 
 def _stream(
@@ -97,14 +97,15 @@ def _stream(
     return Stream(CellReader(cells, decode), torch.arange(count), shape, identity=identity)
 
 
-def _look(where: str, cells: ReadCells, count: int) -> tuple[Shape, bool]:
-    """Return the shape of the first image, with three channels where one that is looked at has colour; and whether the
-    images that are looked at have several sizes."""
+def _look(where: str, cells: ReadCells, count: int) -> tuple[Shape, tuple[Shape, ...]]:
+    """Return the shape of the first image, and those of all that are looked at; with three channels where one of these
+    has colour."""
     probed = [int(row) for row in np.unique(np.linspace(0, count - 1, min(_PROBED, count)).astype(int))]
     found = _read_cells(where, cells, probed)
     kinds = [_kind(cell, _named(where, row, cell)) for row, cell in zip(probed, found, strict=True)]
-    shape = (3 if any(is_colour for is_colour, _, _ in kinds) else 1, *kinds[0][1:])
-    return shape, len({kind[1:] for kind in kinds}) > 1
+    channels = 3 if any(is_colour for is_colour, _, _ in kinds) else 1
+    sizes = tuple((channels, height, width) for _, height, width in kinds)
+    return sizes[0], sizes
 
 
 def _kind(cell: Cell, named: str) -> tuple[bool, int, int]:

@@ -25,7 +25,7 @@ class Part:
         shape: channels, height and width of its first image.
         read: the size to give the images, or None for one size that they have -> all of them.
         identity: text that tells these images from others, made without decoding any.
-        is_mixed: whether images that were looked at have several sizes.
+        sizes: channels, height and width of images that were looked at; none where all are like the first.
     """
 
     where: str
@@ -33,7 +33,12 @@ class Part:
     shape: Shape
     read: Callable[[Shape | None], Images]
     identity: Callable[[], str]
-    is_mixed: bool = False
+    sizes: tuple[Shape, ...] = ()
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether images that were looked at have several sizes."""
+        return len({size[1:] for size in self.sizes}) > 1
 
     def select(self, rows: np.ndarray) -> "Part":
         """Return the part of it at these places, int64 [m]."""

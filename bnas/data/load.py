@@ -4,18 +4,20 @@ import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bnas.data.dataset import DataSet
 from bnas.data.found import Found
+from bnas.data.held_out import serving, training_labels
 from bnas.data.hub import hub
 from bnas.data.image_folder import image_folder
 from bnas.data.known import cifar10, digits, mnist, sketches
 from bnas.data.listed import ENDINGS, listed_by
 from bnas.data.parquet import holds_parquet, parquet
-from bnas.data.prepare import Wanted, assemble
-from bnas.data.resize import Shape, shape_of
+from bnas.data.prepare import Wanted, assemble, divide
+from bnas.data.resize import MixedSizes, Shape, shape_of
 from bnas.data.transforms import Normalisation, augmentations
 from bnas.data.user_objects import adapted, found_in, read_npz, title_of
 from bnas.errors import DataError
@@ -81,6 +83,50 @@ def load_data(
         whole = replace(whole, source=whole.source or name)
         object.__setattr__(whole, "found_as", name)  # it is our own, and nobody has seen it yet
     return whole
+
+
+class Glance(NamedTuple):
+    """What is known of images before they are decoded.
+
+    Attributes:
+        shapes: channels, height and width of training images: of some dozens of files, or of all that are in memory.
+        class_names: in the order of their labels.
+        training: images to train on, with those that are held out of them for validation.
+        has_validation: whether there is a split of that kind beside them.
+        augmentation: what suits training images; None where that is not known.
+    """
+
+    shapes: tuple[Shape, ...]
+    class_names: tuple[str, ...]
+    training: int
+    has_validation: bool
+    augmentation: tuple[str, ...] | None
+
+
+def glance_at(data: Any) -> Glance:
+    """Return what is known of a data set before its images are decoded; what is in memory is looked at whole.
+
+    Args:
+        data: as `load_data` takes it.
+    Raises:
+        DataError: as `load_data` does.
+    """
+    name = title_of(data)
+    read = partial(_read, name) if isinstance(data, (str, Path)) else partial(found_in, data, name)
+    try:
+        found = read(None)
+    except MixedSizes as problem:  # those in memory are resized as they are read
+        found = read(problem.first)
+    if isinstance(found, DataSet):
+        shape = found.original_shape or found.input_shape
+        return Glance((shape,), found.class_names, len(found.train), True, found.augmentation)
+    found = found.aligned(name)
+    class_names, labels = training_labels(name, found)
+    own, _ = serving(found, class_names)
+    rows = divide(labels, class_names, name=name, own=own, wanted=Wanted())
+    train = found.parts["train"]
+    count = len(rows.train) + len(rows.validation)
+    return Glance(train.sizes or (train.shape,), class_names, count, "validation" in own, found.augmentation)
 
 
 def _wanted(
