@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -40,6 +42,7 @@ from bnas.space.arch import Architecture
 from bnas.space.latency import parts_of
 
 CSS_PIXELS = 96  # in an inch
+COLOURS = 128  # of a picture; what is smoothed between two of them is a little coarser
 
 
 class Picture(NamedTuple):
@@ -109,11 +112,19 @@ def write_figures(folder: Path, drawings: Mapping[str, Callable[[Ink], Figure]])
     for name, draw in drawings.items():
         for suffix, ink in INKS.items():
             path = folder / f"{name}{suffix}.png"
-            figure = draw(ink)
+            image = painted(draw(ink))
             with replacing(path) as temporary:
-                figure.savefig(temporary, format="png", dpi=DPI)
+                image.save(temporary, format="png")
             images[path.stem] = _picture(path)
     return images
+
+
+def painted(figure: Figure) -> Image.Image:
+    """Return a figure as an image of few colours, which takes a third of the room on a page."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
 
 
 def _picture(path: Path) -> Picture:
