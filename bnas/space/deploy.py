@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bnas.errors import SpecError
+from bnas.space.arch import Downsample, shrunk
 from bnas.space.choices import StageChoices
 from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS, Target
@@ -71,6 +72,9 @@ def _without_choice(space: SearchSpace, takes: Target) -> Iterator[str]:
         if not _groups(space, index, takes):
             rule = "no groups" if takes.groups == "one" else "no groups of one channel"
             yield f"stages[{index}].groups: {list(stage.groups)}, but it takes {rule}; offer 1"
+        if not _downsample(space, index, takes):
+            rule = "none" if takes.pools == "none" else "none whose windows reach over the edge"
+            yield f"stages[{index}].downsample: max_pool, but of max poolings it takes {rule}; offer conv"
 
 
 def _settings(space: SearchSpace, takes: Target) -> dict[str, Any]:
@@ -87,7 +91,8 @@ def _taken(space: SearchSpace, index: int, takes: Target) -> StageChoices:
     """Return the choices of a stage that are taken."""
     stage = space.stages[index]
     experts = tuple(count for count in stage.experts if takes.experts or count == 1)
-    return stage.model_copy(update={"experts": experts, "groups": _groups(space, index, takes)})
+    left = {"experts": experts, "groups": _groups(space, index, takes), "downsample": _downsample(space, index, takes)}
+    return stage.model_copy(update=left)
 
 
 def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
@@ -97,6 +102,16 @@ def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
     inputs = {*before, *(stage.width if max(stage.depth) > 1 else ())}
     refused = {"any": set[int](), "several": inputs, "one": set(stage.groups)}[takes.groups] - {1}
     return tuple(groups for groups in stage.groups if groups not in refused)
+
+
+def _downsample(space: SearchSpace, index: int, takes: Target) -> tuple[Downsample, ...]:
+    """Return who may take the stride of a stage, whatever the strides before it turn out to be."""
+    stage, sizes = space.stages[index], {shrunk(space.input[1:], stride) for stride in space.stem.stride}
+    for before in space.stages[:index]:
+        sizes = {shrunk(size, stride) for size in sizes for stride in before.stride}
+    whole = all(side % stride == 0 for size in sizes for side in size for stride in stage.stride)
+    is_taken = {"any": True, "whole": whole, "none": False}[takes.pools]
+    return tuple(how for how in stage.downsample if how == "conv" or is_taken)
 
 
 def _pads_bits(space: SearchSpace) -> bool:
@@ -112,8 +127,8 @@ def _repeats(space: SearchSpace) -> bool:
 
 def _told(space: SearchSpace, left: SearchSpace) -> Iterator[str]:
     """Yield what was left out, and what was set."""
-    for key in ("experts", "groups"):
-        gone: dict[tuple[int, ...], list[str]] = {}
+    for key in ("experts", "groups", "downsample"):
+        gone: dict[tuple[Any, ...], list[str]] = {}
         for index, (old, new) in enumerate(zip(space.stages, left.stages, strict=True)):
             lacking = sorted(set(getattr(old, key)) - set(getattr(new, key)))
             gone.setdefault(tuple(lacking), []).append(f"stages[{index}]")
