@@ -59,7 +59,7 @@ class UnitPart(NamedTuple):
         shape = f"{_by(block.in_channels, *self.size)} -> {block.out_channels}"
         window = f"{block.kernel}x{block.kernel} /{block.stride}, groups {block.groups}, experts {block.experts}"
         kind = f"{block.shortcut.kind} {block.shortcut.reduction}" + ", squeeze-excite" * block.squeeze_excite
-        kind += ", no PReLU" * (not block.prelu)
+        kind += ", no PReLU" * (not block.prelu) + ", max" * (block.shortcut.pool == "max")
         return f"unit {shape}: {block.precision} {window}, {kind}, {bits.weight} {bits.activation} {bits.pad_value}"
 
 
