@@ -19,11 +19,11 @@ demo: $(READY)
 
 # Everything CI runs; tests that need real data or a GPU say why they are skipped.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n auto --dist loadfile --durations 40
 
 # QONNX files in FINN's front end and in hls4ml's C simulation, which needs g++.
 test-fpga: $(FPGA)/.ready
-	OMP_NUM_THREADS=1 $(FPGA)/bin/python -m pytest -ra tests/test_fpga.py
+	OMP_NUM_THREADS=1 $(FPGA)/bin/python -m pytest -ra -n auto tests/test_fpga.py
 
 # The lowest versions that pyproject.toml allows, in an environment of their own: one quick test file for each library.
 test-lowest: $(LOWEST)/.ready

@@ -85,6 +85,8 @@ class Setting(NamedTuple):
     images: int = 10_000  # for training and validation
     real_epochs: int = 12
     epochs: int = 6  # of each converted copy
+    data: str = "cifar10"
+    shape: tuple[int, int, int] = (3, 16, 16)  # of the images
 
 
 NETWORKS = {

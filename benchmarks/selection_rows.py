@@ -25,7 +25,6 @@ COLUMNS = (
     "network", "seed", "real_epochs", "epochs", "budget", "choice", "kept", "ops", "ops_share", "bytes",
     "validation_accuracy", "test_accuracy", "seconds",
 )  # fmt: skip
-SIZE = 16
 NONE_KEPT = "-"
 
 Group = tuple[str, int]  # a network and a seed
@@ -78,17 +77,19 @@ class Bench:
     """One float network, trained when it is first needed, and its converted copies.
 
     Args:
+        setting: that of the network; None for one of `NETWORKS`.
         keep: the weights that several rows need on the disk, and use those that lie there.
     """
 
-    def __init__(self, name: str, seed: int, *, keep: bool = True) -> None:
-        self.setting: Setting = NETWORKS[name]
+    def __init__(self, name: str, seed: int, *, setting: Setting | None = None, keep: bool = True) -> None:
+        self.setting: Setting = setting or NETWORKS[name]
         self._name, self._seed, self._keep = name, seed, keep
 
     @cached_property
     def data(self) -> DataSet:
-        """CIFAR-10 at a quarter of its pixels."""
-        return load_data("cifar10", seed=self._seed, input_shape=(3, SIZE, SIZE), limit=self.setting.images)
+        """The images, CIFAR-10 at a quarter of its pixels unless the setting has others."""
+        setting = self.setting
+        return load_data(setting.data, seed=self._seed, input_shape=setting.shape, limit=setting.images)
 
     @cached_property
     def real(self) -> nn.Module:
@@ -119,12 +120,15 @@ class Bench:
 
     def accuracies(self, choice: str, made: Selection) -> tuple[float, float]:
         """Return the accuracy of a row's network on the validation and the test images."""
-        if choice in (REAL, FBIN):
-            network = self.real if choice == REAL else self.binary
-        else:
-            network = self._train(convert(self.real, made), self.setting.epochs)
+        network = self.network(choice, made)
         first, second = (evaluate(network, split.batches(500))[0] for split in (self.data.validation, self.data.test))
         return first, second
+
+    def network(self, choice: str, made: Selection) -> nn.Module:
+        """Return a row's network, trained."""
+        if choice in (REAL, FBIN):
+            return self.real if choice == REAL else self.binary
+        return self._train(convert(self.real, made), self.setting.epochs)
 
     def _trained_once(self, what: str, network: nn.Module, epochs: int) -> nn.Module:
         """Return a network with the weights that an earlier run trained, or trained and kept now."""

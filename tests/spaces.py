@@ -38,20 +38,29 @@ def make_arch(*, stage: dict[str, Any] | None = None, **changes: Any) -> Archite
 
 def rich_space(**changes: Any) -> SearchSpace:
     """Return a space of two stages in which every dimension has choices."""
-    stages = [
-        {
-            "depth": [1, 2],
-            "width": [8, 16],
-            "groups": [1, 2, 4],
-            "experts": [1, 3],
-            "kernel": [1, 3],
-            "stride": [1, 2],
-            "precision": ["binary", "weight", "real"],
-        },
-        {"depth": [2, 1, 3], "width": [16, 24], "groups": [2, 1], "experts": [2, 4], "kernel": 5, "stride": 3},
-    ]
     stem = {"width": [8, 16], "kernel": [3, 5], "stride": [1, 2]}
-    return make_space(**({"stem": stem, "stages": stages} | changes))
+    return make_space(**({"stem": stem, "stages": STAGES} | changes))
+
+
+def later_space(**changes: Any) -> SearchSpace:
+    """Return that space with what builds from before did not know."""
+    stages = [stage | more for stage, more in zip(STAGES, LATER, strict=True)]
+    return rich_space(**({"stages": stages} | changes))
+
+
+STAGES: list[dict[str, Any]] = [
+    {
+        "depth": [1, 2],
+        "width": [8, 16],
+        "groups": [1, 2, 4],
+        "experts": [1, 3],
+        "kernel": [1, 3],
+        "stride": [1, 2],
+        "precision": ["binary", "weight", "real"],
+    },
+    {"depth": [2, 1, 3], "width": [16, 24], "groups": [2, 1], "experts": [2, 4], "kernel": 5, "stride": 3},
+]
+LATER: list[dict[str, Any]] = [{"downsample": ["conv", "max_pool"]}, {"downsample": ["max_pool", "conv"]}]
 
 
 STEMS: dict[str, dict[str, Any]] = {  # with every dimension that its kind has

@@ -144,7 +144,7 @@ class TestShortcuts:
 UNIT: dict[str, Any] = {
     "kernel": 3, "stride": 1, "groups": 1, "experts": 1, "precision": "binary", "shortcut_kind": "conv", "reduction": 4,
     "squeeze_excite": False, "weights": "xnor", "activations": "sign", "pad_value": 0, "prelu": True,
-    "shortcut_pool": "average",
+    "downsample": "conv", "shortcut_pool": "average",
 }  # fmt: skip
 
 

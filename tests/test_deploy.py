@@ -170,6 +170,23 @@ def test_depthwise_groups_are_left_out_where_a_width_makes_them_so() -> None:
         deployable(make_space(stage={"groups": [16], "width": [16], "depth": 1}, **wide))
 
 
+def test_max_poolings_over_the_edge_are_left_out_for_finn() -> None:
+    stages = [{"width": 8, "stride": stride, "downsample": ["conv", "max_pool"]} for stride in ([1, 2], 2)]
+    for side, offered in ((16, [2, 2]), (12, [2, 2]), (10, [2, 1]), (9, [1, 1])):
+        space = make_space(stages=stages, input=[3, side, side], deploy="finn")
+        left = deployable(space)
+        assert [len(stage.downsample) for stage in left.space.stages] == offered
+        assert ("leaves out downsample max_pool of stages[" in left.left_out) == (1 in offered)
+        assert refused(left.space, "finn", count=3) == []
+    only = make_space(stage={"stride": 2, "downsample": "max_pool"}, input=[3, 9, 9], binarizers={"pad_value": -1})
+    with pytest.raises(SpecError, match=r"stages\[0\]\.downsample: max_pool, but of max poolings it takes none whose"):
+        deployable(only.model_copy(update={"deploy": "finn"}))
+    assert refused(only, "finn", count=1)[0].endswith(
+        "finn takes no max pooling whose windows reach over the edge; give downsample: conv, or a size that it divides"
+    )
+    assert deployable(only.model_copy(update={"deploy": "c"})).left_out == ""
+
+
 def test_a_binarizer_that_cannot_be_lowered_is_an_error_before_the_search(tmp_path: Path) -> None:
     (tmp_path / "parts.py").write_text("import torch\n\n\ndef half(x):\n    return torch.where(x > 1, 1.0, -1.0)\n")
     space = tiny_space(binarizers={"activation": f"{tmp_path}/parts.py:half"}, deploy="c")

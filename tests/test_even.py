@@ -53,6 +53,9 @@ SPACES = {
     ),
     "two stages": partial(make_space, stages=STAGES, shortcut={"kind": "conv"}, squeeze_excite=True),
     "strides": partial(make_space, stem={"width": 8, "stride": [1, 2]}, stages=[{"width": 8, "stride": [1, 2]}] * 3),
+    "poolings": partial(
+        make_space, stages=[{"width": [8, 16], "stride": [1, 2, 3], "downsample": ["conv", "max_pool"]}] * 2
+    ),
     "thermometer": partial(make_space, stem=STEMS["thermometer"], stages=[{"width": 8, "stride": [1, 2]}] * 2),
     "by metric": partial(metric_space, "by_metric"),
     "first by metric": partial(metric_space, "first_by_metric"),

@@ -397,10 +397,13 @@ def test_finetuning_goes_on_from_the_weights_with_the_last_stage(
     assert all(0 < distance < 3 * RECIPE.stages[-1].rate for distance in moved.values())
 
 
+def as_written(stage: Stage) -> dict[str, Any]:
+    """Return a stage as the script's `Stage` has it."""
+    return {"one_expert": 0.0} | stage.model_dump(exclude={"steps"})
+
+
 def test_train_script_has_the_recipe(script: types.ModuleType) -> None:
-    assert [asdict(written) for written in script.STAGES] == [
-        stage.model_dump(exclude={"steps"}) for stage in RECIPE.stages
-    ]
+    assert [asdict(written) for written in script.STAGES] == [as_written(stage) for stage in RECIPE.stages]
     text = (script.HERE / "train.py").read_text()
     assert "type: ignore" not in text
     assert max(map(len, text.splitlines())) <= 120
@@ -418,6 +421,7 @@ RECIPES = {
     "everything": Recipe(
         stages=(UNUSUAL, UNUSUAL.model_copy(update={"inputs": "binary", "weights": "binary"})), batch=64
     ),
+    "one expert first": Recipe(stages=(Stage(epochs=2, rate=1e-2, one_expert=0.5),), batch=64),
     "bop": Recipe(
         stages=(Stage(epochs=2, optimizer="bop", bop=BopSettings(adaptivity=0.1, threshold=1e-8)),), batch=64
     ),
@@ -453,9 +457,7 @@ def test_train_script_trains_as_our_own_loop_does(
 
     with importing_from(copied) as module:
         script = module("train")
-        assert [asdict(stage) for stage in script.STAGES] == [
-            stage.model_dump(exclude={"steps"}) for stage in recipe.stages
-        ]
+        assert [asdict(stage) for stage in script.STAGES] == [as_written(stage) for stage in recipe.stages]
         monkeypatch.setattr(script, "batches", as_dealt)
         data = (digits.train.images, digits.train.labels)
         theirs = script.train(script.STAGES, data, batch=recipe.batch, device=cpu, seed=3)

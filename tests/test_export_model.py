@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import torch
 from exported import built, files_of, images_of, shaken, text_of
-from spaces import STEMS, line_of, make_arch, rich_space
+from spaces import STEMS, later_space, line_of, make_arch, rich_space
 from torch import Tensor, nn
 
 from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
@@ -34,7 +34,7 @@ SPACES = [
         ),
         strict=False,
     )
-]
+] + [later_space(squeeze_excite=True)]
 SAMPLED = [space.architecture(space.sample(random)) for space in SPACES for random in [Random(7)] for _ in range(6)]
 
 

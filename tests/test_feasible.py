@@ -32,6 +32,14 @@ SMALL_SPACES = {
     "mixed after two blocks": partial(make_space, mix_every=2, stage={"groups": [1, 2, 8], "depth": [3, 2, 4]}),
     "space to depth": partial(make_space, stem=STEMS["space_to_depth"], stage={"width": [16, 32]}),
     "thermometer": partial(make_space, stem=STEMS["thermometer"], stage={"stride": [1, 2]}),
+    "poolings": partial(
+        make_space,
+        stem={"width": [8, 16]},
+        stages=[
+            {"width": 16, "stride": [2, 1, 3], "downsample": ["max_pool", "conv"], "groups": [1, 4]},
+            {"width": [8, 16], "stride": [1, 2], "downsample": ["conv", "max_pool"], "depth": [1, 2]},
+        ],
+    ),
     "branched": partial(
         make_space,
         stem={"kind": "branched", "width": [8, 16], "stride": 4},

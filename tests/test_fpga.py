@@ -128,8 +128,9 @@ def same(arch: Architecture, network: nn.Module, found: Callable[[np.ndarray], n
         {"stage": {"groups": 4}},
         {"stage": {"width": 24, "stride": 2}, "shortcut": {"kind": "conv"}},
         {"binarizers": {"pad_value": -1, "activation": "react"}},
+        {"stage": {"width": 24, "stride": 2, "downsample": "max_pool"}, "input": [3, 8, 8]},
     ],
-    ids=["groups", "residual with another width", "react"],
+    ids=["groups", "residual with another width", "react", "max pooling"],
 )
 def test_finn_computes_what_a_network_of_a_space_does(changes: dict[str, Any]) -> None:
     same_in_finn(make_arch(**{"binarizers": {"pad_value": -1}} | changes))
@@ -138,8 +139,14 @@ def test_finn_computes_what_a_network_of_a_space_does(changes: dict[str, Any]) -
 @NEEDS_COMPILER
 @pytest.mark.parametrize(
     "changes",
-    [{"stage": {"depth": 2}}, {"stage": {"width": 24, "stride": 2}}, {"stem": {"kind": "space_to_depth", "stride": 2}}],
-    ids=["equal units", "cut windows", "space to depth"],
+    [
+        {"stage": {"depth": 2}},
+        {"stage": {"width": 24, "stride": 2}},
+        {"stem": {"kind": "space_to_depth", "width": 8, "stride": 2}},
+        {"stage": {"stride": 2, "downsample": "max_pool"}, "input": [3, 8, 8]},
+        {"stage": {"stride": 2, "downsample": "max_pool"}},
+    ],
+    ids=["equal units", "cut windows", "space to depth", "max pooling", "max pooling over the edge"],
 )
 def test_hls4ml_computes_what_a_network_of_a_space_does(changes: dict[str, Any], tmp_path: Path) -> None:
     changes = {"binarizers": {"pad_value": -1}, "prelu": False, "shortcut": {"kind": "conv"}} | changes

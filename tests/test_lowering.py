@@ -71,6 +71,8 @@ def test_networks_of_a_space_keep_their_logits(space: str) -> None:
         {"stem": {"kind": "thermometer", "width": 8, "levels": 3}, "binarizers": {"weight": "alpha_beta"}},
         {"stem": {"kind": "thermometer", "width": 8, "levels": 1, "stride": 2}, "binarizers": {"pad_value": -1}},
         {"stage": {"width": 20, "stride": 2}, "input": [2, 1, 3]},
+        {"stage": BITS | {"stride": 2, "downsample": "max_pool"}, "squeeze_excite": True},
+        {"stage": {"stride": 3, "downsample": "max_pool", "experts": 2}, "shortcut": {"kind": "conv"}},
     ],
 )
 def test_every_part_of_a_network_keeps_its_logits(changes: dict[str, Any]) -> None:

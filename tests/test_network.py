@@ -29,6 +29,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "large kernels": {"stem": {"width": 8, "kernel": 7, "stride": 2}, "stage": {"kernel": 9}, "input": [1, 5, 40]},
     "one pixel": {"input": [3, 1, 1], "stages": TWO_STAGES},
     "mixed after two blocks": {"stage": {"depth": 5, "groups": 2, "experts": 2}, "mix_every": 2},
+    "poolings": {"stages": [stage | {"downsample": "max_pool"} for stage in TWO_STAGES], "input": [3, 13, 11]},
     "signs": {"binarizers": {"weight": "sign", "pad_value": -1}, "stage": {"experts": 2}},
     **{f"stride {s}": {"stage": {"stride": s}, "stem": {"width": 8, "stride": s}} for s in range(1, 9)},
 }

@@ -50,6 +50,14 @@ class TestBlock:
         weights = 16 * 8 * 3 * 3
         assert conv.bytes == (4 * weights if precision == "real" else weights // 8 + 4 * 16)
 
+    def test_a_max_pooling_takes_the_stride_from_the_convolution(self) -> None:
+        layers = by_name(make_arch(stage={"stride": 2, "downsample": "max_pool"}, shortcut={"kind": "conv"}))
+        conv, act = layers["stages.0.0.main.conv"], layers["stages.0.0.main.act"]
+        assert (conv.in_size, conv.out_size, conv.stride) == ((HEIGHT, WIDTH), (HEIGHT, WIDTH), (1, 1))
+        assert conv.bops == 16 * (8 * 3 * 3) * (9 * 7)
+        assert (act.in_size, layers["stages.0.0.main.shortcut.conv"].in_size) == (HALF, HALF)
+        assert not [name for name in layers if "pool" in name]
+
     def test_repeat_shortcut_costs_nothing(self) -> None:
         layers = by_name(make_arch(stage={"stride": 2}, shortcut={"kind": "repeat"}))
         assert not [name for name in layers if "shortcut" in name]

@@ -345,6 +345,19 @@ def test_stage_table_says_what_a_stem_is(stem: dict[str, Any], row: tuple[str, s
     assert stage_table(arch).rows[0][:2] == row
 
 
+def test_poolings_are_seen_in_the_table_and_in_the_topology() -> None:
+    stage = {"width": 16, "stride": 2, "downsample": "max_pool", "precision": ["binary"]}
+    arch = Architecture.model_validate(
+        {"input": [1, 8, 8], "classes": 10, "stem": {"width": 16}, "stages": [stage, stage], "prelu": False}
+    )
+    assert [row[-1] for row in stage_table(arch).rows] == ["1", "2, max pool", "2, max pool"]
+    graph, times = topology_graph(plan(arch)), "\u00d7"
+    assert graph.nodes["stages.0.0.main.conv"]["text"] == f"3{times}3, 16 → 16\nmax pool"
+    assert graph.nodes["stage 2, row 1"]["text"] == f"stage 2\n16 channels\n2{times}2 pixels"
+    kinds = [kind for _, _, kind in graph.edges(data="kind") if kind not in ("flow", "next row")]
+    assert kinds == ["fitted", "fitted"]
+
+
 @pytest.mark.parametrize("kind", ["repeat", "conv", "bottleneck"])
 def test_topology_has_a_shortcut_round_every_convolution(kind: str) -> None:
     arch = with_shortcut(SPACE.largest(), kind)

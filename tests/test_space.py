@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spaces import STEMS, every_genotype, line_of, make_arch, make_space, position, rich_space, space_data
+from spaces import STEMS, every_genotype, later_space, line_of, make_arch, make_space, position, rich_space, space_data
 
 from bnas.errors import SpecError
 from bnas.space.arch import Architecture
@@ -132,6 +132,56 @@ class TestGenotypes:
             assert [getattr(part.stem, key) for part in parts] == [(one,) for one in getattr(space.stem, key)]
         assert parse(SearchSpace, parse_yaml(dump(space), source=""), source="") == space
         assert ("levels" in dump(space)) == (kind == "thermometer")
+
+    def test_a_pooling_is_a_choice_where_there_is_a_stride(self) -> None:
+        stage = {"stride": [2, 1], "downsample": ["max_pool", "conv"], "depth": [1, 2]}
+        space = make_space(stage=stage)
+        assert [d.name for d in space.dimensions][8:] == [
+            "stages[0].stride", "stages[0].downsample", "stages[0].precision[0]", "stages[0].precision[1]"
+        ]  # fmt: skip
+        genotypes = every_genotype(space)
+        archs = {space.architecture(genes): genes for genes in genotypes}
+        assert len(archs) == len(genotypes) == space.size == 2 * 2 * (2 + 1)
+        assert all(space.genes(arch) == genes for arch, genes in archs.items())
+        assert {(a.stages[0].stride, a.stages[0].downsample) for a in archs} == {
+            (1, "conv"),
+            (2, "conv"),
+            (2, "max_pool"),
+        }
+        parts = space.split("stages[0].downsample")
+        assert sum(part.size for part in parts) == space.size + 2 * 2  # those without a stride are in both
+
+    def test_a_pooling_that_is_not_offered_is_named(self) -> None:
+        arch = make_arch(stage={"stride": 2, "downsample": "max_pool"})
+        with pytest.raises(SpecError) as caught:
+            make_space(stage={"stride": 2}).genes(arch)
+        assert line_of(caught) == "stages[0].downsample: max_pool is not one of ['conv']"
+
+    def test_a_pooling_without_a_stride_is_refused(self) -> None:
+        assert refusal(stage={"downsample": ["conv", "max_pool"]}) == (
+            "stages[0]: downsample: max_pool has no stride to take; leave it out, or offer stride: 2"
+        )
+        with pytest.raises(
+            SpecError, match="downsample: max_pool has no stride to take; leave it out, or give stride: 2"
+        ):
+            make_arch(stage={"downsample": "max_pool"})
+
+    def test_what_later_builds_let_choose_is_not_said_where_it_is_not_chosen(self) -> None:
+        space = rich_space()
+        arch = space.largest()
+        assert "downsample" not in dump(space) + dump(arch)
+        assert make_arch(stage={"stride": 2, "downsample": "conv"}).id == make_arch(stage={"stride": 2}).id
+        later = later_space()
+        assert parse(SearchSpace, parse_yaml(dump(later), source=""), source="") == later
+        assert make_arch(stage={"stride": 2, "downsample": "max_pool"}).id != make_arch(stage={"stride": 2}).id
+
+    @given(SEEDS)
+    def test_genes_come_back_from_what_later_builds_let_choose(self, seed: int) -> None:
+        space, random = later_space(), Random(seed)
+        genes = space.sample(random)
+        for one in (genes, space.mutate(genes, random), space.cross(genes, space.sample(random), random)):
+            assert space.canonical(one) == one
+            assert space.genes(space.architecture(one)) == one
 
     def test_what_all_share_is_handed_on(self) -> None:
         shared: dict[str, Any] = {"shortcut": {"kind": "conv"}, "squeeze_excite": True, "mix_every": 2}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from spaces import STEMS, make_arch, make_space, rich_space
+from spaces import STEMS, later_space, make_arch, make_space, rich_space
 from torch import Tensor
 
 from bnas.cost.plan import plan
@@ -31,6 +31,10 @@ SPACES: dict[str, dict[str, Any]] = {
     "space to depth": {"stem": STEMS["space_to_depth"], "input": [3, 13, 11]},
     "thermometer": {"stem": STEMS["thermometer"], "binarizers": {"weight": "alpha_beta", "pad_value": 1}},
 }
+LATER: dict[str, dict[str, Any]] = {
+    "pooled": {},
+    "pooled, conv": {"shortcut": {"kind": "conv"}, "squeeze_excite": True},
+}
 DRAWS = 4
 
 
@@ -38,7 +42,7 @@ DRAWS = 4
 def trained(name: str) -> Supernet:
     """Return a supernet whose weights and statistics have all moved from where they start. Copy it to change it."""
     torch.manual_seed(0)
-    supernet = Supernet(rich_space(**SPACES[name]))
+    supernet = Supernet(rich_space(**SPACES[name]) if name in SPACES else later_space(**LATER[name]))
     with torch.no_grad():
         for parameter in supernet.parameters():
             parameter.mul_(1 + 0.2 * torch.randn(parameter.shape)).add_(0.05 * torch.randn(parameter.shape))
@@ -83,7 +87,7 @@ def moving(supernet: Supernet) -> dict[str, Tensor]:
     return {name: buffer.clone() for name, buffer in supernet.named_buffers()}
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", [*SPACES, *LATER])
 class TestExtract:
     """A sub-network and its extract are the same network."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from spaces import STEMS
+from spaces import STEMS, later_space
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -104,6 +104,15 @@ class TestBuiltNetworks:
             assert traced.layers == plan(arch)
             assert not traced.uncounted
 
+    @pytest.mark.parametrize("shortcut", SHORTCUTS)
+    @pytest.mark.parametrize("seed", range(4))
+    def test_what_later_builds_let_choose(self, shortcut: str, seed: int) -> None:
+        space = later_space(shortcut={"kind": shortcut}, squeeze_excite=seed % 2 == 0)
+        arch = space.architecture(space.sample(Random(seed)))
+        traced = trace(build(arch), arch.input)
+        assert traced.layers == plan(arch)
+        assert not traced.uncounted
+
     @pytest.mark.slow
     @pytest.mark.parametrize("stem", STEMS)
     @pytest.mark.parametrize("weight", ["xnor", "alpha_beta"])
@@ -127,6 +136,14 @@ class TestBuiltNetworks:
         for _ in range(TWINS):
             twin = float_twin(space.architecture(space.sample(random)))
             assert cost(plan(twin)).flops == torch_macs(build(twin), twin.input)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("shortcut", SHORTCUTS)
+    def test_cost_of_what_later_builds_let_choose(self, shortcut: str) -> None:
+        space, random = later_space(shortcut={"kind": shortcut}, squeeze_excite=shortcut == "conv"), Random(shortcut)
+        for _ in range(SAMPLES):
+            arch = space.architecture(space.sample(random))
+            assert cost(trace(build(arch), arch.input).layers) == cost(plan(arch)), arch
 
 
 class TestLayers:

@@ -200,6 +200,96 @@ def test_one_expert_becomes_all_of_them() -> None:
     assert not any(m.real_weights for m in second.modules() if isinstance(m, BinaryConv | ExpertConv))
 
 
+def lone_stage(**more) -> Stage:
+    """Return a stage of four epochs, the first two of them with one expert."""
+    return Stage(epochs=4, rate=1e-2, one_expert=0.5, weight_decay=1e-2, **more)
+
+
+def expert_layers(network: nn.Module) -> list[ExpertConv]:
+    found = [layer for layer in network.modules() if isinstance(layer, ExpertConv)]
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "bop"])
+def test_a_stage_begins_with_one_expert_as_a_network_with_one_does(digits, optimizer) -> None:
+    """The same weights, batches and rates, before experts and gates there are, and with them."""
+    stage = lone_stage(optimizer=optimizer)
+    alone = start_stage(partial(build_for, EXPERTS.with_one_expert()), stage, None, seed=0)
+    many = start_stage(MAKE, stage, None, seed=1)
+    with torch.no_grad():
+        for name, tensor in alone.state_dict().items():
+            many.state_dict()[name].copy_(tensor)
+    gates = [layer.gate.weight.clone() for layer in expert_layers(many)]
+    for network in (alone, many):
+        fit(
+            network, lambda x, y, _, own=network: F.cross_entropy(own(x), y), digits.train, stage=stage, batch=256,
+            name="t", seed=0, store=MemoryStore(), device=CPU, until=2,
+        )  # fmt: skip
+    one, bank = alone.state_dict(), many.state_dict()
+    for name in one:
+        assert torch.allclose(bank[name], one[name].expand_as(bank[name]), atol=1e-6), name
+    assert all(torch.equal(layer.gate.weight, gate) for layer, gate in zip(expert_layers(many), gates, strict=True))
+    x = digits.test.images[:32].float() / 255
+    assert torch.allclose(many.eval()(x), alone.eval()(x), atol=1e-4)
+
+
+def test_experts_of_a_stage_are_equal_until_its_part_with_one_ends(digits) -> None:
+    def trained_until(epoch: int) -> nn.Module:
+        recipe = Recipe(batch=128, stages=(lone_stage(),))
+        store = MemoryStore()
+        return train_staged(MAKE, recipe, digits, name="a", seed=0, store=store, device=CPU, until=epoch)
+
+    early, late = trained_until(2), trained_until(4)
+    assert all(torch.equal(bank, layer.weight[0]) for layer in expert_layers(early) for bank in layer.weight)
+    for layer in expert_layers(late):
+        assert not layer.alone
+        assert not torch.equal(layer.weight[0], layer.weight[1])
+        assert torch.corrcoef(layer.weight.flatten(1))[0, 1] > 0.5  # it began as a copy
+
+
+def test_a_stage_with_one_expert_killed_after_any_step_ends_in_the_same_bits(digits, monkeypatch) -> None:
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    recipe = Recipe(batch=128, stages=(lone_stage(),))
+
+    def run(store: MemoryStore) -> nn.Module:
+        return train_staged(MAKE, recipe, digits, name="a", seed=0, store=store, device=CPU)
+
+    whole, store = run(MemoryStore()), MemoryStore()
+    for _ in range(1, 4 * digits.train.steps(128)):
+        dying = MemoryStore(saves=1)
+        dying.kept = store.kept
+        with pytest.raises(KeyboardInterrupt):
+            run(dying)
+    assert equal(run(store), whole)
+    assert not any(layer.alone for layer in expert_layers(run(store)))  # read back, without a step
+
+
+def test_weights_to_begin_with_have_their_experts_already(digits) -> None:
+    start = start_stage(MAKE, Stage(epochs=1), None, seed=0)
+    again = start_stage(MAKE, lone_stage(), start, seed=1)
+    assert equal(again, start)
+    assert not any(layer.alone for layer in expert_layers(again))
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"epochs": 1, "experts": "first", "one_expert": 0.5}, {"epochs": 1}], "leave one of the two out"),
+        ([{"epochs": 1}, {"epochs": 1, "one_expert": 0.5}], r"stages\[1\].one_expert: 0.5 is for the first stage"),
+        ([{"epochs": 1, "one_expert": 1.0}], "one_expert"),
+    ],
+)
+def test_one_expert_is_for_the_begin(stages, message) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse(Recipe, {"stages": stages}, source="r")
+
+
+def test_recipes_from_before_are_written_as_they_were() -> None:
+    assert "one_expert" not in Stage(epochs=1).model_dump()
+    assert Stage(epochs=1, one_expert=0.4).model_dump()["one_expert"] == 0.4
+
+
 def test_stages_may_not_forget_experts() -> None:
     stages = [{"epochs": 1, "experts": "all"}, {"epochs": 1, "experts": "first"}]
     with pytest.raises(SpecError, match="experts of the stages must go from first to all"):

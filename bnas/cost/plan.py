@@ -190,13 +190,13 @@ def plan_block(name: str, block: BlockSpec, size: Size) -> tuple[tuple[PlannedLa
     layers, out = _unit(f"{name}.main", "main", block, size)
     if block.groups == 1 or not block.mixed:
         return layers, out
-    mix = block._replace(in_channels=block.out_channels, kernel=1, stride=1, groups=1)
-    return layers + _unit(f"{name}.mix", "mix", mix, out)[0], out
+    return layers + _unit(f"{name}.mix", "mix", block.mixing(), out)[0], out
 
 
 def _unit(name: str, role: Role, unit: BlockSpec, size: Size) -> tuple[tuple[PlannedLayer, ...], Size]:
     """Return batch norm, conv with its gate, squeeze-excite, PReLU and the shortcut round them.
 
+    Where a max pooling stands behind the conv, what comes after sees fewer pixels; it has nothing to count itself.
     While the conv runs its shortcut holds the unit's input, and squeeze-excite the normed values, which are the conv's
     own input unless that is binary; the gate runs before the conv, which waits for both.
     """
@@ -204,7 +204,7 @@ def _unit(name: str, role: Role, unit: BlockSpec, size: Size) -> tuple[tuple[Pla
     out = shrunk(size, unit.stride)
     before, after = ins * math.prod(size), outs * math.prod(out)
     conv = replace(
-        _conv(f"{name}.conv", role, ins, outs, size, kernel=unit.kernel, stride=unit.stride),
+        _conv(f"{name}.conv", role, ins, outs, size, kernel=unit.kernel, stride=unit.conv_stride),
         groups=unit.groups,
         experts=unit.experts,
         precision=unit.precision,

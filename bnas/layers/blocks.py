@@ -227,7 +227,11 @@ class SqueezeExcite(nn.Module):
 
 
 class ConvUnit(nn.Module):
-    """Batch norm, binary convolution with its alpha, squeeze-excite, PReLU (or ReActNet's, or none), and a shortcut."""
+    """Batch norm, binary convolution with its alpha, squeeze-excite, PReLU (or ReActNet's, or none), and a shortcut.
+
+    With `downsample="max_pool"` the convolution sees every pixel, and a max pooling right behind it takes the stride:
+    it chooses among sums, which no sign has made alike yet, and what comes after has fewer pixels to do.
+    """
 
     def __init__(
         self,
@@ -246,19 +250,22 @@ class ConvUnit(nn.Module):
         activations: str,
         pad_value: int,
         prelu: bool,
+        downsample: str,
         shortcut_pool: str,
     ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels)
+        self.pool = CeilingMaxPool(stride) if downsample == "max_pool" and stride > 1 else None
+        step = 1 if self.pool else stride
         pad_value = pad_value if precision == "binary" else 0  # a real input is padded with the value that adds nothing
         if experts == 1:
             self.conv: nn.Module = BinaryConv(
-                in_channels, out_channels, kernel=kernel, stride=stride, groups=groups, precision=precision,
+                in_channels, out_channels, kernel=kernel, stride=step, groups=groups, precision=precision,
                 weights=weights, activations=activations, pad_value=pad_value,
             )  # fmt: skip
         else:
             self.conv = ExpertConv(
-                in_channels, out_channels, kernel=kernel, stride=stride, groups=groups, precision=precision,
+                in_channels, out_channels, kernel=kernel, stride=step, groups=groups, precision=precision,
                 weights=weights, activations=activations, pad_value=pad_value, experts=experts,
             )  # fmt: skip
         self.excite = SqueezeExcite(in_channels, out_channels) if squeeze_excite else None
@@ -271,6 +278,8 @@ class ConvUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
         y = self.conv(normed)
+        if self.pool is not None:
+            y = self.pool(y)
         if self.excite is not None:
             y = y * self.excite(normed)
         # In place: memory that is new to the process takes longer to get than the sum to write.
@@ -303,6 +312,7 @@ class Block(nn.Module):
         activations: str = "sign",
         pad_value: int = 0,
         prelu: bool = True,
+        downsample: str = "conv",
         shortcut_pool: str = "average",
     ) -> None:
         super().__init__()
@@ -311,7 +321,7 @@ class Block(nn.Module):
             return ConvUnit(
                 ins, out_channels, kernel=kernel, stride=stride, groups=groups, experts=experts, precision=precision,
                 shortcut_kind=shortcut_kind, reduction=reduction, squeeze_excite=squeeze_excite,
-                weights=weights, activations=activations, pad_value=pad_value, prelu=prelu,
+                weights=weights, activations=activations, pad_value=pad_value, prelu=prelu, downsample=downsample,
                 shortcut_pool=shortcut_pool,
             )  # fmt: skip
 

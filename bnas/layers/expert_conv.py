@@ -25,6 +25,7 @@ class ExpertConv(SquareConv):
         alpha: output scales [out], one for all experts.
         gate: linear layer, in -> experts.
         usage: share of images that each expert won in about the last 50 training batches [experts].
+        alone: the first expert takes every image, for the begin of a training; it is then copied to the others.
         others: as in `BinaryLayer`.
 
     Args, Raises: as `BinaryConv`; SpecError also when experts is below 1.
@@ -53,12 +54,14 @@ class ExpertConv(SquareConv):
             in_channels, out_channels, kernel=kernel, stride=stride, groups=groups, precision=precision,
             weights=weights, activations=activations, pad_value=pad_value, banks=(experts,),
         )  # fmt: skip
-        self.experts = experts
+        self.experts, self.alone = experts, False
         self.gate = nn.Linear(in_channels, experts)
         self.register_buffer("usage", torch.full((experts,), 1 / experts), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, in, height, width] -> [batch, out, ceil(height / stride), ceil(width / stride)]."""
+        if self.alone:
+            return self._convolved(x, 0)
         share = F.softmax(self._logits(x), dim=1)
         winner = share.argmax(1)
         if self.training and torch.is_grad_enabled() and len(x):
@@ -76,6 +79,8 @@ class ExpertConv(SquareConv):
 
     def expert_of(self, x: Tensor) -> Tensor:
         """Return the winning expert for each image of x [batch, in, height, width], as [batch] of int64."""
+        if self.alone:
+            return torch.zeros(len(x), dtype=torch.int64, device=x.device)
         return self._logits(x).argmax(1)
 
     def usage_entropy(self) -> Tensor:

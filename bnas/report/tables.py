@@ -199,7 +199,8 @@ def _stage(stage: StageSpec) -> tuple[str, ...]:
     kinds = stage.precision if len(set(stage.precision)) > 1 else stage.precision[:1]
     return (
         ", ".join(kinds), str(stage.depth), str(stage.width), str(stage.groups), str(stage.experts),
-        by((stage.kernel, stage.kernel)), str(stage.stride),
+        by((stage.kernel, stage.kernel)),
+        f"{stage.stride}{', max pool' * (stage.downsample == 'max_pool')}",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import networkx as nx
@@ -41,7 +42,7 @@ def topology_graph(layers: Iterable[PlannedLayer]) -> nx.DiGraph:
     boxes `precision`; edges have `kind`: flow, next row, or a shortcut's (as it is, fitted, convolved).
     """
     parts: dict[str, list[PlannedLayer]] = defaultdict(list)
-    for layer in layers:
+    for layer in _with_poolings(layers):
         parts[part_of(layer)].append(layer)
     graph, row, last = nx.DiGraph(), 0, ""
     for part, inside in parts.items():
@@ -56,6 +57,15 @@ def topology_graph(layers: Iterable[PlannedLayer]) -> nx.DiGraph:
             last = _add_units(graph, start, chunk, inside) if boxes else _add_end(graph, start, inside)
             row += 1
     return graph
+
+
+def _with_poolings(layers: Iterable[PlannedLayer]) -> list[PlannedLayer]:
+    """Return the layers, each convolution with the size after the pooling behind it, which is no layer of its own."""
+    found, size = list[PlannedLayer](), None
+    for layer in reversed(list(layers)):
+        found.append(replace(layer, out_size=size) if layer.kind == "conv" and size else layer)
+        size = layer.in_size if layer.kind in ("norm", "activation") else size
+    return found[::-1]
 
 
 def draw_topology(layers: Iterable[PlannedLayer], ink: Ink) -> Figure:
@@ -115,7 +125,9 @@ def _add_end(graph: nx.DiGraph, start: str, inside: Sequence[PlannedLayer]) -> s
 def _box_text(layer: PlannedLayer, inside: Sequence[PlannedLayer]) -> str:
     unit = layer.name.removesuffix(".conv")
     excited = any(other.role == "squeeze_excite" and other.name.startswith(f"{unit}.") for other in inside)
+    is_pooled = layer.stride[0] == 1 and layer.in_size != layer.out_size
     shape = [f"{layer.groups} groups"] * (layer.groups > 1) + [f"stride {layer.stride[0]}"] * (layer.stride[0] > 1)
+    shape += ["max pool"] * is_pooled
     more = [f"{layer.experts} experts"] * (layer.experts > 1) + ["SE"] * excited
     lines = [f"{by(layer.kernel)}, {layer.in_channels} → {layer.out_channels}", *_joined(shape, more)]
     return "\n".join(lines)

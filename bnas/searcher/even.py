@@ -115,7 +115,7 @@ class _Counted:
             left, state = left - here.takes[chosen], part.after
         if isinstance(self.space, MetricSpace):
             return self.space.decided_by_chance(genes, random)
-        return genes
+        return self.space.canonical(genes)
 
     def _precisions(self, stage: int, part: Part, random: Random) -> Genes:
         if self._decided:
@@ -285,8 +285,7 @@ def _sub_space(space: SearchSpace, budget: Budget, number: int) -> SearchSpace:
 
 def _spare(choices: StageChoices, kept: Sequence[StageSpec]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield the choices of a stage that none of some networks has made, by key."""
-    for key in ("depth", "width", "groups", "experts", "kernel", "stride"):
-        made = {getattr(stage, key) for stage in kept}
-        yield key, tuple(value for value in getattr(choices, key) if value not in made)
+    for key, *values in zip(choices.keys, *map(choices.values, kept), strict=True):
+        yield key, tuple(value for value in getattr(choices, key) if value not in values)
     made = {precision for stage in kept for precision in stage.precision}
     yield "precision", tuple(value for value in choices.precision if value not in made)

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 from bnas.cost.budget import PEAK
 from bnas.cost.totals import Cost
@@ -74,7 +75,7 @@ class _Extreme:
 
     def _shapes(self, choices: StageChoices, *, states: int) -> Iterator[Genes]:
         """Yield the shapes that may be best: every cost rises with experts and kernel, but for a measured one."""
-        free = [choices.width, choices.groups, choices.experts, choices.kernel, choices.stride]
+        free: list[Sequence[Any]] = [getattr(choices, key) for key in choices.keys[1:]]
         tried = [_places(values) for values in free]
         if self._quantity != "latency_ms":
             tried[2:4] = [self._end(choices.experts)], [self._end(choices.kernel)]
@@ -99,11 +100,11 @@ def _keep(best: Best, state: State, price: float, genes: Genes) -> None:
         best[state] = price, genes
 
 
-def _places(values: Sequence[int]) -> list[int]:
+def _places(values: Sequence[Any]) -> list[int]:
     return list(range(len(values)))
 
 
-def _spread(values: Sequence[int], most: int) -> list[int]:
+def _spread(values: Sequence[Any], most: int) -> list[int]:
     """Return the places of some values, the least and the greatest among them, at even distances in their order."""
     ordered = sorted(_places(values), key=lambda place: values[place])
     most = max(2, most)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bnas.cost.totals import BOPS_PER_OP, NANOSECONDS_PER_MS, Cost
 from bnas.searcher.ways import Shape, State, ways_of
@@ -182,8 +182,8 @@ def _arrangements(space: SearchSpace, stage: StageChoices, depth: int, decided: 
     return kinds * math.prod(math.comb(blocks + kinds - 1, kinds - 1) for blocks in split)
 
 
-def _shape_choices(stage: StageChoices) -> tuple[Sequence[int], ...]:
-    return stage.width, stage.groups, stage.experts, stage.kernel, stage.stride
+def _shape_choices(stage: StageChoices) -> tuple[Sequence[Any], ...]:
+    return tuple(getattr(stage, key) for key in stage.keys[1:])
 
 
 def _least(parts: Sequence[Amounts | None]) -> Amounts | None:

@@ -14,7 +14,6 @@ from bnas.space.latency import CallPart, HeadPart, Part, StemPart, units_of
 from bnas.space.space import Genes, SearchSpace
 
 _MOST_REMEMBERED = 200_000  # stages of a space
-STAGE_GENES = 6  # depth, width, groups, experts, kernel, stride
 
 
 class State(NamedTuple):
@@ -25,7 +24,7 @@ class State(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What the blocks of a stage cost at some width, groups, experts, kernel and stride."""
+    """What the blocks of a stage cost at some choice of all keys but depth."""
 
     first: tuple[Cost, ...]  # of the first block, one for each precision that the stage offers
     unmixed: tuple[Cost, ...]  # of a later block; nothing where there is none of this kind
@@ -41,8 +40,9 @@ class Ways:
         self._stems: dict[Genes, tuple[Cost, State]] = {}
         self._shapes: dict[tuple[int, Genes, State], Shape] = {}
         self._stages: dict[tuple[int, Genes, State], tuple[Cost, State]] = {}
-        begins = [places.start - STAGE_GENES for places in space.precision_places]
-        self._slices = [slice(b, places.stop) for b, places in zip(begins, space.precision_places, strict=True)]
+        self._keys = [len(stage.keys) for stage in space.stages]
+        places = zip(self._keys, space.precision_places, strict=True)
+        self._slices = [slice(place.start - keys, place.stop) for keys, place in places]
         self._alike = [space.stages.index(stage) for stage in space.stages]  # stages of equal choices cost alike
 
     def cost(self, genes: Genes) -> Cost:
@@ -71,7 +71,7 @@ class Ways:
         """Return what the blocks of a stage cost.
 
         Args:
-            genes: width, groups, experts, kernel and stride of the stage.
+            genes: of all keys of the stage but depth.
         """
         key = self._alike[stage], genes, before
         if key not in self._shapes:
@@ -102,9 +102,9 @@ class Ways:
         if found is None:
             choices = self.space.stages[stage]
             depth, groups = choices.depth[genes[0]], choices.groups[genes[2]]
-            shape = self.shape(stage, genes[1:STAGE_GENES], before)
-            later = zip(self.order(groups, depth), genes[STAGE_GENES + 1 :], strict=False)
-            blocks = [shape.first[genes[STAGE_GENES]]]
+            shape, precisions = self.shape(stage, genes[1 : self._keys[stage]], before), genes[self._keys[stage] :]
+            later = zip(self.order(groups, depth), precisions[1:], strict=False)
+            blocks = [shape.first[precisions[0]]]
             blocks += [(shape.mixed if mixed else shape.unmixed)[gene] for mixed, gene in later]
             if len(self._stages) > _MOST_REMEMBERED:
                 self._stages.clear()
@@ -113,25 +113,23 @@ class Ways:
 
     def _planned(self, stage: int, genes: Genes, before: State) -> Shape:
         space, choices = self.space, self.space.stages[stage]
-        keys = (choices.width, choices.groups, choices.experts, choices.kernel, choices.stride)
-        width, groups, experts, kernel, stride = (values[gene] for values, gene in zip(keys, genes, strict=True))
+        made = choices.spec(
+            [getattr(choices, key)[gene] for key, gene in zip(choices.keys[1:], genes, strict=True)], choices.precision
+        )
 
-        def costs(state: State, stride: int, *, mixed: bool) -> tuple[Cost, ...]:
+        def costs(state: State, *, first: bool, mixed: bool) -> tuple[Cost, ...]:
             blocks = [
-                BlockSpec(
-                    state.channels, width, kernel, stride, groups, experts, precision, space.shortcut,
-                    space.squeeze_excite, space.binarizers, mixed, space.prelu,
-                )
+                made.block(state.channels, precision, space.shared, first=first, mixed=mixed)
                 for precision in choices.precision
-            ]  # fmt: skip
+            ]
             return tuple(
                 self._timed(block_cost(block, state.size)[0], *units_of(block, state.size)) for block in blocks
             )
 
-        first = costs(before, stride, mixed=self._is_mixed(groups, 1))
-        after = State(width, shrunk(before.size, stride))
-        kinds = self.order(groups, max(choices.depth))
-        unmixed, mixed = (costs(after, 1, mixed=kind) if kind in kinds else () for kind in (False, True))
+        first = costs(before, first=True, mixed=self._is_mixed(made.groups, 1))
+        after = State(made.width, shrunk(before.size, made.stride))
+        kinds = self.order(made.groups, max(choices.depth))
+        unmixed, mixed = (costs(after, first=False, mixed=kind) if kind in kinds else () for kind in (False, True))
         return Shape(first, unmixed, mixed, after)
 
     def _timed(self, counted: Cost, *parts: Part) -> Cost:

@@ -63,8 +63,7 @@ def _of_stem(part: StemPart) -> float:
 
 def _of_unit(part: UnitPart) -> float:
     block = part.block
-    after = block._replace(in_channels=block.out_channels, stride=1)
-    return _before(after, build_block(block), (block.in_channels, *part.size), block.stride)
+    return _before(block.again(), build_block(block), (block.in_channels, *part.size), block.stride)
 
 
 def _before(after: BlockSpec, module: nn.Module, shape: Shape, stride: int, *, begin: int | None = None) -> float:

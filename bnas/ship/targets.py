@@ -6,7 +6,7 @@ from bnas.errors import LookupFailed
 from bnas.lookup import not_among
 from bnas.runtime.filters import SignFilters
 from bnas.runtime.program import Program
-from bnas.runtime.steps import Argmax, Channels, Clip, Conv, Multiply, PReLU, Sigmoid, Step
+from bnas.runtime.steps import Argmax, Channels, Clip, Conv, Multiply, Pool, PReLU, Sigmoid, Step
 from bnas.space.targets import TARGETS, Target
 
 
@@ -39,8 +39,17 @@ def _broken(program: Program, step: Step, takes: Target) -> Iterator[str]:
         yield "repeats and leaves out no channels; give shortcut: {kind: conv}, or one width"
     if isinstance(step, Clip) and not takes.clips:
         yield "clips no values"
+    if isinstance(step, Pool) and step.ceil and not step.mean and takes.pools != "any":
+        yield from _broken_by_cut_windows(program, step)
     if isinstance(step, Conv):
         yield from _broken_by_conv(program, step, takes)
+
+
+def _broken_by_cut_windows(program: Program, step: Pool) -> Iterator[str]:
+    x = program.values[step.inputs[0]]
+    sides = zip((x.height, x.width), step.kernel, step.stride, step.padding, strict=True)
+    if any((side + 2 * pad - taps) % stride for side, taps, stride, pad in sides):
+        yield "takes no max pooling whose windows reach over the edge; give downsample: conv, or a size that it divides"
 
 
 def _broken_by_conv(program: Program, step: Conv, takes: Target) -> Iterator[str]:

@@ -147,7 +147,7 @@ def sha256(file: Path) -> str:
 
 def _stage_lines(stage: Stage, *, with_experts: bool) -> str:
     """Return a stage as the script's `Stage` takes it."""
-    left_out = {"steps"} if with_experts else {"steps", "experts"}  # what was trained is counted in epochs
+    left_out = {"steps"} if with_experts else {"steps", "experts", "one_expert"}  # what was trained counts epochs
     usual = {name: field.default for name, field in Stage.model_fields.items() if name not in left_out}
     said = {name: getattr(stage, name) for name in usual}
     lines = [f"{name}={literal(value)}" for name, value in said.items() if name in _ALWAYS or value != usual[name]]

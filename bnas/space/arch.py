@@ -12,6 +12,9 @@ from bnas.trust import Named
 Precision = Literal["real", "weight", "binary"]
 """real: real input and weight; weight: real input, binary weight; binary: both binary."""
 PRECISIONS: tuple[Precision, ...] = ("real", "weight", "binary")
+Downsample = Literal["conv", "max_pool"]
+"""conv: the convolution has the stride; max_pool: it sees every pixel, and what it gives is pooled by the stride."""
+DOWNSAMPLES: tuple[Downsample, ...] = ("conv", "max_pool")
 Size = tuple[int, int]  # height and width
 
 
@@ -134,6 +137,8 @@ class StageSpec(Spec):
     """Side of the convolutions in pixels, odd."""
     stride: Stride = 1
     """Of the first block: 2 halves height and width."""
+    downsample: Downsample = "conv"
+    """Who takes that stride: the convolution (`conv`), or a max pooling of what one of stride 1 gives (`max_pool`)."""
     precision: tuple[Precision, ...] = Field(min_length=1, max_length=64)
     """One of `binary`, `weight` or `real` for each block; with `depth: N` one for all N."""
 
@@ -154,10 +159,41 @@ class StageSpec(Spec):
             raise ValueError(f"depth={depth} and precision, with {len(precision)} entries, must agree; leave depth out")
         return rest
 
+    @model_validator(mode="after")
+    def _a_pooling_has_a_stride(self) -> "StageSpec":
+        if self.downsample != "conv" and self.stride == 1:
+            raise ValueError(f"downsample: {self.downsample} has no stride to take; leave it out, or give stride: 2")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what descriptions from before, and their ids, do not have."""
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key != "downsample" or value != "conv"}
+
     @property
     def depth(self) -> int:
         """The number of blocks."""
         return len(self.precision)
+
+    def block(
+        self, in_channels: int, precision: Precision, shared: "Shared", *, first: bool, mixed: bool
+    ) -> "BlockSpec":
+        """Return one of the blocks; the first has the stride."""
+        return BlockSpec(
+            in_channels, self.width, self.kernel, self.stride if first else 1, self.groups, self.experts, precision,
+            shared.shortcut, shared.squeeze_excite, shared.binarizers, mixed, shared.prelu,
+            self.downsample if first else "conv",
+        )  # fmt: skip
+
+
+class Shared(NamedTuple):
+    """What all blocks of a network have alike."""
+
+    shortcut: Shortcut
+    squeeze_excite: bool
+    binarizers: Binarizers
+    prelu: bool
 
 
 class BlockSpec(NamedTuple):
@@ -175,6 +211,23 @@ class BlockSpec(NamedTuple):
     binarizers: Binarizers
     mixed: bool = True  # a 1x1 convolution mixes the groups afterwards, if there are any
     prelu: bool = True
+    downsample: Downsample = "conv"  # of a stride; where there is none, conv
+
+    @property
+    def conv_stride(self) -> int:
+        """The stride of the convolution, which leaves it to a pooling behind it where there is one."""
+        return self.stride if self.downsample == "conv" else 1
+
+    def again(self, *, kernel: int | None = None, groups: int | None = None) -> "BlockSpec":
+        """Return a block of the same kind that comes behind this one."""
+        return self._replace(
+            in_channels=self.out_channels, kernel=kernel or self.kernel, groups=groups or self.groups, stride=1,
+            downsample="conv",
+        )  # fmt: skip
+
+    def mixing(self) -> "BlockSpec":
+        """Return the 1x1 convolution that mixes the groups of this one."""
+        return self.again(kernel=1, groups=1)
 
 
 class Architecture(Spec):
@@ -231,16 +284,13 @@ class Architecture(Spec):
     def blocks(self) -> tuple[tuple[BlockSpec, ...], ...]:
         """Return the blocks of each stage, with their channels filled in."""
         stages, width = [], self.stem.width
-        shared = (self.shortcut, self.squeeze_excite, self.binarizers)
+        shared = Shared(self.shortcut, self.squeeze_excite, self.binarizers, self.prelu)
         for stage in self.stages:
-            outs, kernel, groups, experts, stride = stage.width, stage.kernel, stage.groups, stage.experts, stage.stride
             blocks = []
             for number, precision in enumerate(stage.precision, start=1):
-                mixed = groups == 1 or number % self.mix_every == 0
-                blocks.append(
-                    BlockSpec(width, outs, kernel, stride, groups, experts, precision, *shared, mixed, self.prelu)
-                )
-                width, stride = outs, 1
+                mixed = stage.groups == 1 or number % self.mix_every == 0
+                blocks.append(stage.block(width, precision, shared, first=number == 1, mixed=mixed))
+                width = stage.width
             stages.append(tuple(blocks))
         return tuple(stages)
 

@@ -1,14 +1,36 @@
 """What may be chosen for one part of a network: one value or a list of them for each key."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from bnas.space.arch import Channels, Depth, Experts, Kernel, Levels, Precision, Stem, StemKind, Stride
+from bnas.space.arch import (
+    Channels,
+    Depth,
+    Downsample,
+    Experts,
+    Kernel,
+    Levels,
+    Precision,
+    StageSpec,
+    Stem,
+    StemKind,
+    Stride,
+)
 from bnas.spec import Spec
 
 T = TypeVar("T")
@@ -60,8 +82,55 @@ class StageChoices(Spec):
     """Side of the convolutions in pixels, odd."""
     stride: Choices[Stride] = (1,)
     """Of the first block: 2 halves height and width."""
+    downsample: Choices[Downsample] = ("conv",)
+    """Who takes that stride: the convolution (`conv`), or a max pooling of what one of stride 1 gives (`max_pool`)."""
     precision: Choices[Precision] = ("binary",)
     """Of each block on its own: `binary`, `weight` (real input, weight in one bit) or `real`."""
+
+    @model_validator(mode="after")
+    def _a_pooling_has_a_stride(self) -> "StageChoices":
+        if self.downsample != ("conv",) and max(self.stride) == 1:
+            raise ValueError("downsample: max_pool has no stride to take; leave it out, or offer stride: 2")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what spaces from before do not have, so that their runs go on."""
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key in self.keys or key == "precision"}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What can be chosen beside precisions, in the order of a genotype.
+
+        What builds from before did not know comes last, and only where it is said: their genotypes stay what they are.
+        """
+        return (*STAGE_KEYS, *(key for key, usual in LATER_KEYS.items() if getattr(self, key) != usual))
+
+    @property
+    def shapes(self) -> int:
+        """The number of different shapes: of choices for all keys but depth."""
+        free = [key for key in self.keys if key not in ("depth", "stride", "downsample")]
+        strides = sum(1 if stride == 1 else len(self.downsample) for stride in self.stride)
+        return strides * math.prod(len(getattr(self, key)) for key in free)
+
+    def canonical(self, genes: Sequence[int]) -> list[int]:
+        """Return one index for each of the keys, 0 where it decides nothing."""
+        result = list(genes)
+        if "downsample" in self.keys and self.stride[genes[STAGE_KEYS.index("stride")]] == 1:
+            result[self.keys.index("downsample")] = 0
+        return result
+
+    def spec(self, values: Sequence[Any], precision: tuple[Precision, ...]) -> StageSpec:
+        """Return the stage of one choice for each of the keys but depth."""
+        return _stage(self.keys[1:], tuple(values), precision)
+
+    def values(self, stage: StageSpec) -> list[Any]:
+        """Return what a stage has of each of the keys; the first that is offered where it decides nothing."""
+        found = {key: getattr(stage, key) for key in self.keys}
+        if stage.stride == 1 and "downsample" in found:
+            found["downsample"] = self.downsample[0]
+        return list(found.values())
 
 
 class StemChoices(StemKind):
@@ -102,3 +171,13 @@ class StemChoices(StemKind):
 
 
 STEM_KEYS = ("width", "kernel", "stride")
+STAGE_KEYS = ("depth", "width", "groups", "experts", "kernel", "stride")
+LATER_KEYS: dict[str, tuple[Any, ...]] = {"downsample": ("conv",)}  # with what a stage has that does not say them
+
+
+@lru_cache(maxsize=65536)  # candidates share most of their stages, and checking one takes time
+def _stage(keys: tuple[str, ...], values: tuple[Any, ...], precision: tuple[Precision, ...]) -> StageSpec:
+    said = dict(zip(keys, values, strict=True))
+    if said["stride"] == 1:
+        said.pop("downsample", None)
+    return StageSpec(**said, precision=precision)

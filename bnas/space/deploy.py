@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bnas.errors import SpecError
+from bnas.space.arch import Downsample, shrunk
 from bnas.space.choices import StageChoices
 from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS, Target
@@ -55,6 +56,9 @@ def _never_taken(space: SearchSpace, takes: Target) -> Iterator[str]:
             yield "prelu: true; give false, or leave it out"
     if not takes.picks and _repeats(space) and "kind" in space.shortcut.model_fields_set:
         yield "shortcut.kind: repeat repeats channels; give conv, leave it out, or offer one width"
+    if space.shortcut.pool == "max" and not all(_pools(space, index, takes) for index in range(len(space.stages))):
+        rule = "none" if takes.pools == "none" else "those whose stride divides the size"
+        yield f"shortcut.pool: max, but of max poolings it takes {rule}; give average"
     if not takes.picks and space.stem.levels not in (None, (1,)):
         yield f"stem.levels: {list(space.stem.levels or ())} repeat channels; give 1, or kind: space_to_depth"
     said = "binarizers" in space.model_fields_set and "pad_value" in space.binarizers.model_fields_set
@@ -71,6 +75,9 @@ def _without_choice(space: SearchSpace, takes: Target) -> Iterator[str]:
         if not _groups(space, index, takes):
             rule = "no groups" if takes.groups == "one" else "no groups of one channel"
             yield f"stages[{index}].groups: {list(stage.groups)}, but it takes {rule}; offer 1"
+        if not _downsample(space, index, takes):
+            rule = "none" if takes.pools == "none" else "none whose windows reach over the edge"
+            yield f"stages[{index}].downsample: max_pool, but of max poolings it takes {rule}; offer conv"
 
 
 def _settings(space: SearchSpace, takes: Target) -> dict[str, Any]:
@@ -87,7 +94,8 @@ def _taken(space: SearchSpace, index: int, takes: Target) -> StageChoices:
     """Return the choices of a stage that are taken."""
     stage = space.stages[index]
     experts = tuple(count for count in stage.experts if takes.experts or count == 1)
-    return stage.model_copy(update={"experts": experts, "groups": _groups(space, index, takes)})
+    left = {"experts": experts, "groups": _groups(space, index, takes), "downsample": _downsample(space, index, takes)}
+    return stage.model_copy(update=left)
 
 
 def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
@@ -97,6 +105,20 @@ def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
     inputs = {*before, *(stage.width if max(stage.depth) > 1 else ())}
     refused = {"any": set[int](), "several": inputs, "one": set(stage.groups)}[takes.groups] - {1}
     return tuple(groups for groups in stage.groups if groups not in refused)
+
+
+def _downsample(space: SearchSpace, index: int, takes: Target) -> tuple[Downsample, ...]:
+    """Return who may take the stride of a stage."""
+    return tuple(how for how in space.stages[index].downsample if how == "conv" or _pools(space, index, takes))
+
+
+def _pools(space: SearchSpace, index: int, takes: Target) -> bool:
+    """Say whether max poolings may take the stride of a stage, whatever the strides before it turn out to be."""
+    stage, sizes = space.stages[index], {shrunk(space.input[1:], stride) for stride in space.stem.stride}
+    for before in space.stages[:index]:
+        sizes = {shrunk(size, stride) for size in sizes for stride in before.stride}
+    whole = all(side % stride == 0 for size in sizes for side in size for stride in stage.stride)
+    return {"any": True, "whole": whole, "none": False}[takes.pools]
 
 
 def _pads_bits(space: SearchSpace) -> bool:
@@ -112,8 +134,8 @@ def _repeats(space: SearchSpace) -> bool:
 
 def _told(space: SearchSpace, left: SearchSpace) -> Iterator[str]:
     """Yield what was left out, and what was set."""
-    for key in ("experts", "groups"):
-        gone: dict[tuple[int, ...], list[str]] = {}
+    for key in ("experts", "groups", "downsample"):
+        gone: dict[tuple[Any, ...], list[str]] = {}
         for index, (old, new) in enumerate(zip(space.stages, left.stages, strict=True)):
             lacking = sorted(set(getattr(old, key)) - set(getattr(new, key)))
             gone.setdefault(tuple(lacking), []).append(f"stages[{index}]")

@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from bnas.errors import SpecError
-from bnas.space.arch import Architecture, Binarizers, BlockSpec, Precision, Size, Stem, shrunk
+from bnas.space.arch import Architecture, Binarizers, BlockSpec, Size, Stem, shrunk
 from bnas.spec import Spec, Whole, read
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class UnitPart(NamedTuple):
         shape = f"{_by(block.in_channels, *self.size)} -> {block.out_channels}"
         window = f"{block.kernel}x{block.kernel} /{block.stride}, groups {block.groups}, experts {block.experts}"
         kind = f"{block.shortcut.kind} {block.shortcut.reduction}" + ", squeeze-excite" * block.squeeze_excite
-        kind += ", no PReLU" * (not block.prelu) + ", max" * (block.shortcut.pool == "max")
+        kind += ", no PReLU" * (not block.prelu) + ", max pool" * (block.downsample == "max_pool")
+        kind += ", max round it" * (block.shortcut.pool == "max")
         return f"unit {shape}: {block.precision} {window}, {kind}, {bits.weight} {bits.activation} {bits.pad_value}"
 
 
@@ -81,8 +82,7 @@ def units_of(block: BlockSpec, size: Size) -> tuple[UnitPart, ...]:
     unit = block._replace(mixed=False)
     if block.groups == 1 or not block.mixed:
         return (UnitPart(unit, size),)
-    mix = unit._replace(in_channels=block.out_channels, kernel=1, stride=1, groups=1)
-    return UnitPart(unit, size), UnitPart(mix, shrunk(size, block.stride))
+    return UnitPart(unit, size), UnitPart(unit.mixing(), shrunk(size, block.stride))
 
 
 def parts_of(arch: Architecture) -> Iterator[Part]:
@@ -167,27 +167,22 @@ def _parts_in(space: "SearchSpace") -> Iterator[Part]:
         states[_State(stem.width, shrunk(space.input[1:], stem.stride))] = None
     for stage in space.stages:
         after: dict[_State, None] = {}
-        for state, stride in itertools.product(states, stage.stride):
-            for block in _blocks(space, stage, state.channels, stride):
+        for state in states:
+            for block in _blocks(space, stage, state.channels, first=True):
                 yield from units_of(block, state.size)
-                after[_State(block.out_channels, shrunk(state.size, stride))] = None
+                after[_State(block.out_channels, shrunk(state.size, block.stride))] = None
         for state in after if max(stage.depth) > 1 else ():
-            for block in _blocks(space, stage, state.channels, 1):
+            for block in _blocks(space, stage, state.channels, first=False):
                 if block.out_channels == state.channels:
                     yield from units_of(block, state.size)
         states = after
     yield from (HeadPart((state.channels, *state.size), space.classes) for state in states)
 
 
-def _blocks(space: "SearchSpace", stage: "StageChoices", channels: int, stride: int) -> Iterator[BlockSpec]:
-    choices = itertools.product(stage.width, stage.kernel, stage.groups, stage.experts, stage.precision)
-    for width, kernel, groups, experts, precision in choices:
-        yield _block(space, (channels, width, kernel, stride, groups, experts), precision)
-
-
-def _block(space: "SearchSpace", shape: tuple[int, int, int, int, int, int], precision: Precision) -> BlockSpec:
-    shared = (space.shortcut, space.squeeze_excite, space.binarizers)
-    return BlockSpec(*shape, precision, *shared, prelu=space.prelu)
+def _blocks(space: "SearchSpace", stage: "StageChoices", channels: int, *, first: bool) -> Iterator[BlockSpec]:
+    choices = {key: getattr(stage, key) for key in stage.keys[1:]} | ({} if first else {"stride": (1,)})
+    for *shape, precision in itertools.product(*choices.values(), stage.precision):
+        yield stage.spec(shape, (precision,)).block(channels, precision, space.shared, first=first, mixed=True)
 
 
 def _by(*sides: int) -> str:

@@ -3,7 +3,15 @@
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from bnas.errors import SpecError
 from bnas.space.choices import OneOrMany
@@ -90,6 +98,8 @@ class Stage(Length):
     """Of binary layers; `real` in stages before the last."""
     experts: Literal["first", "all"] = "all"
     """`first`: one expert alone, which the next stage copies to all; `all`: experts and gates."""
+    one_expert: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of a first stage with `experts: all`: share of its epochs with one expert, which is then copied to all."""
     optimizer: Literal["adamw", "sgd", "bop"] = "adamw"
     """`adamw`, `sgd` with momentum, or `bop`, which flips binary weights, with adamw for the others."""
     rate: PositiveFloat = 1e-3
@@ -122,6 +132,21 @@ class Stage(Length):
         return self
 
     @model_validator(mode="after")
+    def _several_experts_can_be_one(self) -> "Stage":
+        if self.one_expert and self.experts == "first":
+            raise ValueError(
+                f"one_expert: {self.one_expert:g} is the share of a stage with experts: all, but experts is first, "
+                "where the whole stage has one; leave one of the two out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what recipes from before do not have, so that their runs go on."""
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key != "one_expert" or value}
+
+    @model_validator(mode="after")
     def _bop_flips_binary_weights(self) -> "Stage":
         if self.optimizer == "bop" and self.weights == "real":
             raise ValueError(
@@ -147,6 +172,16 @@ class Recipe(Spec):
             raise ValueError(
                 f"experts of the stages must go from first to all and end with all, but are {', '.join(kinds)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _experts_begin_as_one_only_once(self) -> "Recipe":
+        for place, stage in enumerate(self.stages[1:], 1):
+            if stage.one_expert:
+                raise ValueError(
+                    f"stages[{place}].one_expert: {stage.one_expert:g} is for the first stage, whose weights are "
+                    "fresh; give an earlier stage experts: first, or leave it out"
+                )
         return self
 
     @model_validator(mode="after")

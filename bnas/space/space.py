@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -15,14 +15,13 @@ from bnas.space.arch import (
     Channels,
     Classes,
     Depth,
-    Precision,
+    Shared,
     Shortcut,
     Side,
-    StageSpec,
     check_prelu,
     common_divisors,
 )
-from bnas.space.choices import StageChoices, StemChoices
+from bnas.space.choices import LATER_KEYS, StageChoices, StemChoices
 from bnas.space.latency import Latency
 from bnas.space.recipe import SearchSettings
 from bnas.spec import Flag, Spec
@@ -112,12 +111,17 @@ class SearchSpace(Spec):
             before = stage.width
         return self
 
+    @property
+    def shared(self) -> Shared:
+        """What all blocks of its networks have alike."""
+        return Shared(self.shortcut, self.squeeze_excite, self.binarizers, self.prelu)
+
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """Everything that can be chosen, dimensions of one choice included."""
         found = [Dimension(f"stem.{key}", getattr(self.stem, key)) for key in self.stem.keys]
         for index, stage in enumerate(self.stages):
-            found += [Dimension(f"stages[{index}].{key}", getattr(stage, key)) for key in _STAGE_KEYS]
+            found += [Dimension(f"stages[{index}].{key}", getattr(stage, key)) for key in stage.keys]
             found += [
                 Dimension(f"stages[{index}].precision[{block}]", stage.precision) for block in range(max(stage.depth))
             ]
@@ -128,7 +132,7 @@ class SearchSpace(Spec):
         """Where in a genotype the precisions of a stage's blocks stand, those that may not exist included."""
         found, place = [], len(self.stem.keys)
         for stage in self.stages:
-            first = place + len(_STAGE_KEYS)
+            first = place + len(stage.keys)
             place = first + max(stage.depth)
             found.append(range(first, place))
         return tuple(found)
@@ -139,9 +143,9 @@ class SearchSpace(Spec):
         stem = self.stem.stem([next(values) for _ in self.stem.keys])
         stages = []
         for stage in self.stages:
-            depth, width, groups, experts, kernel, stride = (next(values) for _ in _STAGE_KEYS)
+            depth, *shape = (next(values) for _ in stage.keys)
             precision = tuple(next(values) for _ in range(max(stage.depth)))[:depth]
-            stages.append(_stage(width, groups, experts, kernel, stride, precision))
+            stages.append(stage.spec(shape, precision))
         return Architecture(
             input=self.input,
             classes=self.classes,
@@ -166,8 +170,11 @@ class SearchSpace(Spec):
         if len(arch.stages) != len(self.stages) or arch.stem.kind != self.stem.kind:
             raise SpecError("the architecture's stages or kind of stem are not those of the space")
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
-        for stage, choices in zip(arch.stages, self.stages, strict=True):
-            values += [getattr(stage, key) for key in _STAGE_KEYS]
+        for index, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
+            for key, usual in LATER_KEYS.items():
+                if key not in choices.keys and getattr(stage, key) not in usual:
+                    raise SpecError(f"stages[{index}].{key}: {getattr(stage, key)} is not one of {list(usual)}")
+            values += choices.values(stage)
             values += [*stage.precision, *[choices.precision[0]] * (max(choices.depth) - stage.depth)]
         if len(values) != len(self.dimensions):
             raise SpecError("the architecture is deeper than the space allows")
@@ -177,10 +184,12 @@ class SearchSpace(Spec):
         return tuple(d.choices.index(value) for d, value in zip(self.dimensions, values, strict=True))
 
     def canonical(self, genes: Sequence[int]) -> Genes:
-        """Return the genotype with the entries of blocks that do not exist set to 0."""
+        """Return the genotype with the entries that decide nothing, as those of blocks that do not exist, set to 0."""
         result = list(genes)
         for stage, places in zip(self.stages, self.precision_places, strict=True):
-            depth = stage.depth[genes[places.start - len(_STAGE_KEYS)]]
+            first = places.start - len(stage.keys)
+            depth = stage.depth[genes[first]]
+            result[first : places.start] = stage.canonical(genes[first : places.start])
             result[places.start + depth : places.stop] = [0] * (len(places) - depth)
         return tuple(result)
 
@@ -197,7 +206,7 @@ class SearchSpace(Spec):
         """The number of architectures, each counted once."""
         total = math.prod(map(len, self.stem.choices))
         for stage in self.stages:
-            total *= math.prod(len(getattr(stage, key)) for key in _STAGE_KEYS if key != "depth")
+            total *= stage.shapes
             total *= sum(len(stage.precision) ** depth for depth in stage.depth)
         return total
 
@@ -251,8 +260,8 @@ class SearchSpace(Spec):
             SpecError: there is no such dimension; lists those there are.
         """
         names = {f"stem.{key}": ("stem", 0, key) for key in self.stem.keys}
-        for index in range(len(self.stages)):
-            names |= {f"stages[{index}].{key}": ("stages", index, key) for key in (*_STAGE_KEYS, "precision")}
+        for index, stage in enumerate(self.stages):
+            names |= {f"stages[{index}].{key}": ("stages", index, key) for key in (*stage.keys, "precision")}
         if dimension not in names:
             raise SpecError(f"split: {dimension!r} is no dimension of the space; choose from {', '.join(names)}")
         part, index, key = names[dimension]
@@ -272,22 +281,12 @@ class SearchSpace(Spec):
         return type(self)(**fields)  # not a copy, which would keep the dimensions of the whole
 
 
-_STAGE_KEYS = ("depth", "width", "groups", "experts", "kernel", "stride")
-_BITS = {"binary": 0, "weight": 1, "real": 2}
+_SIZES = {"binary": 0, "weight": 1, "real": 2, "conv": 0, "max_pool": 1}
 
 
 def _order(dimension: Dimension) -> list[int]:
     """Return what makes a choice large, one number a choice: more groups and longer strides make a network smaller."""
-    if dimension.choices[0] in _BITS:
-        return [_BITS[choice] for choice in dimension.choices]
+    if dimension.choices[0] in _SIZES:
+        return [_SIZES[choice] for choice in dimension.choices]
     sign = -1 if dimension.name.endswith(("groups", "stride")) else 1
     return [sign * choice for choice in dimension.choices]
-
-
-@lru_cache(maxsize=65536)  # candidates share most of their stages, and checking one takes time
-def _stage(
-    width: int, groups: int, experts: int, kernel: int, stride: int, precision: tuple[Precision, ...]
-) -> StageSpec:
-    return StageSpec(
-        width=width, groups=groups, experts=experts, kernel=kernel, stride=stride, precision=precision
-    )  # fmt: skip

@@ -5,6 +5,9 @@ from typing import Literal, NamedTuple
 Groups = Literal["any", "several", "one"]
 """any: depthwise convolutions too; several: groups of two channels or more; one: no groups."""
 
+Pools = Literal["any", "whole", "none"]
+"""any: max poolings whose last windows reach over the edge too; whole: those that do not; none: no max poolings."""
+
 
 class Target(NamedTuple):
     """What a target takes; a rule is there because its consumer refuses the rest, or computes something else of it.
@@ -19,6 +22,7 @@ class Target(NamedTuple):
         clips: whether values may be clipped, as hard-tanh, hard-swish and ReLU6 do.
         dilation: whether the pixels that a kernel meets may lie apart.
         offsets: whether binary weights may be other than -scale and +scale, as `alpha_beta` makes them.
+        pools: of which windows the largest value may be taken, after a size that is rounded up.
     """
 
     pad_values: tuple[int, ...] = (-1, 0, 1)
@@ -30,11 +34,12 @@ class Target(NamedTuple):
     clips: bool = True
     dilation: bool = True
     offsets: bool = True
+    pools: Pools = "any"
 
 
 TARGETS: dict[str, Target] = {
     "c": Target(),
-    "finn": Target(pad_values=(-1,), groups="several", experts=False, gates=False, offsets=False),
+    "finn": Target(pad_values=(-1,), groups="several", experts=False, gates=False, offsets=False, pools="whole"),
     "hls4ml": Target(
         pad_values=(-1,),
         groups="one",

@@ -35,8 +35,7 @@ class SharedBlock(nn.Module):
             tensors |= prefixed("main.shortcut", self.shortcut.slices(block))
         if block.groups > 1 and block.mixed:
             assert self.mix is not None
-            mix = block._replace(in_channels=block.out_channels, kernel=1, stride=1, groups=1)
-            tensors |= prefixed("mix", self.mix.slices(mix))
+            tensors |= prefixed("mix", self.mix.slices(block.mixing()))
         return tensors
 
 

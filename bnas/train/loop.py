@@ -67,6 +67,7 @@ def fit(
         model, optimizers, objective, stage, steps=steps, name=name, seed=ranks.own(seed), device=device,
         total=ranks.total, add_up=ranks.add_gradients,
     )  # fmt: skip
+    take_step.come_to(done.epoch * steps + done.step)
     share = 1.0 if places is None else len(places) / batch
     saved = time.monotonic()
 

@@ -29,6 +29,8 @@ def start_stage(make: Callable[[Any], Net], stage: Any, before: nn.Module | None
         network = make(stage)
     if before is not None:
         inherit(network, before)
+    elif stage.one_expert:
+        begin_as_one(network)
     for module in network.modules():
         if isinstance(module, BinaryLayer):
             module.real_weights = stage.weights == "real"
@@ -42,6 +44,19 @@ def inherit(network: nn.Module, before: nn.Module) -> None:
     own = network.state_dict()
     for name, tensor in before.state_dict().items():
         own[name].copy_(tensor)  # broadcasts [out, ...] over [experts, out, ...]
+
+
+@torch.no_grad()
+def begin_as_one(network: nn.Module) -> None:
+    """Make the experts of each layer equal, and have the first take every image, until `Step` gives them all a part."""
+    for layer in expert_layers(network):
+        layer.weight.copy_(layer.weight[:1].clone().expand_as(layer.weight))
+        layer.alone = True
+
+
+def expert_layers(network: nn.Module) -> list[Any]:
+    """Return the layers with experts, known by what they have: an export of a network without them holds no such."""
+    return [layer for layer in network.modules() if isinstance(layer, BinaryLayer) and hasattr(layer, "alone")]
 
 
 class Step:
@@ -78,6 +93,8 @@ class Step:
         self._total, self._add_up = total, add_up
         self._centred = centrable_weights(model) if stage.centre_latent else []
         self._clipped = latent_weights(model) if stage.clip_latent else []
+        self._growing = [layer for layer in expert_layers(model) if layer.alone]
+        self._lone_steps = steps * round(stage.one_expert * stage.epochs)
         self._anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
         self._mixed = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
 
@@ -92,6 +109,7 @@ class Step:
             TrainingError: the loss is not finite; the weights are as they were.
         """
         whole = self._stage.epochs * self._steps
+        self.come_to(step)
         set_rate(self._optimizers, self._stage.rate * schedule(step, whole, self._stage.warmup))
         if self._anneals:
             set_hardness(self._model, min(1.0, step / (HARD_FROM * whole)))
@@ -109,10 +127,22 @@ class Step:
             )
         loss.backward()
         self._add_up(self._model)
+        self._teach_all_as_one()
         for optimizer in self._optimizers:
             optimizer.step()
         constrain(self._centred, self._clipped)
         return value
+
+    def come_to(self, step: int) -> None:
+        """Have layers with experts compute as they do before this step: with the first alone, or with all."""
+        for layer in self._growing:
+            layer.alone = step < self._lone_steps
+
+    def _teach_all_as_one(self) -> None:
+        """Give every expert the gradient of the one that took all images: they stay equal, and so do their averages."""
+        for layer in self._growing:
+            if layer.alone and layer.weight.grad is not None:
+                layer.weight.grad.copy_(layer.weight.grad[:1].clone().expand_as(layer.weight))
 
 
 @torch.no_grad()

@@ -52,14 +52,16 @@ def _shape(value: ValueInfoProto) -> list[int]:
 
 
 def _turn_constants(graph: GraphProto, shapes: Shapes) -> None:
-    """Lay out filters, and what says the padding of images."""
-    paddings = [node.input[1] for node in graph.node if node.op_type == "Pad"]
+    """Lay out filters, and what says the padding or the shape of images."""
+    told = [
+        node.input[1] for node in graph.node if node.op_type in ("Pad", "Reshape") and _is_image(shapes[node.input[0]])
+    ]
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.ndim == len(LAST):
             values = values.transpose(LAST)
-        elif tensor.name in paddings:
-            values = values.reshape(2, len(LAST))[:, list(LAST)].reshape(-1)
+        elif tensor.name in told:
+            values = values.reshape(-1, len(LAST))[:, list(LAST)].reshape(-1)
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
 
 

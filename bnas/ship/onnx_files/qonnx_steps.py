@@ -34,8 +34,8 @@ class Form(NamedTuple):
         pads_bits: whether the padding of bits is an attribute of Conv, where ONNX means zeros and FINN and hls4ml pad
             with -1; otherwise it is a node before.
         splits_groups: whether groups are convolutions side by side.
-        parts_signs: whether something that changes nothing stands between a batch norm and the signs of a vector, which
-            hls4ml would join to thresholds, to forget that a scale is negative and make all weights behind them +1.
+        parts_signs: whether what changes nothing stands between a batch norm and signs, which hls4ml would join
+            to thresholds, to forget that a scale is negative and make all weights of a linear layer behind them +1.
         multiplies_means: whether averages are convolutions.
     """
 
@@ -77,10 +77,13 @@ class Cut(NamedTuple):
     turn: Array
     shift: Array
 
-    def written(self, graph: Graph, x: str, *, between: str = "") -> str:
+    def written(self, graph: Graph, x: str, value: Value, form: Form) -> str:
         """Write the signs, each time anew: what two layers read, FINN changes for both."""
         normed = _normed(graph, x, self.turn, self.shift, len(self.turn))
-        return bipolar(graph, graph.node("Reshape", [normed, between]) if between else normed)
+        if form.parts_signs:
+            shape = value[1:] if value.pixels > 1 else (value.channels,)
+            normed = graph.node("Reshape", [normed, graph.constant([graph.batch, *shape])])
+        return bipolar(graph, normed)
 
 
 def _conv(graph: Graph, step: Conv, inputs: list[str], *, form: Form, bounds: list[Range]) -> str:
@@ -88,8 +91,7 @@ def _conv(graph: Graph, step: Conv, inputs: list[str], *, form: Form, bounds: li
     source, cut, step = _source(graph.program, step, bounds)
     x, value, made = graph.names[source], graph.program.values[source], graph.program.values[len(graph.names)]
     if step.filters.shape[3:] == (1, 1) == step.stride and value.pixels == step.groups == 1 and not any(step.padding):
-        between = graph.constant([graph.batch, value.channels]) if form.parts_signs else ""
-        x = cut.written(graph, x, between=between) if cut else x
+        x = cut.written(graph, x, value, form) if cut else x
         y = graph.node("MatMul", [x, weights_of(graph, step, is_matrix=True)])
     else:
         y = _as_value(graph, _of_images(graph, step, _as_image(graph, x, value), inputs[1:], cut, form), made)
@@ -121,7 +123,7 @@ def _source(program: Program, step: Conv, bounds: list[Range]) -> tuple[int, Cut
 def _of_images(graph: Graph, step: Conv, x: str, choice: list[str], cut: Cut | None, form: Form) -> str:
     """Write a convolution without its scale, if it has no experts; those have theirs in their weights."""
     if choice:
-        x = cut.written(graph, x) if cut else x
+        x = cut.written(graph, x, graph.program.values[step.inputs[0]], form) if cut else x
         return by_experts(graph, replace(step, bias=None), [x, *choice], weights=as_floats)
     if step.groups == 1 or not form.splits_groups:
         return _one(graph, step, x, cut, form)
@@ -136,7 +138,8 @@ def _of_images(graph: Graph, step: Conv, x: str, choice: list[str], cut: Cut | N
 
 
 def _one(graph: Graph, step: Conv, x: str, cut: Cut | None, form: Form) -> str:
-    x, pads = cut.written(graph, x) if cut else x, pads_of(step)
+    x = cut.written(graph, x, graph.program.values[step.inputs[0]], form) if cut else x
+    pads = pads_of(step)
     if step.pad_value and any(pads) and not form.pads_bits:
         x, pads = padded(graph, step, x), [0] * 4
     return graph.node("Conv", [x, weights_of(graph, step)], **attributes(step, pads))

@@ -64,6 +64,7 @@ class Stage:
     inputs: str = "binary"  # "real": of the binary layers too
     weights: str = "binary"  # "real": only activations are binary
     experts: str = "all"  # "first": the network has one expert in place of several; the next stage copies it to all
+    one_expert: float = 0.0  # share of a first stage's epochs with one expert, which is then copied to all
     optimizer: str = "adamw"  # or "sgd"; "bop": it flips the binary weights, adamw moves all else
     rate: float = 1e-3
     momentum: float = 0.9  # of sgd

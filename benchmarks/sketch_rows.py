@@ -1,0 +1,233 @@
+"""A family, network, data, length, choice and seed -> a row of the table of `sketches.py`: the network is trained."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import torch
+from nowhere import NoStore
+from selection_networks import FBIN, LATEST, REAL, Setting
+from selection_networks import WBIN as ALL_WEIGHTS
+from selection_rows import Bench
+from sketch_networks import BLOCKS, PAPERS, SIZE, in_papers_block, ours, widened
+from torch import nn
+
+from bnas.cost.plan import plan
+from bnas.cost.totals import Cost, cost
+from bnas.data import DataSet, load_data
+from bnas.layers import ExpertConv
+from bnas.networks.build import build
+from bnas.networks.counting import count
+from bnas.networks.models import Preset
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Recipe, Stage
+from bnas.space.shipped import read_recipe
+from bnas.train import evaluate, train_staged
+from bnas.train.binary_watch import evenness
+
+BATCH = 64
+DATA, EPOCHS = "sketches:50", 30
+COLUMNS = (
+    "family", "network", "data", "epochs", "choice", "seed", "ops", "bops", "bytes", "train_accuracy",
+    "validation_accuracy", "test_accuracy", "usage_entropy", "usage_least", "seconds",
+)  # fmt: skip
+
+
+class Job(NamedTuple):
+    """One row: what is trained on what, for how many epochs."""
+
+    family: str
+    network: str
+    data: str
+    epochs: int
+    choice: str
+    seed: int
+
+
+class Trained(NamedTuple):
+    """A network and what it costs."""
+
+    network: nn.Module
+    cost: Cost
+
+
+# alpha-beta: the papers' networks in their own block; one thing changed at a time in one of them
+
+
+def block_jobs(seed: int) -> Iterator[Job]:
+    """Yield the rows of alpha-beta: the comparison in every network, then what each difference is worth in one."""
+    whole = [choice for choice in BLOCKS if " + " not in choice]
+    for network in ("Sketch-A-Net", "ResNet-18", "GoogLeNet"):
+        for choice in sorted(whole, key=lambda choice: not choice.startswith("FBin")):
+            yield Job("alpha-beta", network, DATA, EPOCHS, choice, seed)
+    for choice in (choice for choice in BLOCKS if choice not in whole):
+        yield Job("alpha-beta", "Sketch-A-Net", DATA, EPOCHS, choice, seed)
+
+
+def train_block(job: Job, data: DataSet) -> Trained:
+    """Return a network of the papers in one block, trained in one stage."""
+    block = BLOCKS[job.choice]
+    recipe = read_recipe("group" if block.weights == "group" else "straight_through").lasting(job.epochs)
+    stage = recipe.stages[0].model_copy(update={"centre_latent": block.centred and block.weights != "group"})
+    make = partial(in_papers_block, job.network, block, data.classes)
+    network = trained(lambda stage: make(), Recipe(stages=(stage,), batch=BATCH), data, job.seed)
+    return Trained(network, count(network, (1, SIZE, SIZE)))
+
+
+# hybrid: a float network, converted so that some inputs stay real
+
+BUDGETS = (5, 10, 25, 50)
+CHANCES = ("chance 0", "chance 1")
+WAYS = ("product knapsack", "hybrid knapsack", "sensitivity knapsack", "hybrid partition on binary")
+PUBLISHED = {
+    "Sketch-A-Net": {"last two (published)": 2},
+    "ResNet-18": {"last block (published)": 2, "last three blocks (published)": 7},
+    "SqueezeNet": {},
+}
+
+
+def hybrid_jobs(seed: int) -> Iterator[Job]:
+    """Yield the rows of hybrid inputs: without a budget, then for each budget each way to choose."""
+    for network, published in PUBLISHED.items():
+        choices = [REAL, ALL_WEIGHTS, FBIN, *published]
+        choices += [f"{way} at {budget} %" for budget in BUDGETS for way in (*WAYS, LATEST, *CHANCES)]
+        for choice in choices:
+            yield Job("hybrid", network, DATA, EPOCHS // 2, choice, seed)
+
+
+def train_hybrid(job: Job, data: DataSet) -> Trained:
+    """Return a converted copy of a float network, trained for as many epochs as that was before."""
+    bench = hybrid_bench(job.network, job.seed, job.epochs)
+    choice, _, budget = job.choice.removesuffix(" %").partition(" at ")
+    made = bench.chosen(choice, int(budget or 0))
+    return Trained(bench.network(choice, made), made.cost)
+
+
+@cache
+def hybrid_bench(name: str, seed: int, epochs: int) -> Bench:
+    """Return what trains the copies of a network; the float one is trained once."""
+    setting = Setting(
+        partial(PAPERS[name], Preset("real", "real", "xnor"), int(DATA.partition(":")[2])), BUDGETS, PUBLISHED[name],
+        real_epochs=epochs, epochs=epochs, data=DATA, shape=(1, SIZE, SIZE),
+    )  # fmt: skip
+    return Bench(f"sketches-{name}", seed, setting=setting)
+
+
+# experts: at equal ops
+
+WIDTHS = ("4-8-16", "8-16-32", "16-32-64", "32-64-128")
+ONE, COPIED, AT_ONCE, STAGED = "1 expert", "experts copied", "experts from the start", "in four stages"
+
+
+def expert_jobs(seed: int) -> Iterator[Job]:
+    """Yield the rows of experts: over widths, over their number, then over length and data for one width."""
+    for widths in WIDTHS:
+        for choice in (ONE, f"4 {COPIED}"):
+            yield Job("experts", f"ours {widths}", DATA, EPOCHS, choice, seed)
+    for data, epochs in ((DATA, 90), ("sketches", 15)):
+        for choice in (ONE, f"4 {COPIED}"):
+            yield Job("experts", "ours 8-16-32", data, epochs, choice, seed)
+    more = (f"2 {COPIED}", f"8 {COPIED}", f"4 {AT_ONCE}", f"1 expert {STAGED}", f"4 experts {STAGED}")
+    for choice in more:
+        yield Job("experts", "ours 8-16-32", DATA, EPOCHS, choice, seed)
+
+
+def channels(network: str) -> tuple[int, ...]:
+    """Return the widths that a network of ours has in its name."""
+    return tuple(map(int, network.removeprefix("ours ").split("-")))
+
+
+def train_experts(job: Job, data: DataSet) -> Trained:
+    """Return a network of ours with experts, by one of three ways to begin with them."""
+    experts = int(job.choice.split()[0])
+    arch = ours(channels(job.network), data.classes, experts=experts)
+    if job.choice.endswith(STAGED):
+        recipe = read_recipe("expert").lasting(job.epochs).model_copy(update={"batch": BATCH})
+    else:
+        recipe = one_stage(job.epochs, one_expert=0.4 if job.choice.endswith(COPIED) else 0.0)
+    return of_arch(arch, recipe, data, job.seed)
+
+
+# width: groups pay for width
+
+GROUPED = {"1 group": 1, "4 groups": 4, "16 groups": 16}
+ARRANGED = {"2-2-2-2": (2, 2, 2, 2), "1-2-6-2": (1, 2, 6, 2)}
+NARROW = (12, 24, 48, 96)
+
+
+def width_jobs(seed: int) -> Iterator[Job]:
+    """Yield the rows of width expansion, for both arrangements of the blocks."""
+    for arranged in ARRANGED:
+        for choice in GROUPED:
+            yield Job("width", f"ours {arranged}", DATA, EPOCHS, choice, seed)
+
+
+def train_width(job: Job, data: DataSet) -> Trained:
+    """Return a network of ours that is as wide as its groups let it be."""
+    depths = ARRANGED[job.network.removeprefix("ours ")]
+    return of_arch(widened(NARROW, GROUPED[job.choice], data.classes, depths), one_stage(job.epochs), data, job.seed)
+
+
+class Family(NamedTuple):
+    """Rows that are trained alike."""
+
+    jobs: Callable[[int], Iterator[Job]]  # of a seed, the most telling ones first
+    train: Callable[[Job, DataSet], Trained]
+
+
+FAMILIES = {
+    "experts": Family(expert_jobs, train_experts),
+    "alpha-beta": Family(block_jobs, train_block),
+    "width": Family(width_jobs, train_width),
+    "hybrid": Family(hybrid_jobs, train_hybrid),
+}
+
+
+def jobs(seeds: int) -> list[Job]:
+    """Return all rows, seed by seed within a family, so that each has its means as soon as can be."""
+    return [job for family in FAMILIES.values() for seed in range(seeds) for job in family.jobs(seed)]
+
+
+def row_of(job: Job) -> dict[str, Any]:
+    """Return a row: train its network and measure it."""
+    data = images(job.data, job.seed)
+    started = time.process_time()
+    network, spent = FAMILIES[job.family].train(job, data)
+    seconds = time.process_time() - started
+    network.eval()
+    right = [evaluate(network, part.batches(500))[0] for part in (data.train, data.validation, data.test)]
+    used = [evenness(layer.usage) for layer in network.modules() if isinstance(layer, ExpertConv)]
+    return job._asdict() | {
+        "ops": spent.ops, "bops": spent.bops, "bytes": spent.bytes, "train_accuracy": right[0],
+        "validation_accuracy": right[1], "test_accuracy": right[2],
+        "usage_entropy": sum(used) / len(used) if used else "", "usage_least": min(used, default=""),
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+@cache
+def images(name: str, seed: int) -> DataSet:
+    """Return the drawings, of which a seed holds out its own."""
+    return load_data(name, seed=seed)
+
+
+def one_stage(epochs: int, **more: Any) -> Recipe:
+    """Return the recipe of our blocks."""
+    stage = Stage(epochs=epochs, rate=4e-3, clip_latent=True, label_smoothing=0.05, **more)
+    return Recipe(stages=(stage,), batch=BATCH)
+
+
+def of_arch(arch: Architecture, recipe: Recipe, data: DataSet, seed: int) -> Trained:
+    """Return a network of ours, trained."""
+
+    def make(stage: Stage) -> nn.Module:
+        return build(arch.with_one_expert() if stage.experts == "first" else arch)
+
+    return Trained(trained(make, recipe, data, seed), cost(plan(arch)))
+
+
+def trained(make: Callable[[Stage], nn.Module], recipe: Recipe, data: DataSet, seed: int) -> nn.Module:
+    """Return a network trained by a recipe on the processor that is there."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return train_staged(make, recipe, data, name="sketches", seed=seed, store=NoStore(), device=device)
