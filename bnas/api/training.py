@@ -29,6 +29,7 @@ from bnas.runs.saved_network import description_in
 from bnas.seeds import seeded
 from bnas.select.conversion import ConvertedModel, convert
 from bnas.ship import Description, HeldModel, describe_module, load, parse_description, rebuild
+from bnas.ship.model_file import has_experts
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage
 from bnas.space.shipped import read_recipe
@@ -117,6 +118,7 @@ def train_model(
     check_batch(chosen.batch, images, source="recipe: batch")
     chosen = chosen.on(len(images.train))
     chosen = chosen if epochs is None else chosen.lasting(epochs)
+    chosen = chosen if has_experts(described) else chosen.for_one_expert()
     with seeded(seed):
         check_fits(rebuild(described) if held is None else _copied(held), images, chosen)
     config = {
