@@ -183,9 +183,7 @@ class Recipe(Spec):
                     "fresh; give an earlier stage experts: first, or leave it out"
                 )
         if self.stages[-1].one_expert == 1:
-            raise ValueError(
-                "the last stage must train all experts, but has one_expert: 1; give less, or add a stage"
-            )
+            raise ValueError("the last stage must train all experts, but has one_expert: 1; give less, or add a stage")
         return self
 
     @model_validator(mode="after")
