@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from nowhere import NoStore
 from selection_networks import FBIN, LATEST, REAL, Setting
 from selection_networks import WBIN as ALL_WEIGHTS
 from selection_rows import Bench
+from sketch_gates import GATES, StandardisedGate, with_gates
 from sketch_networks import BLOCKS, PAPERS, SIZE, in_papers_block, ours, widened
 from torch import nn
 
@@ -17,17 +19,16 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
 from bnas.data import DataSet, load_data
 from bnas.layers import ExpertConv
-from bnas.networks.build import build
 from bnas.networks.counting import count
 from bnas.networks.models import Preset
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage
 from bnas.space.shipped import read_recipe
-from bnas.train import evaluate, train_staged
+from bnas.train import build_for, evaluate, train_staged
 from bnas.train.binary_watch import evenness
 
 BATCH = 64
-DATA, EPOCHS = "sketches:50", 30
+DATA, EPOCHS = "sketches:50", 20
 COLUMNS = (
     "family", "network", "data", "epochs", "choice", "seed", "ops", "bops", "bytes", "train_accuracy",
     "validation_accuracy", "test_accuracy", "usage_entropy", "usage_least", "seconds",
@@ -59,7 +60,7 @@ def block_jobs(seed: int) -> Iterator[Job]:
     """Yield the rows of alpha-beta: the comparison in every network, then what each difference is worth in one."""
     whole = [choice for choice in BLOCKS if " + " not in choice]
     for network in ("Sketch-A-Net", "ResNet-18", "GoogLeNet"):
-        for choice in sorted(whole, key=lambda choice: not choice.startswith("FBin")):
+        for choice in sorted(whole, key=lambda choice: not choice.startswith("FBin")):  # these first
             yield Job("alpha-beta", network, DATA, EPOCHS, choice, seed)
     for choice in (choice for choice in BLOCKS if choice not in whole):
         yield Job("alpha-beta", "Sketch-A-Net", DATA, EPOCHS, choice, seed)
@@ -77,7 +78,7 @@ def train_block(job: Job, data: DataSet) -> Trained:
 
 # hybrid: a float network, converted so that some inputs stay real
 
-BUDGETS = (5, 10, 25, 50)
+BUDGETS = (10, 25, 5, 50)
 CHANCES = ("chance 0", "chance 1")
 WAYS = ("product knapsack", "hybrid knapsack", "sensitivity knapsack", "hybrid partition on binary")
 PUBLISHED = {
@@ -90,7 +91,7 @@ PUBLISHED = {
 def hybrid_jobs(seed: int) -> Iterator[Job]:
     """Yield the rows of hybrid inputs: without a budget, then for each budget each way to choose."""
     for network, published in PUBLISHED.items():
-        choices = [REAL, ALL_WEIGHTS, FBIN, *published]
+        choices = [FBIN, REAL, ALL_WEIGHTS, *published]
         choices += [f"{way} at {budget} %" for budget in BUDGETS for way in (*WAYS, LATEST, *CHANCES)]
         for choice in choices:
             yield Job("hybrid", network, DATA, EPOCHS // 2, choice, seed)
@@ -98,25 +99,25 @@ def hybrid_jobs(seed: int) -> Iterator[Job]:
 
 def train_hybrid(job: Job, data: DataSet) -> Trained:
     """Return a converted copy of a float network, trained for as many epochs as that was before."""
-    bench = hybrid_bench(job.network, job.seed, job.epochs)
+    bench = hybrid_bench(job.network, job.data, job.epochs, job.seed)
     choice, _, budget = job.choice.removesuffix(" %").partition(" at ")
     made = bench.chosen(choice, int(budget or 0))
     return Trained(bench.network(choice, made), made.cost)
 
 
 @cache
-def hybrid_bench(name: str, seed: int, epochs: int) -> Bench:
+def hybrid_bench(name: str, data: str, epochs: int, seed: int) -> Bench:
     """Return what trains the copies of a network; the float one is trained once."""
+    real = partial(PAPERS[name], Preset("real", "real", "xnor"), images(data, seed).classes)
     setting = Setting(
-        partial(PAPERS[name], Preset("real", "real", "xnor"), int(DATA.partition(":")[2])), BUDGETS, PUBLISHED[name],
-        real_epochs=epochs, epochs=epochs, data=DATA, shape=(1, SIZE, SIZE),
-    )  # fmt: skip
-    return Bench(f"sketches-{name}", seed, setting=setting)
+        real, BUDGETS, PUBLISHED[name], real_epochs=epochs, epochs=epochs, data=data, shape=(1, SIZE, SIZE)
+    )
+    return Bench(f"{data.replace(':', '-')}-{name}", seed, setting=setting)
 
 
 # experts: at equal ops
 
-WIDTHS = ("4-8-16", "8-16-32", "16-32-64", "32-64-128")
+WIDTHS = ("8-16-32", "4-8-16", "16-32-64", "32-64-128")
 ONE, COPIED, AT_ONCE, STAGED = "1 expert", "experts copied", "experts from the start", "in four stages"
 
 
@@ -125,12 +126,12 @@ def expert_jobs(seed: int) -> Iterator[Job]:
     for widths in WIDTHS:
         for choice in (ONE, f"4 {COPIED}"):
             yield Job("experts", f"ours {widths}", DATA, EPOCHS, choice, seed)
-    for data, epochs in ((DATA, 90), ("sketches", 15)):
+    gates = (f"4 {COPIED} + {gate}" for gate in GATES)
+    for choice in (f"4 {AT_ONCE}", *gates, f"2 {COPIED}", f"8 {COPIED}", f"1 expert {STAGED}", f"4 experts {STAGED}"):
+        yield Job("experts", "ours 8-16-32", DATA, EPOCHS, choice, seed)
+    for data, epochs in ((DATA, 3 * EPOCHS), ("sketches", EPOCHS // 2)):
         for choice in (ONE, f"4 {COPIED}"):
             yield Job("experts", "ours 8-16-32", data, epochs, choice, seed)
-    more = (f"2 {COPIED}", f"8 {COPIED}", f"4 {AT_ONCE}", f"1 expert {STAGED}", f"4 experts {STAGED}")
-    for choice in more:
-        yield Job("experts", "ours 8-16-32", DATA, EPOCHS, choice, seed)
 
 
 def channels(network: str) -> tuple[int, ...]:
@@ -140,13 +141,13 @@ def channels(network: str) -> tuple[int, ...]:
 
 def train_experts(job: Job, data: DataSet) -> Trained:
     """Return a network of ours with experts, by one of three ways to begin with them."""
-    experts = int(job.choice.split()[0])
-    arch = ours(channels(job.network), data.classes, experts=experts)
-    if job.choice.endswith(STAGED):
+    way, _, gate = job.choice.partition(" + ")
+    arch = ours(channels(job.network), data.classes, experts=int(way.split()[0]))
+    if way.endswith(STAGED):
         recipe = read_recipe("expert").lasting(job.epochs).model_copy(update={"batch": BATCH})
     else:
-        recipe = one_stage(job.epochs, one_expert=0.4 if job.choice.endswith(COPIED) else 0.0)
-    return of_arch(arch, recipe, data, job.seed)
+        recipe = one_stage(job.epochs, one_expert=0.4 if way.endswith(COPIED) else 0.0)
+    return of_arch(arch, recipe, data, job.seed, gates=GATES.get(gate))
 
 
 # width: groups pay for width
@@ -185,8 +186,10 @@ FAMILIES = {
 
 
 def jobs(seeds: int) -> list[Job]:
-    """Return all rows, seed by seed within a family, so that each has its means as soon as can be."""
-    return [job for family in FAMILIES.values() for seed in range(seeds) for job in family.jobs(seed)]
+    """Return all rows: the families in turns, all seeds of a cell one after another, the most telling cells first."""
+    families = [list(zip(*map(family.jobs, range(seeds)), strict=True)) for family in FAMILIES.values()]
+    turns = zip_longest(*families, fillvalue=())
+    return list(chain.from_iterable(cell for turn in turns for cell in turn))
 
 
 def row_of(job: Job) -> dict[str, Any]:
@@ -218,11 +221,13 @@ def one_stage(epochs: int, **more: Any) -> Recipe:
     return Recipe(stages=(stage,), batch=BATCH)
 
 
-def of_arch(arch: Architecture, recipe: Recipe, data: DataSet, seed: int) -> Trained:
+def of_arch(
+    arch: Architecture, recipe: Recipe, data: DataSet, seed: int, *, gates: type[StandardisedGate] | None = None
+) -> Trained:
     """Return a network of ours, trained."""
 
     def make(stage: Stage) -> nn.Module:
-        return build(arch.with_one_expert() if stage.experts == "first" else arch)
+        return with_gates(build_for(arch, stage), gates)
 
     return Trained(trained(make, recipe, data, seed), cost(plan(arch)))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from bnas.api.advice import on_experts
 from bnas.api.exploring import explore, open_studies
 from bnas.api.latency import latency_of
 from bnas.api.manifest import manifest_of
@@ -154,6 +155,8 @@ def search(
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not (_is_complete(run, request.settings.trials) and (storage is not None or _is_stored(run))):
+            if hint := on_experts(request.space, len(images.train)):
+                say(hint, progress)
             say(f"plan {_plan(request, images, run)}", progress)
             ranks.call(partial(_beside, replace(request, images=images.facts())))
             with using(threads_for(run, request, images)):

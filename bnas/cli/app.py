@@ -31,6 +31,7 @@ FAILED = 1
 app = typer.Typer(
     name="bnas",
     help="Search, train and ship binary neural networks under an op budget.",
+    epilog="What each method computes, and when it pays: docs/methods.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
