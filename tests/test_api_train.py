@@ -224,6 +224,14 @@ def test_a_folder_that_holds_another_training_is_kept(result) -> None:
         bnas.train_model(ARCH, data="digits", recipe=SHORT, seed=1, out=result.run.path)
 
 
+@pytest.mark.parametrize(("arch", "share"), [(ARCH, 0.5), (ARCH.with_one_expert(), None)])
+def test_only_networks_with_experts_begin_with_one(arch, share, tmp_path) -> None:
+    """The kept recipe of others is what it was before there was such a thing, so that their runs go on."""
+    recipe = Recipe(batch=256, stages=(Stage(epochs=2, one_expert=0.5, rate=4e-3),))
+    run = bnas.train_model(arch, data="digits", recipe=recipe, out=tmp_path / "run", progress=False).run
+    assert run.config["recipe"]["stages"][0].get("one_expert") == share
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_our_recipes_are_well_formed(name) -> None:
     assert read_recipe(name).epochs >= 30

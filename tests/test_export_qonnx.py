@@ -315,10 +315,12 @@ def test_a_wrong_model_is_no_export(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_vectors_signs_stand_apart_from_its_batch_norm_for_hls4ml() -> None:
+def test_signs_stand_apart_from_their_batch_norm_for_hls4ml() -> None:
     program = program_of(worn(like_cnv()), (1, 8, 8))
     made = {form: qonnx_model(program, Form(pads_bits=True, parts_signs=form)) for form in (False, True)}
-    assert kinds(made[True]).count("Reshape") == kinds(made[False]).count("Reshape") + 3  # one for each linear layer
+    assert (
+        kinds(made[True]).count("Reshape") == kinds(made[False]).count("Reshape") + 6
+    )  # three convolutions, three linear
 
 
 def test_a_sign_that_is_turned_round_turns_weights_round_where_nothing_is_padded() -> None:

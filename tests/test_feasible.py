@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces import STEMS, costs_of, every_genotype, line_of, make_space, rich_space, timed
 
-from bnas.cost.budget import QUANTITIES, Budget, Limit, show
+from bnas.amounts import show
+from bnas.cost.budget import QUANTITIES, Budget, Limit
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import BudgetError

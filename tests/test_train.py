@@ -24,6 +24,7 @@ from bnas.networks.build import build
 from bnas.seeds import derived
 from bnas.space.arch import Binarizers
 from bnas.space.recipe import Distillation, Recipe, Stage, SupernetRecipe
+from bnas.space.shipped import read_recipe
 from bnas.spec import parse
 from bnas.supernet import Supernet
 from bnas.train import BinaryWatch, build_for, evaluate, evaluate_soft, fit, recalibrate, train_staged, train_supernet
@@ -277,12 +278,33 @@ def test_weights_to_begin_with_have_their_experts_already(digits) -> None:
     [
         ([{"epochs": 1, "experts": "first", "one_expert": 0.5}, {"epochs": 1}], "leave one of the two out"),
         ([{"epochs": 1}, {"epochs": 1, "one_expert": 0.5}], r"stages\[1\].one_expert: 0.5 is for the first stage"),
-        ([{"epochs": 1, "one_expert": 1.0}], "one_expert"),
+        ([{"epochs": 1, "one_expert": 1.0}], "the last stage must train all experts"),
+        ([{"epochs": 1, "one_expert": 1.5}], "one_expert"),
     ],
 )
 def test_one_expert_is_for_the_begin(stages, message) -> None:
     with pytest.raises(SpecError, match=message):
         parse(Recipe, {"stages": stages}, source="r")
+
+
+def test_a_whole_stage_may_have_one_expert_that_the_next_has_of_each(digits) -> None:
+    stages = (Stage(epochs=1, weights="real", one_expert=1.0, rate=1e-2), Stage(epochs=1, rate=1e-2))
+    recipe, store = Recipe(batch=128, stages=stages), MemoryStore()
+    network = train_staged(MAKE, recipe, digits, name="a", seed=0, store=store, device=CPU)
+    banks = [tensor for name, tensor in store.kept["a-0"].tensors.items() if name.endswith("conv.weight")]
+    assert all(torch.equal(bank, weight[0]) for weight in banks if weight.ndim == 5 for bank in weight)
+    for layer in expert_layers(network):
+        assert not layer.alone
+        assert not torch.equal(layer.weight[0], layer.weight[1])
+
+
+@pytest.mark.parametrize("name", ["straight_through", "two_stages", "group", "bop"])
+def test_our_recipes_are_for_networks_without_experts_what_they_were(name: str) -> None:
+    recipe = read_recipe(name)
+    assert 0.3 < recipe.stages[0].one_expert * recipe.stages[0].epochs / recipe.epochs <= 0.4
+    plain = recipe.for_one_expert()
+    assert [stage.experts for stage in plain.stages] == ["all"] * len(plain.stages)
+    assert "one_expert" not in str(plain.model_dump())
 
 
 def test_recipes_from_before_are_written_as_they_were() -> None:

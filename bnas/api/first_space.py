@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bnas.amounts import show
 from bnas.api.first_remarks import on_choices, on_search, written
 from bnas.api.pace import Plan, fitted, pace_of, planned
 from bnas.api.progress_bars import say, say_images
 from bnas.api.request import Items, SearchRequest, load_matching, resolve
 from bnas.api.timing import SHARE, check_minutes
-from bnas.cost.budget import Budget, Limit, show
+from bnas.cost.budget import Budget, Limit
 from bnas.data import DataSet, Glance, glance_at
 from bnas.errors import SpecError
 from bnas.lookup import find
@@ -25,10 +26,10 @@ from bnas.train import ALONE
 
 TRIALS = 100
 HELD_OUT = 120  # validation images that tell networks apart, about, if that is no more than a quarter of all
-SUPERNET = {"epochs": 16, "steps": 3000, "rate": 4.0e-3}
+SUPERNET = {"epochs": 16, "steps": 1500, "rate": 4.0e-3}
 ALONE_STAGES = (
-    {"epochs": 5, "steps": 700, "weights": "real", "rate": 4.0e-3},
-    {"epochs": 20, "steps": 3000, "rate": 4.0e-3},
+    {"epochs": 8, "steps": 600, "weights": "real", "rate": 4.0e-3},
+    {"epochs": 20, "steps": 1500, "rate": 4.0e-3},
 )
 LONGEST = 4  # times as long as usual that is trained where there are minutes enough
 LARGE = 96  # pixels a side from which fewer images than usual are scored at once
@@ -144,7 +145,7 @@ def settings_for(made: Proposal, glance: Glance) -> dict[str, Any]:
     if max(made.space.input[1:]) >= LARGE:
         settings["scoring"] = {"batch": 100}
     stages = [dict(stage) for stage in ALONE_STAGES]
-    return settings | {"retrain": {"top": 2, "recipe": {"stages": stages}}}
+    return settings | {"retrain": {"top": 1, "recipe": {"stages": stages}}}
 
 
 def share_held_out(images: int) -> float:

@@ -88,15 +88,22 @@ class Stem(StemKind):
 class Shortcut(Spec):
     """What goes round a convolution that changes the channels or the size (all others go round as they are).
 
-    repeat: average pool, then the channels over again (no MACs); conv: average pool, 1x1 conv, batch norm;
-    bottleneck: average pool, 1x1 conv to 1/reduction of the input channels, batch norm, PReLU, 1x1 conv, batch norm,
-    PReLU. Both convs are real.
+    repeat: pool, then the channels over again (no MACs); conv: pool, 1x1 conv, batch norm; bottleneck: pool, 1x1 conv
+    to 1/reduction of the input channels, batch norm, PReLU, 1x1 conv, batch norm, PReLU. Both convs are real.
     """
 
     kind: Literal["repeat", "conv", "bottleneck"] = "repeat"
-    """Average pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
+    """Pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
+    pool: Literal["average", "max"] = "average"
+    """How it takes a stride: by the `average`, as in papers, or by the `max`, which keeps what is small."""
     reduction: Annotated[Whole, Field(ge=1)] = 4
     """Of `bottleneck`: its middle has the input channels divided by this."""
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what descriptions from before, and their ids, do not have."""
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key != "pool" or value != "average"}
 
 
 class Binarizers(Spec):

@@ -64,6 +64,9 @@ def _never_taken(space: SearchSpace, takes: Target) -> Iterator[str]:
             yield "prelu: true; give false, or leave it out"
     if not takes.picks and _repeats(space) and "kind" in space.shortcut.model_fields_set:
         yield "shortcut.kind: repeat repeats channels; give conv, leave it out, or offer one width"
+    if space.shortcut.pool == "max" and not all(_pools(space, index, takes) for index in range(len(space.stages))):
+        rule = "none" if takes.pools == "none" else "those whose stride divides the size"
+        yield f"shortcut.pool: max, but of max poolings it takes {rule}; give average"
     if not takes.picks and space.stem.levels not in (None, (1,)):
         yield f"stem.levels: {list(space.stem.levels or ())} repeat channels; give 1, or kind: space_to_depth"
     said = "binarizers" in space.model_fields_set and "pad_value" in space.binarizers.model_fields_set
@@ -125,13 +128,17 @@ def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
 
 
 def _downsample(space: SearchSpace, index: int, takes: Target) -> tuple[Downsample, ...]:
-    """Return who may take the stride of a stage, whatever the strides before it turn out to be."""
+    """Return who may take the stride of a stage."""
+    return tuple(how for how in space.stages[index].downsample if how == "conv" or _pools(space, index, takes))
+
+
+def _pools(space: SearchSpace, index: int, takes: Target) -> bool:
+    """Say whether max poolings may take the stride of a stage, whatever the strides before it turn out to be."""
     stage, sizes = space.stages[index], {shrunk(space.input[1:], stride) for stride in space.stem.stride}
     for before in space.stages[:index]:
         sizes = {shrunk(size, stride) for size in sizes for stride in before.stride}
     whole = all(side % stride == 0 for size in sizes for side in size for stride in stage.stride)
-    is_taken = {"any": True, "whole": whole, "none": False}[takes.pools]
-    return tuple(how for how in stage.downsample if how == "conv" or is_taken)
+    return {"any": True, "whole": whole, "none": False}[takes.pools]
 
 
 def _pads_bits(space: SearchSpace) -> bool:

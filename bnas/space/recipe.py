@@ -98,7 +98,7 @@ class Stage(Length):
     """Of binary layers; `real` in stages before the last."""
     experts: Literal["first", "all"] = "all"
     """`first`: one expert alone, which the next stage copies to all; `all`: experts and gates."""
-    one_expert: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    one_expert: Fraction = 0.0
     """Of a first stage with `experts: all`: share of its epochs with one expert, which is then copied to all."""
     optimizer: Literal["adamw", "sgd", "bop"] = "adamw"
     """`adamw`, `sgd` with momentum, or `bop`, which flips binary weights, with adamw for the others."""
@@ -182,6 +182,8 @@ class Recipe(Spec):
                     f"stages[{place}].one_expert: {stage.one_expert:g} is for the first stage, whose weights are "
                     "fresh; give an earlier stage experts: first, or leave it out"
                 )
+        if self.stages[-1].one_expert == 1:
+            raise ValueError("the last stage must train all experts, but has one_expert: 1; give less, or add a stage")
         return self
 
     @model_validator(mode="after")
@@ -220,6 +222,11 @@ class Recipe(Spec):
             for stage, (a, b) in zip(stages, pairwise(ends), strict=True)
         ]
         return self.model_copy(update={"stages": tuple(shared)})
+
+    def for_one_expert(self) -> "Recipe":
+        """Return the recipe as it is for networks without several experts, and for weights that are there already."""
+        stages = tuple(stage.model_copy(update={"one_expert": 0.0}) for stage in self.stages)
+        return self.model_copy(update={"stages": stages})
 
     @property
     def epochs(self) -> int:
