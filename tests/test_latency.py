@@ -13,6 +13,7 @@ from tiny import tiny_space
 from typer.testing import CliRunner
 
 import bnas
+from bnas.amounts import show
 from bnas.api import latency
 from bnas.cli.app import app
 from bnas.errors import SpecError
@@ -202,7 +203,7 @@ class TestSearch:
         assert known["predicted_ms"] == found.best.cost.latency_ms
         page = (folder / "run" / "report.html").read_text()
         assert f"predicted for {known['machine']}" in page
-        assert f"measured {bnas.cost.budget.show(known['measured_ms'])}" in page
+        assert f"measured {show(known['measured_ms'])}" in page
 
     def test_the_same_command_changes_nothing(self, ran) -> None:
         _, _, words, folder = ran

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bnas.amounts import show
 from bnas.api.pace import Plan
-from bnas.cost.budget import show
 from bnas.data import Glance
 from bnas.searcher.proposal import Proposal
 from bnas.space.commented import commented, remark

@@ -6,7 +6,8 @@ from random import Random
 from statistics import median_low
 from typing import Any, NamedTuple
 
-from bnas.cost.budget import Budget, Limit, show
+from bnas.amounts import show
+from bnas.cost.budget import Budget, Limit
 from bnas.errors import BudgetError
 from bnas.searcher.feasible import cheapest, cost_of, dearest, sample_within
 from bnas.space.arch import Size
