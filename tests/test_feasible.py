@@ -41,6 +41,10 @@ SMALL_SPACES = {
             {"width": [8, 16], "stride": [1, 2], "downsample": ["conv", "max_pool"], "depth": [1, 2]},
         ],
     ),
+    "gates and activations": partial(
+        make_space,
+        stage={"depth": [2, 1], "squeeze_excite": [False, True], "activation": ["react", "sign"], "groups": [1, 4]},
+    ),
     "branched": partial(
         make_space,
         stem={"kind": "branched", "width": [8, 16], "stride": 4},

@@ -348,6 +348,12 @@ def test_stage_table_says_what_a_stem_is(stem: dict[str, Any], row: tuple[str, s
     assert stage_table(arch).rows[0][:2] == row
 
 
+def test_stage_table_says_what_a_stage_has_for_itself() -> None:
+    stage = SPACE.largest().stages[0].model_copy(update={"activation": "react", "squeeze_excite": True})
+    rows = stage_table(SPACE.largest().model_copy(update={"stages": (stage,)})).rows
+    assert rows[1][1] == "weight, react, squeeze-excite"
+
+
 def test_poolings_are_seen_in_the_table_and_in_the_topology() -> None:
     stage = {"width": 16, "stride": 2, "downsample": "max_pool", "precision": ["binary"]}
     arch = Architecture.model_validate(

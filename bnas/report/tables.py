@@ -180,8 +180,9 @@ def _amounts(row: "pd.Series[Any]", names: Iterable[str]) -> tuple[str, ...]:
 
 def _stage(stage: StageSpec) -> tuple[str, ...]:
     kinds = stage.precision if len(set(stage.precision)) > 1 else stage.precision[:1]
+    own = [said for said in (stage.activation, "squeeze-excite" if stage.squeeze_excite else None) if said]
     return (
-        ", ".join(kinds), str(stage.depth), str(stage.width), str(stage.groups), str(stage.experts),
+        ", ".join((*kinds, *own)), str(stage.depth), str(stage.width), str(stage.groups), str(stage.experts),
         by((stage.kernel, stage.kernel)),
         f"{stage.stride}{', max pool' * (stage.downsample == 'max_pool')}",
     )  # fmt: skip
