@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
-from bnas.cost.budget import Budget, show
+from bnas.amounts import show
+from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import BudgetError

@@ -60,7 +60,10 @@ STAGES: list[dict[str, Any]] = [
     },
     {"depth": [2, 1, 3], "width": [16, 24], "groups": [2, 1], "experts": [2, 4], "kernel": 5, "stride": 3},
 ]
-LATER: list[dict[str, Any]] = [{"downsample": ["conv", "max_pool"]}, {"downsample": ["max_pool", "conv"]}]
+LATER: list[dict[str, Any]] = [
+    {"downsample": ["conv", "max_pool"], "squeeze_excite": [False, True]},
+    {"downsample": ["max_pool", "conv"], "squeeze_excite": [True, False], "activation": ["sign", "react"]},
+]
 
 
 STEMS: dict[str, dict[str, Any]] = {  # with every dimension that its kind has

@@ -137,7 +137,8 @@ def test_a_space_of_other_classes_is_refused(tmp_path, classes, says) -> None:
 def test_images_are_resized_to_what_the_space_takes_and_that_is_said(tmp_path, capsys) -> None:
     found = bnas.search(tiny_space(input=[1, 4, 4]), data="digits", out=tmp_path / "run", trials=2, top=1)
     assert found.best.architecture.input == (1, 4, 4)
-    first = capsys.readouterr().err.splitlines()[0]
+    at_once, first, *_ = capsys.readouterr().err.splitlines()
+    assert at_once == "search: reads digits"
     assert re.match(r"data digits: 1294 training, .*; 1 x 4 x 4, resized from 1 x 8 x 8; 10 classes: 0, ", first)
     assert found.best.manifest["images"] == found.run.config["images"]
 

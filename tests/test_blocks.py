@@ -102,6 +102,13 @@ class TestShortcuts:
         x = images(2, 4, 5, 5)
         assert torch.equal(RepeatShortcut(8, 2)(x), CeilingPool(2)(x).repeat(1, 2, 1, 1))
 
+    @pytest.mark.parametrize("kind", ["repeat", "conv", "bottleneck"])
+    def test_what_pools_by_the_max_is_that_of_what_is_pooled(self, kind: str) -> None:
+        made = [shortcut(8, 12, s, kind=kind, reduction=4, pool="max") for s in (2, 1)]
+        (pooled, plain), x = map(shaken, made), images(2, 8, 5, 7)
+        plain.load_state_dict(pooled.state_dict())
+        assert torch.equal(pooled(x), plain(F.max_pool2d(x, 2, ceil_mode=True)))
+
     def test_repeat_has_no_parameters(self) -> None:
         assert not list(RepeatShortcut(8, 2).parameters())
 
@@ -137,6 +144,7 @@ class TestShortcuts:
 UNIT: dict[str, Any] = {
     "kernel": 3, "stride": 1, "groups": 1, "experts": 1, "precision": "binary", "shortcut_kind": "conv", "reduction": 4,
     "squeeze_excite": False, "weights": "xnor", "activations": "sign", "pad_value": 0, "prelu": True,
+    "downsample": "conv", "shortcut_pool": "average",
 }  # fmt: skip
 
 

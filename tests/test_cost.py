@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spaces import line_of, make_arch
 
-from bnas.cost.budget import QUANTITIES, Budget, Limit, amount, show
+from bnas.amounts import show
+from bnas.cost.budget import QUANTITIES, Budget, Limit, amount
 from bnas.cost.plan import PlannedLayer, plan
 from bnas.cost.totals import Cost, by_stage, convention, cost, total
 from bnas.errors import SpecError

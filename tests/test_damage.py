@@ -24,8 +24,8 @@ from tests.tiny import tiny_space
 
 SPACE = tiny_space()
 FOUND = (
-    "candidates.csv", "twin.csv", "pareto.csv", "ledger.json", "retrained.csv", "best/architecture.yaml",
-    "best/weights.safetensors", "config.yaml", "space.yaml", "environment.json",
+    "candidates.csv", "twin.csv", "pareto.csv", "ledger.json", "retrained.csv", "confusion.csv",
+    "best/architecture.yaml", "best/weights.safetensors", "config.yaml", "space.yaml", "environment.json",
 )  # fmt: skip
 CHECKED = ("alone.csv", "ranking.csv", "ranking.json")  # made anew by the command that made them
 ODD: list[Any] = [None, True, [], {}, "", "x", -1, 1e300, 10**40, [[]], {"a": {}}, "\ud800", ["\udfff"], 0.5, [1, 2, 3]]
@@ -249,8 +249,8 @@ def scores(path: Path) -> dict[str, tuple[float, float]]:
 
 FILES = (
     "alone.csv", "best/architecture.yaml", "best/manifest.json", "best/weights.safetensors", "candidates.csv",
-    "config.yaml", "environment.json", "ledger.json", "log.jsonl", "pareto.csv", "ranking.csv", "ranking.json",
-    "retrained.csv", "space.yaml", "study.db", "sums.json", "twin.csv",
+    "confusion.csv", "config.yaml", "environment.json", "ledger.json", "log.jsonl", "pareto.csv", "ranking.csv",
+    "ranking.json", "retrained.csv", "space.yaml", "study.db", "sums.json", "twin.csv",
 )  # fmt: skip
 CHECKPOINTS = ("supernet/weights.safetensors", "retrain/rungs/weights.safetensors")
 

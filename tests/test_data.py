@@ -382,7 +382,10 @@ def test_the_summary_says_what_a_person_wants_to_know_first(digits: DataSet) -> 
         "fifth of the images, held out); 1 x 8 x 8; 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; mean 0.287, std 0.354; "
         "augmented by affine"
     )  # fmt: skip
-    assert repr(digits) == f"<{digits}>"
+
+
+def test_a_data_set_in_a_notebook_is_one_short_line(digits: DataSet) -> None:
+    assert repr(digits) == "DataSet('digits': 1294 training, 144 validation, 359 test images, 1 x 8 x 8, 10 classes)"
 
 
 def test_many_names_are_shortened_and_odd_ones_stay_on_one_line() -> None:

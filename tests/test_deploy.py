@@ -170,6 +170,19 @@ def test_depthwise_groups_are_left_out_where_a_width_makes_them_so() -> None:
         deployable(make_space(stage={"groups": [16], "width": [16], "depth": 1}, **wide))
 
 
+def test_gates_and_activations_of_stages_are_left_out_where_they_are_not_taken() -> None:
+    stage = {"squeeze_excite": [True, False], "activation": ["react", "sign"]}
+    space, told = deployable(make_space(stage=stage, squeeze_excite=True, deploy="hls4ml"))
+    assert (space.stages[0].squeeze_excite, space.stages[0].activation) == ((False,), ("sign",))
+    assert "leaves out squeeze_excite true of stages[0]; leaves out activation react of stages[0]" in told
+    assert refused(space, "hls4ml", count=2) == []
+    assert deployable(make_space(stage=stage, deploy="finn")).space.stages[0].activation == ("react", "sign")
+    with pytest.raises(
+        SpecError, match=r"\[0\]\.squeeze_excite: \[True\], but it takes no squeeze-excite; offer false"
+    ):
+        deployable(make_space(stage={"squeeze_excite": True}, deploy="finn"))
+
+
 def test_max_poolings_over_the_edge_are_left_out_for_finn() -> None:
     stages = [{"width": 8, "stride": stride, "downsample": ["conv", "max_pool"]} for stride in ([1, 2], 2)]
     for side, offered in ((16, [2, 2]), (12, [2, 2]), (10, [2, 1]), (9, [1, 1])):

@@ -56,6 +56,10 @@ SPACES = {
     "poolings": partial(
         make_space, stages=[{"width": [8, 16], "stride": [1, 2, 3], "downsample": ["conv", "max_pool"]}] * 2
     ),
+    "gates and activations": partial(
+        make_space,
+        stages=[{"width": 8, "squeeze_excite": [True, False], "activation": ["react", "sign"], "experts": [1, 2]}] * 2,
+    ),
     "thermometer": partial(make_space, stem=STEMS["thermometer"], stages=[{"width": 8, "stride": [1, 2]}] * 2),
     "by metric": partial(metric_space, "by_metric"),
     "first by metric": partial(metric_space, "first_by_metric"),

@@ -19,7 +19,7 @@ from bnas.networks.models import MODELS
 from bnas.ship.source import with_imports
 from bnas.space.arch import Architecture
 
-SHORTCUTS = ({"kind": "repeat"}, {"kind": "conv"}, {"kind": "bottleneck", "reduction": 3})
+SHORTCUTS = ({"kind": "repeat"}, {"kind": "conv"}, {"kind": "bottleneck", "reduction": 3}, {"pool": "max"})
 SPACES = [
     rich_space(shortcut=shortcut, squeeze_excite=excite, binarizers=binarizers, **stem)
     for (shortcut, excite), (binarizers, stem) in zip(

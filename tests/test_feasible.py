@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces import STEMS, costs_of, every_genotype, line_of, make_space, rich_space, timed
 
-from bnas.cost.budget import QUANTITIES, Budget, Limit, show
+from bnas.amounts import show
+from bnas.cost.budget import QUANTITIES, Budget, Limit
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import BudgetError
@@ -39,6 +40,10 @@ SMALL_SPACES = {
             {"width": 16, "stride": [2, 1, 3], "downsample": ["max_pool", "conv"], "groups": [1, 4]},
             {"width": [8, 16], "stride": [1, 2], "downsample": ["conv", "max_pool"], "depth": [1, 2]},
         ],
+    ),
+    "gates and activations": partial(
+        make_space,
+        stage={"depth": [2, 1], "squeeze_excite": [False, True], "activation": ["react", "sign"], "groups": [1, 4]},
     ),
     "branched": partial(
         make_space,

@@ -13,6 +13,7 @@ from tiny import tiny_space
 from typer.testing import CliRunner
 
 import bnas
+from bnas.amounts import show
 from bnas.api import latency
 from bnas.cli.app import app
 from bnas.errors import SpecError
@@ -30,6 +31,7 @@ SHIPPED = [path for path in sorted(Path("search_spaces").glob("*.yaml")) if path
 DRAWN = [
     rich_space(),
     rich_space(squeeze_excite=True, shortcut={"kind": "conv"}, binarizers={"activation": "react"}),
+    rich_space(shortcut={"pool": "max"}),
     rich_space(mix_every=2, shortcut={"kind": "bottleneck"}, binarizers={"weight": "alpha_beta", "pad_value": -1}),
     *(rich_space(stem=STEMS[kind]) for kind in ("space_to_depth", "thermometer")),
     rich_space(prelu=False),
@@ -201,7 +203,7 @@ class TestSearch:
         assert known["predicted_ms"] == found.best.cost.latency_ms
         page = (folder / "run" / "report.html").read_text()
         assert f"predicted for {known['machine']}" in page
-        assert f"measured {bnas.cost.budget.show(known['measured_ms'])}" in page
+        assert f"measured {show(known['measured_ms'])}" in page
 
     def test_the_same_command_changes_nothing(self, ran) -> None:
         _, _, words, folder = ran

@@ -22,6 +22,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "two stages": {"stages": TWO_STAGES},
     "conv shortcut, excitation": {"stages": TWO_STAGES, "shortcut": {"kind": "conv"}, "squeeze_excite": True},
     "bottleneck": {"stages": TWO_STAGES, "shortcut": {"kind": "bottleneck", "reduction": 3}},
+    "max": {"stages": TWO_STAGES, "shortcut": {"pool": "max"}},
+    "conv and max": {"stages": TWO_STAGES, "shortcut": {"kind": "conv", "pool": "max"}},
     "branched": {"stages": TWO_STAGES, "stem": {"kind": "branched", "width": 8, "stride": 4}, "input": [3, 33, 29]},
     "precisions": {"stage": {"precision": ["real", "weight", "binary"], "groups": 4, "experts": 2}},
     "large kernels": {"stem": {"width": 8, "kernel": 7, "stride": 2}, "stage": {"kernel": 9}, "input": [1, 5, 40]},

@@ -3,7 +3,7 @@
 import itertools
 import re
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from html import unescape
 from pathlib import Path
 from random import Random
@@ -15,16 +15,18 @@ import torch
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from bnas.cost.budget import Budget, show
+from bnas.amounts import clock, duration, percent, show
+from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import RunError
 from bnas.report import front_table, ledger_table, write_report
+from bnas.report.classes import MOST_CLASSES, class_table, classes_of, draw_confusion, mixed_table
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search, part_of
 from bnas.report.findings import Work, front_so_far, read_findings, work_of
 from bnas.report.ink import DARK, LIGHT
 from bnas.report.page import Picture, render
-from bnas.report.tables import as_real, cost_table, duration, facts_table, layer_table, percent, stage_table
+from bnas.report.tables import as_real, cost_table, facts_table, layer_table, stage_table
 from bnas.report.topology import draw_topology, topology_graph
 from bnas.report.words import search_line, twin_sentence
 from bnas.runs import Run, environment
@@ -33,6 +35,7 @@ from bnas.searcher.feasible import cost_of
 from bnas.space.arch import Architecture, Stem
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse
+from bnas.train import confusion
 
 SPACE = parse(
     SearchSpace,
@@ -60,11 +63,11 @@ STAGES = ("created", "searching", "searched", "finished")  # how far a run came
 TEST_ACCURACY = 0.9834
 
 
-def make_run(path: Path, *, until: str, data: str = "made-up digits") -> Run:
+def make_run(path: Path, *, until: str, data: str = "made-up digits", **more: Any) -> Run:
     """Return a run folder that came `until` one of STAGES, written through Run's own methods."""
     config = {
         "data": data, "budget": BUDGET.as_dict(), "sampler": "evolution", "seed": 3, "trials": TRIALS, "retrain": 2
-    }  # fmt: skip
+    } | more  # fmt: skip
     run = Run.open(path, config=config, space_yaml=dump(SPACE))
     run.log("driver", host="test", pid=1, environment=environment())
     if until == "created":
@@ -278,7 +281,7 @@ def test_front_table_marks_best_and_trained() -> None:
     )
     table = front_table(pareto, best="1", retrained=["0", "1"])
     assert [row[1] for row in table.rows] == ["trained alone", "best", ""]
-    assert table.rows[0][2:6] == ("0.2500", "90.00\u00a0%", "2.95M", "17.3k")
+    assert table.rows[0][2:6] == ("0.2500", "90.00 %", "2.95M", "17.3k")
     assert {len(row) for row in table.rows} == {len(table.header)}
 
 
@@ -343,6 +346,12 @@ def test_stage_table_names_mixed_precision() -> None:
 def test_stage_table_says_what_a_stem_is(stem: dict[str, Any], row: tuple[str, str]) -> None:
     arch = SPACE.largest().model_copy(update={"stem": Stem(**stem)})
     assert stage_table(arch).rows[0][:2] == row
+
+
+def test_stage_table_says_what_a_stage_has_for_itself() -> None:
+    stage = SPACE.largest().stages[0].model_copy(update={"activation": "react", "squeeze_excite": True})
+    rows = stage_table(SPACE.largest().model_copy(update={"stages": (stage,)})).rows
+    assert rows[1][1] == "weight, react, squeeze-excite"
 
 
 def test_poolings_are_seen_in_the_table_and_in_the_topology() -> None:
@@ -428,10 +437,16 @@ def test_work_does_not_count_the_time_between_two_starts() -> None:
 
 
 def test_durations_and_shares_read_well() -> None:
-    said = [duration(seconds).replace("\u00a0", " ") for seconds in (48.2, 134, 3900)]
-    assert said == ["48 s", "2 min 14 s", "1 h 05 min"]
-    assert percent(0.98612) == "98.61\u00a0%"
-    assert percent(float("nan")) == "\u2013"
+    assert [duration(seconds) for seconds in (48.2, 134, 3900)] == ["48 s", "2 min 14 s", "1 h 05 min"]
+    assert [clock(seconds) for seconds in (0.9, 134, 3900)] == ["0:00:00", "0:02:14", "1:05:00"]
+    assert percent(0.98612) == "98.61 %"
+    assert percent(float("nan")) == percent(None) == "\u2013"
+
+
+def test_numbers_of_a_page_stay_with_their_units(finished: Path) -> None:
+    html = (finished / "report.html").read_text(encoding="utf-8")
+    assert "98.34\u00a0% test accuracy" in html
+    assert re.findall(r"\d %", re.sub(r"<style>.*?</style>|<p.*?</p>|<figcaption>.*?</figcaption>", "", html)) == []
 
 
 def test_facts_read_as_words() -> None:
@@ -449,3 +464,75 @@ def number(text: str) -> float:
 
 def with_shortcut(arch: Architecture, kind: str) -> Architecture:
     return Architecture.model_validate(arch.model_dump() | {"shortcut": {"kind": kind}})
+
+
+NAMES = ("ant", "bee", "cat")
+CONFUSED = [(0, 0, 8), (0, 1, 2), (1, 1, 10), (2, 0, 1), (2, 1, 3), (2, 2, 4)]  # class, taken for, images
+
+
+def confused(*pairs: tuple[int, int, int]) -> pd.DataFrame:
+    return pd.DataFrame(pairs, columns=["class", "taken_for", "images"])
+
+
+class TestClasses:
+    """What the best network takes test images for."""
+
+    found = classes_of(confused(*CONFUSED), {"class_names": NAMES})
+
+    def test_each_class_has_its_accuracy_and_what_it_is_taken_for(self) -> None:
+        assert class_table(self.found).rows == (
+            ("ant", "bee (2)", "10", "8", "80.00 %"),
+            ("bee", "\u2013", "10", "10", "100.00 %"),
+            ("cat", "bee (3)", "8", "4", "50.00 %"),
+        )
+
+    def test_pairs_are_counted_either_way_the_worst_first(self) -> None:
+        assert mixed_table(self.found).rows == (
+            ("bee, cat", "3", "0", "3"), ("ant, bee", "2", "2", "0"), ("ant, cat", "1", "0", "1")
+        )  # fmt: skip
+
+    def test_the_picture_has_a_row_for_each_class_that_adds_up(self) -> None:
+        (image,) = draw_confusion(self.found, LIGHT).axes[0].images
+        shares = image.get_array()
+        assert shares.shape == (3, 3)
+        assert shares.sum(1).tolist() == [1, 1, 1]
+        assert shares[2].tolist() == [1 / 8, 3 / 8, 1 / 2]
+
+    def test_of_many_classes_the_worst_are_shown(self) -> None:
+        many = [(place, place, 9) for place in range(100)] + [(70, 3, 5), (99, 3, 1)]
+        found = classes_of(confused(*many), {})
+        rows = class_table(found).rows
+        assert len(rows) == MOST_CLASSES
+        assert [row[0] for row in rows if row[1] != "\u2013"] == ["70", "99"]
+        draw_confusion(found, LIGHT).canvas.draw()
+
+    def test_a_class_without_test_images_has_no_accuracy(self) -> None:
+        found = classes_of(confused((0, 2, 4)), {"class_names": NAMES})
+        assert [row[-1] for row in class_table(found).rows] == ["0.00 %", "\u2013", "\u2013"]
+
+    def test_a_page_has_them_and_the_number_of_images(self, tmp_path: Path) -> None:
+        images = {"train": 90, "validation": 10, "test": 28, "class_names": list(NAMES)}
+        run = make_run(tmp_path / "run", until="finished", images=images)
+        without = text_of(page_without_pictures(run))
+        assert "90 training, 10 validation, 28 test images; 3 classes: ant, bee, cat." in without
+        assert "Class by class" not in without  # of a run from before it was kept
+        run.write_table("confusion", confused(*CONFUSED))
+        said = text_of(page_without_pictures(run))
+        assert "Of 28 test images" in said
+        assert "cat bee (3) 8 4 50.00" in said
+
+    def test_a_table_that_is_no_confusion_is_damaged(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "run", until="finished")
+        run.write_table("confusion", confused((0, -1, 3)))
+        with pytest.raises(RunError, match=r"confusion\.csv: is damaged"):
+            read_findings(run)
+
+
+def test_a_confusion_counts_what_the_network_says() -> None:
+    logits = torch.eye(3)[torch.tensor([0, 1, 1, 2, 2, 2])]
+    labels = torch.tensor([0, 0, 1, 2, 2, 1])
+    batches = [(logits[:4], labels[:4]), (logits[4:], labels[4:])]
+    rows = confusion(torch.nn.Identity(), batches)
+    expected = Counter(zip(labels.tolist(), logits.argmax(1).tolist(), strict=True))
+    assert {(row["class"], row["taken_for"]): row["images"] for row in rows} == expected
+    assert sum(row["images"] for row in rows if row["class"] == row["taken_for"]) == 4

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from bnas.errors import BnasError, BudgetError
 from bnas.networks.models import MODELS, build_model
 from bnas.networks.user_model import build_original, load_model
 from bnas.runs import Run
+from bnas.runs.documents import table_of, write_table
 from bnas.select import METRICS, Decision, Decisions, Evidence, LayerScore, Original, Rules, decide
 from bnas.select.conversion import ConvertedModel, Survey, convert, survey
 from bnas.space.arch import Binarizers
@@ -231,11 +233,11 @@ class TestPublished:
     @pytest.mark.parametrize(
         ("name", "preset", "limit", "kept"),
         [
-            ("alexnet", "hybrid", 0.28, "2 of 7 inputs would stay real, 28.6%"),
-            ("alexnet", "hybrid-last", 0.14, "1 of 7 inputs would stay real, 14.3%"),
-            ("sketch_a_net", "hybrid", 0.28, "2 of 7 inputs would stay real, 28.6%"),
-            ("resnet18", "hybrid", 0.36, "7 of 19 inputs would stay real, 36.8%"),
-            ("resnet18", "hybrid-last", 0.1, "2 of 19 inputs would stay real, 10.5%"),
+            ("alexnet", "hybrid", 0.28, "2 of 7 inputs would stay real, 28.57 %"),
+            ("alexnet", "hybrid-last", 0.14, "1 of 7 inputs would stay real, 14.29 %"),
+            ("sketch_a_net", "hybrid", 0.28, "2 of 7 inputs would stay real, 28.57 %"),
+            ("resnet18", "hybrid", 0.36, "7 of 19 inputs would stay real, 36.84 %"),
+            ("resnet18", "hybrid-last", 0.1, "2 of 19 inputs would stay real, 10.53 %"),
         ],
     )
     def test_ratios(self, name: str, preset: str, limit: float, kept: str) -> None:
@@ -347,8 +349,11 @@ class TestCommand:
     """`bnas select`."""
 
     def test_writes_what_a_person_needs(self, picked: Path) -> None:
-        assert {file.name for file in picked.iterdir()} == {"selection.yaml", "layers.csv", "networks.csv", "figures"}
-        assert {file.name for file in (picked / "figures").iterdir()} == {"metric.png", "metric-dark.png"}
+        assert {file.name for file in picked.iterdir()} == {
+            "selection.yaml", "layers.csv", "networks.csv", "curve.csv", "figures", "report.html",
+        }  # fmt: skip
+        drawn = {f"{name}{paper}.png" for name in ("metric", "curve") for paper in ("", "-dark")}
+        assert {file.name for file in (picked / "figures").iterdir()} == drawn
         decisions = read(Decisions, picked / "selection.yaml")
         with (picked / "layers.csv").open() as file:
             rows = {row["layer"]: row for row in csv.DictReader(file)}
@@ -367,7 +372,9 @@ class TestCommand:
         assert [line.split()[0] for line in lines[2:7]] == ["0", "3", "5", "8", "10"]
         assert lines[2].endswith("first layer")
         assert "binary weights, real input  product, greedy: rank 1 of 3, taken" in done.stdout
-        assert [line.split("  ")[0] for line in lines[10:14]] == [
+        assert lines[7].startswith("error: what a layer loses where its input x becomes signs")
+        assert lines[8].startswith("product: error for each million ops that a binary input saves")
+        assert [line.split("  ")[0] for line in lines[12:16]] == [
             "real",
             "all weights binary",
             "all binary",
@@ -524,3 +531,48 @@ def test_the_picture_marks_what_was_decided(picked: Path) -> None:
     colours = {tuple(np.round(255 * colour[:3]).astype(int)) for colour in drawn[::7, ::7].reshape(-1, drawn.shape[-1])}
     for precision in ("#0072b2", "#56b4e9", "#e69f00"):
         assert tuple(int(precision[i : i + 2], 16) for i in (1, 3, 5)) in colours
+
+
+class TestReport:
+    """The page of a selection."""
+
+    def test_is_there_and_says_what_was_chosen(self, picked: Path) -> None:
+        text = (picked / "report.html").read_text(encoding="utf-8")
+        selected = table_of((picked / "networks.csv").read_bytes(), picked).set_index("network").loc["selected"]
+        for said in (
+            "of 3 layers with a choice keep real inputs", "Cost against error", "binary weights, real input",
+            "error: what a layer loses", "product: error for each million ops", f"{100 * selected['ops_share']:.2f}",
+        ):  # fmt: skip
+            assert said in text
+        assert len(re.findall(r'alt="[^"]{40,}"', text)) == 2
+        assert "<script" not in text
+
+    def test_is_written_anew_by_report(self, picked: Path, tmp_path: Path) -> None:
+        again = shutil.copytree(picked, tmp_path / "again")
+        (again / "report.html").unlink()
+        done = bnas("report", again)
+        assert done.stdout.strip() == str(again / "report.html")
+        assert "was edited since" not in (again / "report.html").read_text(encoding="utf-8")
+
+    def test_says_that_the_selection_was_edited_since(self, picked: Path, tmp_path: Path) -> None:
+        again = shutil.copytree(picked, tmp_path / "again")
+        text = (again / "selection.yaml").read_text()
+        (again / "selection.yaml").write_text(re.sub(r"'3': \{precision: \w+", "'3': {precision: real", text))
+        assert bnas("report", again).returncode == 0
+        assert "selection.yaml was edited since (3)" in (again / "report.html").read_text(encoding="utf-8")
+
+    def test_a_selection_from_before_has_a_page_without_the_curve(self, picked: Path, tmp_path: Path) -> None:
+        again = shutil.copytree(picked, tmp_path / "again")
+        (again / "curve.csv").unlink()
+        for name, columns in {"layers.csv": ["scored_by", "has_choice"], "networks.csv": ["error"]}.items():
+            table = table_of((again / name).read_bytes(), again / name).drop(columns=columns)
+            write_table(again / name, rows=table)
+        assert bnas("report", again).returncode == 0
+        assert "Cost against error" not in (again / "report.html").read_text(encoding="utf-8")
+
+    def test_a_damaged_table_is_named(self, picked: Path, tmp_path: Path) -> None:
+        again = shutil.copytree(picked, tmp_path / "again")
+        (again / "layers.csv").write_text("a,b\n1,2\n")
+        done = bnas("report", again)
+        assert done.returncode == 1
+        assert "layers.csv: is damaged" in done.stderr

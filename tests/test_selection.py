@@ -352,7 +352,7 @@ class TestDecide:
         ops = 2 * 6400 + 64000 + (640 + 6400) / 64  # first, last, a; b and c in one bit
         assert line_of(caught) == (
             f"budget ops <= 20k: the choice needs ops 76.9k ({ops:g}); "
-            "ratio 0.2: 1 of 4 inputs would stay real, 25.0%; "
+            "ratio 0.2: 1 of 4 inputs would stay real, 25.00 %; "
             "with real inputs in a: raise the limit, or keep other ones"
         )
         assert decide(self.layers, self.rest, keep=("b",), budget=["ops=20k"], ratio=0.25).kept == ("b",)

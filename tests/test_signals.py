@@ -29,7 +29,7 @@ def test_stopped_in_every_phase_the_same_command_goes_on_to_the_same_end(whole, 
     stops = {
         "supernet: 3 of 10": signal.SIGTERM,
         "search: 2 of 6": signal.SIGINT,
-        "retrain 1 of 4, stage 2: 4 of 10": signal.SIGTERM,
+        "retrain 1 of 4, stage 2: 4 of 5": signal.SIGTERM,
     }
     run = tmp_path / "run"
     for what, number in stops.items():

@@ -155,7 +155,33 @@ class TestGenotypes:
         arch = make_arch(stage={"stride": 2, "downsample": "max_pool"})
         with pytest.raises(SpecError) as caught:
             make_space(stage={"stride": 2}).genes(arch)
-        assert line_of(caught) == "stages[0].downsample: max_pool is not one of ['conv']"
+        assert line_of(caught) == "stages[0].downsample: max_pool is not offered; it is no choice here"
+
+    def test_gates_and_activations_are_choices_of_a_stage(self) -> None:
+        stages = [{"width": 8, "squeeze_excite": [True, False], "activation": ["sign", "react"]}, {"width": 8}]
+        space = make_space(stages=stages, squeeze_excite=True)
+        genotypes = every_genotype(space)
+        archs = {space.architecture(genes): genes for genes in genotypes}
+        assert len(archs) == len(genotypes) == space.size == 2 * 2
+        assert all(space.genes(arch) == genes for arch, genes in archs.items())
+        for arch in archs:
+            (first,), (second,) = arch.blocks()
+            assert (first.squeeze_excite, first.binarizers.activation) == (
+                arch.stages[0].squeeze_excite,
+                arch.stages[0].activation,
+            )
+            assert (second.squeeze_excite, second.binarizers.activation) == (True, "sign")
+        assert space.genes(make_arch(stages=[{"width": 8}] * 2, squeeze_excite=True))[9:11] == (0, 0)
+
+    def test_an_activation_of_a_stage_names_no_code_and_keeps_its_prelu(self) -> None:
+        assert refusal(stage={"activation": "mine.py:sign"}).startswith(
+            "stages[0].activation[0]: Input should be 'sign', 'polynomial', 'swish' or 'react', but got 'mine.py:sign'"
+        )
+        assert refusal(stage={"activation": ["sign", "react"]}, prelu=False) == (
+            "prelu: false takes away what stages[0].activation: react brings; write activation: sign"
+        )
+        with pytest.raises(SpecError, match=r"takes away what stages\[0\]\.activation: react brings"):
+            make_arch(stage={"activation": "react"}, prelu=False)
 
     def test_a_pooling_without_a_stride_is_refused(self) -> None:
         assert refusal(stage={"downsample": ["conv", "max_pool"]}) == (

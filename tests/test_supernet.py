@@ -22,6 +22,8 @@ SPACES: dict[str, dict[str, Any]] = {
     "repeat": {},
     "conv": {"shortcut": {"kind": "conv"}, "squeeze_excite": True},
     "bottleneck": {"shortcut": {"kind": "bottleneck", "reduction": 3}, "binarizers": {"weight": "sign"}},
+    "max": {"shortcut": {"pool": "max"}},
+    "bottleneck and max": {"shortcut": {"kind": "bottleneck", "pool": "max"}},
     "padded with -1": {"binarizers": {"pad_value": -1}, "squeeze_excite": True, "mix_every": 2},
     "without PReLU": {"prelu": False, "binarizers": {"pad_value": -1}},
     "shifted": {"binarizers": {"activation": "react"}, "squeeze_excite": True},

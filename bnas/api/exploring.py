@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from bnas.amounts import percent
 from bnas.api.request import SearchRequest
 from bnas.data import DataSet
 from bnas.data.facts import Guessing
@@ -104,8 +105,8 @@ def _warn_of_chance(run: Run, data: DataSet, candidates: Iterable[Candidate]) ->
     best = max((c.score.proxy_accuracy for c in candidates if c.score), default=0.0)
     if not guessing.beaten_by(best):
         run.warn(
-            f"the best of the candidates has a proxy accuracy of {best:.1%}{guessing.remark(best)}: with these shared "
-            "weights their order means little; train the supernet for more epochs, or look at the images"
+            f"the best of the candidates has a proxy accuracy of {percent(best)}{guessing.remark(best)}: with these "
+            "shared weights their order means little; train the supernet for more epochs, or look at the images"
         )
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bnas.amounts import show
 from bnas.api.pace import Plan
-from bnas.cost.budget import show
 from bnas.data import Glance
 from bnas.searcher.proposal import Proposal
 from bnas.space.commented import commented, remark
@@ -19,8 +19,9 @@ _INPUT = """Channels, height and width to which images are brought; {was}. bnas 
 images cost time and ops."""
 _STEM = "Sees the image, with real weights and real inputs: dear in ops, and what it loses is lost."
 _STAGES = """Blocks with binary inputs and weights. precision: weight in a stage keeps its inputs real, for 64 times its
-ops. stride: 2 halves height and width. Where ops are scarce and bytes are not, offer groups: [1, 2] and
-experts: [1, 2]."""
+ops. stride: 2 halves height and width, by a max pooling: a convolution that takes the stride itself loses where small
+things were. Where ops are scarce and bytes are not, offer groups: [1, 2] and experts: [1, 2]."""
+_SHORTCUT = "What goes round a convolution takes its stride by the max too; an average would blur edges."
 _BINARIZERS = "How values become bits: docs/methods.md says what each of them reached."
 _DEPLOY = "The search proposes only what this target takes: docs/deploying.md, docs/c.md."
 _BUDGET = """The most that a network may take. Those of this space take {ends}. bytes: 20k would limit what the weights
@@ -32,8 +33,9 @@ some images and spoil others: a flip turns an arrow into another. What leaves th
 docs/own_images.md."""
 _SUPERNET = "Training of the weights that all networks share, in steps of {batch} images; here {minutes:.1f} minutes."
 _SCORING = "Large images are scored a few at a time."
-_RETRAIN = """How the best two, and the best two of the random search, are trained alone: {said}; here {minutes:.1f}
-minutes in all. A first stage has real weights."""
+_RETRAIN = """How the best of the search and the best of the random search are trained alone: {said}; here
+{minutes:.1f} minutes for both. With more than top: 1 the worse half stops early. The first stage has real weights: with
+binary ones from the start a small network learns less of few images."""
 
 
 def written(made: Proposal, settings: Mapping[str, Any], remarks: Mapping[str, str], *, lead: str) -> str:
@@ -46,7 +48,13 @@ def on_choices(made: Proposal, glance: Glance) -> dict[str, str]:
     """Return remarks on what the networks are."""
     shapes = {shape[1:] for shape in glance.shapes}
     was = "yours are of several sizes" if len(shapes) > 1 else "yours are {} x {}".format(*next(iter(shapes)))
-    texts = {"input": _INPUT.format(was=was), "stem": _STEM, "stages": _STAGES, "binarizers": _BINARIZERS}
+    texts = {
+        "input": _INPUT.format(was=was),
+        "stem": _STEM,
+        "stages": _STAGES,
+        "shortcut": _SHORTCUT,
+        "binarizers": _BINARIZERS,
+    }
     return {key: _one_line(text) for key, text in (texts | {"deploy": _DEPLOY}).items() if key in made.values}
 
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bnas.amounts import show
 from bnas.api.first_remarks import on_choices, on_search, written
 from bnas.api.pace import Plan, fitted, pace_of, planned
 from bnas.api.progress_bars import say, say_images
 from bnas.api.request import Items, SearchRequest, load_matching, resolve
+from bnas.api.threads import threads_here
 from bnas.api.timing import SHARE, check_minutes
-from bnas.cost.budget import Budget, Limit, show
+from bnas.cost.budget import Budget, Limit
 from bnas.data import DataSet, Glance, glance_at
 from bnas.errors import SpecError
 from bnas.lookup import find
@@ -22,13 +24,14 @@ from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS
 from bnas.spec import parse, parse_yaml
 from bnas.train import ALONE
+from bnas.train.thread_count import using
 
 TRIALS = 100
 HELD_OUT = 120  # validation images that tell networks apart, about, if that is no more than a quarter of all
-SUPERNET = {"epochs": 16, "steps": 3000, "rate": 4.0e-3}
+SUPERNET = {"epochs": 16, "steps": 1500, "rate": 4.0e-3}
 ALONE_STAGES = (
-    {"epochs": 5, "steps": 700, "weights": "real", "rate": 4.0e-3},
-    {"epochs": 20, "steps": 3000, "rate": 4.0e-3},
+    {"epochs": 8, "steps": 600, "weights": "real", "rate": 4.0e-3},
+    {"epochs": 20, "steps": 1500, "rate": 4.0e-3},
 )
 LONGEST = 4  # times as long as usual that is trained where there are minutes enough
 LARGE = 96  # pixels a side from which fewer images than usual are scored at once
@@ -144,7 +147,7 @@ def settings_for(made: Proposal, glance: Glance) -> dict[str, Any]:
     if max(made.space.input[1:]) >= LARGE:
         settings["scoring"] = {"batch": 100}
     stages = [dict(stage) for stage in ALONE_STAGES]
-    return settings | {"retrain": {"top": 2, "recipe": {"stages": stages}}}
+    return settings | {"retrain": {"top": 1, "recipe": {"stages": stages}}}
 
 
 def share_held_out(images: int) -> float:
@@ -154,7 +157,8 @@ def share_held_out(images: int) -> float:
 
 def _in_time(request: SearchRequest, images: DataSet, minutes: float | None) -> tuple[SearchRequest, Plan]:
     """Return the request that fits some minutes, or as it is, and how long it takes."""
-    pace = pace_of(request, images)
+    with using(threads_here(request, images)):
+        pace = pace_of(request, images)
     usual = planned(request.settings, pace, images)
     if minutes is None:
         return request, usual
@@ -193,6 +197,6 @@ def _counted(settings: Mapping[str, Any], fitting: SearchSettings) -> dict[str, 
 def _said(plan: Plan, minutes: float | None) -> str:
     """Return in words how long a search takes."""
     return (
-        f"a search of it takes about {plan.seconds / 60:.2g} minutes here: supernet {plan.supernet / 60:.1f}, scoring "
+        f"a search of it takes about {plan.seconds / 60:.1f} minutes here: supernet {plan.supernet / 60:.1f}, scoring "
         f"{plan.scoring / 60:.1f}, the best alone {plan.retrain / 60:.1f}"
     ) + ("" if minutes is not None else "; --minutes makes it fit another time")

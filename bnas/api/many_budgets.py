@@ -26,7 +26,7 @@ from bnas.space.space import SearchSpace
 from bnas.train import ALONE, Ranks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TargetResults(Mapping[str, SearchResult]):
     """What was found under each budget, by the budget as text, in the order in which they were given."""
 
@@ -41,6 +41,9 @@ class TargetResults(Mapping[str, SearchResult]):
 
     def __len__(self) -> int:
         return len(self.folders)
+
+    def __repr__(self) -> str:
+        return f"TargetResults({str(self.run.path)!r}: {', '.join(self)})"
 
     @cached_property
     def table(self) -> pd.DataFrame:

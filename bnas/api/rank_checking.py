@@ -21,6 +21,7 @@ from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alo
 from bnas.searcher.ranking.table import training
 from bnas.space.space import Genes
 from bnas.train import evaluate, train_supernet
+from bnas.train.retrain import labelled
 
 Row = dict[str, Any]
 LOSS, ACCURACY, AS_TRAINED, PARAMETERS = (
@@ -96,14 +97,10 @@ class _Check:
 
     def train(self, genes: Genes, seed: int, label: str) -> Row:
         """Return the training of a network from a seed."""
-
-        def labelled(phase: str, done: int, total: int, note: str = "") -> None:
-            self.progress(label, done, total, note)
-
         arch, recipe = self.request.space.architecture(genes), self.request.settings.retrain.recipe
         reached = train_alone(
             arch, recipe, self.images, seed=seed, store=self.run, device=self.request.device,
-            name=_checkpoint(arch.id, seed), progress=labelled,
+            name=_checkpoint(arch.id, seed), progress=labelled(self.progress, label, arch.id),
         )  # fmt: skip
         return training(arch, genes, seed, reached)
 

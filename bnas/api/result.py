@@ -9,12 +9,14 @@ import pandas as pd
 import torch
 from torch import nn
 
+from bnas.amounts import percent, show
 from bnas.api.request import GIVEN, SearchRequest, load_matching, pick_device
-from bnas.cost.budget import Budget, show
+from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import NANOSECONDS_PER_MS, Cost, cost
 from bnas.errors import DataError, LookupFailed, RunError
 from bnas.networks.build import build
+from bnas.report.classes import CONFUSION
 from bnas.runs import Run
 from bnas.searcher.score import Scorer
 from bnas.ship import load
@@ -59,7 +61,7 @@ class Best:
     def __repr__(self) -> str:
         price = self.cost
         return (
-            f"Best({self.architecture.id}: test accuracy {self.accuracy:.2%}, {show(price.ops)} ops, "
+            f"Best({self.architecture.id}: test accuracy {percent(self.accuracy)}, {show(price.ops)} ops, "
             f"{show(price.bytes)} bytes)"
         )
 
@@ -100,6 +102,11 @@ class SearchResult:
     def retrained(self) -> pd.DataFrame:
         """The networks trained alone, the best on validation first."""
         return self.run.read_table("retrained")
+
+    @cached_property
+    def confusion(self) -> pd.DataFrame:
+        """How many test images of each class the best network takes for which, by the numbers of the classes."""
+        return self.run.read_table(CONFUSION)
 
     @property
     def ledger(self) -> dict[str, dict[str, int]]:
@@ -183,12 +190,17 @@ class TrainResult:
         """Accuracy on the test images."""
         return float(self.manifest["accuracy"]["test"])
 
+    @cached_property
+    def confusion(self) -> pd.DataFrame:
+        """How many test images of each class the network takes for which, by the numbers of the classes."""
+        return self.run.read_table(CONFUSION)
+
     def load(self) -> nn.Module:
         """Return the network with its trained weights, checked against the manifest."""
         return load(self.run.best_folder, model=self.held, trust=self.trust)
 
     def __repr__(self) -> str:
-        found = f"test accuracy {self.accuracy:.2%}" if self.run.has_best() else "unfinished"
+        found = f"test accuracy {percent(self.accuracy)}" if self.run.has_best() else "unfinished"
         return f"TrainResult({str(self.run.path)!r}: {found})"
 
 

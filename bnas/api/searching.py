@@ -11,7 +11,7 @@ from bnas.api.advice import on_experts
 from bnas.api.exploring import explore, open_studies
 from bnas.api.latency import latency_of
 from bnas.api.manifest import manifest_of
-from bnas.api.progress_bars import say, say_images, watched
+from bnas.api.progress_bars import say, say_at_once, say_images, watched
 from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.api.taken import take_supernet
@@ -23,6 +23,7 @@ from bnas.errors import RunError, SpecError
 from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent
 from bnas.report import write_report
+from bnas.report.classes import CONFUSION
 from bnas.runs import Run
 from bnas.searcher.candidate import Candidate
 from bnas.searcher.executors.engine import Engine
@@ -36,8 +37,8 @@ from bnas.space.recipe import Recipe, Stage
 from bnas.space.space import SearchSpace
 from bnas.spec import dump
 from bnas.supernet import Supernet
-from bnas.train import ALONE, Ranks, SharedStore, train_supernet
-from bnas.train.retrain import Retrained, retrain
+from bnas.train import ALONE, Ranks, SharedStore, confusion, train_supernet
+from bnas.train.retrain import EVALUATION_BATCH, Retrained, retrain
 from bnas.train.thread_count import using
 
 TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended
@@ -49,6 +50,8 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
     Raises:
         ExportError: the weights do not load back to the same network, or it costs other than was counted.
     """
+    taken = confusion(best.network, data.test.batches(EVALUATION_BATCH, device=request.device))
+    run.write_table(CONFUSION, taken)
     tensors = {name: tensor.detach().cpu() for name, tensor in best.network.state_dict().items()}
     assert candidate.score is not None
     accuracy = {
@@ -131,6 +134,7 @@ def search(
         Stopped: progress asked for it.
         BnasError: one line that says where, which rule, which values, what to do.
     """
+    say_at_once(f"search: reads {name_of(data)}", progress)
     request = resolve(
         space, data, budget=budget, trials=trials, sampler=sampler, top=top, start_with=start_with, latency=latency,
         augment=augment, seed=seed, device=device, deploy=deploy, trust=trust,
@@ -189,7 +193,7 @@ def _is_complete(run: Run, trials: int) -> bool:
     if run.has_lost_events or not ended or ended[-1].get("trials", trials) != trials:
         return False
     try:
-        for name in TABLES:
+        for name in (*TABLES, *((CONFUSION,) if run.has_table(CONFUSION) else ())):  # an older run has none
             run.read_table(name)
         run.read_ledger()
     except RunError:

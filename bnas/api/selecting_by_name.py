@@ -17,10 +17,10 @@ from bnas.data import DataSet
 from bnas.errors import RunError, SpecError
 from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
-from bnas.report.selection_figure import write_selection_figures
+from bnas.report import write_selection_report
 from bnas.runs import best_in
 from bnas.runs.documents import write_table, write_text
-from bnas.runs.selection_folder import DECISIONS, FIGURES, FINETUNED, LAYERS, NETWORKS
+from bnas.runs.selection_folder import CURVE, DECISIONS, FINETUNED, LAYERS, NETWORKS
 from bnas.select import Decisions, Selection
 from bnas.select.calibrate import Batches
 from bnas.ship import load
@@ -34,7 +34,7 @@ _HEAD = (
 Choose = Callable[[nn.Module, Batches], Selection]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SelectResult:
     """What was chosen, what it costs and gets right beside the networks it stands between, and where it was written."""
 
@@ -42,6 +42,9 @@ class SelectResult:
     selection: Selection
     networks: list[dict[str, Any]]
     standing: Standing  # of the float model, before anything
+
+    def __repr__(self) -> str:
+        return f"SelectResult({str(self.folder)!r}: {self.selection})"
 
 
 def select_model(
@@ -96,14 +99,13 @@ def select_model(
     selection = choose(network, batches)
     decisions = selection.decisions.model_copy(update={"original": original})
     _write(folder, selection, decisions, given)
-    found = {}
+    networks = _report(folder, selection, {})
     if finetune is not None:
         found = accuracies(
             selection, original, known, epochs=finetune, out=folder / FINETUNED, seed=seed, device=device,
             progress=progress,
         )  # fmt: skip
-    networks = list(_networks(selection, found))
-    write_table(folder / NETWORKS, rows=networks)
+        networks = _report(folder, selection, found)
     return SelectResult(folder, selection, networks, standing)
 
 
@@ -124,7 +126,7 @@ def _calibration(data: DataSet, images: int, seed: int) -> Iterator[Any]:
 
 
 def _write(folder: Path, selection: Selection, decisions: Decisions, given: str | Path | None) -> None:
-    """Write the decisions, the layers and the picture.
+    """Write the decisions, the layers, and what keeping more or fewer of them would cost.
 
     Raises:
         RunError: the folder holds another selection than the one that was given back, or cannot be written.
@@ -138,7 +140,15 @@ def _write(folder: Path, selection: Selection, decisions: Decisions, given: str 
         )
     write_text(path, text=_HEAD + dump(decisions))
     write_table(folder / LAYERS, rows=selection.rows())
-    write_selection_figures(selection.rows(), folder / FIGURES, metric=selection.metric)
+    write_table(folder / CURVE, rows=selection.curve())
+
+
+def _report(folder: Path, selection: Selection, found: Mapping[str, Accuracies]) -> list[dict[str, Any]]:
+    """Write the networks that the selection stands between, and the page; return the networks."""
+    networks = list(_networks(selection, found))
+    write_table(folder / NETWORKS, rows=networks)
+    write_selection_report(folder)
+    return networks
 
 
 def _networks(selection: Selection, found: Mapping[str, Accuracies]) -> Iterator[dict[str, Any]]:
@@ -147,5 +157,5 @@ def _networks(selection: Selection, found: Mapping[str, Accuracies]) -> Iterator
         yield {
             "network": name, "ops": cost.ops, "ops_share": cost.ops / real.ops, "bops": cost.bops, "flops": cost.flops,
             "bytes": cost.bytes, "bytes_share": cost.bytes / real.bytes, "weight_saving": cost.weight_saving,
-            **found.get(name, {}),
+            "error": chosen.error_left if name != "real" else 0.0, **found.get(name, {}),
         }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from bnas.amounts import percent
 from bnas.data import DataSet, Split
 from bnas.data.facts import Guessing
 from bnas.errors import DataError
@@ -46,8 +47,8 @@ class Standing(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.accuracy:.1%} of {self.guessing.images} held-out images right, no better than guessing "
-            f"({self.guessing.accuracy:.1%})"
+            f"{percent(self.accuracy)} of {self.guessing.images} held-out images right, no better than guessing "
+            f"({percent(self.guessing.accuracy)})"
         )
 
 

@@ -11,19 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from bnas.api.manifest import manifest_of
-from bnas.api.progress_bars import say, say_images, watched
+from bnas.api.progress_bars import say, say_at_once, say_images, watched
 from bnas.api.request import check_batch, check_outputs, load_for, name_of, open_for, pick_device
 from bnas.api.result import TrainResult
 from bnas.binarize import has_exact_gradient
 from bnas.cost.trace.plain_model import copy_of
 from bnas.data import DataSet, check_same_images
 from bnas.data.facts import Guessing
-from bnas.errors import DataError, SpecError, TrainingError
+from bnas.errors import DataError, RunError, SpecError, TrainingError
 from bnas.lookup import FAILURES, reason
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS
 from bnas.progress import Progress
 from bnas.report import write_training_report
+from bnas.report.classes import CONFUSION
 from bnas.runs import Run
 from bnas.runs.saved_network import description_in
 from bnas.seeds import seeded
@@ -34,8 +35,20 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage
 from bnas.space.shipped import read_recipe
 from bnas.spec import dump, parse, read_yaml
-from bnas.train import ALONE, BinaryWatch, Ranks, SharedStore, Store, build_for, evaluate, evaluate_soft, train_staged
+from bnas.train import (
+    ALONE,
+    BinaryWatch,
+    Ranks,
+    SharedStore,
+    Store,
+    build_for,
+    confusion,
+    evaluate,
+    evaluate_soft,
+    train_staged,
+)
 from bnas.train.blindness import warn_of_blind_layers
+from bnas.train.retrain import labelled
 from bnas.trust import check_code
 
 NAME = "train"  # of the checkpoints
@@ -98,6 +111,7 @@ def train_model(
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
     """
+    say_at_once(f"train_model: reads {name_of(data)}", progress)
     held = model if isinstance(model, nn.Module) else None
     named = given(model, trust=trust) if not isinstance(model, nn.Module) else ""
     resized = input_shape if isinstance(named, str | ModelSpec) else _only_its_own(named.input, input_shape)
@@ -131,7 +145,7 @@ def train_model(
     run = open_for(images, out, config=config)
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
-        if not run.has_best():
+        if not _is_complete(run):
             say(f"plan {chosen.said(len(images.train))}; written to {run.path}", progress)
             load_same = partial(_load_same, load_images, images.facts())
             work = _Work(described, held, chosen, load_same, seed, pick_device(device), teacher, compiled, trust)
@@ -225,6 +239,16 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
         )
 
 
+def _is_complete(run: Run) -> bool:
+    """Whether the run has ended, and what it found is still there as it was written; else it is made again."""
+    try:
+        if run.has_table(CONFUSION):  # which a run from before it was kept has not
+            run.read_table(CONFUSION)
+    except RunError:
+        return False
+    return run.has_best()
+
+
 class _Work(NamedTuple):
     """What is trained, and how: all that another rank has to know."""
 
@@ -268,7 +292,8 @@ def _load_same(load_images: Callable[[], DataSet], facts: dict[str, Any]) -> Dat
 def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Ranks) -> None:
     """Train, evaluate once on the test images, write what was made of it."""
     described, recipe, device = work.described, work.recipe, work.device
-    network = work.train(data, run, ranks, measure=partial(_watch, data, device), progress=progress)
+    told = labelled(progress, NAME, run.path.absolute().name)
+    network = work.train(data, run, ranks, measure=partial(_watch, data, device), progress=told)
     accuracy = {
         "validation": evaluate(network, data.validation.batches(BATCH, device=device))[0],
         "validation_soft": evaluate_soft(network, data.validation.batches(BATCH, device=device))[0],
@@ -276,6 +301,7 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
     }
     if not all(map(math.isfinite, accuracy.values())):
         raise TrainingError(f"{run.path}: the trained network gives values that are not finite; lower the rate")
+    run.write_table(CONFUSION, confusion(network, data.test.batches(BATCH, device=device)))
     network = network.cpu()
     tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     manifest = manifest_of(

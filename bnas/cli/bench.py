@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas.cli.out import say_loading
+
 BATCHES = (1, 32)
 
 
@@ -24,6 +26,7 @@ def bench_command(
 
     Example: bnas bench packed/network.bnas --threads 2
     """
+    say_loading("bench")
     from bnas.runtime.file import encoded
     from bnas.ship.measuring import packed_from
 

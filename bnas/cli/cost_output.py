@@ -5,10 +5,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bnas.amounts import percent, show
 from bnas.cli.columns import aligned
-from bnas.cost.budget import show
 from bnas.cost.plan import PlannedLayer, Uncounted
 from bnas.cost.totals import NOT_COUNTED, Convention, Cost, by_stage, cost
+
+LEGEND = (
+    "precision: real input and weights; weight: real input, binary weights; binary: both; s2 behind a kernel: stride 2"
+)
 
 
 class Predicted(NamedTuple):
@@ -58,6 +62,7 @@ def print_tables(counted: Counted, count: Convention) -> None:
     whole, stages = cost(counted.layers), by_stage(counted.layers)
     print(f"{counted.source} on {' and '.join(_shape(s[0], s[1:]) for s in counted.inputs)}\n")
     print("\n".join(aligned(_layer_rows(counted, count, whole), to_the_left=8)))
+    print(LEGEND)
     if len(stages) > 1:
         print("\n" + "\n".join(aligned(_stage_rows(stages, count, whole), to_the_left=1)))
     print("\n" + "\n".join(_totals(counted, count, whole)))
@@ -127,7 +132,7 @@ def _layer_rows(counted: Counted, count: Convention, whole: Cost) -> list[Sequen
             rows.append((
                 layer.name or "(itself)", layer.role if layer.role != "other" else layer.kind, row["in"], row["out"],
                 row["kernel"] + _stride(layer), _unless_one(layer.groups), _unless_one(layer.experts), layer.precision,
-                show(layer.macs), f"{row['share']:.1%}", show(layer.bytes),
+                show(layer.macs), percent(row["share"]), show(layer.bytes),
             ))  # fmt: skip
     marked = ("", "", "", "", "", "not counted", "?", "?", "?")
     return rows + [(item.path or "(itself)", item.operator, *marked) for item in counted.uncounted]
@@ -139,7 +144,7 @@ def _stage_rows(stages: dict[str, Cost], count: Convention, whole: Cost) -> list
     for name, part in stages.items():
         counted = count.figure(part)
         numbers = (part.macs, part.bops, part.flops, counted, part.parameters, part.bytes, part.activation_bytes)
-        rows.append((name or "(itself)", f"{_share(counted, count.figure(whole)):.1%}", *map(show, numbers)))
+        rows.append((name or "(itself)", percent(_share(counted, count.figure(whole))), *map(show, numbers)))
     return rows
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bnas.cli.out import say_loading
 from bnas.trust import TRUST
 
 
@@ -34,6 +35,7 @@ def export_command(
 
     Example: bnas export runs/digits --to training -o handover
     """
+    say_loading("export")
     from bnas.api import export
     from bnas.cli.stop import ending_at_once
     from bnas.runs.saved_network import MANIFEST

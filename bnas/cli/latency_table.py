@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas.amounts import percent
+from bnas.cli.out import say_loading
 from bnas.trust import TRUST
 
 EXAMPLE = """
@@ -26,6 +28,7 @@ def latency_table_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure every part that networks of a space are made of, packed, one image at a time, on one thread."""
+    say_loading("latency-table")
     from bnas.api.latency import check_latency, latency_table
     from bnas.api.progress_bars import ProgressBars
     from bnas.cli.stop import Stop
@@ -41,7 +44,7 @@ def latency_table_command(
     print(f"{out}: {len(table.nanoseconds)} parts, measured on {table.machine}")
     if known:
         print(
-            f"{known['networks']} whole networks: half of them predicted within {known['median_error']:.1%} of "
+            f"{known['networks']} whole networks: half of them predicted within {percent(known['median_error'])} of "
             f"measured; rank correlation {known['spearman']:.3f}"
         )
 

@@ -54,6 +54,12 @@ def image_shape(text: str | None) -> tuple[int, int, int] | None:
     return sides[0], sides[1], sides[2]
 
 
+def say_loading(command: str) -> None:
+    """Say at once that a command is at work, where torch is still to be loaded, which takes seconds."""
+    if "torch" not in sys.modules:
+        print(f"bnas {command}: loads torch, then what it was given", file=sys.stderr, flush=True)
+
+
 class _Said(logging.Handler):
     """Prints each message on stderr, once."""
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas.amounts import percent
+
 BATCH = 64
 
 
@@ -30,7 +32,7 @@ def predict_command(
             if as_json:
                 print(json.dumps({"image": str(path), "classes": [{"class": name, "share": s} for name, s in classes]}))
             else:
-                print(path, *(f"{name} {share:.1%}" for name, share in classes), sep="\t", flush=True)
+                print(path, *(f"{name} {percent(share)}" for name, share in classes), sep="\t", flush=True)
 
 
 def _classes(network: Any, paths: list[Path], top: int) -> Iterator[list[tuple[str, float]]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.columns import aligned
+from bnas.cli.out import say_loading
 from bnas.trust import TRUST
 
 EXAMPLE = """
@@ -31,6 +32,7 @@ def rank_check_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Say whether a search's proxy loss ranks networks as their accuracy does, and better than counting ops."""
+    say_loading("rank-check")
     from bnas.api.progress_bars import ProgressBars
     from bnas.api.rank_checking import check_ranking  # torch is imported only when there is work for it
     from bnas.cli.stop import Stop

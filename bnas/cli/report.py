@@ -1,4 +1,4 @@
-"""`bnas report`: a run folder -> figures and one page; several of them -> a page that compares them."""
+"""`bnas report`: the folder of a run or a selection -> figures and one page; several runs -> a page that compares."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,15 @@ import typer
 
 def report_command(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folder, finished or not; several finished.")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folder of a run, finished or not, or of a selection; several finished searches."
+        ),
     ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the comparison of several runs.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the page's path as JSON.")] = False,
 ) -> None:
-    """Write the figures and the one-page report of a search or a training anew; or compare several searches.
+    """Write figures and the one-page report of a search, training or selection anew; or compare several searches.
 
     Examples: bnas report runs/digits; bnas report runs/digits runs/wider -o runs/compared
     """
@@ -30,9 +33,12 @@ def report_command(
 
 
 def _one(run: Path) -> Path:
-    from bnas.report import write_report, write_targets_report, write_training_report
+    from bnas.report import write_report, write_selection_report, write_targets_report, write_training_report
     from bnas.runs import Run
+    from bnas.runs.selection_folder import DECISIONS
 
+    if (run / DECISIONS).is_file():
+        return write_selection_report(run)
     found = Run.read(run)
     write = write_targets_report if found.has_targets else write_report
     return write_training_report(found) if found.is_training else write(found)

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas.amounts import percent, show
 from bnas.cli.columns import aligned
-from bnas.cli.out import AUGMENT, DATA, KNOWN_DATA, named_after, one_of
-from bnas.cost.budget import show
+from bnas.cli.out import AUGMENT, DATA, KNOWN_DATA, named_after, one_of, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.shipped import SPACES, space_file
 from bnas.space.space import SearchSpace
@@ -123,6 +123,7 @@ def search_command(
         raise typer.BadParameter("time is given to a search under one budget", param_hint="--minutes")
     if several and supernet_of:
         raise typer.BadParameter("a supernet is searched again under one budget; give --budget", param_hint="--target")
+    say_loading("search")
     from bnas.api import search  # torch is imported only when there is work for it
     from bnas.api.many_budgets import search_targets
     from bnas.api.progress_bars import ProgressBars
@@ -192,6 +193,7 @@ def summary(result: Any) -> dict[str, Any]:
         "trials": result.run.config["trials"],
         "ledger": result.ledger,
         "front": json.loads(result.front.to_json(orient="records")),
+        "finalists": json.loads(result.retrained.to_json(orient="records")),
     }
 
 
@@ -221,7 +223,7 @@ def _answer(best: Any) -> str:
     guessing = Guessing.known(best.manifest)
     remark = guessing.remark(best.accuracy) if guessing else ""
     price = best.cost
-    return f"best: test accuracy {best.accuracy:.2%}{remark}, {show(price.ops)} ops, {show(price.bytes)} bytes"
+    return f"best: test accuracy {percent(best.accuracy)}{remark}, {show(price.ops)} ops, {show(price.bytes)} bytes"
 
 
 def _beside_its_twin(result: Any) -> str:
@@ -235,7 +237,8 @@ def _beside_its_twin(result: Any) -> str:
     early = f"\nended after {tried} of {trials} trials: nothing new inside the budget was left to propose"
     trained = best_of_each(result.retrained)
     alike = (
-        f"\ntrained alike: best of the search {trained['search']:.2%}, of the random twin {trained['twin']:.2%}"
+        f"\ntrained alike: best of the search {percent(trained['search'])}, "
+        f"of the random twin {percent(trained['twin'])}"
         if {"search", "twin"} <= trained.keys() else ""
     )  # fmt: skip
     return (

@@ -8,14 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from bnas.amounts import percent, show
 from bnas.cli.apart import apart, warnings_at_once
 from bnas.cli.columns import aligned
-from bnas.cli.out import DATA, KNOWN_DATA, NORMALISE, image_shape, one_of
-from bnas.cost.budget import show
+from bnas.cli.out import DATA, KNOWN_DATA, NORMALISE, image_shape, one_of, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.errors import LookupFailed
 from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
 from bnas.select.decide import check_asked
+from bnas.select.metrics import ERROR_MEANT, METRIC_MEANT
 from bnas.space.arch import Binarizers
 from bnas.spec import parse, read
 from bnas.trust import TRUST, check_code, names_code
@@ -102,6 +103,7 @@ def select_command(
     rules = parse(Rules, places | {"include": include or [], "exclude": exclude or []}, source="select")
     binarizers = parse(Binarizers, {"weight": binarizer, "pad_value": pad_value}, source="select")
     resized = image_shape(shape)
+    say_loading("select")
     from bnas.api.progress_bars import ProgressBars
     from bnas.api.selecting import review, select_layers  # torch is imported only when there is work for it
     from bnas.api.selecting_by_name import load_trained, select_model
@@ -178,10 +180,11 @@ def _said(result: Any) -> str:
     trusting = " --trust" if names_code(read(Decisions, file)) else ""
     in_python = f"{str(file)!r}, trust=True" if names_code(chosen.decisions.binarizers) else repr(str(file))
     is_tuned = any("finetuned" in row for row in result.networks)
-    held_out = f"{result.standing.accuracy:.1%} of {result.standing.guessing.images} held-out images"
+    held_out = f"{percent(result.standing.accuracy)} of {result.standing.guessing.images} held-out images"
     note = "real is the model as it was given: it is not trained further, and has the same accuracy before and after"
     return "\n".join([
         *aligned(_layer_rows(chosen.rows(), chosen.metric), to_the_left=(0, 4, 5)),
+        *_legend(chosen.metric),
         "",
         *aligned(_network_rows(result.networks), to_the_left=1),
         *([note] if is_tuned else []),
@@ -189,10 +192,18 @@ def _said(result: Any) -> str:
         f"{len(chosen.kept)} of {len(chosen.free)} layers with a choice keep real inputs; {NOT_COUNTED}",
         f"the float model gets {held_out} right; if it should be more, it knows them normalised otherwise",
         f"to edit:    {file}, then give it back with --selection",
-        f"to look at: {folder / 'layers.csv'}, {folder / 'networks.csv'}, {folder / 'figures' / 'metric.png'}",
+        f"to look at: {folder / 'report.html'}, {folder / 'layers.csv'}, {folder / 'networks.csv'}",
         f"to train:   bnas train {file} --data D{trusting}, or in Python: bnas.convert(model, {in_python})",
         *([f"to ship:    bnas export {folder} --to training -o DIR{trusting}"] if is_tuned else []),
     ])  # fmt: skip
+
+
+def _legend(metric: str) -> list[str]:
+    """Return what the columns of the layers are."""
+    lines = [f"error: {ERROR_MEANT}"]
+    if metric:
+        lines.append(f"{metric}: {METRIC_MEANT.get(metric, 'a metric of your own; the highest stay real')}")
+    return lines
 
 
 def _layer_rows(rows: list[dict[str, Any]], metric: str) -> list[Sequence[str]]:
@@ -200,7 +211,7 @@ def _layer_rows(rows: list[dict[str, Any]], metric: str) -> list[Sequence[str]]:
     said = {"real": "real", "weight": "binary weights, real input", "binary": "binary"}
     return [heads] + [
         (
-            row["layer"] or "(itself)", f"{row['share']:.1%}", _number(row.get("error")), _number(row["metric"]),
+            row["layer"] or "(itself)", percent(row["share"]), _number(row.get("error")), _number(row["metric"]),
             said[row["precision"]], row["why"] + (BLIND if _is_blind(row) else ""),
         )
         for row in rows
@@ -219,9 +230,9 @@ def _network_rows(networks: list[dict[str, Any]]) -> list[Sequence[str]]:
     rows: list[Sequence[str]] = [[*heads, *(measured[name] for name in shown)]]
     for row in networks:
         rows.append([
-            row["network"], show(row["ops"]), f"{row['ops_share']:.1%}", show(row["bops"]), show(row["flops"]),
-            show(row["bytes"]), f"{row['bytes_share']:.1%}", f"{row['weight_saving']:.1f}x smaller",
-            *(f"{row[name]:.2%}" if name in row else "" for name in shown),
+            row["network"], show(row["ops"]), percent(row["ops_share"]), show(row["bops"]), show(row["flops"]),
+            show(row["bytes"]), percent(row["bytes_share"]), f"{row['weight_saving']:.1f}x smaller",
+            *(percent(row[name]) if name in row else "" for name in shown),
         ])  # fmt: skip
     return rows
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bnas.cli.out import AUGMENT, DATA, KNOWN_DATA, NORMALISE, image_shape, named_after, one_of
-from bnas.cost.budget import show
+from bnas.amounts import percent, show
+from bnas.cli.out import AUGMENT, DATA, KNOWN_DATA, NORMALISE, image_shape, named_after, one_of, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.shipped import RECIPES
 from bnas.trust import TRUST
@@ -60,6 +60,7 @@ def train_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Train one network by a recipe, stage by stage, and keep it with a proof that it reloads."""
+    say_loading("train")
     from bnas.api import candidate_of, train_model  # torch is imported only when there is work for it
     from bnas.api.progress_bars import ProgressBars
     from bnas.cli.ranks import leading
@@ -94,7 +95,7 @@ def _said(result: Any) -> str:
     remark = guessing.remark(accuracy["test"]) if guessing else ""
     gap = 100 * (accuracy["validation_soft"] - accuracy["validation"])
     return (
-        f"test accuracy {accuracy['test']:.2%}{remark}, validation accuracy {accuracy['validation']:.2%} "
+        f"test accuracy {percent(accuracy['test'])}{remark}, validation accuracy {percent(accuracy['validation'])} "
         f"(soft weights, before they are made binary: {gap:+.2f} points)\n"
         f"{show(price['ops'])} ops, {show(price['bytes'])} bytes of weights when packed; {NOT_COUNTED}\n"
         f"report: {result.run.report}\nload:   {load_line(result.run)}"

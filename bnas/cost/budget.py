@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Self
 
+from bnas.amounts import show
 from bnas.cost.totals import Cost
 from bnas.errors import SpecError
 from bnas.lookup import not_among
@@ -102,14 +103,6 @@ def amount(text: str, *, source: str) -> float:
             f"{source}: {shown(text)} is not an amount; write a positive number with k, M, G, KiB or MiB, as in 3M"
         )
     return value
-
-
-def show(value: float) -> str:
-    """Return an amount as people read it: 2.95M, 512, 17.3k."""
-    for factor, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if abs(value) >= 0.9995 * factor:  # three digits round it up to the factor
-            return f"{float(f'{value / factor:.3g}'):g}{suffix}"
-    return f"{value:.3g}"
 
 
 def _pair(item: str, source: str) -> tuple[str, str]:

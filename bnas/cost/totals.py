@@ -7,11 +7,13 @@ adds are not counted. OPs = FLOPs + BOPs / 64.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from bnas.amounts import show
 from bnas.cost.plan import PlannedLayer
 from bnas.errors import SpecError
 
 BOPS_PER_OP = 64
 NANOSECONDS_PER_MS = 10**6
+_OF_WEIGHTS = ("weights", "binary_weights", "mixed_flops")  # what other figures hold, and a repr leaves out
 NOT_COUNTED = "batch norm, activations, bias, pooling and adds are not counted"
 
 
@@ -61,6 +63,10 @@ class Cost(NamedTuple):
 
     def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]
         return total((self, other))
+
+    def __repr__(self) -> str:
+        known = {name: value for name, value in self.as_dict().items() if value and name not in _OF_WEIGHTS}
+        return f"Cost({', '.join(f'{name}={show(value)}' for name, value in known.items())})"
 
     def as_dict(self) -> dict[str, float]:
         """Return every quantity by name, ops first; a latency where one is predicted."""

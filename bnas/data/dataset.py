@@ -41,7 +41,7 @@ class Later:
         return self.read()
 
 
-@dataclass(frozen=True, eq=False, repr=False)  # as text it is its summary, not its pixels
+@dataclass(frozen=True, eq=False, repr=False)
 class DataSet:
     """A named data set; `test` is read when it is first asked for, not before.
 
@@ -69,7 +69,9 @@ class DataSet:
     found_as: str | None = field(default=None, init=False)  # by `load_data`; a copy that is changed is found no more
 
     def __repr__(self) -> str:
-        return f"<{self.summary()}>"
+        test = self.later_test.labels
+        images = f"{len(self.train)} training, {len(self.validation)} validation, {_counted(test)} test images"
+        return f"DataSet({self.name!r}: {images}, {text(self.input_shape)}, {self.classes} classes)"
 
     def __str__(self) -> str:
         return self.summary()
@@ -181,6 +183,10 @@ class DataSet:
         later = self.later_test
         test = replace(later, read=partial(_changed, self.name, later.read, change))
         return replace(self, train=change(self.train), validation=change(self.validation), read_test=test)
+
+
+def _counted(labels: Tensor | None) -> str:
+    return "not yet counted" if labels is None else str(len(labels))
 
 
 def check_split(where: str, split: Any, classes: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bnas.amounts import percent
 from bnas.data import fingerprint
 from bnas.data.resize import text
 from bnas.errors import RunError
@@ -152,4 +153,4 @@ class Guessing(NamedTuple):
 
     def remark(self, accuracy: float) -> str:
         """Return what stands behind an accuracy: nothing, unless it is no better than guessing."""
-        return "" if self.beaten_by(accuracy) else f", no better than guessing ({self.accuracy:.1%})"
+        return "" if self.beaten_by(accuracy) else f", no better than guessing ({percent(self.accuracy)})"

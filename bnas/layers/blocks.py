@@ -139,13 +139,27 @@ class CeilingPool(nn.AvgPool2d):
         super().__init__(stride, stride, ceil_mode=True)
 
 
-class RepeatShortcut(nn.Module):
-    """Average pool, then the channels over again until there are enough: no parameters, no MACs."""
+class CeilingMaxPool(nn.MaxPool2d):
+    """Max pooling whose size after a stride is rounded up, as a same-padded convolution's is."""
 
-    def __init__(self, out_channels: int, stride: int) -> None:
+    def __init__(self, stride: int) -> None:
+        super().__init__(stride, stride, ceil_mode=True)
+
+
+def pooling(stride: int, *, pool: str) -> nn.Module:
+    """Return what takes a stride, by the `average` or by the `max`; nothing where there is none."""
+    if stride == 1:
+        return nn.Identity()
+    return CeilingMaxPool(stride) if pool == "max" else CeilingPool(stride)
+
+
+class RepeatShortcut(nn.Module):
+    """A pool, then the channels over again until there are enough: no parameters, no MACs."""
+
+    def __init__(self, out_channels: int, stride: int, *, pool: str = "average") -> None:
         super().__init__()
         self.out_channels = out_channels
-        self.pool = CeilingPool(stride) if stride > 1 else nn.Identity()
+        self.pool = pooling(stride, pool=pool)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(x)
@@ -154,11 +168,11 @@ class RepeatShortcut(nn.Module):
 
 
 class ConvShortcut(nn.Module):
-    """Average pool, then a real 1x1 convolution and batch norm."""
+    """A pool, then a real 1x1 convolution and batch norm."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, pool: str = "average") -> None:
         super().__init__()
-        self.pool = CeilingPool(stride) if stride > 1 else nn.Identity()
+        self.pool = pooling(stride, pool=pool)
         self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
@@ -168,12 +182,14 @@ class ConvShortcut(nn.Module):
 
 
 class BottleneckShortcut(nn.Module):
-    """Average pool, then two real 1x1 convolutions through fewer channels, each with batch norm and PReLU."""
+    """A pool, then two real 1x1 convolutions through fewer channels, each with batch norm and PReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, *, reduction: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, *, reduction: int, pool: str = "average"
+    ) -> None:
         super().__init__()
         hidden = max(1, in_channels // reduction)
-        self.pool = CeilingPool(stride) if stride > 1 else nn.Identity()
+        self.pool = pooling(stride, pool=pool)
         self.reduce = ConvNorm(in_channels, hidden, act=PReLU(hidden))
         self.expand = ConvNorm(hidden, out_channels, act=PReLU(out_channels))
 
@@ -182,15 +198,17 @@ class BottleneckShortcut(nn.Module):
         return y
 
 
-def shortcut(in_channels: int, out_channels: int, stride: int, *, kind: str, reduction: int) -> nn.Module:
+def shortcut(
+    in_channels: int, out_channels: int, stride: int, *, kind: str, reduction: int, pool: str = "average"
+) -> nn.Module:
     """Return what goes round a convolution; nothing at all where neither channels nor size change."""
     if in_channels == out_channels and stride == 1:
         return nn.Identity()
     if kind == "repeat":
-        return RepeatShortcut(out_channels, stride)
+        return RepeatShortcut(out_channels, stride, pool=pool)
     if kind == "conv":
-        return ConvShortcut(in_channels, out_channels, stride)
-    return BottleneckShortcut(in_channels, out_channels, stride, reduction=reduction)
+        return ConvShortcut(in_channels, out_channels, stride, pool=pool)
+    return BottleneckShortcut(in_channels, out_channels, stride, reduction=reduction, pool=pool)
 
 
 class SqueezeExcite(nn.Module):
@@ -206,13 +224,6 @@ class SqueezeExcite(nn.Module):
         """[batch, in, height, width] -> [batch, out, 1, 1]."""
         y: Tensor = self.expand(F.relu(self.squeeze(x.mean((2, 3)))))
         return y.sigmoid()[:, :, None, None]
-
-
-class CeilingMaxPool(nn.MaxPool2d):
-    """Max pooling whose size after a stride is rounded up, as a same-padded convolution's is."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__(stride, stride, ceil_mode=True)
 
 
 class ConvUnit(nn.Module):
@@ -240,6 +251,7 @@ class ConvUnit(nn.Module):
         pad_value: int,
         prelu: bool,
         downsample: str,
+        shortcut_pool: str,
     ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(in_channels)
@@ -259,7 +271,9 @@ class ConvUnit(nn.Module):
         self.excite = SqueezeExcite(in_channels, out_channels) if squeeze_excite else None
         bent: nn.Module = RPReLU(out_channels) if activations == "react" else PReLU(out_channels)
         self.act = bent if prelu else nn.Identity()
-        self.shortcut = shortcut(in_channels, out_channels, stride, kind=shortcut_kind, reduction=reduction)
+        self.shortcut = shortcut(
+            in_channels, out_channels, stride, kind=shortcut_kind, reduction=reduction, pool=shortcut_pool
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.norm(x)
@@ -299,6 +313,7 @@ class Block(nn.Module):
         pad_value: int = 0,
         prelu: bool = True,
         downsample: str = "conv",
+        shortcut_pool: str = "average",
     ) -> None:
         super().__init__()
 
@@ -307,6 +322,7 @@ class Block(nn.Module):
                 ins, out_channels, kernel=kernel, stride=stride, groups=groups, experts=experts, precision=precision,
                 shortcut_kind=shortcut_kind, reduction=reduction, squeeze_excite=squeeze_excite,
                 weights=weights, activations=activations, pad_value=pad_value, prelu=prelu, downsample=downsample,
+                shortcut_pool=shortcut_pool,
             )  # fmt: skip
 
         self.main = unit(in_channels, kernel, stride, groups)

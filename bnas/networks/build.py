@@ -45,6 +45,7 @@ def block_settings(block: BlockSpec) -> dict[str, Any]:
         **_binarizer_settings(block.binarizers),
         "prelu": block.prelu,
         "downsample": block.downsample,
+        "shortcut_pool": block.shortcut.pool,
     }
 
 

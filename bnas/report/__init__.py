@@ -2,6 +2,7 @@
 
 from bnas.report.comparison import write_comparison
 from bnas.report.page import write_report
+from bnas.report.selection_page import write_selection_report
 from bnas.report.tables import TextTable, front_table, ledger_table, retrained_table
 from bnas.report.targets_page import write_targets_report
 from bnas.report.training_page import load_line, write_training_report
@@ -14,6 +15,7 @@ __all__ = [
     "retrained_table",
     "write_comparison",
     "write_report",
+    "write_selection_report",
     "write_targets_report",
     "write_training_report",
 ]

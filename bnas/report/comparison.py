@@ -11,11 +11,11 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bnas.cost.budget import show
+from bnas.amounts import percent, show
 from bnas.errors import RunError
 from bnas.report.ink import Ink, dress, legend
 from bnas.report.page import rendered, write_figures
-from bnas.report.tables import TextTable, percent
+from bnas.report.tables import TextTable
 from bnas.runs import Run
 from bnas.runs.documents import write_text
 

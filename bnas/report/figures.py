@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bnas.cost.budget import QUANTITIES, Budget, show
+from bnas.amounts import show
+from bnas.cost.budget import QUANTITIES, Budget
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import BOPS_PER_OP, cost
 from bnas.report.findings import Findings, paid_rows

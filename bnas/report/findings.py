@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from bnas.amounts import percent
 from bnas.cost.budget import Budget
 from bnas.data.facts import Guessing
-from bnas.report.tables import percent, ranking_table, retrained_table
+from bnas.report.classes import Classes, read_classes
+from bnas.report.tables import ranking_table, retrained_table
 from bnas.runs import Run
 from bnas.runs.documents import taking
 from bnas.searcher.ranking import Ranking
@@ -54,6 +56,7 @@ class Findings:
     losses: dict[str, dict[int, float]]  # training loss of each epoch, by phase of training
     ranking: dict[str, Any] | None  # how far the proxy can be trusted, once it was checked
     ranked: pd.DataFrame  # the networks that it was checked with
+    classes: Classes | None  # what the best network takes the test images for
 
     @property
     def best_id(self) -> str | None:
@@ -90,6 +93,7 @@ def read_findings(run: Run) -> Findings:
         losses=losses_of(events),
         ranking=_ranking(run),
         ranked=_ranked(run),
+        classes=read_classes(run) if manifest else None,
     )
 
 

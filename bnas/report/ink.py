@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from bnas.cost.budget import show
+from bnas.amounts import show
 from bnas.space.arch import Precision
 
 

@@ -1,19 +1,22 @@
 """A run folder -> its figures and one self-contained HTML page."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bnas.cost.budget import show
+from bnas.amounts import percent, show, unbroken
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data.facts import Guessing
 from bnas.report import words
+from bnas.report.classes import classes_context, draw_confusion, images_sentence
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
 from bnas.report.findings import Findings, paid_rows, read_findings
 from bnas.report.ink import DPI, INKS, Ink
@@ -26,7 +29,6 @@ from bnas.report.tables import (
     front_table,
     layer_table,
     ledger_table,
-    percent,
     ranking_table,
     retrained_table,
     settings_table,
@@ -40,6 +42,7 @@ from bnas.space.arch import Architecture
 from bnas.space.latency import parts_of
 
 CSS_PIXELS = 96  # in an inch
+COLOURS = 128  # of a picture; what is smoothed between two of them is a little coarser
 
 
 class Picture(NamedTuple):
@@ -75,8 +78,9 @@ def rendered(template: str, **context: Any) -> str:
     """Return a page of ours as HTML."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True,
+        finalize=lambda value: unbroken(value) if isinstance(value, str) and not hasattr(value, "__html__") else value,
+    )  # fmt: skip
     return environment.get_template(template).render(**context)
 
 
@@ -90,6 +94,9 @@ def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
     if found.ranking:
         ranking = Ranking.known(found.ranking)
         drawings["ranking"] = lambda ink: draw_ranking(found.ranked, ranking, ink)
+    if found.classes:
+        classes = found.classes
+        drawings["confusion"] = lambda ink: draw_confusion(classes, ink)
     if found.subject:
         layers = plan(found.subject)
         drawings |= {
@@ -99,17 +106,25 @@ def _drawings(found: Findings) -> dict[str, Callable[[Ink], Figure]]:
     return drawings
 
 
-def write_figures(folder: Path, drawings: dict[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
+def write_figures(folder: Path, drawings: Mapping[str, Callable[[Ink], Figure]]) -> dict[str, Picture]:
     """Write each figure on light and on dark paper; return what the page holds of them."""
     images = {}
     for name, draw in drawings.items():
         for suffix, ink in INKS.items():
             path = folder / f"{name}{suffix}.png"
-            figure = draw(ink)
+            image = painted(draw(ink))
             with replacing(path) as temporary:
-                figure.savefig(temporary, format="png", dpi=DPI)
+                image.save(temporary, format="png")
             images[path.stem] = _picture(path)
     return images
+
+
+def painted(figure: Figure) -> Image.Image:
+    """Return a figure as an image of few colours, which takes a third of the room on a page."""
+    figure.set_dpi(DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
 
 
 def _picture(path: Path) -> Picture:
@@ -130,6 +145,8 @@ def _context(found: Findings) -> dict[str, Any]:
         "searched": found.searched,
         "missing": words.missing(found),
         "work": words.work_sentence(found),
+        "images_said": images_sentence(found.config.get("images", {})),
+        **classes_context(found.classes),
         "counted": words.COUNTED,
         "front": front_table(found.front, best=found.best_id, retrained=ids) if has_front else None,
         "twin": words.twin_sentence(found.candidates, found.twin),

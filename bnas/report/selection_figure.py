@@ -1,31 +1,17 @@
 """A selection -> the picture of its metric: one bar a layer, coloured by what was decided on it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bnas.report.ink import DPI, INKS, PRECISION_FILL, PRECISION_SAID, SMALL, Ink, dress, legend
-from bnas.runs.files import replacing
+from bnas.report.ink import PRECISION_FILL, PRECISION_SAID, SMALL, Ink, dress, legend
 from bnas.space.arch import PRECISIONS
 
 _WIDE = 8  # bars that differ by more than this many times are drawn on a log scale
 
 Rows = Sequence[dict[str, Any]]
-
-
-def write_selection_figures(rows: Rows, folder: Path, *, metric: str) -> None:
-    """Write the picture on light and on dark paper, as `metric.png` and `metric-dark.png`.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    for suffix, ink in INKS.items():
-        figure = draw_selection(rows, ink, metric=metric)
-        with replacing(folder / f"metric{suffix}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def draw_selection(rows: Rows, ink: Ink, *, metric: str) -> Figure:

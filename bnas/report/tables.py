@@ -5,14 +5,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bnas.cost.budget import show
+from bnas.amounts import NONE, duration, percent, show
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import Cost, cost
 from bnas.space.arch import Architecture, StageSpec
 
-NOUNBROKENG = "\u2013"
 TIMES = "\u00d7"
-UNBROKEN = "\u00a0"  # a number and its unit stay on one line
 FATES = ("proposed", "paid", "over_budget", "repeated", "failed")
 SAID = {"ops": "ops", "bytes": "bytes", "bops": "BOPs", "flops": "FLOPs", "parameters": "parameters"}
 LIMITED = SAID | {"latency_ms": "milliseconds", "activation_bytes": "activation bytes"}
@@ -21,26 +19,16 @@ _WITHOUT_MACS = ("norm", "activation")
 
 
 class TextTable(NamedTuple):
-    """Column names and rows of text; columns from `numbers_from` on hold numbers."""
+    """Column names and rows of text; columns from `numbers_from` on hold numbers, up to `numbers_to` if it is given."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers_from: int = 1
+    numbers_to: int | None = None
 
-
-def percent(share: float) -> str:
-    """Return a share as people read it: 98.61 %."""
-    return NOUNBROKENG if pd.isna(share) else f"{100 * share:.2f}{UNBROKEN}%"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people read them: 48 s, 2 min 14 s, 1 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}{UNBROKEN}s"
-    minutes, rest = divmod(whole, 60)
-    parts = (minutes, "min", f"{rest:02d}", "s") if minutes < 60 else (minutes // 60, "h", f"{minutes % 60:02d}", "min")
-    return UNBROKEN.join(map(str, parts))
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers, which stand flush right."""
+        return self.numbers_from <= column < (len(self.header) if self.numbers_to is None else self.numbers_to)
 
 
 def by(size: Iterable[int]) -> str:
@@ -127,15 +115,15 @@ def ranking_table(ranking: Mapping[str, Any]) -> TextTable:
 def stage_table(arch: Architecture) -> TextTable:
     """Return a network stage by stage."""
     stem = arch.stem
-    kernel = NOUNBROKENG if stem.kind == "branched" else by((stem.kernel, stem.kernel))
+    kernel = NONE if stem.kind == "branched" else by((stem.kernel, stem.kernel))
     bits = "" if stem.levels is None else f", {stem.levels} levels"
     first = (
         f"stem ({stem.kind}{bits})",
         "binary" if bits else "real",
         "1",
         str(stem.width),
-        NOUNBROKENG,
-        NOUNBROKENG,
+        NONE,
+        NONE,
         kernel,
         str(stem.stride),
     )
@@ -188,7 +176,7 @@ def settings_table(config: Mapping[str, Any]) -> TextTable:
 
 
 def _tau(value: float | None) -> str:
-    return NOUNBROKENG if value is None else f"{value:.2f}"
+    return NONE if value is None else f"{value:.2f}"
 
 
 def _amounts(row: "pd.Series[Any]", names: Iterable[str]) -> tuple[str, ...]:
@@ -197,8 +185,9 @@ def _amounts(row: "pd.Series[Any]", names: Iterable[str]) -> tuple[str, ...]:
 
 def _stage(stage: StageSpec) -> tuple[str, ...]:
     kinds = stage.precision if len(set(stage.precision)) > 1 else stage.precision[:1]
+    own = [said for said in (stage.activation, "squeeze-excite" if stage.squeeze_excite else None) if said]
     return (
-        ", ".join(kinds), str(stage.depth), str(stage.width), str(stage.groups), str(stage.experts),
+        ", ".join((*kinds, *own)), str(stage.depth), str(stage.width), str(stage.groups), str(stage.experts),
         by((stage.kernel, stage.kernel)),
         f"{stage.stride}{', max pool' * (stage.downsample == 'max_pool')}",
     )  # fmt: skip
@@ -218,7 +207,7 @@ def _exact(value: float) -> str:
 
 
 def _times(more: float, less: float) -> str:
-    return f"{more / less:.1f}{TIMES}" if less and more else NOUNBROKENG
+    return f"{more / less:.1f}{TIMES}" if less and more else NONE
 
 
 def _said(value: Any) -> str:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bnas.cost.budget import show
+from bnas.amounts import percent, show
 from bnas.report.findings import read_findings
 from bnas.report.ink import Ink, dress, legend
 from bnas.report.page import rendered, write_figures
-from bnas.report.tables import TextTable, percent, settings_table
+from bnas.report.tables import TextTable, settings_table
 from bnas.runs import Run
 from bnas.runs.documents import taking, write_text
 

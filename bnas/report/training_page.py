@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bnas.cost.budget import show
+from bnas.amounts import percent, show
 from bnas.cost.totals import NOT_COUNTED
+from bnas.report.classes import Classes, classes_context, draw_confusion, images_sentence, read_classes
 from bnas.report.findings import check_manifest
 from bnas.report.ink import SMALL, Ink, dress, legend
 from bnas.report.page import rendered, write_figures
-from bnas.report.tables import TextTable, facts_table, percent, settings_table
+from bnas.report.tables import TextTable, facts_table, settings_table
 from bnas.runs import Run
 from bnas.runs.documents import taking, write_text
 from bnas.ship import parse_description
@@ -98,8 +99,9 @@ def write_training_report(run: Run) -> Path:
         RunError: a file of the run is damaged, or the report cannot be written.
     """
     epochs = epochs_of(run.events())
-    images = write_figures(run.figures, _drawings(epochs))
     manifest = _manifest(run)
+    classes = read_classes(run) if manifest else None
+    images = write_figures(run.figures, _drawings(epochs, classes))
     with taking(run.file("config.yaml")):
         stages = _stages(run.config["recipe"])
     page = rendered(
@@ -107,6 +109,8 @@ def write_training_report(run: Run) -> Path:
         images=images,
         name=run.path.name,
         config=run.config,
+        images_said=images_sentence(run.config.get("images", {})),
+        **classes_context(classes),
         headline=_headline(run, manifest, epochs),
         tiles=_tiles(manifest) if manifest else [],
         counted=NOT_COUNTED,
@@ -155,7 +159,7 @@ def _stage(phase: str) -> int:
     return int(phase.rpartition("-")[2])
 
 
-def _drawings(epochs: list[Epoch]) -> dict[str, Callable[[Ink], Figure]]:
+def _drawings(epochs: list[Epoch], classes: Classes | None) -> dict[str, Callable[[Ink], Figure]]:
     """Return what can be drawn, by name of the figure."""
     drawings: dict[str, Callable[[Ink], Figure]] = {}
     if epochs:
@@ -164,6 +168,8 @@ def _drawings(epochs: list[Epoch]) -> dict[str, Callable[[Ink], Figure]]:
         drawings["filters"] = partial(draw_filters, epochs)
     if any(epoch.get("usage") for epoch in epochs):
         drawings["usage"] = partial(draw_usage, epochs)
+    if classes:
+        drawings["confusion"] = partial(draw_confusion, classes)
     return drawings
 
 

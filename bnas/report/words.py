@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bnas.cost.budget import show
+from bnas.amounts import duration, percent, show
 from bnas.cost.totals import NOT_COUNTED, Cost
 from bnas.report.findings import Findings, paid_rows
-from bnas.report.tables import LIMITED, best_of_each, duration, percent
+from bnas.report.tables import LIMITED, best_of_each
 from bnas.trust import names_code
 
 COUNTED = (
@@ -18,6 +18,9 @@ COUNTED = (
     f"OPs = FLOPs + BOPs / 64; {NOT_COUNTED}. Bytes are those of packed weights, scales and folded batch norm. "
     "A network of fewer ops is not always faster on a given machine."
 )
+
+
+_RANKS = "with the same weights on the same images; what ranks candidates, lower is better"
 
 
 class Tile(NamedTuple):
@@ -132,15 +135,16 @@ def search_line(found: Findings) -> str:
 
 def _accuracies(found: Findings) -> list[Tile]:
     known = (found.manifest or {}).get("accuracy", {})
-    scored = paid_rows(found.candidates)
+    scored = pd.concat([paid_rows(found.candidates), paid_rows(found.twin)])
     rows = scored[scored["id"] == (found.subject.id if found.subject else "")]
+    loss = [Tile("proxy loss", f"{float(value):.4f}", _RANKS) for value in rows["proxy_loss"].iloc[:1]]
     proxy = known.get("proxy", float(rows["proxy_accuracy"].iloc[0]) if len(rows) else math.nan)
     said = [
         ("test accuracy", known.get("test"), "trained alone; the test split was read once, after every choice"),
         ("validation accuracy", known.get("validation"), "trained alone; what the best was chosen by"),
-        ("proxy accuracy", proxy, "with the supernet's shared weights, whose loss only ranks candidates"),
+        ("proxy accuracy", proxy, "with the supernet's shared weights, on held-out training images"),
     ]
-    return [Tile(label, percent(value), note) for label, value, note in said if value is not None]
+    return [*(Tile(label, percent(value), note) for label, value, note in said if value is not None), *loss]
 
 
 def _costs(found: Findings, price: Cost) -> list[Tile]:
@@ -153,7 +157,7 @@ def _costs(found: Findings, price: Cost) -> list[Tile]:
             continue
         kept = "inside" if limit.excess(value) == 0 else "OUTSIDE"
         used = 100 * value / limit.at_most if math.isfinite(limit.at_most) else None
-        share = f", {used:.0f} % of it used" if used is not None else ""
+        share = f", {percent(used / 100)} of it used" if used is not None else ""
         result.append(Tile(LIMITED[name], show(value), f"{how}; {kept} the budget {limit}{share}", used))
     return result
 

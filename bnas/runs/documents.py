@@ -16,6 +16,7 @@ from bnas.masking import strict_json
 from bnas.runs.files import read_bytes, replacing
 from bnas.spec import parse_yaml
 
+_TEXTS = {"id": str, "layer": str}  # columns of what looks like a number at times, and is none
 Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
 
 
@@ -83,14 +84,14 @@ def settings_of(data: bytes, path: Path, *, hint: str) -> dict[str, Any]:
 
 
 def table_of(data: bytes, path: Path) -> pd.DataFrame:
-    """Return the table that a CSV file holds; the column `id` is text, for an id such as `12e5` is no number.
+    """Return the table that a CSV file holds; ids and layers are text, for an id such as `12e5` is no number.
 
     Raises:
         RunError: it holds none.
     """
     try:
         # The engine written in Python reads floats exactly; the one in C does not on every pandas.
-        return pd.read_csv(io.BytesIO(data), engine="python", dtype={"id": str}, encoding="utf-8")
+        return pd.read_csv(io.BytesIO(data), engine="python", dtype=_TEXTS, encoding="utf-8")
     except EmptyDataError:
         return pd.DataFrame()
     except (ParserError, ValueError, MemoryError, OverflowError) as problem:

@@ -8,7 +8,8 @@ from bnas.errors import RunError
 from bnas.runs.documents import settings_of
 from bnas.runs.saved_network import ARCHITECTURE
 
-DECISIONS, LAYERS, NETWORKS, FIGURES = "selection.yaml", "layers.csv", "networks.csv", "figures"
+DECISIONS, LAYERS, NETWORKS, CURVE = "selection.yaml", "layers.csv", "networks.csv", "curve.csv"
+FIGURES, PAGE = "figures", "report.html"
 FINETUNED, SELECTED = "finetuned", "selected"  # the runs; the one of the network that was selected
 _BEST_DESCRIPTION = Path("best", ARCHITECTURE)
 

@@ -26,7 +26,7 @@ from bnas.searcher.by_metric import MetricSpace
 from bnas.searcher.extremes import cheapest, dearest
 from bnas.searcher.parts import Amounts, Part, amounts, count, in_units, layers, precisions
 from bnas.searcher.ways import Same, State, ways_of
-from bnas.space.arch import StageSpec
+from bnas.space.arch import Shared, StageSpec
 from bnas.space.choices import StageChoices
 from bnas.space.space import Genes, SearchSpace
 
@@ -272,7 +272,7 @@ def _sub_space(space: SearchSpace, budget: Budget, number: int) -> SearchSpace:
         longest = max(
             ((len(spare), stage, key, spare)
              for stage, choices in enumerate(stages)
-             for key, spare in _spare(choices, [arch.stages[stage] for arch in archs])),
+             for key, spare in _spare(choices, space.shared, [arch.stages[stage] for arch in archs])),
             default=(0, 0, "", ()),
         )  # fmt: skip
         length, stage, key, spare = longest
@@ -283,9 +283,9 @@ def _sub_space(space: SearchSpace, budget: Budget, number: int) -> SearchSpace:
         stages[stage] = stages[stage].model_copy(update={key: left})
 
 
-def _spare(choices: StageChoices, kept: Sequence[StageSpec]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _spare(choices: StageChoices, shared: Shared, kept: Sequence[StageSpec]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield the choices of a stage that none of some networks has made, by key."""
-    for key, *values in zip(choices.keys, *map(choices.values, kept), strict=True):
+    for key, *values in zip(choices.keys, *(choices.values(stage, shared) for stage in kept), strict=True):
         yield key, tuple(value for value in getattr(choices, key) if value not in values)
     made = {precision for stage in kept for precision in stage.precision}
     yield "precision", tuple(value for value in choices.precision if value not in made)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterator
 from random import Random
 
-from bnas.cost.budget import Budget, Limit, show
+from bnas.amounts import show
+from bnas.cost.budget import Budget, Limit
 from bnas.cost.totals import Cost
 from bnas.errors import BudgetError
 from bnas.searcher.extremes import cheapest as cheapest

@@ -6,7 +6,8 @@ from random import Random
 from statistics import median_low
 from typing import Any, NamedTuple
 
-from bnas.cost.budget import Budget, Limit, show
+from bnas.amounts import show
+from bnas.cost.budget import Budget, Limit
 from bnas.errors import BudgetError
 from bnas.searcher.feasible import cheapest, cost_of, dearest, sample_within
 from bnas.space.arch import Size
@@ -18,6 +19,7 @@ LARGEST_SIDE = 48  # pixels to which larger images are brought
 SIDES = (32, 24, 16, 8)  # that are tried in turn where a budget is too small for more
 UNITS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # least widths of the first stage that are tried
 USUAL = 16  # of them, where there is no budget
+FPGA = ("finn", "hls4ml")  # whose flows were tried with shortcuts that pool by the average alone
 STRIDED = 24  # pixels a side from which the stem, whose ops are dear, halves them
 SMALLEST_MAP = 3  # pixels a side after the last stage, about
 FEWEST_STAGES, WIDEST = 3, 3  # stages at least; how often a stage has twice the width of the one before
@@ -160,7 +162,9 @@ def _values(seen: Seen, unit: int, deploy: str | None) -> dict[str, Any]:
         longer = -(-longer // 2)
     halvings = max(2, round(math.log2(longer / SMALLEST_MAP)))
     strides = [1] * (FEWEST_STAGES - halvings) + [2] * halvings
-    stages = [_stage(unit * 2 ** min(number, WIDEST), stride) for number, stride in enumerate(strides)]
+    # FINN takes max poolings of some sizes alone.
+    downsample = ["max_pool", "conv"] if deploy == "finn" else "max_pool"
+    stages = [_stage(unit * 2 ** min(number, WIDEST), stride, downsample) for number, stride in enumerate(strides)]
     values: dict[str, Any] = {
         "input": [seen.channels, *seen.size],
         "classes": seen.classes,
@@ -168,10 +172,12 @@ def _values(seen: Seen, unit: int, deploy: str | None) -> dict[str, Any]:
         "stages": stages,
         "binarizers": {"weight": "xnor", "activation": "sign"},
     }
+    if deploy not in FPGA:
+        values["shortcut"] = {"pool": "max"}
     return values if deploy is None else values | {"deploy": deploy}
 
 
-def _stage(width: int, stride: int) -> dict[str, Any]:
+def _stage(width: int, stride: int, downsample: Any) -> dict[str, Any]:
     """Return what is offered for a stage of this least width."""
     choices = {"depth": [1, 2], "width": [width * part // 2 for part in WIDENING]}
-    return choices if stride == 1 else choices | {"stride": stride}
+    return choices if stride == 1 else choices | {"stride": stride, "downsample": downsample}

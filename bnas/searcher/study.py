@@ -19,6 +19,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from bnas.amounts import percent
 from bnas.cost.budget import Budget
 from bnas.errors import BudgetError, Stopped, TrainingError
 from bnas.progress import Progress
@@ -106,7 +107,9 @@ class Search:
             if candidate.score and (self._best is None or candidate.score.quality > self._best.quality):
                 self._best = candidate.score
             best = self._best
-            said = f"best proxy loss {best.proxy_loss:.3f}, accuracy {best.proxy_accuracy:.1%}" if best else ""
+            said = (
+                f"best proxy loss {best.proxy_loss:.3f}, proxy accuracy {percent(best.proxy_accuracy)}" if best else ""
+            )
             progress(self._name, self._bought - len(self._window), trials, said)
 
         try:
@@ -120,6 +123,8 @@ class Search:
                     tell(candidate)
             while self._window:
                 tell(self._settle(progress))
+            if self._bought < trials:
+                progress(self._name, self._bought, self._bought, "nothing new is left")
         except Stopped:
             self._put_down()
             self._record()

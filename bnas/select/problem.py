@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from bnas.cost.budget import SUMS, Budget, show
+from bnas.amounts import percent, show
+from bnas.cost.budget import SUMS, Budget
 from bnas.cost.totals import Cost, total
 from bnas.errors import BudgetError, SpecError
 from bnas.select.metrics import LayerScore
@@ -141,7 +142,7 @@ class Problem:
                 yield f"budget {name} <= {show(limit.at_most)}: the choice needs {name} {show(value)} ({value:.10g})"
         if self.ratio and len(kept) > self.most:
             share = len(kept) / self.ratio.of if self.ratio.of else 1.0
-            yield f"ratio {self.ratio.limit:g}: {len(kept)} of {self.ratio.of} inputs would stay real, {share:.1%}"
+            yield f"ratio {self.ratio.limit:g}: {len(kept)} of {self.ratio.of} inputs would stay real, {percent(share)}"
 
 
 def budget_of(items: Iterable[str] | Mapping[str, str | int | float], real: Cost) -> Budget:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bnas.amounts import percent, show
 from bnas.cost.totals import Cost, total
 from bnas.errors import LookupFailed, SpecError
 from bnas.lookup import not_among
@@ -56,7 +57,7 @@ class Decisions(Spec):
     layers: dict[str, Decision]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selection:
     """A precision for every layer of a model.
 
@@ -86,6 +87,14 @@ class Selection:
                     f"layer {name!r}: cannot be {decision.precision}: {names[name].obstacle}; "
                     f"write {names[name].precision}"
                 )
+
+    def __repr__(self) -> str:
+        price, real = self.cost, self.real_cost
+        share = f" ({percent(price.ops / real.ops)} of real)" if real.ops else ""
+        return (
+            f"Selection({len(self.kept)} of {len(self.free)} layers with a choice keep real inputs: "
+            f"{show(price.ops)} ops{share}, {show(price.bytes)} bytes)"
+        )
 
     def precision(self, name: str) -> Precision:
         """Return the precision of a layer."""
@@ -128,6 +137,29 @@ class Selection:
         layers = self.decisions.layers | changed
         return replace(self, decisions=self.decisions.model_copy(update={"layers": layers}))
 
+    @property
+    def error_left(self) -> float:
+        """The errors of binary inputs, as a share of what they are if every layer with a choice has one."""
+        free = [layer for layer in self.layers if layer.name in self.free]
+        whole = sum(map(_error, free))
+        return sum(_error(layer) for layer in free if self._is_binary(layer)) / whole if whole else 0.0
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Return cost and error left as inputs stay real one by one: none, the one of the highest metric, and so on."""
+        free = [layer for layer in self.layers if layer.name in self.free]
+        worth = {layer.name: _error(layer) for layer in free}
+        worth |= {name: score.metric for name, score in self.scores.items()}
+        ranked = sorted(free, key=lambda layer: worth[layer.name], reverse=True)
+        made, rows = self.at("binary"), []
+        for kept, layer in enumerate([None, *ranked]):
+            if layer is not None:
+                made = made.with_precisions({layer.name: "weight"}, why=f"rank {kept}")
+            rows.append({
+                "kept": kept, "layer": layer.name if layer else "", "ops": made.cost.ops, "bytes": made.cost.bytes,
+                "error": made.error_left,
+            })  # fmt: skip
+        return rows
+
     def rows(self) -> list[dict[str, Any]]:
         """Return one flat row for each layer, in the order in which they run."""
         macs = sum(layer.macs for layer in self.layers) or 1
@@ -146,9 +178,14 @@ class Selection:
             "layer": layer.name, "kind": layer.planned.kind, "macs": layer.macs, "share": layer.macs / macs,
             **measured, "loss_change": losses.binary if losses else None,
             "loss_change_input": losses.input if losses else None,
-            "metric": score.metric if score else None, "precision": decision.precision, "norm": decision.norm,
+            "metric": score.metric if score else None, "scored_by": self.metric or None,
+            "has_choice": layer.name in self.free, "precision": decision.precision, "norm": decision.norm,
             "why": decision.why, "ops": price.ops, "bytes": price.bytes, **weights,
         }  # fmt: skip
 
     def _is_binary(self, layer: LayerFacts) -> bool:
         return self.precision(layer.name) == "binary"
+
+
+def _error(layer: LayerFacts) -> float:
+    return layer.errors.plain if layer.errors else 0.0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from bnas.cost.budget import show
+from bnas.amounts import show
 from bnas.cost.plan import PlannedLayer, plan
 from bnas.cost.totals import BOPS_PER_OP, NOT_COUNTED, Cost, cost
 from bnas.cost.trace.plain_model import wrappers

@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from bnas.amounts import percent
 from bnas.runs.saved_network import ARCHITECTURE, MANIFEST, WEIGHTS
 from bnas.ship.description import Description
 from bnas.ship.model_file import Seen, has_experts, literal, model_files
@@ -157,5 +158,5 @@ def _stage_lines(stage: Stage, *, with_experts: bool) -> str:
 def _notes(known: Known) -> str:
     """Return the accuracies that the run measured, as a line for the top of model.py."""
     parts = [(part, known.accuracy.get(part)) for part in ("validation", "test")]
-    said = ", ".join(f"{100 * value:.2f} % on {part} images" for part, value in parts if value is not None)
+    said = ", ".join(f"{percent(value)} on {part} images" for part, value in parts if value is not None)
     return f"Accuracy with the weights beside this file: {said}.\n" if said else ""

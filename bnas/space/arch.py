@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -14,7 +16,7 @@ Precision = Literal["real", "weight", "binary"]
 PRECISIONS: tuple[Precision, ...] = ("real", "weight", "binary")
 Downsample = Literal["conv", "max_pool"]
 """conv: the convolution has the stride; max_pool: it sees every pixel, and what it gives is pooled by the stride."""
-DOWNSAMPLES: tuple[Downsample, ...] = ("conv", "max_pool")
+Activation = Literal["sign", "polynomial", "swish", "react"]  # of ours; a stage names no code
 Size = tuple[int, int]  # height and width
 
 
@@ -86,15 +88,22 @@ class Stem(StemKind):
 class Shortcut(Spec):
     """What goes round a convolution that changes the channels or the size (all others go round as they are).
 
-    repeat: average pool, then the channels over again (no MACs); conv: average pool, 1x1 conv, batch norm;
-    bottleneck: average pool, 1x1 conv to 1/reduction of the input channels, batch norm, PReLU, 1x1 conv, batch norm,
-    PReLU. Both convs are real.
+    repeat: pool, then the channels over again (no MACs); conv: pool, 1x1 conv, batch norm; bottleneck: pool, 1x1 conv
+    to 1/reduction of the input channels, batch norm, PReLU, 1x1 conv, batch norm, PReLU. Both convs are real.
     """
 
     kind: Literal["repeat", "conv", "bottleneck"] = "repeat"
-    """Average pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
+    """Pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
+    pool: Literal["average", "max"] = "average"
+    """How it takes a stride: by the `average`, as in papers, or by the `max`, which keeps what is small."""
     reduction: Annotated[Whole, Field(ge=1)] = 4
     """Of `bottleneck`: its middle has the input channels divided by this."""
+
+    @model_serializer(mode="wrap")
+    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what descriptions from before, and their ids, do not have."""
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key != "pool" or value != "average"}
 
 
 class Binarizers(Spec):
@@ -132,6 +141,10 @@ class StageSpec(Spec):
     """Of the first block: 2 halves height and width."""
     downsample: Downsample = "conv"
     """Who takes that stride: the convolution (`conv`), or a max pooling of what one of stride 1 gives (`max_pool`)."""
+    squeeze_excite: Flag | None = None
+    """Whether outputs are weighted as `squeeze_excite` of the network says; left out, what that says."""
+    activation: Activation | None = None
+    """Inputs to bits, in place of `binarizers.activation`: `sign`, `polynomial`, `swish` or `react`."""
     precision: tuple[Precision, ...] = Field(min_length=1, max_length=64)
     """One of `binary`, `weight` or `real` for each block; with `depth: N` one for all N."""
 
@@ -162,7 +175,7 @@ class StageSpec(Spec):
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what descriptions from before, and their ids, do not have."""
         said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key != "downsample" or value != "conv"}
+        return {key: value for key, value in said.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
 
     @property
     def depth(self) -> int:
@@ -173,11 +186,16 @@ class StageSpec(Spec):
         self, in_channels: int, precision: Precision, shared: "Shared", *, first: bool, mixed: bool
     ) -> "BlockSpec":
         """Return one of the blocks; the first has the stride."""
+        excite = shared.squeeze_excite if self.squeeze_excite is None else self.squeeze_excite
         return BlockSpec(
             in_channels, self.width, self.kernel, self.stride if first else 1, self.groups, self.experts, precision,
-            shared.shortcut, shared.squeeze_excite, shared.binarizers, mixed, shared.prelu,
+            shared.shortcut, excite, _with_activation(shared.binarizers, self.activation), mixed, shared.prelu,
             self.downsample if first else "conv",
         )  # fmt: skip
+
+
+# What stages of builds from before do not say, and what it means that they do not.
+LATER_KEYS: dict[str, str | None] = {"downsample": "conv", "squeeze_excite": None, "activation": None}
 
 
 class Shared(NamedTuple):
@@ -252,7 +270,7 @@ class Architecture(Spec):
 
     @model_validator(mode="after")
     def _react_keeps_its_prelu(self) -> "Architecture":
-        check_prelu(self.binarizers, prelu=self.prelu)
+        check_prelu(self.binarizers, (stage.activation for stage in self.stages), prelu=self.prelu)
         return self
 
     @model_serializer(mode="wrap")
@@ -304,10 +322,20 @@ def shrunk(size: Size, stride: int) -> Size:
     return -(-size[0] // stride), -(-size[1] // stride)
 
 
-def check_prelu(binarizers: Binarizers, *, prelu: bool) -> None:
+def check_prelu(binarizers: Binarizers, of_stages: Iterable[str | None], *, prelu: bool) -> None:
     """Raise ValueError if blocks without PReLU are to have the one that an activation binarizer brings."""
     if binarizers.shifts and not prelu:
         raise ValueError("prelu: false takes away what binarizers.activation: react brings; write activation: sign")
+    for index, activation in enumerate(of_stages):
+        if activation == "react" and not prelu:
+            raise ValueError(
+                f"prelu: false takes away what stages[{index}].activation: react brings; write activation: sign"
+            )
+
+
+@lru_cache(maxsize=256)
+def _with_activation(binarizers: Binarizers, activation: str | None) -> Binarizers:
+    return binarizers if activation is None else binarizers.model_copy(update={"activation": activation})
 
 
 def common_divisors(*numbers: int) -> list[int]:

@@ -19,6 +19,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from bnas.space.arch import (
+    LATER_KEYS,
+    Activation,
     Channels,
     Depth,
     Downsample,
@@ -26,12 +28,13 @@ from bnas.space.arch import (
     Kernel,
     Levels,
     Precision,
+    Shared,
     StageSpec,
     Stem,
     StemKind,
     Stride,
 )
-from bnas.spec import Spec
+from bnas.spec import Flag, Spec
 
 T = TypeVar("T")
 
@@ -84,6 +87,10 @@ class StageChoices(Spec):
     """Of the first block: 2 halves height and width."""
     downsample: Choices[Downsample] = ("conv",)
     """Who takes that stride: the convolution (`conv`), or a max pooling of what one of stride 1 gives (`max_pool`)."""
+    squeeze_excite: Choices[Flag] | None = None
+    """Whether outputs are weighted as `squeeze_excite` of the space says; left out, what that says."""
+    activation: Choices[Activation] | None = None
+    """Inputs to bits, in place of `binarizers.activation`: `sign`, `polynomial`, `swish` or `react`."""
     precision: Choices[Precision] = ("binary",)
     """Of each block on its own: `binary`, `weight` (real input, weight in one bit) or `real`."""
 
@@ -105,7 +112,7 @@ class StageChoices(Spec):
 
         What builds from before did not know comes last, and only where it is said: their genotypes stay what they are.
         """
-        return (*STAGE_KEYS, *(key for key, usual in LATER_KEYS.items() if getattr(self, key) != usual))
+        return (*STAGE_KEYS, *(key for key, usual in LATER_KEYS.items() if getattr(self, key) not in (usual, (usual,))))
 
     @property
     def shapes(self) -> int:
@@ -125,9 +132,10 @@ class StageChoices(Spec):
         """Return the stage of one choice for each of the keys but depth."""
         return _stage(self.keys[1:], tuple(values), precision)
 
-    def values(self, stage: StageSpec) -> list[Any]:
+    def values(self, stage: StageSpec, shared: Shared) -> list[Any]:
         """Return what a stage has of each of the keys; the first that is offered where it decides nothing."""
-        found = {key: getattr(stage, key) for key in self.keys}
+        usual = {"squeeze_excite": shared.squeeze_excite, "activation": shared.binarizers.activation}
+        found = {key: usual[key] if (value := getattr(stage, key)) is None else value for key in self.keys}
         if stage.stride == 1 and "downsample" in found:
             found["downsample"] = self.downsample[0]
         return list(found.values())
@@ -172,7 +180,6 @@ class StemChoices(StemKind):
 
 STEM_KEYS = ("width", "kernel", "stride")
 STAGE_KEYS = ("depth", "width", "groups", "experts", "kernel", "stride")
-LATER_KEYS: dict[str, tuple[Any, ...]] = {"downsample": ("conv",)}  # with what a stage has that does not say them
 
 
 @lru_cache(maxsize=65536)  # candidates share most of their stages, and checking one takes time

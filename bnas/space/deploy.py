@@ -22,6 +22,11 @@ class Deployable(NamedTuple):
     left_out: str
 
 
+_NONE_OF = {  # what a stage may offer nothing but, and what to offer
+    "experts": ("experts", "1"), "squeeze_excite": ("squeeze-excite", "false"), "activation": ("PReLU", "sign")
+}  # fmt: skip
+
+
 def deployable(space: SearchSpace) -> Deployable:
     """Return the part of a space that its target takes.
 
@@ -45,10 +50,13 @@ def deployable(space: SearchSpace) -> Deployable:
 
 def _never_taken(space: SearchSpace, takes: Target) -> Iterator[str]:
     """Yield what is fixed for the whole space and never taken, with what to write in its place."""
-    if space.squeeze_excite and not takes.gates:
+    usual = {
+        key: any(getattr(stage, key) is None for stage in space.stages) for key in ("squeeze_excite", "activation")
+    }
+    if space.squeeze_excite and usual["squeeze_excite"] and not takes.gates:
         yield "squeeze_excite: true multiplies values with each other; give false"
     if not takes.prelu:
-        if space.binarizers.shifts:
+        if space.binarizers.shifts and usual["activation"]:
             yield "binarizers.activation: react brings PReLU; give sign"
         if space.shortcut.kind == "bottleneck":
             yield "shortcut.kind: bottleneck has PReLU; give repeat or conv"
@@ -56,6 +64,9 @@ def _never_taken(space: SearchSpace, takes: Target) -> Iterator[str]:
             yield "prelu: true; give false, or leave it out"
     if not takes.picks and _repeats(space) and "kind" in space.shortcut.model_fields_set:
         yield "shortcut.kind: repeat repeats channels; give conv, leave it out, or offer one width"
+    if space.shortcut.pool == "max" and not all(_pools(space, index, takes) for index in range(len(space.stages))):
+        rule = "none" if takes.pools == "none" else "those whose stride divides the size"
+        yield f"shortcut.pool: max, but of max poolings it takes {rule}; give average"
     if not takes.picks and space.stem.levels not in (None, (1,)):
         yield f"stem.levels: {list(space.stem.levels or ())} repeat channels; give 1, or kind: space_to_depth"
     said = "binarizers" in space.model_fields_set and "pad_value" in space.binarizers.model_fields_set
@@ -67,14 +78,27 @@ def _never_taken(space: SearchSpace, takes: Target) -> Iterator[str]:
 def _without_choice(space: SearchSpace, takes: Target) -> Iterator[str]:
     """Yield the stages of whose choices none is taken."""
     for index, stage in enumerate(space.stages):
-        if not takes.experts and 1 not in stage.experts:
-            yield f"stages[{index}].experts: {list(stage.experts)}, but it takes no experts; offer 1"
+        for key, left in _taken_of(stage, takes).items():
+            if not left:
+                what, offer = _NONE_OF[key]
+                yield f"stages[{index}].{key}: {list(getattr(stage, key))}, but it takes no {what}; offer {offer}"
         if not _groups(space, index, takes):
             rule = "no groups" if takes.groups == "one" else "no groups of one channel"
             yield f"stages[{index}].groups: {list(stage.groups)}, but it takes {rule}; offer 1"
         if not _downsample(space, index, takes):
             rule = "none" if takes.pools == "none" else "none whose windows reach over the edge"
             yield f"stages[{index}].downsample: max_pool, but of max poolings it takes {rule}; offer conv"
+
+
+def _taken_of(stage: StageChoices, takes: Target) -> dict[str, tuple[Any, ...]]:
+    """Return the choices that are taken whatever else is chosen, of keys that a stage says."""
+    refused = {
+        "experts": () if takes.experts else [n for n in stage.experts if n > 1],
+        "squeeze_excite": () if takes.gates else [True],
+        "activation": () if takes.prelu else ["react"],
+    }
+    said = {key: getattr(stage, key) for key in refused if getattr(stage, key) is not None}
+    return {key: tuple(value for value in values if value not in refused[key]) for key, values in said.items()}
 
 
 def _settings(space: SearchSpace, takes: Target) -> dict[str, Any]:
@@ -90,9 +114,8 @@ def _settings(space: SearchSpace, takes: Target) -> dict[str, Any]:
 def _taken(space: SearchSpace, index: int, takes: Target) -> StageChoices:
     """Return the choices of a stage that are taken."""
     stage = space.stages[index]
-    experts = tuple(count for count in stage.experts if takes.experts or count == 1)
-    left = {"experts": experts, "groups": _groups(space, index, takes), "downsample": _downsample(space, index, takes)}
-    return stage.model_copy(update=left)
+    by_size = {"groups": _groups(space, index, takes), "downsample": _downsample(space, index, takes)}
+    return stage.model_copy(update=_taken_of(stage, takes) | by_size)
 
 
 def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
@@ -105,13 +128,17 @@ def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
 
 
 def _downsample(space: SearchSpace, index: int, takes: Target) -> tuple[Downsample, ...]:
-    """Return who may take the stride of a stage, whatever the strides before it turn out to be."""
+    """Return who may take the stride of a stage."""
+    return tuple(how for how in space.stages[index].downsample if how == "conv" or _pools(space, index, takes))
+
+
+def _pools(space: SearchSpace, index: int, takes: Target) -> bool:
+    """Say whether max poolings may take the stride of a stage, whatever the strides before it turn out to be."""
     stage, sizes = space.stages[index], {shrunk(space.input[1:], stride) for stride in space.stem.stride}
     for before in space.stages[:index]:
         sizes = {shrunk(size, stride) for size in sizes for stride in before.stride}
     whole = all(side % stride == 0 for size in sizes for side in size for stride in stage.stride)
-    is_taken = {"any": True, "whole": whole, "none": False}[takes.pools]
-    return tuple(how for how in stage.downsample if how == "conv" or is_taken)
+    return {"any": True, "whole": whole, "none": False}[takes.pools]
 
 
 def _pads_bits(space: SearchSpace) -> bool:
@@ -127,14 +154,14 @@ def _repeats(space: SearchSpace) -> bool:
 
 def _told(space: SearchSpace, left: SearchSpace) -> Iterator[str]:
     """Yield what was left out, and what was set."""
-    for key in ("experts", "groups", "downsample"):
+    for key in ("experts", "groups", "downsample", "squeeze_excite", "activation"):
         gone: dict[tuple[Any, ...], list[str]] = {}
         for index, (old, new) in enumerate(zip(space.stages, left.stages, strict=True)):
-            lacking = sorted(set(getattr(old, key)) - set(getattr(new, key)))
+            lacking = sorted(set(getattr(old, key) or ()) - set(getattr(new, key) or ()))
             gone.setdefault(tuple(lacking), []).append(f"stages[{index}]")
         for values, stages in gone.items():
             if values:
-                yield f"leaves out {key} {', '.join(map(str, values))} of {', '.join(stages)}"
+                yield f"leaves out {key} {', '.join(str(value).lower() for value in values)} of {', '.join(stages)}"
     if left.binarizers.pad_value != space.binarizers.pad_value:
         yield f"pads bits with {left.binarizers.pad_value}"
     if left.shortcut != space.shortcut:

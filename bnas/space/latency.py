@@ -60,6 +60,7 @@ class UnitPart(NamedTuple):
         window = f"{block.kernel}x{block.kernel} /{block.stride}, groups {block.groups}, experts {block.experts}"
         kind = f"{block.shortcut.kind} {block.shortcut.reduction}" + ", squeeze-excite" * block.squeeze_excite
         kind += ", no PReLU" * (not block.prelu) + ", max pool" * (block.downsample == "max_pool")
+        kind += ", max round it" * (block.shortcut.pool == "max")
         return f"unit {shape}: {block.precision} {window}, {kind}, {bits.weight} {bits.activation} {bits.pad_value}"
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from bnas.errors import SpecError
 from bnas.space.arch import (
+    LATER_KEYS,
     Architecture,
     Binarizers,
     Channels,
@@ -21,7 +22,7 @@ from bnas.space.arch import (
     check_prelu,
     common_divisors,
 )
-from bnas.space.choices import LATER_KEYS, StageChoices, StemChoices
+from bnas.space.choices import StageChoices, StemChoices
 from bnas.space.latency import Latency
 from bnas.space.recipe import SearchSettings
 from bnas.spec import Flag, Spec
@@ -85,7 +86,8 @@ class SearchSpace(Spec):
 
     @model_validator(mode="after")
     def _react_keeps_its_prelu(self) -> "SearchSpace":
-        check_prelu(self.binarizers, prelu=self.prelu)
+        of_stages = ("react" if "react" in (stage.activation or ()) else None for stage in self.stages)
+        check_prelu(self.binarizers, of_stages, prelu=self.prelu)
         return self
 
     @model_serializer(mode="wrap")
@@ -172,9 +174,11 @@ class SearchSpace(Spec):
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
         for index, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
             for key, usual in LATER_KEYS.items():
-                if key not in choices.keys and getattr(stage, key) not in usual:
-                    raise SpecError(f"stages[{index}].{key}: {getattr(stage, key)} is not one of {list(usual)}")
-            values += choices.values(stage)
+                if key not in choices.keys and getattr(stage, key) != usual:
+                    raise SpecError(
+                        f"stages[{index}].{key}: {getattr(stage, key)} is not offered; it is no choice here"
+                    )
+            values += choices.values(stage, self.shared)
             values += [*stage.precision, *[choices.precision[0]] * (max(choices.depth) - stage.depth)]
         if len(values) != len(self.dimensions):
             raise SpecError("the architecture is deeper than the space allows")
@@ -281,7 +285,9 @@ class SearchSpace(Spec):
         return type(self)(**fields)  # not a copy, which would keep the dimensions of the whole
 
 
-_SIZES = {"binary": 0, "weight": 1, "real": 2, "conv": 0, "max_pool": 1}
+_SIZES = {
+    "binary": 0, "weight": 1, "real": 2, "conv": 0, "max_pool": 1, "sign": 0, "polynomial": 0, "swish": 0, "react": 1
+}  # fmt: skip
 
 
 def _order(dimension: Dimension) -> list[int]:

@@ -68,9 +68,9 @@ class SharedUnit(LatentWeights):
             self.alphas[key(precision, i, o, g, k)] = nn.Parameter(alpha * math.sqrt(largest / (i // g * k * k)))
         self.register_buffer("hardness", fresh_hardness(binarize), persistent=False)
         self.slope = nn.Parameter(torch.full((outs,), 0.25)) if space.prelu else None
-        shifts = ("before", "after") if space.binarizers.shifts else ()
+        shifts = ("before", "after") if "react" in (choices.activation or [space.binarizers.activation]) else ()
         self.shifts = nn.ParameterDict({name: nn.Parameter(torch.zeros(outs)) for name in shifts})
-        self.excite = SharedExcite(ins, outs) if space.squeeze_excite else None
+        self.excite = SharedExcite(ins, outs) if any(choices.squeeze_excite or [space.squeeze_excite]) else None
 
     def slices(self, unit: BlockSpec) -> Tensors:
         """Return the parameters and buffers of a plain unit but for its shortcut, by its names."""
@@ -93,11 +93,13 @@ class SharedUnit(LatentWeights):
             tensors["conv.gate.weight"] = matrix(self.gate.weight, experts, ins)
             tensors["conv.gate.bias"] = self.gate.bias[:experts]
             tensors["conv.usage"] = getattr(self, f"usage_{experts}")
-        if self.excite is not None:
+        if unit.squeeze_excite:
+            assert self.excite is not None
             tensors |= prefixed("excite", self.excite.slices(unit))
+        shifts = self.shifts.items() if unit.binarizers.shifts else ()
         if self.slope is not None:
-            tensors["act.slope" if self.shifts else "act.weight"] = self.slope[:outs]
-        return tensors | prefixed("act", {name: shift[:outs] for name, shift in self.shifts.items()})
+            tensors["act.slope" if shifts else "act.weight"] = self.slope[:outs]
+        return tensors | prefixed("act", {name: shift[:outs] for name, shift in shifts})
 
 
 class SharedExcite(nn.Module):

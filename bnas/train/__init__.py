@@ -1,7 +1,7 @@
 """The one training loop, staged training of one network, supernet training, and evaluation."""
 
 from bnas.train.binary_watch import BinaryWatch
-from bnas.train.evaluate import evaluate, evaluate_soft, recalibrate
+from bnas.train.evaluate import confusion, evaluate, evaluate_soft, recalibrate
 from bnas.train.loop import fit
 from bnas.train.oneshot import load_supernet, train_supernet
 from bnas.train.ranks import ALONE, RankLost, Ranks, SharedStore, joined, together
@@ -19,6 +19,7 @@ __all__ = [
     "SharedStore",
     "Store",
     "build_for",
+    "confusion",
     "evaluate",
     "evaluate_soft",
     "fit",

@@ -1,5 +1,6 @@
-"""A network and images -> its accuracy; batch-norm statistics set anew."""
+"""A network and images -> its accuracy, and what it takes for what; batch-norm statistics set anew."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import torch
@@ -67,6 +68,16 @@ def evaluate_soft(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) 
     found = _scored(network, batches)
     network.eval()
     return found
+
+
+@torch.no_grad()
+def confusion(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> list[dict[str, int]]:
+    """Return how many images of each class a network takes for which: class, taken_for, images; of none, no row."""
+    found = Counter[tuple[int, int]]()
+    network.eval()
+    for images, labels in batches:
+        found.update(zip(labels.tolist(), network(images).argmax(1).tolist(), strict=True))
+    return [{"class": right, "taken_for": said, "images": found[right, said]} for right, said in sorted(found)]
 
 
 def _scored(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:

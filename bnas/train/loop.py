@@ -88,7 +88,7 @@ def fit(
             value = take_step(images, labels, epoch * steps + done.step, share=share)
             done = Reached(epoch, done.step + 1, done.loss + value)
             try:
-                progress(name, epoch * steps + done.step, stage.epochs * steps, f"loss {value:.3f}")
+                progress(name, epoch * steps + done.step, end * steps, f"loss {value:.3f}")
             except Stopped:
                 keep(now=True)
                 raise

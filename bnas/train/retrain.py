@@ -20,6 +20,7 @@ from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, tr
 from bnas.train.state import model_weights
 
 RETRAIN = "retrain"  # of the checkpoints
+_NAMED_BY = 12  # letters, as many as an id has
 EVALUATION_BATCH = 500  # images of one evaluation step
 
 
@@ -92,8 +93,8 @@ def retrain(
             if (name, cut) not in rungs:
                 if any(reached.values()) and ranks.told(is_time_up):
                     continue
-                started = time.monotonic()
-                network = reach(every[name], cut, _labelled(progress, f"retrain {place + 1} of {len(going)}"))
+                started, label = time.monotonic(), f"retrain {place + 1} of {len(going)}"
+                network = reach(every[name], cut, labelled(progress, label, name))
                 accuracy, loss = ranks.told(partial(_evaluated, network, data.validation, device))
                 rungs.add(name, cut, _Rung(accuracy, loss, time.monotonic() - started))
             reached[name] = cut
@@ -192,8 +193,10 @@ class _Rungs:
         return sum(rung.seconds for key, rung in self._rungs.items() if key.startswith(f"{name}@"))
 
 
-def _labelled(progress: Progress, label: str) -> Progress:
-    def labelled(phase: str, done: int, total: int, note: str = "") -> None:
-        progress(f"{label}, stage {int(phase.rpartition('-')[2]) + 1}", done, total, note)
+def labelled(progress: Progress, label: str, network: str) -> Progress:
+    """Return what tells how a network's stages go under a label, with the first letters of the network's name."""
 
-    return labelled
+    def told(phase: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{label}, stage {int(phase.rpartition('-')[2]) + 1}", done, total, f"{network[:_NAMED_BY]}, {note}")
+
+    return told
