@@ -13,6 +13,6 @@ def on_experts(space: SearchSpace, images: int) -> str:
         return ""
     return (
         f"hint: up to {most} experts are offered, for {images:,} training images; where that was measured, 4 ended "
-        f"behind 1 on {EXPERTS_BEHIND:,} and level on {EXPERTS_LEVEL:,}, at four times the bytes; experts: 1 leaves a "
-        "smaller space (docs/methods.md, Experts)"
+        f"behind 1 on {EXPERTS_BEHIND:,} photographs and level on {EXPERTS_LEVEL:,}, and ahead only in very narrow "
+        "networks of drawings; experts: 1 leaves a smaller space (docs/methods.md, Experts)"
     )
