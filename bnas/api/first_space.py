@@ -9,6 +9,7 @@ from bnas.api.first_remarks import on_choices, on_search, written
 from bnas.api.pace import Plan, fitted, pace_of, planned
 from bnas.api.progress_bars import say, say_images
 from bnas.api.request import Items, SearchRequest, load_matching, resolve
+from bnas.api.threads import threads_here
 from bnas.api.timing import SHARE, check_minutes
 from bnas.cost.budget import Budget, Limit
 from bnas.data import DataSet, Glance, glance_at
@@ -23,6 +24,7 @@ from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS
 from bnas.spec import parse, parse_yaml
 from bnas.train import ALONE
+from bnas.train.thread_count import using
 
 TRIALS = 100
 HELD_OUT = 120  # validation images that tell networks apart, about, if that is no more than a quarter of all
@@ -155,7 +157,8 @@ def share_held_out(images: int) -> float:
 
 def _in_time(request: SearchRequest, images: DataSet, minutes: float | None) -> tuple[SearchRequest, Plan]:
     """Return the request that fits some minutes, or as it is, and how long it takes."""
-    pace = pace_of(request, images)
+    with using(threads_here(request, images)):
+        pace = pace_of(request, images)
     usual = planned(request.settings, pace, images)
     if minutes is None:
         return request, usual
@@ -194,6 +197,6 @@ def _counted(settings: Mapping[str, Any], fitting: SearchSettings) -> dict[str, 
 def _said(plan: Plan, minutes: float | None) -> str:
     """Return in words how long a search takes."""
     return (
-        f"a search of it takes about {plan.seconds / 60:.2g} minutes here: supernet {plan.supernet / 60:.1f}, scoring "
+        f"a search of it takes about {plan.seconds / 60:.1f} minutes here: supernet {plan.supernet / 60:.1f}, scoring "
         f"{plan.scoring / 60:.1f}, the best alone {plan.retrain / 60:.1f}"
     ) + ("" if minutes is not None else "; --minutes makes it fit another time")

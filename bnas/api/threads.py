@@ -20,12 +20,22 @@ def threads_for(run: Run, request: SearchRequest, data: DataSet) -> int:
     known = [event["threads"] for event in run.events() if event["event"] == "threads"]
     if known:
         return int(known[-1])
-    if request.device.type != "cpu" or is_chosen_by_user():
+    found = threads_here(request, data)
+    if _is_open(request):
+        run.log("threads", threads=found)
+    return found
+
+
+def threads_here(request: SearchRequest, data: DataSet) -> int:
+    """Return the threads that the user says, or else that are worth it for a search."""
+    if not _is_open(request):
         return torch.get_num_threads()
     with seeded(0):
-        found = worthwhile(partial(_step, Supernet(request.space), request, request.draws, data))
-    run.log("threads", threads=found)
-    return found
+        return worthwhile(partial(_step, Supernet(request.space), request, request.draws, data))
+
+
+def _is_open(request: SearchRequest) -> bool:
+    return request.device.type == "cpu" and not is_chosen_by_user()
 
 
 def _step(supernet: Supernet, request: SearchRequest, draws: Draws, data: DataSet, number: int) -> None:

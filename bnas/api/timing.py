@@ -9,6 +9,7 @@ from pathlib import Path
 from bnas.api.pace import Plan, alone_step, fitted, longest, pace_of, planned, with_last
 from bnas.api.progress_bars import say
 from bnas.api.request import SearchRequest
+from bnas.api.threads import threads_here
 from bnas.data import DataSet
 from bnas.errors import SpecError
 from bnas.progress import Progress
@@ -20,6 +21,7 @@ from bnas.space.recipe import Retraining, SearchSettings
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import Ranks
+from bnas.train.thread_count import using
 
 SHARE = 0.9  # of the time that is planned with: steps vary, and reading images and writing reports take some
 
@@ -47,7 +49,8 @@ def in_time(
     assert request.minutes is not None
     if holds_run(Path(out)):
         return _as_begun(request, Run.read(out))
-    pace = pace_of(request, data)
+    with using(threads_here(request, data)):
+        pace = pace_of(request, data)
     made = fitted(request, pace, data, SHARE * 60 * request.minutes, trials=trials)
     plan = planned(made.settings, pace, data, is_trained=bool(made.supernet_of))
     say(_said(made.settings, plan, request.minutes, out), progress)
