@@ -85,6 +85,13 @@ def test_whatever_the_images_there_are_networks_on_either_side(shape, mixed, cla
     assert (space.input[0], space.classes) == (shape[0], classes)
 
 
+def test_a_target_that_takes_some_max_poolings_has_convolutions_stride_elsewhere() -> None:
+    stages = proposed(Seen(3, (40, 40), 4), Budget(), deploy="finn").space.stages  # maps of 20, 10 and 5
+    assert [stage.downsample for stage in stages] == [("max_pool",), ("max_pool",), ("conv",)]
+    stages = proposed(Seen(3, (40, 40), 4), Budget(), deploy="packed").space.stages
+    assert {stage.downsample for stage in stages} == {("max_pool",)}
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [

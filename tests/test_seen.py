@@ -105,6 +105,7 @@ class TestBars:
         with ProgressBars() as bars:
             for done in (1, 2, 3):
                 bars("supernet", done, 3, f"loss 0.{done}")
+            bars("supernet", 3, 3)  # said twice
             bars("search", 4, 6)
             bars("search", 1, 6)  # begun anew
         lines = capsys.readouterr().err.split("\n")

@@ -154,18 +154,22 @@ class ProgressBars:
 
     def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        if phase != self._phase or (self._last is not None and done < self._last.done):
+        if phase == self._phase and self._last is None and done >= total:
+            return  # its end was said
+        if phase != self._phase or self._last is None or done < self._last.done:
             self._end()
             # The first call comes when a step is done, or nothing is; what was done before it took no time now.
             self._phase, self._since, self._first = phase, now, done
         self._last = Stand(phase, done, total, note, now - self._since, done - self._first, now - self._began)
         self._screen.show(self._last)
+        if done >= total:
+            self._end()
 
     def _end(self) -> None:
         """Say that the phase under way has ended."""
         if self._last is not None:
             self._screen.end(self._last)
-        self._last, self._phase = None, ""
+        self._last = None
 
 
 class Screen:
@@ -207,14 +211,12 @@ class Lines(Screen):
 
 
 class Terminal(Screen):
-    """A bar at the foot of a terminal, under the lines of what has ended."""
+    """A bar at the foot of a terminal, under the lines of what has ended; between phases the clock alone."""
 
     def __init__(self, console: Console) -> None:
-        self._console, self._text = console, ""
-        self._live = Live(
-            console=console, get_renderable=lambda: Text(self._text, no_wrap=True), refresh_per_second=5,
-            transient=True,
-        )  # fmt: skip
+        self._console, self._began = console, time.monotonic()
+        self._stand: Stand | None = None
+        self._live = Live(console=console, get_renderable=self._picture, refresh_per_second=5, transient=True)
 
     def open(self) -> None:
         """Begin to show it."""
@@ -222,18 +224,23 @@ class Terminal(Screen):
 
     def close(self) -> None:
         """Take the bar away."""
-        self._text = ""
         self._live.stop()
 
     def show(self, stand: Stand) -> None:
         """Keep what the next picture shows."""
-        signs = {} if self._console.encoding.startswith("utf") else {"full": "#", "empty": "-"}
-        self._text = stand.picture(self._console.width, **signs)
+        self._stand = stand
 
     def end(self, stand: Stand) -> None:
         """Print the line of its end above the bar."""
-        self._text = ""
+        self._stand = None
         self._console.print(Text(stand.ended(self._console.width)), soft_wrap=True)
+
+    def _picture(self) -> Text:
+        stand, whole = self._stand, time.monotonic() - self._began  # the clock goes on while a step takes long
+        if stand is None:
+            return Text(f"{clock(whole)} in all")
+        signs = {} if self._console.encoding.startswith("utf") else {"full": "#", "empty": "-"}
+        return Text(stand._replace(whole=whole).picture(self._console.width, **signs), no_wrap=True)
 
 
 class Notebook(Screen):

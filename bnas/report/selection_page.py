@@ -93,14 +93,14 @@ def layers_table(picked: Picked) -> TextTable:
     """Return what is known of each layer, in the order in which they run, and what was decided."""
     rows = [
         (
-            _layer(row) or "(itself)", _SAID[row["precision"]], str(row["why"]),
+            _layer(row) or "(itself)", _SAID[row["precision"]],
             percent(row["share"]), _number(row.get("error")), _number(row["metric"]), show(row["ops"]),
-            show(row["bytes"]),
+            show(row["bytes"]), str(row["why"]),
         )
         for row in _records(picked.layers)
     ]  # fmt: skip
-    header = ("layer", "decision", "why", "share of MACs", "error", picked.metric, "ops", "bytes")
-    return TextTable(header, tuple(rows), 3)
+    header = ("layer", "decision", "share of MACs", "error", picked.metric, "ops", "bytes", "why")
+    return TextTable(header, tuple(rows), 2, len(header) - 1)
 
 
 def networks_table(picked: Picked) -> TextTable:

@@ -19,11 +19,16 @@ _WITHOUT_MACS = ("norm", "activation")
 
 
 class TextTable(NamedTuple):
-    """Column names and rows of text; columns from `numbers_from` on hold numbers."""
+    """Column names and rows of text; columns from `numbers_from` on hold numbers, up to `numbers_to` if it is given."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers_from: int = 1
+    numbers_to: int | None = None
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column holds numbers, which stand flush right."""
+        return self.numbers_from <= column < (len(self.header) if self.numbers_to is None else self.numbers_to)
 
 
 def by(size: Iterable[int]) -> str:

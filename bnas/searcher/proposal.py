@@ -162,9 +162,7 @@ def _values(seen: Seen, unit: int, deploy: str | None) -> dict[str, Any]:
         longer = -(-longer // 2)
     halvings = max(2, round(math.log2(longer / SMALLEST_MAP)))
     strides = [1] * (FEWEST_STAGES - halvings) + [2] * halvings
-    # FINN takes max poolings of some sizes alone.
-    downsample = ["max_pool", "conv"] if deploy == "finn" else "max_pool"
-    stages = [_stage(unit * 2 ** min(number, WIDEST), stride, downsample) for number, stride in enumerate(strides)]
+    stages = [_stage(unit * 2 ** min(number, WIDEST), stride) for number, stride in enumerate(strides)]
     values: dict[str, Any] = {
         "input": [seen.channels, *seen.size],
         "classes": seen.classes,
@@ -174,10 +172,21 @@ def _values(seen: Seen, unit: int, deploy: str | None) -> dict[str, Any]:
     }
     if deploy not in FPGA:
         values["shortcut"] = {"pool": "max"}
-    return values if deploy is None else values | {"deploy": deploy}
+    return values if deploy is None else _for(deploy, values)
 
 
-def _stage(width: int, stride: int, downsample: Any) -> dict[str, Any]:
+def _for(deploy: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return a space for a target, whose convolutions take those strides that it lets no max pooling take."""
+    both = [stage | {"downsample": ["max_pool", "conv"]} if "stride" in stage else stage for stage in values["stages"]]
+    taken = _space(values | {"deploy": deploy, "stages": both}).stages
+    stages = [
+        stage | ({"downsample": found.downsample[0]} if "stride" in stage else {})
+        for stage, found in zip(values["stages"], taken, strict=True)
+    ]
+    return values | {"deploy": deploy, "stages": stages}
+
+
+def _stage(width: int, stride: int) -> dict[str, Any]:
     """Return what is offered for a stage of this least width."""
     choices = {"depth": [1, 2], "width": [width * part // 2 for part in WIDENING]}
-    return choices if stride == 1 else choices | {"stride": stride, "downsample": downsample}
+    return choices if stride == 1 else choices | {"stride": stride, "downsample": "max_pool"}
