@@ -84,6 +84,7 @@ class Bench:
     def __init__(self, name: str, seed: int, *, setting: Setting | None = None, keep: bool = True) -> None:
         self.setting: Setting = setting or NETWORKS[name]
         self._name, self._seed, self._keep = name, seed, keep
+        self._copies: dict[tuple[object, ...], nn.Module] = {}
 
     @cached_property
     def data(self) -> DataSet:
@@ -125,10 +126,13 @@ class Bench:
         return first, second
 
     def network(self, choice: str, made: Selection) -> nn.Module:
-        """Return a row's network, trained."""
+        """Return a row's network, trained; equal choices are trained once."""
         if choice in (REAL, FBIN):
             return self.real if choice == REAL else self.binary
-        return self._train(convert(self.real, made), self.setting.epochs)
+        same = (tuple(made.kept), made.cost.bytes)
+        if same not in self._copies:
+            self._copies[same] = self._train(convert(self.real, made), self.setting.epochs)
+        return self._copies[same]
 
     def _trained_once(self, what: str, network: nn.Module, epochs: int) -> nn.Module:
         """Return a network with the weights that an earlier run trained, or trained and kept now."""

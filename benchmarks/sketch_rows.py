@@ -29,6 +29,7 @@ from bnas.train.binary_watch import evenness
 
 BATCH = 64
 DATA, EPOCHS = "sketches:50", 20
+NO_EXPERTS = "-"  # where usage would stand; an empty cell is of a row that a kill tore
 COLUMNS = (
     "family", "network", "data", "epochs", "choice", "seed", "ops", "bops", "bytes", "train_accuracy",
     "validation_accuracy", "test_accuracy", "usage_entropy", "usage_least", "seconds",
@@ -204,7 +205,8 @@ def row_of(job: Job) -> dict[str, Any]:
     return job._asdict() | {
         "ops": spent.ops, "bops": spent.bops, "bytes": spent.bytes, "train_accuracy": right[0],
         "validation_accuracy": right[1], "test_accuracy": right[2],
-        "usage_entropy": sum(used) / len(used) if used else "", "usage_least": min(used, default=""),
+        "usage_entropy": sum(used) / len(used) if used else NO_EXPERTS,
+        "usage_least": min(used, default=NO_EXPERTS),
         "seconds": seconds,
     }  # fmt: skip
 

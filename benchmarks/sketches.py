@@ -28,7 +28,8 @@ from sketch_rows import COLUMNS, FAMILIES, Job, jobs, row_of
 from bnas.allocator import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "sketches.csv"
-TEXTS = ("family", "network", "data", "choice")
+USAGE = ("usage_entropy", "usage_least")
+TEXTS = ("family", "network", "data", "choice", *USAGE)
 QUICK = Job("experts", "ours 4-8-16", "sketches:10", 3, "1 expert", 0)
 CELL = ["family", "network", "data", "epochs", "choice"]
 
@@ -107,7 +108,7 @@ def show(table: pd.DataFrame) -> None:
         family, network, data, epochs, choice = place  # type: ignore[misc]
         test = 100 * rows["test_accuracy"]
         error = f" +- {test.sem():.1f}" if len(rows) > 1 else ""
-        usage = rows["usage_entropy"].mean()
+        usage = pd.to_numeric(rows["usage_entropy"], errors="coerce").mean()
         said = f"{family}: {network}, {data}, {epochs} epochs, {choice}"
         cells = f"{f'{test.mean():.1f}{error}':>16}{100 * rows['train_accuracy'].mean():>10.1f}"
         print(f"{said:<66}{cells}{'' if pd.isna(usage) else f'{usage:.2f}':>7}{rows['ops'].iloc[0]:>9}{len(rows):>6}")

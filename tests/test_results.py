@@ -99,3 +99,15 @@ def test_found_and_hand_made() -> None:
     )
     assert accuracies
     assert accuracies.groups() == tuple(f"{100 * table[name]:.1f}" for name in ("found", "hand-made"))
+
+
+def test_sketches() -> None:
+    table = pd.read_csv(RESULTS / "sketches.csv")
+    for place, rows in table.groupby(["family", "network", "data", "epochs", "choice"]):
+        family, network, data, epochs, choice = map(str, place)
+        usage = pd.to_numeric(rows["usage_entropy"], errors="coerce").mean()  # "-" without experts
+        cells = [
+            family, f"{network}, `{data}`, {epochs} epochs", choice, percent(rows["test_accuracy"]),
+            percent(rows["train_accuracy"]), "" if pd.isna(usage) else f"{usage:.2f}", str(len(rows)),
+        ]  # fmt: skip
+        assert row(*cells).replace("|  |", "| |") in SHOWN

@@ -36,7 +36,7 @@ def row(family: str, network: str, choice: str, seed: int, right: float, **chang
     return {
         "family": family, "network": network, "data": "d", "epochs": 3, "choice": choice, "seed": seed, "ops": 1,
         "bops": 1, "bytes": 1, "train_accuracy": right, "validation_accuracy": right, "test_accuracy": right,
-        "usage_entropy": None, "usage_least": None, "seconds": 1,
+        "usage_entropy": "-", "usage_least": "-", "seconds": 1,
     } | changes  # fmt: skip
 
 
@@ -119,6 +119,25 @@ def test_a_gain_is_claimed_in_standard_errors_over_the_seeds_that_both_have(sket
     assert claim.yardstick == pytest.approx(0.02)
     assert claim.holds
     assert "3 seeds" in claim.claim
+
+
+def test_rows_that_are_there_are_not_trained_again(
+    sketches: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, trained = importlib.import_module("sketch_rows"), []
+
+    def made(job: Any) -> dict[str, Any]:
+        trained.append(job)
+        return row(*job[:2], job.choice, job.seed, 0.5) | job._asdict()
+
+    monkeypatch.setattr(sketches, "row_of", made)
+    file = sketches.Rows(tmp_path / "rows.csv", rows.COLUMNS, texts=sketches.TEXTS)
+    wanted = rows.jobs(2)[:10]
+    sketches.complete(file, wanted, 4)
+    sketches.complete(file, wanted, None)
+    sketches.complete(file, wanted, None)
+    assert trained == wanted
+    assert len(file.frame()) == len(wanted)
 
 
 def test_nothing_is_claimed_of_one_seed(sketches: ModuleType) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bnas.api.advice import on_experts
 from bnas.api.progress_bars import say, watched
 from bnas.api.request import Items, SearchRequest, check_timed, load_matching, open_for, resolve
 from bnas.api.result import SearchResult
@@ -88,8 +89,8 @@ def search_targets(
     images = load_matching(request)
     request = request.on(images)
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
-    if request.left_out:
-        say(request.left_out, progress)
+    for line in filter(None, (request.left_out, on_experts(request.space, len(images.train)))):
+        say(line, progress)
     with run.lock(), watched(progress) as tell:
         ranks.call(partial(_beside, replace(request, images=images.facts())))
         trained_supernet(run, request, images, Logged(run, tell), ranks)

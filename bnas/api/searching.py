@@ -159,7 +159,7 @@ def search(
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not (_is_complete(run, request.settings.trials) and (storage is not None or _is_stored(run))):
-            if hint := on_experts(request.space, len(images.train)):
+            if not request.supernet_of and (hint := on_experts(request.space, len(images.train))):
                 say(hint, progress)
             say(f"plan {_plan(request, images, run)}", progress)
             ranks.call(partial(_beside, replace(request, images=images.facts())))
