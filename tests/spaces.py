@@ -48,6 +48,7 @@ def later_space(**changes: Any) -> SearchSpace:
     return rich_space(**({"stages": stages} | changes))
 
 
+WHOLE: dict[str, Any] = {"shortcut": {"kind": ["conv", "repeat", "bottleneck"], "reduction": 3}, "mix_every": [2, 1]}
 STAGES: list[dict[str, Any]] = [
     {
         "depth": [1, 2],

@@ -183,6 +183,22 @@ def test_gates_and_activations_of_stages_are_left_out_where_they_are_not_taken()
         deployable(make_space(stage={"squeeze_excite": True}, deploy="finn"))
 
 
+def test_shortcuts_that_are_not_taken_are_left_out() -> None:
+    offered = {"kind": ["repeat", "conv", "bottleneck"]}
+    space, told = deployable(make_space(shortcut=offered, mix_every=[1, 2], deploy="hls4ml"))
+    assert (space.shortcut.kind, space.mix_every) == (("conv",), (1, 2))
+    assert "leaves out shortcuts bottleneck, repeat" in told
+    assert deployable(make_space(shortcut=offered, deploy="finn")).space.shortcut.kind == (
+        "repeat",
+        "conv",
+        "bottleneck",
+    )
+    with pytest.raises(
+        SpecError, match=r"shortcut\.kind: repeat repeats channels, and bottleneck has PReLU; offer conv"
+    ):
+        deployable(make_space(shortcut={"kind": ["repeat", "bottleneck"]}, deploy="hls4ml"))
+
+
 def test_max_poolings_over_the_edge_are_left_out_for_finn() -> None:
     stages = [{"width": 8, "stride": stride, "downsample": ["conv", "max_pool"]} for stride in ([1, 2], 2)]
     for side, offered in ((16, [2, 2]), (12, [2, 2]), (10, [2, 1]), (9, [1, 1])):
@@ -192,7 +208,7 @@ def test_max_poolings_over_the_edge_are_left_out_for_finn() -> None:
         assert ("leaves out downsample max_pool of stages[" in left.left_out) == (1 in offered)
         assert refused(left.space, "finn", count=3) == []
     only = make_space(stage={"stride": 2, "downsample": "max_pool"}, input=[3, 9, 9], binarizers={"pad_value": -1})
-    with pytest.raises(SpecError, match=r"stages\[0\]\.downsample: max_pool, but of max poolings it takes none whose"):
+    with pytest.raises(SpecError, match=r"stages\[0\]\.downsample: max_pool, but it takes none whose windows"):
         deployable(only.model_copy(update={"deploy": "finn"}))
     assert refused(only, "finn", count=1)[0].endswith(
         "finn takes no max pooling whose windows reach over the edge; give downsample: conv, or a size that it divides"

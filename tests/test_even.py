@@ -56,6 +56,10 @@ SPACES = {
     "poolings": partial(
         make_space, stages=[{"width": [8, 16], "stride": [1, 2, 3], "downsample": ["conv", "max_pool"]}] * 2
     ),
+    "whole": partial(
+        make_space, mix_every=[2, 1], shortcut={"kind": ["repeat", "conv"]},
+        stage={"depth": [3, 2], "groups": [2, 1], "precision": ["binary", "real"]},
+    ),
     "gates and activations": partial(
         make_space,
         stages=[{"width": 8, "squeeze_excite": [True, False], "activation": ["react", "sign"], "experts": [1, 2]}] * 2,

@@ -41,6 +41,11 @@ SMALL_SPACES = {
             {"width": [8, 16], "stride": [1, 2], "downsample": ["conv", "max_pool"], "depth": [1, 2]},
         ],
     ),
+    "whole": lambda **shared: make_space(
+        stem={"width": [8, 16]},
+        stage={"groups": [2, 1], "depth": [3, 2]},
+        **shared | {"mix_every": [2, 1, 3], "shortcut": {"kind": ["repeat", "conv", "bottleneck"]}},
+    ),
     "gates and activations": partial(
         make_space,
         stage={"depth": [2, 1], "squeeze_excite": [False, True], "activation": ["react", "sign"], "groups": [1, 4]},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from packed import worn
-from spaces import STEMS, costs_of, later_space, line_of, make_space, rich_space, timed
+from spaces import STEMS, WHOLE, costs_of, later_space, line_of, make_space, rich_space, timed
 from test_docs import DOCS, FENCE
 from tiny import tiny_space
 from typer.testing import CliRunner
@@ -36,6 +36,7 @@ DRAWN = [
     *(rich_space(stem=STEMS[kind]) for kind in ("space_to_depth", "thermometer")),
     rich_space(prelu=False),
     later_space(shortcut={"kind": "conv"}),
+    later_space(**WHOLE),
     make_space(stem={"kind": "branched", "width": 8, "stride": 4}, stage={"experts": 3, "groups": [1, 4]}),
 ]
 

@@ -173,6 +173,36 @@ class TestGenotypes:
             assert (second.squeeze_excite, second.binarizers.activation) == (True, "sign")
         assert space.genes(make_arch(stages=[{"width": 8}] * 2, squeeze_excite=True))[9:11] == (0, 0)
 
+    def test_shortcuts_and_mixing_are_choices_of_the_whole_network(self) -> None:
+        stage = {"groups": [1, 2], "depth": [1, 2], "precision": ["binary", "real"]}
+        space = make_space(stage=stage, mix_every=[2, 1], shortcut={"kind": ["conv", "repeat"], "reduction": 2})
+        assert [d.name for d in space.dimensions][2:6] == [
+            "stem.stride",
+            "shortcut.kind",
+            "mix_every",
+            "stages[0].depth",
+        ]
+        genotypes = every_genotype(space)
+        archs = {space.architecture(genes): genes for genes in genotypes}
+        assert len(archs) == len(genotypes) == space.size == 2 * 2 * 2 * 2 * (2 + 4)
+        assert all(space.genes(arch) == genes for arch, genes in archs.items())
+        assert {(arch.shortcut.kind, arch.shortcut.reduction, arch.mix_every) for arch in archs} == {
+            ("conv", 2, 2), ("conv", 2, 1), ("repeat", 2, 2), ("repeat", 2, 1)
+        }  # fmt: skip
+        for name in ("shortcut.kind", "mix_every"):
+            parts = space.split(name)
+            assert sum(part.size for part in parts) == space.size
+            assert all(len(part.dimensions) == len(space.dimensions) - 1 for part in parts)
+        assert (space.smallest().shortcut.kind, space.smallest().mix_every) == ("repeat", 2)
+        assert parse(SearchSpace, parse_yaml(dump(space), source=""), source="") == space
+        with pytest.raises(SpecError, match="mix_every: the architecture has 3, the space 2 or 1"):
+            space.genes(make_arch(shortcut={"kind": "conv", "reduction": 2}, mix_every=3))
+
+    def test_one_shortcut_and_one_mixing_are_written_as_before(self) -> None:
+        said = make_space(shortcut={"kind": "conv"}, mix_every=2).model_dump(mode="json")
+        assert (said["shortcut"], said["mix_every"]) == ({"kind": "conv", "reduction": 4}, 2)
+        assert len(make_space(mix_every=2).dimensions) == 3 + 6 + 1
+
     def test_an_activation_of_a_stage_names_no_code_and_keeps_its_prelu(self) -> None:
         assert refusal(stage={"activation": "mine.py:sign"}).startswith(
             "stages[0].activation[0]: Input should be 'sign', 'polynomial', 'swish' or 'react', but got 'mine.py:sign'"
@@ -214,8 +244,15 @@ class TestGenotypes:
         shared["binarizers"] = {"weight": "sign"}
         space = make_space(**shared)
         arch = space.architecture(space.sample(Random(0)))
-        for key in ("input", "classes", *shared):
+        for key in ("input", "classes", "squeeze_excite", "binarizers"):
             assert getattr(arch, key) == getattr(space, key)
+        assert (arch.shortcut, arch.mix_every) == (space.shared().shortcut, space.shared().mix_every)
+        assert (arch.shortcut.kind, arch.squeeze_excite, arch.mix_every, arch.binarizers.weight) == (
+            "conv",
+            True,
+            2,
+            "sign",
+        )
 
     def test_blocks_that_do_not_exist_do_not_tell_networks_apart(self) -> None:
         space = make_space(stage={"depth": [1, 2, 3], "precision": ["binary", "real"]})

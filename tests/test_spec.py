@@ -55,7 +55,10 @@ def test_an_unknown_key_is_answered_with_the_known_ones(change: dict[str, Any], 
 
 def test_an_unknown_key_of_a_stage_says_which_stage() -> None:
     stages = [{"width": 8}, {"width": 8, "widht": 9}]
-    expected = "stages[1].widht: unknown key; known here: depth, width, groups, experts, kernel, stride, precision"
+    expected = (
+        "stages[1].widht: unknown key; known here: depth, width, groups, experts, kernel, stride, downsample, "
+        "squeeze_excite, activation, precision"
+    )
     assert refusal(SearchSpace, space_data(stages=stages)) == expected
 
 
@@ -109,7 +112,7 @@ def test_a_width_that_is_none_is_refused(width: object, expected: str) -> None:
         ({"stages": [8]}, "stages[0]: must hold `key: value` lines, but got 8"),
         ({"stem": 8}, "stem: must hold `key: value` lines, but got 8"),
         ({"shortcut": "conv"}, "shortcut: must hold `key: value` lines, but got 'conv'"),
-        ({"shortcut": {"kind": "skip"}}, "shortcut.kind: Input should be 'repeat', 'conv' or 'bottleneck'"),
+        ({"shortcut": {"kind": "skip"}}, "shortcut.kind[0]: Input should be 'repeat', 'conv' or 'bottleneck'"),
         ({"shortcut": {"reduction": 0}}, "shortcut.reduction: Input should be greater than or equal to 1, but got 0"),
         ({"squeeze_excite": 1}, "squeeze_excite: must be true or false, but got 1"),
         ({"binarizers": {"pad_value": 2}}, "binarizers.pad_value: Input should be -1, 0 or 1, but got 2"),

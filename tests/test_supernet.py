@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from spaces import STEMS, later_space, make_arch, make_space, rich_space
+from spaces import STEMS, WHOLE, later_space, make_arch, make_space, rich_space
 from torch import Tensor
 
 from bnas.cost.plan import plan
@@ -35,6 +35,7 @@ LATER: dict[str, dict[str, Any]] = {
     "pooled": {},
     "pooled, conv": {"shortcut": {"kind": "conv"}, "squeeze_excite": True},
 }
+LATER["whole"] = WHOLE
 DRAWS = 4
 
 

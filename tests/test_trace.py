@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from spaces import STEMS, later_space
+from spaces import STEMS, WHOLE, later_space
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -104,6 +104,12 @@ class TestBuiltNetworks:
             assert traced.layers == plan(arch)
             assert not traced.uncounted
 
+    def test_what_is_chosen_once_for_the_whole_network(self) -> None:
+        space = later_space(**WHOLE)
+        for seed in range(6):
+            arch = space.architecture(space.sample(Random(seed)))
+            assert trace(build(arch), arch.input).layers == plan(arch)
+
     @pytest.mark.parametrize("shortcut", SHORTCUTS)
     @pytest.mark.parametrize("seed", range(4))
     def test_what_later_builds_let_choose(self, shortcut: str, seed: int) -> None:
@@ -140,7 +146,8 @@ class TestBuiltNetworks:
     @pytest.mark.slow
     @pytest.mark.parametrize("shortcut", SHORTCUTS)
     def test_cost_of_what_later_builds_let_choose(self, shortcut: str) -> None:
-        space, random = later_space(shortcut={"kind": shortcut}, squeeze_excite=shortcut == "conv"), Random(shortcut)
+        changes = {"shortcut": {"kind": shortcut}, "squeeze_excite": shortcut == "conv"}
+        space, random = later_space(**WHOLE if shortcut == "repeat" else changes), Random(shortcut)
         for _ in range(SAMPLES):
             arch = space.architecture(space.sample(random))
             assert cost(trace(build(arch), arch.input).layers) == cost(plan(arch)), arch

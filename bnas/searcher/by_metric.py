@@ -101,7 +101,9 @@ class MetricSpace(SearchSpace):
         several = [stage for stage in self.stages if len(stage.precision) > 1]
         ways = math.prod(len(stage.depth) for stage in self.stages)
         sums = sum(ways // len(stage.depth) * sum(stage.depth) for stage in several)  # of decided blocks, over all ways
-        fixed = math.prod(map(len, self.stem.choices)) * math.prod(stage.shapes for stage in self.stages)
+        fixed = math.prod(map(len, (*self.stem.choices, *self.whole.values()))) * math.prod(
+            stage.shapes for stage in self.stages
+        )
         return fixed * (ways + sums)
 
     def _blocks(self, genes: Genes) -> Iterator[DecidedBlock]:

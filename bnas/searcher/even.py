@@ -272,7 +272,7 @@ def _sub_space(space: SearchSpace, budget: Budget, number: int) -> SearchSpace:
         longest = max(
             ((len(spare), stage, key, spare)
              for stage, choices in enumerate(stages)
-             for key, spare in _spare(choices, space.shared, [arch.stages[stage] for arch in archs])),
+             for key, spare in _spare(choices, space.shared(), [arch.stages[stage] for arch in archs])),
             default=(0, 0, "", ()),
         )  # fmt: skip
         length, stage, key, spare = longest

@@ -46,7 +46,7 @@ class _Extreme:
     def genes(self) -> Genes:
         """Return it."""
         best = Best()
-        for genes in itertools.product(*map(_places, self._space.stem.choices)):
+        for genes in itertools.product(*map(_places, (*self._space.stem.choices, *self._space.whole.values()))):
             part, state = self._ways.stem(genes)
             _keep(best, state, self._price(part), genes)
         for stage in range(len(self._space.stages)):
@@ -65,7 +65,7 @@ class _Extreme:
         for state, (price, genes) in best.items():
             for shape_genes in shapes:
                 shape = self._ways.shape(stage, shape_genes, state)
-                order = self._ways.order(choices.groups[shape_genes[1]], depth)
+                order = self._ways.order(choices.groups[shape_genes[1]], depth, state.whole)
                 first, unmixed, mixed = map(self._best_of, (shape.first, shape.unmixed, shape.mixed))
                 blocks = [first, *(mixed if is_mixed else unmixed for is_mixed in order)]
                 whole = self._join((price, *(paid for paid, _ in blocks)))

@@ -33,7 +33,7 @@ class Part(NamedTuple):
     after: State
     takes: Amounts
     chance: float  # to be drawn
-    genes: Genes  # of the stem; of a stage but for the precisions of its blocks
+    genes: Genes  # of the stem and the whole network; of a stage but for the precisions of its blocks
     first: int = 0  # precision of the first block
     unmixed: Counts = ()  # of the later blocks after which nothing is mixed
     mixed: Counts = ()  # of the later blocks that mix
@@ -86,11 +86,16 @@ def count(space: SearchSpace, *, decided: bool) -> int:
     """Return how many parts the layers of a space have, without looking at any."""
     stem = space.stem
     sizes = {shrunk(space.input[1:], stride) for stride in stem.stride}
-    widths, total = len(set(stem.width)), math.prod(map(len, stem.choices))
+    whole = math.prod(map(len, space.whole.values()))
+    widths, total = len(set(stem.width)), whole * math.prod(map(len, stem.choices))
     for stage in space.stages:
         shapes = math.prod(len(values) for values in _shape_choices(stage))
         total += (
-            widths * len(sizes) * shapes * sum(_arrangements(space, stage, depth, decided) for depth in stage.depth)
+            whole
+            * widths
+            * len(sizes)
+            * shapes
+            * sum(_arrangements(space, stage, depth, decided) for depth in stage.depth)
         )
         widths, sizes = len(stage.width), {shrunk(size, stride) for size in sizes for stride in stage.stride}
     return total
@@ -104,12 +109,13 @@ def precisions(space: SearchSpace, stage: int, part: Part, random: Random) -> Ge
     for is_mixed, counts in ((False, part.unmixed), (True, part.mixed)):
         kinds[is_mixed] = [gene for gene, times in enumerate(counts) for _ in range(times)]
         random.shuffle(kinds[is_mixed])
-    later = [kinds[is_mixed].pop() for is_mixed in ways_of(space).order(groups, depth)]
+    later = [kinds[is_mixed].pop() for is_mixed in ways_of(space).order(groups, depth, part.after.whole)]
     return (part.first, *later, *[0] * (max(choices.depth) - depth))
 
 
 def _stems(space: SearchSpace, quantities: Sequence[str], peak: float) -> Iterator[Part]:
-    choices = list(itertools.product(*(range(len(values)) for values in space.stem.choices)))
+    offered = (*space.stem.choices, *space.whole.values())
+    choices = list(itertools.product(*(range(len(values)) for values in offered)))
     for genes in choices:
         part, after = ways_of(space).stem(genes)
         if part.activation_bytes <= peak:
@@ -132,7 +138,7 @@ def _ways(
         if decided:
             costs = [[_least(parts)] if parts else [] for parts in costs]
         for place, depth in enumerate(choices.depth):
-            later = ways.later_blocks(choices.groups[genes[1]], depth)
+            later = ways.later_blocks(choices.groups[genes[1]], depth, before.whole)
             for part in _arranged(shape, costs, later, chance / len(costs[0]) ** depth):
                 yield part._replace(genes=(place, *genes))
 
@@ -177,9 +183,12 @@ def _arrangements(space: SearchSpace, stage: StageChoices, depth: int, decided: 
     """Return how many parts a shape has at some depth, at most."""
     if decided or len(stage.precision) == 1:
         return 1
-    kinds, mixed = len(stage.precision), depth // space.mix_every if max(stage.groups) > 1 else depth - 1
-    split = (min(mixed, depth - 1), max(0, depth - 1 - mixed))
-    return kinds * math.prod(math.comb(blocks + kinds - 1, kinds - 1) for blocks in split)
+    kinds, most = len(stage.precision), 0
+    for every in space.mix_every:
+        mixed = depth // every if max(stage.groups) > 1 else depth - 1
+        split = (min(mixed, depth - 1), max(0, depth - 1 - mixed))
+        most = max(most, kinds * math.prod(math.comb(blocks + kinds - 1, kinds - 1) for blocks in split))
+    return most
 
 
 def _shape_choices(stage: StageChoices) -> tuple[Sequence[Any], ...]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bnas.cost.plan import plan_block, plan_head, plan_stem
 from bnas.cost.totals import Cost, cost, total
-from bnas.space.arch import BlockSpec, Size, Stem, shrunk
+from bnas.space.arch import BlockSpec, Shared, Size, Stem, shrunk
 from bnas.space.latency import CallPart, HeadPart, Part, StemPart, units_of
 from bnas.space.space import Genes, SearchSpace
 
@@ -21,6 +21,7 @@ class State(NamedTuple):
 
     channels: int
     size: Size
+    whole: Genes = ()  # what was chosen once for the whole network
 
 
 class Shape(NamedTuple):
@@ -37,6 +38,8 @@ class Ways:
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
+        self._first = space.first_genes
+        self._wholes: dict[Genes, Shared] = {}
         self._stems: dict[Genes, tuple[Cost, State]] = {}
         self._shapes: dict[tuple[int, Genes, State], Shape] = {}
         self._stages: dict[tuple[int, Genes, State], tuple[Cost, State]] = {}
@@ -47,7 +50,7 @@ class Ways:
 
     def cost(self, genes: Genes) -> Cost:
         """Return what the network of a genotype costs."""
-        part, state = self.stem(genes[: len(self.space.stem.keys)])
+        part, state = self.stem(genes[: self._first])
         parts = [part]
         for stage, place in enumerate(self._slices):
             part, state = self._stage(stage, genes[place], state)
@@ -56,14 +59,19 @@ class Ways:
         return total(parts)
 
     def stem(self, genes: Genes) -> tuple[Cost, State]:
-        """Return what a stem costs, and the state after it."""
+        """Return what a stem costs, and the state after it.
+
+        Args:
+            genes: of the stem, and of what is chosen once for the whole network.
+        """
         if genes not in self._stems:
             space = self.space
-            stem = space.stem.stem([values[gene] for values, gene in zip(space.stem.choices, genes, strict=True)])
+            whole = genes[len(space.stem.keys) :]
+            stem = space.stem.stem([values[gene] for values, gene in zip(space.stem.choices, genes, strict=False)])
             part, size = stem_cost(stem, space.input[0], space.input[1:], space.binarizers.weight)
             self._stems[genes] = (
                 self._timed(part, StemPart(stem, space.input, space.binarizers)),
-                State(stem.width, size),
+                State(stem.width, size, whole),
             )
         return self._stems[genes]
 
@@ -84,17 +92,20 @@ class Ways:
         part = _head_cost(state.channels, classes, state.size)
         return self._timed(part, HeadPart((state.channels, *state.size), classes), CallPart(space.input, classes))
 
-    def later_blocks(self, groups: int, depth: int) -> tuple[int, int]:
+    def later_blocks(self, groups: int, depth: int, whole: Genes) -> tuple[int, int]:
         """Return how many blocks after the first are not followed by a mixing convolution, and how many are."""
-        mixed = sum(self._is_mixed(groups, number) for number in range(2, depth + 1))
+        mixed = sum(self.order(groups, depth, whole))
         return depth - 1 - mixed, mixed
 
-    def order(self, groups: int, depth: int) -> list[bool]:
+    def order(self, groups: int, depth: int, whole: Genes) -> list[bool]:
         """Return of each block after the first whether a mixing convolution follows."""
-        return [self._is_mixed(groups, number) for number in range(2, depth + 1)]
+        shared = self._shared(whole)
+        return [shared.is_mixed(groups, number) for number in range(2, depth + 1)]
 
-    def _is_mixed(self, groups: int, number: int) -> bool:
-        return groups == 1 or number % self.space.mix_every == 0
+    def _shared(self, whole: Genes) -> Shared:
+        if whole not in self._wholes:
+            self._wholes[whole] = self.space.shared(whole)
+        return self._wholes[whole]
 
     def _stage(self, stage: int, genes: Genes, before: State) -> tuple[Cost, State]:
         key = self._alike[stage], genes, before
@@ -103,7 +114,7 @@ class Ways:
             choices = self.space.stages[stage]
             depth, groups = choices.depth[genes[0]], choices.groups[genes[2]]
             shape, precisions = self.shape(stage, genes[1 : self._keys[stage]], before), genes[self._keys[stage] :]
-            later = zip(self.order(groups, depth), precisions[1:], strict=False)
+            later = zip(self.order(groups, depth, before.whole), precisions[1:], strict=False)
             blocks = [shape.first[precisions[0]]]
             blocks += [(shape.mixed if mixed else shape.unmixed)[gene] for mixed, gene in later]
             if len(self._stages) > _MOST_REMEMBERED:
@@ -112,23 +123,25 @@ class Ways:
         return found
 
     def _planned(self, stage: int, genes: Genes, before: State) -> Shape:
-        space, choices = self.space, self.space.stages[stage]
+        choices = self.space.stages[stage]
         made = choices.spec(
             [getattr(choices, key)[gene] for key, gene in zip(choices.keys[1:], genes, strict=True)], choices.precision
         )
 
+        shared = self._shared(before.whole)
+
         def costs(state: State, *, first: bool, mixed: bool) -> tuple[Cost, ...]:
             blocks = [
-                made.block(state.channels, precision, space.shared, first=first, mixed=mixed)
+                made.block(state.channels, precision, shared, first=first, mixed=mixed)
                 for precision in choices.precision
             ]
             return tuple(
                 self._timed(block_cost(block, state.size)[0], *units_of(block, state.size)) for block in blocks
             )
 
-        first = costs(before, first=True, mixed=self._is_mixed(made.groups, 1))
-        after = State(made.width, shrunk(before.size, made.stride))
-        kinds = self.order(made.groups, max(choices.depth))
+        first = costs(before, first=True, mixed=shared.is_mixed(made.groups, 1))
+        after = State(made.width, shrunk(before.size, made.stride), before.whole)
+        kinds = self.order(made.groups, max(choices.depth), before.whole)
         unmixed, mixed = (costs(after, first=False, mixed=kind) if kind in kinds else () for kind in (False, True))
         return Shape(first, unmixed, mixed, after)
 

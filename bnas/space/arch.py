@@ -85,6 +85,10 @@ class Stem(StemKind):
         return self
 
 
+ShortcutKind = Literal["repeat", "conv", "bottleneck"]
+ShortcutPool = Literal["average", "max"]
+
+
 class Shortcut(Spec):
     """What goes round a convolution that changes the channels or the size (all others go round as they are).
 
@@ -92,9 +96,9 @@ class Shortcut(Spec):
     to 1/reduction of the input channels, batch norm, PReLU, 1x1 conv, batch norm, PReLU. Both convs are real.
     """
 
-    kind: Literal["repeat", "conv", "bottleneck"] = "repeat"
+    kind: ShortcutKind = "repeat"
     """Pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
-    pool: Literal["average", "max"] = "average"
+    pool: ShortcutPool = "average"
     """How it takes a stride: by the `average`, as in papers, or by the `max`, which keeps what is small."""
     reduction: Annotated[Whole, Field(ge=1)] = 4
     """Of `bottleneck`: its middle has the input channels divided by this."""
@@ -205,6 +209,11 @@ class Shared(NamedTuple):
     squeeze_excite: bool
     binarizers: Binarizers
     prelu: bool
+    mix_every: int
+
+    def is_mixed(self, groups: int, number: int) -> bool:
+        """Say whether a 1x1 convolution mixes the groups after this block of a stage, if there are any."""
+        return groups == 1 or number % self.mix_every == 0
 
 
 class BlockSpec(NamedTuple):
@@ -295,11 +304,11 @@ class Architecture(Spec):
     def blocks(self) -> tuple[tuple[BlockSpec, ...], ...]:
         """Return the blocks of each stage, with their channels filled in."""
         stages, width = [], self.stem.width
-        shared = Shared(self.shortcut, self.squeeze_excite, self.binarizers, self.prelu)
+        shared = Shared(self.shortcut, self.squeeze_excite, self.binarizers, self.prelu, self.mix_every)
         for stage in self.stages:
             blocks = []
             for number, precision in enumerate(stage.precision, start=1):
-                mixed = stage.groups == 1 or number % self.mix_every == 0
+                mixed = shared.is_mixed(stage.groups, number)
                 blocks.append(stage.block(width, precision, shared, first=number == 1, mixed=mixed))
                 width = stage.width
             stages.append(tuple(blocks))

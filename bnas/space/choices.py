@@ -29,12 +29,15 @@ from bnas.space.arch import (
     Levels,
     Precision,
     Shared,
+    Shortcut,
+    ShortcutKind,
+    ShortcutPool,
     StageSpec,
     Stem,
     StemKind,
     Stride,
 )
-from bnas.spec import Flag, Spec
+from bnas.spec import Flag, Spec, Whole
 
 T = TypeVar("T")
 
@@ -139,6 +142,33 @@ class StageChoices(Spec):
         if stage.stride == 1 and "downsample" in found:
             found["downsample"] = self.downsample[0]
         return list(found.values())
+
+
+class ShortcutChoices(Spec):
+    """What may be chosen to go round a convolution that changes the channels or the size, for the whole network."""
+
+    kind: Choices[ShortcutKind] = ("repeat",)
+    """Pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
+    pool: ShortcutPool = "average"
+    """How it takes a stride: by the `average`, as in papers, or by the `max`, which keeps what is small."""
+    reduction: Annotated[Whole, Field(ge=1)] = 4
+    """Of `bottleneck`: its middle has the input channels divided by this."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write what spaces from before have as they have it: one kind without brackets, no pool."""
+        said: dict[str, Any] = whole(self) | {"kind": alone(self.kind)}
+        return {key: value for key, value in said.items() if key != "pool" or value != "average"}
+
+    @property
+    def shortcuts(self) -> tuple[Shortcut, ...]:
+        """Every shortcut that may be chosen."""
+        return tuple(Shortcut(kind=kind, pool=self.pool, reduction=self.reduction) for kind in self.kind)
+
+
+def alone(choices: tuple[Any, ...]) -> Any:
+    """Return one choice as it is, several as a list."""
+    return choices[0] if len(choices) == 1 else list(choices)
 
 
 class StemChoices(StemKind):

@@ -58,15 +58,17 @@ def _never_taken(space: SearchSpace, takes: Target) -> Iterator[str]:
     if not takes.prelu:
         if space.binarizers.shifts and usual["activation"]:
             yield "binarizers.activation: react brings PReLU; give sign"
-        if space.shortcut.kind == "bottleneck":
+        if space.shortcut.kind == ("bottleneck",):
             yield "shortcut.kind: bottleneck has PReLU; give repeat or conv"
         if "prelu" in space.model_fields_set and space.prelu:
             yield "prelu: true; give false, or leave it out"
-    if not takes.picks and _repeats(space) and "kind" in space.shortcut.model_fields_set:
-        yield "shortcut.kind: repeat repeats channels; give conv, leave it out, or offer one width"
+    if not _shortcuts(space, takes) and "kind" in space.shortcut.model_fields_set:
+        if space.shortcut.kind == ("repeat",):
+            yield "shortcut.kind: repeat repeats channels; give conv, leave it out, or offer one width"
+        elif len(space.shortcut.kind) > 1:
+            yield "shortcut.kind: repeat repeats channels, and bottleneck has PReLU; offer conv"
     if space.shortcut.pool == "max" and not all(_pools(space, index, takes) for index in range(len(space.stages))):
-        rule = "none" if takes.pools == "none" else "those whose stride divides the size"
-        yield f"shortcut.pool: max, but of max poolings it takes {rule}; give average"
+        yield "shortcut.pool: max, but of max poolings it takes those whose stride divides the size; give average"
     if not takes.picks and space.stem.levels not in (None, (1,)):
         yield f"stem.levels: {list(space.stem.levels or ())} repeat channels; give 1, or kind: space_to_depth"
     said = "binarizers" in space.model_fields_set and "pad_value" in space.binarizers.model_fields_set
@@ -86,8 +88,9 @@ def _without_choice(space: SearchSpace, takes: Target) -> Iterator[str]:
             rule = "no groups" if takes.groups == "one" else "no groups of one channel"
             yield f"stages[{index}].groups: {list(stage.groups)}, but it takes {rule}; offer 1"
         if not _downsample(space, index, takes):
-            rule = "none" if takes.pools == "none" else "none whose windows reach over the edge"
-            yield f"stages[{index}].downsample: max_pool, but of max poolings it takes {rule}; offer conv"
+            yield (
+                f"stages[{index}].downsample: max_pool, but it takes none whose windows reach over the edge; offer conv"
+            )
 
 
 def _taken_of(stage: StageChoices, takes: Target) -> dict[str, tuple[Any, ...]]:
@@ -106,8 +109,9 @@ def _settings(space: SearchSpace, takes: Target) -> dict[str, Any]:
     settings: dict[str, Any] = {"prelu": space.prelu and takes.prelu}
     if _pads_bits(space) and space.binarizers.pad_value not in takes.pad_values:
         settings["binarizers"] = space.binarizers.model_copy(update={"pad_value": takes.pad_values[0]})
-    if not takes.picks and _repeats(space):
-        settings["shortcut"] = space.shortcut.model_copy(update={"kind": "conv"})
+    kinds = _shortcuts(space, takes) or ("conv",)
+    if kinds != space.shortcut.kind:
+        settings["shortcut"] = space.shortcut.model_copy(update={"kind": kinds})
     return settings
 
 
@@ -138,7 +142,7 @@ def _pools(space: SearchSpace, index: int, takes: Target) -> bool:
     for before in space.stages[:index]:
         sizes = {shrunk(size, stride) for size in sizes for stride in before.stride}
     whole = all(side % stride == 0 for size in sizes for side in size for stride in stage.stride)
-    return {"any": True, "whole": whole, "none": False}[takes.pools]
+    return whole or takes.pools == "any"
 
 
 def _pads_bits(space: SearchSpace) -> bool:
@@ -146,10 +150,11 @@ def _pads_bits(space: SearchSpace) -> bool:
     return stem or any(max(stage.kernel) > 1 and "binary" in stage.precision for stage in space.stages)
 
 
-def _repeats(space: SearchSpace) -> bool:
-    """Say whether a shortcut repeats channels, or leaves some out, at some choice of widths."""
+def _shortcuts(space: SearchSpace, takes: Target) -> tuple[str, ...]:
+    """Return the kinds of shortcuts that are taken; `repeat` repeats or leaves out channels between two widths."""
     widths = {*space.stem.width, *(width for stage in space.stages for width in stage.width)}
-    return space.shortcut.kind == "repeat" and len(widths) > 1
+    is_taken = {"repeat": takes.picks or len(widths) == 1, "bottleneck": takes.prelu, "conv": True}
+    return tuple(kind for kind in space.shortcut.kind if is_taken[kind])
 
 
 def _told(space: SearchSpace, left: SearchSpace) -> Iterator[str]:
@@ -164,8 +169,10 @@ def _told(space: SearchSpace, left: SearchSpace) -> Iterator[str]:
                 yield f"leaves out {key} {', '.join(str(value).lower() for value in values)} of {', '.join(stages)}"
     if left.binarizers.pad_value != space.binarizers.pad_value:
         yield f"pads bits with {left.binarizers.pad_value}"
-    if left.shortcut != space.shortcut:
+    if left.shortcut != space.shortcut and len(space.shortcut.kind) == 1:
         yield "shortcuts of another width are real 1x1 convolutions"
+    elif left.shortcut != space.shortcut:
+        yield f"leaves out shortcuts {', '.join(sorted(set(space.shortcut.kind) - set(left.shortcut.kind)))}"
     if left.prelu != space.prelu:
         yield "blocks have no PReLU"
 

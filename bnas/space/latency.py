@@ -182,7 +182,10 @@ def _parts_in(space: "SearchSpace") -> Iterator[Part]:
 def _blocks(space: "SearchSpace", stage: "StageChoices", channels: int, *, first: bool) -> Iterator[BlockSpec]:
     choices = {key: getattr(stage, key) for key in stage.keys[1:]} | ({} if first else {"stride": (1,)})
     for *shape, precision in itertools.product(*choices.values(), stage.precision):
-        yield stage.spec(shape, (precision,)).block(channels, precision, space.shared, first=first, mixed=True)
+        made = stage.spec(shape, (precision,))
+        for shortcut in space.shortcut.shortcuts:
+            shared = space.shared()._replace(shortcut=shortcut)
+            yield made.block(channels, precision, shared, first=first, mixed=True)
 
 
 def _by(*sides: int) -> str:

@@ -17,12 +17,11 @@ from bnas.space.arch import (
     Classes,
     Depth,
     Shared,
-    Shortcut,
     Side,
     check_prelu,
     common_divisors,
 )
-from bnas.space.choices import StageChoices, StemChoices
+from bnas.space.choices import Choices, ShortcutChoices, StageChoices, StemChoices, alone
 from bnas.space.latency import Latency
 from bnas.space.recipe import SearchSettings
 from bnas.spec import Flag, Spec
@@ -52,11 +51,11 @@ class SearchSpace(Spec):
     """The layers that see the image."""
     stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=32)]
     """What may be chosen for each stage, in order."""
-    shortcut: Shortcut = Shortcut()
+    shortcut: ShortcutChoices = ShortcutChoices()
     """What goes round a convolution that changes channels or size."""
     squeeze_excite: Flag = False
     """Whether every convolution's output is weighted, channel by channel, by what its input holds on average."""
-    mix_every: Depth = 1
+    mix_every: Choices[Depth] = (1,)
     """Blocks from one 1x1 convolution that mixes groups to the next."""
     binarizers: Binarizers = Binarizers()
     """How values become bits."""
@@ -94,7 +93,7 @@ class SearchSpace(Spec):
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what spaces from before do not have, so that their runs go on."""
         usual = {"prelu": True, "deploy": None, "latency": None}
-        said: dict[str, Any] = whole(self)
+        said: dict[str, Any] = whole(self) | {"mix_every": alone(self.mix_every)}
         return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
 
     @model_validator(mode="after")
@@ -114,14 +113,35 @@ class SearchSpace(Spec):
         return self
 
     @property
-    def shared(self) -> Shared:
-        """What all blocks of its networks have alike."""
-        return Shared(self.shortcut, self.squeeze_excite, self.binarizers, self.prelu)
+    def whole(self) -> dict[str, tuple[Any, ...]]:
+        """What can be chosen once for a whole network, beside its stem; what has one choice is no dimension.
+
+        Builds from before knew no such choices: the genotypes of their spaces stay what they are.
+        """
+        offered: dict[str, tuple[Any, ...]] = {"shortcut.kind": self.shortcut.kind, "mix_every": self.mix_every}
+        return {name: choices for name, choices in offered.items() if len(choices) > 1}
+
+    @property
+    def first_genes(self) -> int:
+        """How many genes stand before those of the stages."""
+        return len(self.stem.keys) + len(self.whole)
+
+    def shared(self, whole: Genes = ()) -> Shared:
+        """Return what all blocks of a network have alike.
+
+        Args:
+            whole: one index for each of the choices of `whole`; left out, the first of each.
+        """
+        genes = dict(zip(self.whole, whole, strict=True)) if whole else {}
+        shortcut = self.shortcut.shortcuts[genes.get("shortcut.kind", 0)]
+        mix_every = self.mix_every[genes.get("mix_every", 0)]
+        return Shared(shortcut, self.squeeze_excite, self.binarizers, self.prelu, mix_every)
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """Everything that can be chosen, dimensions of one choice included."""
         found = [Dimension(f"stem.{key}", getattr(self.stem, key)) for key in self.stem.keys]
+        found += [Dimension(name, choices) for name, choices in self.whole.items()]
         for index, stage in enumerate(self.stages):
             found += [Dimension(f"stages[{index}].{key}", getattr(stage, key)) for key in stage.keys]
             found += [
@@ -132,7 +152,7 @@ class SearchSpace(Spec):
     @cached_property
     def precision_places(self) -> tuple[range, ...]:
         """Where in a genotype the precisions of a stage's blocks stand, those that may not exist included."""
-        found, place = [], len(self.stem.keys)
+        found, place = [], self.first_genes
         for stage in self.stages:
             first = place + len(stage.keys)
             place = first + max(stage.depth)
@@ -143,7 +163,10 @@ class SearchSpace(Spec):
         """Return the architecture of a genotype (indices into the choices of `dimensions`)."""
         values = iter([d.choices[gene] for d, gene in zip(self.dimensions, genes, strict=True)])
         stem = self.stem.stem([next(values) for _ in self.stem.keys])
+        shared = self.shared(tuple(genes[len(self.stem.keys) : self.first_genes]))
         stages = []
+        for _ in self.whole:
+            next(values)
         for stage in self.stages:
             depth, *shape = (next(values) for _ in stage.keys)
             precision = tuple(next(values) for _ in range(max(stage.depth)))[:depth]
@@ -153,9 +176,9 @@ class SearchSpace(Spec):
             classes=self.classes,
             stem=stem,
             stages=tuple(stages),
-            shortcut=self.shortcut,
+            shortcut=shared.shortcut,
             squeeze_excite=self.squeeze_excite,
-            mix_every=self.mix_every,
+            mix_every=shared.mix_every,
             binarizers=self.binarizers,
             prelu=self.prelu,
         )
@@ -166,19 +189,24 @@ class SearchSpace(Spec):
         Raises:
             SpecError: the architecture is not in this space; says which choice is not offered.
         """
-        for key in ("input", "classes", "shortcut", "squeeze_excite", "mix_every", "binarizers", "prelu"):
+        for key in ("input", "classes", "squeeze_excite", "binarizers", "prelu"):
             if getattr(arch, key) != getattr(self, key):
                 raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
+        for key, offered in (("shortcut", self.shortcut.shortcuts), ("mix_every", self.mix_every)):
+            if getattr(arch, key) not in offered:
+                several = " or ".join(map(str, offered))
+                raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {several}")
         if len(arch.stages) != len(self.stages) or arch.stem.kind != self.stem.kind:
             raise SpecError("the architecture's stages or kind of stem are not those of the space")
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
+        values += [{"shortcut.kind": arch.shortcut.kind, "mix_every": arch.mix_every}[name] for name in self.whole]
         for index, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
             for key, usual in LATER_KEYS.items():
                 if key not in choices.keys and getattr(stage, key) != usual:
                     raise SpecError(
                         f"stages[{index}].{key}: {getattr(stage, key)} is not offered; it is no choice here"
                     )
-            values += choices.values(stage, self.shared)
+            values += choices.values(stage, self.shared())
             values += [*stage.precision, *[choices.precision[0]] * (max(choices.depth) - stage.depth)]
         if len(values) != len(self.dimensions):
             raise SpecError("the architecture is deeper than the space allows")
@@ -208,7 +236,7 @@ class SearchSpace(Spec):
     @property
     def size(self) -> int:
         """The number of architectures, each counted once."""
-        total = math.prod(map(len, self.stem.choices))
+        total = math.prod(map(len, (*self.stem.choices, *self.whole.values())))
         for stage in self.stages:
             total *= stage.shapes
             total *= sum(len(stage.precision) ** depth for depth in stage.depth)
@@ -264,18 +292,25 @@ class SearchSpace(Spec):
             SpecError: there is no such dimension; lists those there are.
         """
         names = {f"stem.{key}": ("stem", 0, key) for key in self.stem.keys}
+        names |= {name: ("whole", 0, name) for name in self.whole}
         for index, stage in enumerate(self.stages):
             names |= {f"stages[{index}].{key}": ("stages", index, key) for key in (*stage.keys, "precision")}
         if dimension not in names:
             raise SpecError(f"split: {dimension!r} is no dimension of the space; choose from {', '.join(names)}")
         part, index, key = names[dimension]
-        whole = self.stem if part == "stem" else self.stages[index]
-        return tuple(self._with(part, index, key, choice) for choice in getattr(whole, key))
+        offers = (
+            self.whole[key] if part == "whole" else getattr(self.stem if part == "stem" else self.stages[index], key)
+        )
+        return tuple(self._with(part, index, key, choice) for choice in offers)
 
     def _with(self, part: str, index: int, key: str, choice: Any) -> Self:
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         if part == "stem":
             fields["stem"] = self.stem.model_copy(update={key: (choice,)})
+        elif key == "mix_every":
+            fields[key] = (choice,)
+        elif key == "shortcut.kind":
+            fields["shortcut"] = self.shortcut.model_copy(update={"kind": (choice,)})
         else:
             stages = list(self.stages)
             stages[index] = stages[index].model_copy(update={key: (choice,)})
@@ -292,7 +327,9 @@ _SIZES = {
 
 def _order(dimension: Dimension) -> list[int]:
     """Return what makes a choice large, one number a choice: more groups and longer strides make a network smaller."""
+    if dimension.name == "shortcut.kind":
+        return [("repeat", "bottleneck", "conv").index(choice) for choice in dimension.choices]
     if dimension.choices[0] in _SIZES:
         return [_SIZES[choice] for choice in dimension.choices]
-    sign = -1 if dimension.name.endswith(("groups", "stride")) else 1
+    sign = -1 if dimension.name.endswith(("groups", "stride", "mix_every")) else 1
     return [sign * choice for choice in dimension.choices]

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 Groups = Literal["any", "several", "one"]
 """any: depthwise convolutions too; several: groups of two channels or more; one: no groups."""
 
-Pools = Literal["any", "whole", "none"]
-"""any: max poolings whose last windows reach over the edge too; whole: those that do not; none: no max poolings."""
+Pools = Literal["any", "whole"]
+"""any: max poolings whose last windows reach over the edge too; whole: those that do not."""
 
 
 class Target(NamedTuple):

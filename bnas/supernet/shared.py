@@ -23,7 +23,13 @@ class SharedBlock(nn.Module):
         super().__init__()
         choices = space.stages[stage]
         self.main = SharedUnit(space, stage, pairs, choices.kernel, choices.groups)
-        self.shortcut = SharedShortcut(space, pairs, choices.stride) if first else None
+        kinds = space.shortcut.kind if first else ()
+        shortcuts: dict[str, nn.Module] = {
+            kind: SharedShortcut(space.shortcut.reduction, pairs, choices.stride, kind=kind) for kind in kinds
+        }
+        # One alone has the name that it has had since there was no choice: checkpoints hold it.
+        self.shortcut = shortcuts[kinds[0]] if len(kinds) == 1 else None
+        self.shortcuts = nn.ModuleDict(shortcuts) if len(kinds) > 1 else None
         grouped = mixed and any(groups > 1 for groups in choices.groups)
         widths = [(width, width) for width in choices.width]
         self.mix = SharedUnit(space, stage, widths, (1,), (1,)) if grouped else None
@@ -31,8 +37,10 @@ class SharedBlock(nn.Module):
     def slices(self, block: BlockSpec) -> Tensors:
         """Return the parameters and buffers of a plain block, by its names."""
         tensors = prefixed("main", self.main.slices(block))
-        if self.shortcut is not None and (block.in_channels != block.out_channels or block.stride > 1):
-            tensors |= prefixed("main.shortcut", self.shortcut.slices(block))
+        if block.in_channels != block.out_channels or block.stride > 1:
+            shared = self.shortcut if self.shortcuts is None else self.shortcuts[block.shortcut.kind]
+            assert isinstance(shared, SharedShortcut)
+            tensors |= prefixed("main.shortcut", shared.slices(block))
         if block.groups > 1 and block.mixed:
             assert self.mix is not None
             tensors |= prefixed("mix", self.mix.slices(block.mixing()))
@@ -122,9 +130,9 @@ class SharedExcite(nn.Module):
 class SharedShortcut(nn.Module):
     """The shared weights of the shortcut round the first unit of a stage; `repeat` has none."""
 
-    def __init__(self, space: SearchSpace, pairs: Pairs, strides: tuple[int, ...]) -> None:
+    def __init__(self, reduction: int, pairs: Pairs, strides: tuple[int, ...], *, kind: str) -> None:
         super().__init__()
-        self.kind, self.reduction = space.shortcut.kind, space.shortcut.reduction
+        self.kind, self.reduction = kind, reduction
         ins, outs = (max(channels) for channels in zip(*pairs, strict=True))
         needed = [(i, o) for i, o in pairs if i != o or max(strides) > 1]
         if self.kind == "conv":

@@ -90,10 +90,11 @@ class Supernet(nn.Module):
             inside = [(width, width) for width in stage.width]
             blocks = [
                 SharedBlock(
-                    space, index, inside if block else into, first=block == 0, mixed=(block + 1) % space.mix_every == 0
+                    space, index, inside if block else into, first=block == 0,
+                    mixed=any((block + 1) % every == 0 for every in space.mix_every),
                 )
                 for block in range(max(stage.depth))
-            ]
+            ]  # fmt: skip
             self.stages.append(nn.ModuleList(blocks))
             before = stage.width
         self.head_norms = nn.ModuleDict({key(width): nn.BatchNorm2d(width) for width in before})
