@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packed import worn_network
+from packed import ARCHITECTURES, worn_network
 from spaces import STEMS, every_genotype, line_of, make_space, rich_space
 from test_runtime import SPACES
 from typer.testing import CliRunner
@@ -67,7 +67,7 @@ def test_every_shipped_space_has_networks_for_every_target(name: str, target: st
 def test_no_network_of_a_shipped_space_is_refused_by_its_target(name: str, targets: tuple[str, ...]) -> None:
     space, *others = (deployable(shipped(name, target)).space for target in targets)
     assert all(other.stages == space.stages for other in others)  # so that their networks are lowered once
-    assert refused(space, *targets, count=30, seed=1) == []
+    assert refused(space, *targets, count=ARCHITECTURES, seed=1) == []
 
 
 def small(**changes: Any) -> SearchSpace:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from exported import finished_run, manifest_of, trained
-from packed import MANY, exact_logits, hangs_on_rounding, worn, worn_network
+from packed import ARCHITECTURES, MANY, exact_logits, hangs_on_rounding, worn, worn_network
 from programs import random_program
 from spaces import line_of, make_arch
 from test_runtime import SPACES, drawn
@@ -240,7 +240,7 @@ def test_networks_give_the_trained_logits(kind: str, whole: dict[str, Any], tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("space", SPACES)
 def test_networks_of_a_space_give_the_trained_logits(space: str, tmp_path: Path) -> None:
-    for seed, arch in enumerate(drawn(space, 30)):
+    for seed, arch in enumerate(drawn(space, ARCHITECTURES)):
         same_as_trained(worn_network(arch, seed=seed), arch.input, tmp_path)
 
 

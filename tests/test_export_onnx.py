@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from exported import finished_run, manifest_of, trained
-from packed import apart, exact_logits, far_apart, images_for, worn, worn_network
+from packed import ARCHITECTURES, apart, exact_logits, far_apart, images_for, worn, worn_network
 from programs import random_program
 from spaces import line_of, make_arch
 from test_docs import DOCS, FENCE
@@ -239,7 +239,7 @@ def same_as_trained(described: Description, network: nn.Module, *, batch: int = 
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("count", [1, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(ARCHITECTURES, marks=pytest.mark.slow)])
 def test_architectures_of_every_shipped_space_are_exported(space: str, count: int) -> None:
     found, draw = read(SearchSpace, f"search_spaces/{space}.yaml"), random.Random(1)
     for seed in range(count):
