@@ -8,7 +8,8 @@ from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import BudgetError
-from bnas.space.arch import Architecture, Binarizers, StageSpec, Stem
+from bnas.space.arch import Architecture, Binarizers, StageSpec
+from bnas.space.stem import Stem
 
 STEP = 2  # channels by which a width grows
 MOST_CHANNELS = 4096

@@ -1,9 +1,9 @@
 """Search, train and ship binary neural networks under an op budget.
 
 Jobs: `init`, `search`, `search_targets`, `select_layers` and `convert`, `train_model`, `export` and `load`, `count`,
-`check_ranking`, `latency_table`, `open_run`. Descriptions: `SearchSpace`, `Architecture`, `Recipe`, `Budget`, `Rules`,
-`LatencyTable`. What they become: `build`, `build_model`, `plan`, `trace`, `load_data`. The layers are in `bnas.layers`,
-the binarizers in `bnas.binarize`.
+`check_ranking`, `check_block`, `latency_table`, `open_run`. Descriptions: `SearchSpace`, `Architecture`, `Recipe`,
+`Budget`, `Rules`, `LatencyTable`. What they become: `build`, `build_model`, `plan`, `trace`, `load_data`. The layers are
+in `bnas.layers`, the binarizers in `bnas.binarize`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bnas.data import DataSet, load_data
     from bnas.errors import BnasError
     from bnas.networks.build import build
+    from bnas.networks.check_block import check_block
     from bnas.networks.counting import count
     from bnas.networks.models import build_model
     from bnas.searcher.executors.engine import Engine
@@ -67,6 +68,7 @@ _HOMES = {
     "TrainResult": "bnas.api",
     "build": "bnas.networks.build",
     "build_model": "bnas.networks.models",
+    "check_block": "bnas.networks.check_block",
     "check_ranking": "bnas.api",
     "convert": "bnas.select.conversion",
     "count": "bnas.networks.counting",
@@ -88,8 +90,8 @@ _HOMES = {
 __all__ = [
     "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "LatencyTable", "PlannedLayer",
     "RankCheck", "Ranks", "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TargetResults",
-    "TrainResult", "build", "build_model", "check_ranking", "convert", "count", "export", "init", "latency_table",
-    "load", "load_data", "open_run", "plan", "search", "search_targets", "select_layers", "together", "trace",
+    "TrainResult", "build", "build_model", "check_block", "check_ranking", "convert", "count", "export", "init",
+    "latency_table", "load", "load_data", "open_run", "plan", "search", "search_targets", "select_layers", "together", "trace",
     "train_model",
 ]  # fmt: skip
 

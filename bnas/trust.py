@@ -18,7 +18,8 @@ class _Code:
     """Marks a field that may name code."""
 
 
-Named = Annotated[str, _Code()]  # a name in a table of ours, `file.py:attr` or `pkg.mod:attr`
+CODE = _Code()
+Named = Annotated[str, CODE]  # a name in a table of ours, `file.py:attr` or `pkg.mod:attr`
 
 
 def check_code(spec: Spec, *, source: str, trust: bool) -> None:
@@ -59,8 +60,8 @@ def _names(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
         for name, field in type(value).model_fields.items():
             here = f"{path}.{name}".lstrip(".")
             inner = getattr(value, name)
-            if any(isinstance(mark, _Code) for mark in field.metadata) and isinstance(inner, str):
-                yield here, inner
+            if any(isinstance(mark, _Code) for mark in field.metadata):
+                yield from ((here, text) for text in ([inner] if isinstance(inner, str) else inner or ()))
             else:
                 yield from _names(inner, here)
     elif isinstance(value, tuple | list):

@@ -3,7 +3,7 @@
 from bnas.cost.plan import Kind, PlannedLayer
 from bnas.cost.totals import Cost
 from bnas.select import LayerErrors, LayerFacts, LossChanges
-from bnas.space.arch import Precision
+from bnas.space.values import Precision
 
 
 def facts(

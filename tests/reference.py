@@ -29,11 +29,11 @@ def per_image_conv(x: Tensor, weight: Tensor, *, stride: int, groups: int, pad_v
 
     Args:
         x: [batch, in, height, width], not yet padded.
-        weight: [batch, out, in / groups, k, k].
+        weight: [batch, out, in / groups, tall, wide].
     """
-    k = weight.shape[-1]
-    x = F.pad(x, (k // 2,) * 4, value=pad_value)
-    windows = x.unfold(2, k, stride).unfold(3, k, stride)  # [batch, in, height, width, k, k]
+    tall, wide = weight.shape[-2:]
+    x = F.pad(x, (wide // 2, wide // 2, tall // 2, tall // 2), value=pad_value)
+    windows = x.unfold(2, tall, stride).unfold(3, wide, stride)  # [batch, in, height, width, tall, wide]
     windows = windows.unflatten(1, (groups, -1))
     filters = weight.unflatten(1, (groups, -1))
     return torch.einsum("bgchwij,bgocij->bgohw", windows, filters).flatten(1, 2)

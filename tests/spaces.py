@@ -48,7 +48,10 @@ def later_space(**changes: Any) -> SearchSpace:
     return rich_space(**({"stages": stages} | changes))
 
 
-WHOLE: dict[str, Any] = {"shortcut": {"kind": ["conv", "repeat", "bottleneck"], "reduction": 3}, "mix_every": [2, 1]}
+WHOLE: dict[str, Any] = {
+    "shortcut": {"kind": ["conv", "repeat", "bottleneck"], "reduction": 3}, "mix_every": [2, 1],
+    "classifier": ["binary", "real", "weight"],
+}  # fmt: skip
 STAGES: list[dict[str, Any]] = [
     {
         "depth": [1, 2],
@@ -62,7 +65,7 @@ STAGES: list[dict[str, Any]] = [
     {"depth": [2, 1, 3], "width": [16, 24], "groups": [2, 1], "experts": [2, 4], "kernel": 5, "stride": 3},
 ]
 LATER: list[dict[str, Any]] = [
-    {"downsample": ["conv", "max_pool"], "squeeze_excite": [False, True]},
+    {"downsample": ["conv", "max_pool"], "squeeze_excite": [False, True], "kernel": [1, "1x5", 3]},
     {"downsample": ["max_pool", "conv"], "squeeze_excite": [True, False], "activation": ["sign", "react"]},
 ]
 

@@ -27,7 +27,17 @@ def naive(conv: BinaryConv, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("precision", ["real", "weight", "binary"])
 @pytest.mark.parametrize("weights", ["sign", "xnor"])
-@pytest.mark.parametrize("settings", [{}, {"groups": 3, "stride": 2}, {"kernel": 1}, {"kernel": 5, "stride": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"groups": 3, "stride": 2},
+        {"kernel": 1},
+        {"kernel": 5, "stride": 2},
+        {"kernel": (1, 5)},
+        {"kernel": (5, 3), "stride": 2},
+    ],
+)
 def test_equals_the_formula(precision: str, weights: str, settings: dict) -> None:
     torch.manual_seed(0)
     conv = BinaryConv(6, 12, precision=precision, weights=weights, **settings).double()
@@ -93,7 +103,15 @@ def test_output_is_half_the_input_rounded_up() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"kernel": 2}, {"groups": 4}, {"stride": 0}, {"precision": "ternary"}, {"pad_value": 2}, {"pad_value": 0.5}],
+    [
+        {"kernel": 2},
+        {"kernel": (1, 4)},
+        {"groups": 4},
+        {"stride": 0},
+        {"precision": "ternary"},
+        {"pad_value": 2},
+        {"pad_value": 0.5},
+    ],
 )
 def test_impossible_arguments_are_refused(bad: dict) -> None:
     with pytest.raises(SpecError):

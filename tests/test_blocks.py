@@ -15,24 +15,11 @@ from bnas.cost.totals import cost
 from bnas.cost.trace.trace_model import trace
 from bnas.layers.activations import PReLU, RSign
 from bnas.layers.binary_conv import BinaryConv
-from bnas.layers.blocks import (
-    Block,
-    BottleneckShortcut,
-    BranchedStem,
-    CeilingPool,
-    ConvNorm,
-    ConvShortcut,
-    ConvUnit,
-    Head,
-    Network,
-    RepeatShortcut,
-    SqueezeExcite,
-    Thermometer,
-    ThermometerStem,
-    shortcut,
-    stem,
-)
+from bnas.layers.blocks import Block, ConvUnit, Head, Network, SqueezeExcite
+from bnas.layers.conv_norm import ConvNorm
 from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.shortcuts import BottleneckShortcut, CeilingPool, ConvShortcut, RepeatShortcut, shortcut
+from bnas.layers.stems import BranchedStem, Thermometer, ThermometerStem, stem
 from bnas.networks.build import build
 
 M = TypeVar("M", bound=nn.Module)

@@ -23,8 +23,9 @@ from bnas.layers.binarized import BINARIZED, Binarized
 from bnas.layers.binary_conv import BinaryConv
 from bnas.select import Decision, Decisions, Rules, Selection, decide
 from bnas.select.conversion import Survey, convert, survey
-from bnas.space.arch import PRECISIONS, Binarizers
+from bnas.space.arch import Binarizers
 from bnas.space.recipe import Stage
+from bnas.space.values import PRECISIONS
 from bnas.spec import dump
 from bnas.train import BinaryWatch
 from bnas.train.optimizers import latent_weights

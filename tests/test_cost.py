@@ -11,7 +11,7 @@ from bnas.cost.budget import QUANTITIES, Budget, Limit, amount
 from bnas.cost.plan import PlannedLayer, plan
 from bnas.cost.totals import Cost, by_stage, convention, cost, total
 from bnas.errors import SpecError
-from bnas.space.arch import Precision
+from bnas.space.values import Precision
 
 
 def price(*, bops: int = 0, flops: int = 0, size: int = 0) -> Cost:

@@ -175,6 +175,15 @@ def test_shift_reaches_each_place_and_fills_with_zeros() -> None:
     assert out.sum() == 2_000 * 9
 
 
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+@pytest.mark.parametrize("size", [(1, 24), (24, 1)])
+def test_signals_stay_on_their_row(name: str, size: tuple[int, int]) -> None:
+    signals = torch.ones(200, 2, *size)
+    made = AUGMENTATIONS[name](signals, torch.Generator().manual_seed(0))
+    assert made.shape == signals.shape
+    assert (made.mean((1, 2, 3)) > 0.7).all()  # no signal has left the image; at each end a few values may
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
 def test_a_warp_matches_a_loop_over_pixels(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -11,7 +11,8 @@ from bnas.cost.plan import PlannedLayer, plan
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
-from bnas.space.arch import Architecture, Size
+from bnas.space.arch import Architecture
+from bnas.space.values import Size
 
 TWO_STAGES = [
     {"width": 16, "depth": 2, "stride": 2, "groups": 2},

@@ -2,7 +2,8 @@ import pytest
 from spaces import make_arch
 
 from bnas.cost.plan import PlannedLayer, narrowed, plan, scale_values, squeezed
-from bnas.space.arch import Architecture, shrunk
+from bnas.space.arch import Architecture
+from bnas.space.values import shrunk
 
 HEIGHT, WIDTH = 9, 7  # of the images of make_arch
 HALF = 5, 4  # after a stride of 2, rounded up

@@ -32,8 +32,9 @@ from bnas.report.words import search_line, twin_sentence
 from bnas.runs import Run, environment
 from bnas.searcher.candidate import Candidate, Score, front
 from bnas.searcher.feasible import cost_of
-from bnas.space.arch import Architecture, Stem
+from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
+from bnas.space.stem import Stem
 from bnas.spec import dump, parse
 from bnas.train import confusion
 

@@ -46,6 +46,24 @@ class TestDescription:
         assert refusal(stage={"kernel": [3, 4]}).startswith("stages[0].kernel[1]: a kernel side must be odd")
         assert refusal(stem={"width": 8, "kernel": 2}).startswith("stem.kernel[0]: a kernel side must be odd")
 
+    def test_a_kernel_is_one_side_or_two(self) -> None:
+        stage = make_space(stage={"kernel": [[1, 5], "3x1", "3x3", 1]}).stages[0]
+        assert stage.kernel == ("1x5", "3x1", 3, 1)
+        assert make_space(stage={"kernel": "1x5"}).stages[0].kernel == ("1x5",)
+        assert refusal(stage={"kernel": ["1x4"]}) == (
+            "stages[0].kernel[0]: a kernel side must be odd, so that the padding is the same on both sides; got 1x4"
+        )
+        assert refusal(stage={"kernel": [[1, 33]]}) == (
+            "stages[0].kernel[0]: a kernel side must be from 1 to 31, but got '1x33'"
+        )
+        for wrong in ("3", "1 x 5", True, [1, 3, 5], [1.0, 3], 3.0, "x"):
+            assert refusal(stage={"kernel": [wrong]}).startswith(
+                "stages[0].kernel[0]: must be a whole number, or height x width as in 1x5, but got "
+            )
+
+    def test_a_kernel_that_is_given_twice_in_two_ways_is_refused(self) -> None:
+        assert "given twice in [3, 3]" in refusal(stage={"kernel": [3, "3x3"]})
+
     def test_groups_divide_every_width(self) -> None:
         stages = [{"width": 24}, {"width": 36}, {"width": [48, 32], "groups": [1, 3]}]
         assert refusal(stages=stages) == (

@@ -6,6 +6,7 @@ from spaces import make_arch, make_space
 from torch import Tensor, nn
 
 from bnas.space.arch import BlockSpec
+from bnas.space.values import sides
 from bnas.supernet import Supernet
 from bnas.supernet.shared import SharedUnit, block_diagonal, centre, matrix
 
@@ -34,16 +35,17 @@ def naive_places(unit: BlockSpec, widest: int) -> list[tuple[Place, Place]]:
     """Return where each of a unit's weights lies in the shared weight: (place in the unit, place in the shared)."""
     places: list[tuple[Place, Place]] = []
     ins, outs, groups = unit.in_channels // unit.groups, unit.out_channels // unit.groups, unit.groups
-    margin = (widest - unit.kernel) // 2
+    tall, wide = sides(unit.kernel)
+    below, beside = (widest - tall) // 2, (widest - wide) // 2
     for expert in range(unit.experts):
         for out in range(unit.out_channels):
             group = out // outs
             assert group < groups
             for channel in range(ins):
-                for row in range(unit.kernel):
-                    for column in range(unit.kernel):
+                for row in range(tall):
+                    for column in range(wide):
                         here = (expert, out, channel, row, column)
-                        there = (expert, out, group * ins + channel, margin + row, margin + column)
+                        there = (expert, out, group * ins + channel, below + row, beside + column)
                         places.append((here, there))
     return places
 
@@ -60,14 +62,15 @@ class TestSlices:
         "unit",
         [
             unit_of(), unit_of(groups=2), unit_of(groups=8), unit_of(kernel=1), unit_of(kernel=5, groups=4),
-            unit_of(experts=3), unit_of(experts=2, groups=4, kernel=1),
+            unit_of(experts=3), unit_of(experts=2, groups=4, kernel=1), unit_of(kernel="1x3"),
+            unit_of(groups=2, kernel="5x1"),
         ],
     )  # fmt: skip
     def test_equal_naive_loops(self, unit: BlockSpec) -> None:
         shared = torch.randn(3, 24, 16, 5, 5)
         taken = centre(shared[: unit.experts, : unit.out_channels, : unit.in_channels], unit.kernel)
         taken = block_diagonal(taken, unit.groups)
-        assert taken.shape == (unit.experts, 16, 8 // unit.groups, unit.kernel, unit.kernel)
+        assert taken.shape == (unit.experts, 16, 8 // unit.groups, *sides(unit.kernel))
         places = naive_places(unit, 5)
         assert len(places) == taken.numel()
         assert all(taken[here] == shared[there] for here, there in places)

@@ -18,10 +18,10 @@ from bnas.lookup import find
 from bnas.progress import Progress
 from bnas.runs.files import replacing
 from bnas.searcher.proposal import SIDES, Proposal, Seen, proposed, sensible_size
-from bnas.space.arch import Size
 from bnas.space.recipe import SearchSettings
 from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS
+from bnas.space.values import Size
 from bnas.spec import parse, parse_yaml
 from bnas.train import ALONE
 from bnas.train.thread_count import using

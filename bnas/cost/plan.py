@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
-from bnas.space.arch import Architecture, BlockSpec, Precision, Size, Stem, shrunk
+from bnas.cost.own_block import plan_own
+from bnas.space.arch import Architecture, BlockSpec
+from bnas.space.stem import Stem
+from bnas.space.values import OURS, Precision, Size, shrunk, sides
 
 Extent = tuple[int, ...]  # a size, or the three sides of a volume
 Role = Literal["stem", "main", "mix", "shortcut", "gate", "squeeze_excite", "classifier", "norm", "activation", "other"]
@@ -137,7 +140,7 @@ def plan(arch: Architecture) -> tuple[PlannedLayer, ...]:
         for index, block in enumerate(blocks):
             layers, size = plan_block(f"stages.{stage}.{index}", block, size)
             planned.extend(layers)
-    planned.extend(plan_head(arch.stages[-1].width, arch.classes, size))
+    planned.extend(plan_head(arch.stages[-1].width, arch.classes, size, arch.classifier, arch.binarizers.weight))
     return tuple(planned)
 
 
@@ -176,7 +179,7 @@ def _thermometer(stem: Stem, channels: int, size: Size, weights: str) -> tuple[t
 
 
 def _stem_conv(
-    name: str, in_channels: int, out_channels: int, size: Size, *, kernel: int, stride: int, held: int = 0
+    name: str, in_channels: int, out_channels: int, size: Size, *, kernel: int | str, stride: int, held: int = 0
 ) -> tuple[tuple[PlannedLayer, PlannedLayer], Size]:
     """Return conv, batch norm, ReLU, and the size after them."""
     out = shrunk(size, stride)
@@ -187,6 +190,8 @@ def _stem_conv(
 @lru_cache(maxsize=65536)
 def plan_block(name: str, block: BlockSpec, size: Size) -> tuple[tuple[PlannedLayer, ...], Size]:
     """Return the layers of one block and the size after it; a mixed block of groups ends with a 1x1 conv."""
+    if block.block != OURS:
+        return plan_own(name, block, size)
     layers, out = _unit(f"{name}.main", "main", block, size)
     if block.groups == 1 or not block.mixed:
         return layers, out
@@ -245,9 +250,14 @@ def _shortcut(name: str, unit: BlockSpec, size: Size) -> tuple[PlannedLayer, ...
 
 
 @lru_cache(maxsize=4096)
-def plan_head(width: int, classes: int, size: Size) -> tuple[PlannedLayer, ...]:
+def plan_head(
+    width: int, classes: int, size: Size, precision: Precision = "real", weights: str = "xnor"
+) -> tuple[PlannedLayer, ...]:
     """Return the batch norm and the classifier; the global average pool between them has no parameters."""
-    return (_norm("head.norm", width, size), _linear("head.classifier", "classifier", width, classes, bias=True))
+    classifier = _linear("head.classifier", "classifier", width, classes, bias=True)
+    scales = scale_values(precision, weights, experts=1, out_channels=classes)
+    classifier = replace(classifier, precision=precision, real_values=classifier.real_values + scales)
+    return _norm("head.norm", width, size), classifier
 
 
 def squeezed(channels: int) -> int:
@@ -261,10 +271,10 @@ def narrowed(channels: int, reduction: int) -> int:
 
 
 def _conv(
-    name: str, role: Role, ins: int, outs: int, size: Size, *, kernel: int = 1, stride: int = 1, held: int = 0
+    name: str, role: Role, ins: int, outs: int, size: Size, *, kernel: int | str = 1, stride: int = 1, held: int = 0
 ) -> PlannedLayer:
     return PlannedLayer(
-        name, role, "conv", ins, outs, size, shrunk(size, stride), (kernel, kernel), (stride, stride), held_values=held
+        name, role, "conv", ins, outs, size, shrunk(size, stride), sides(kernel), (stride, stride), held_values=held
     )  # fmt: skip
 
 

@@ -173,7 +173,8 @@ def _half_mirrored(images: Tensor, generator: torch.Generator, *, dim: int) -> T
 
 def _move(images: Tensor, generator: torch.Generator, *, parts: int) -> Tensor:
     count, _, height, width = images.shape
-    down, right = max(1, round(height / parts)), max(1, round(width / parts))
+    # A signal is an image of one row, which nothing could move into.
+    down, right = (max(1, round(side / parts)) if side > 1 else 0 for side in (height, width))
     rows = torch.randint(0, 2 * down + 1, (count,), generator=generator)
     columns = torch.randint(0, 2 * right + 1, (count,), generator=generator)
     return windows(F.pad(images, (right, right, down, down)), rows, columns, size=(height, width))
@@ -207,8 +208,14 @@ def warped(images: Tensor, angle: Tensor, scale: tuple[Tensor, Tensor], move: tu
         images: [batch, channels, height, width]; integers are rounded.
         angle: in radians, clockwise where y points down [batch].
         scale, move: along x and y; a scale above 1 shrinks what is seen, a move is in sides of the image [batch].
+            Along a side of one pixel, as signals have, images stay as they are, and they are not turned.
     """
     height, width = images.shape[2:]
+    still = torch.zeros_like(angle)
+    if height == 1:
+        angle, scale, move = still, (scale[0], still + 1), (move[0], still)
+    if width == 1:
+        angle, scale, move = still, (still + 1, scale[1]), (still, move[1])
     cos, sin = angle.cos(), angle.sin()
     # In the coordinates of affine_grid a side is 2 long, whatever its pixels.
     x_row = (cos * scale[0], -sin * scale[1] * height / width, 2 * move[0])

@@ -6,9 +6,11 @@ from torch import Tensor, nn
 from bnas.errors import SpecError
 from bnas.layers.binary_layer import BinaryLayer, check_precision, fresh_latent, shown_settings
 
+Sides = int | tuple[int, int]  # of a kernel or a padding: one number for both, or height and width
 
-class SquareConv(BinaryLayer):
-    """The geometry of a binary convolution with one filter bank or several: the kernel is square and odd.
+
+class OddConv(BinaryLayer):
+    """The geometry of a binary convolution with one filter bank or several: the kernel's sides are odd.
 
     The input is padded after it is binarized.
 
@@ -22,7 +24,7 @@ class SquareConv(BinaryLayer):
         in_channels: int,
         out_channels: int,
         *,
-        kernel: int,
+        kernel: Sides,
         stride: int,
         groups: int,
         precision: str,
@@ -36,7 +38,7 @@ class SquareConv(BinaryLayer):
         check_precision("convolution", precision, pad_value)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel, self.stride, self.groups, self.pad_value = kernel, stride, groups, pad_value
-        self.weight = nn.Parameter(fresh_latent(*banks, out_channels, in_channels // groups, kernel, kernel))
+        self.weight = nn.Parameter(fresh_latent(*banks, out_channels, in_channels // groups, *both(kernel)))
         self.take_on(precision=precision, weights=weights, activations=activations)
 
     def extra_repr(self) -> str:
@@ -44,19 +46,19 @@ class SquareConv(BinaryLayer):
         return f"{self.in_channels}, {self.out_channels}, {shown_settings(self, *names)}"
 
 
-class BinaryConv(SquareConv):
+class BinaryConv(OddConv):
     """y = alpha * conv(binarize(x), binarize(weight)), with a learned alpha for each output channel.
 
     Attributes:
-        weight: latent weights [out, in / groups, kernel, kernel].
+        weight: latent weights [out, in / groups, kernel height, kernel width].
         others: as in `BinaryLayer`.
 
     Args:
-        kernel: side in pixels, odd.
+        kernel: side in pixels, odd; or height and width.
         precision: `real`, `weight` or `binary`.
         weights: name of a weight binarizer, or `pkg.mod:attr`.
         activations: name of an activation binarizer, or `pkg.mod:attr`.
-        padding: pixels on each side; None for kernel // 2.
+        padding: pixels on each side, or above and below, and beside; None for half the kernel.
         pad_value: what surrounds a binary input: -1, 0 or +1; other precisions pad with 0.
     Raises:
         SpecError: the kernel is even, groups do not divide the channels, or a pad_value or precision is not allowed.
@@ -68,9 +70,9 @@ class BinaryConv(SquareConv):
         in_channels: int,
         out_channels: int,
         *,
-        kernel: int = 3,
+        kernel: Sides = 3,
         stride: int = 1,
-        padding: int | None = None,
+        padding: Sides | None = None,
         groups: int = 1,
         precision: str = "binary",
         weights: str = "xnor",
@@ -81,7 +83,7 @@ class BinaryConv(SquareConv):
             in_channels, out_channels, kernel=kernel, stride=stride, groups=groups, precision=precision,
             weights=weights, activations=activations, pad_value=pad_value,
         )  # fmt: skip
-        self.padding = kernel // 2 if padding is None else padding
+        self.padding = same_padding(kernel) if padding is None else both(padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, in, height, width] -> [batch, out, (height + 2 padding - kernel) // stride + 1, width likewise]."""
@@ -91,14 +93,25 @@ class BinaryConv(SquareConv):
         )
 
 
-def check_conv(in_channels: int, out_channels: int, kernel: int, stride: int, groups: int) -> None:
+def both(sides: Sides) -> tuple[int, int]:
+    """Return height and width of what is given as one number or as two."""
+    return (sides, sides) if isinstance(sides, int) else sides
+
+
+def same_padding(kernel: Sides) -> tuple[int, int]:
+    """Return the padding above and below, and beside, that keeps the size of an image."""
+    height, width = both(kernel)
+    return height // 2, width // 2
+
+
+def check_conv(in_channels: int, out_channels: int, kernel: Sides, stride: int, groups: int) -> None:
     """Raise SpecError unless the arguments are the geometry of a convolution that can be built and exported."""
-    if min(in_channels, out_channels, kernel, stride, groups) < 1:
+    if min(in_channels, out_channels, *both(kernel), stride, groups) < 1:
         raise SpecError(
             "convolution: channels, kernel, stride and groups must be positive, but got "
             f"{in_channels=}, {out_channels=}, {kernel=}, {stride=}, {groups=}"
         )
-    if kernel % 2 == 0:
+    if any(side % 2 == 0 for side in both(kernel)):
         raise SpecError(f"convolution: kernel must be odd, so that padding by half of it is even, but got {kernel}")
     if in_channels % groups or out_channels % groups:
         raise SpecError(
@@ -108,10 +121,10 @@ def check_conv(in_channels: int, out_channels: int, kernel: int, stride: int, gr
 
 
 def padded_conv(
-    x: Tensor, weight: Tensor, *, stride: int, groups: int, pad_value: int, padding: int | None = None
+    x: Tensor, weight: Tensor, *, stride: int, groups: int, pad_value: int, padding: tuple[int, int] | None = None
 ) -> Tensor:
     """Convolve after surrounding the images with pad_value; half a kernel of it unless told otherwise."""
-    width = weight.shape[-1] // 2 if padding is None else padding
-    if pad_value and width:
-        x, width = F.pad(x, (width,) * 4, value=float(pad_value)), 0
-    return F.conv2d(x, weight, stride=stride, padding=width, groups=groups)
+    rows, columns = (weight.shape[-2] // 2, weight.shape[-1] // 2) if padding is None else padding
+    if pad_value and (rows or columns):
+        x, rows, columns = F.pad(x, (columns, columns, rows, rows), value=float(pad_value)), 0, 0
+    return F.conv2d(x, weight, stride=stride, padding=(rows, columns), groups=groups)

@@ -1,214 +1,15 @@
-"""The parts of a network: stem, block, shortcuts, head. Constructors take plain values, which exports can print."""
+"""The parts of a network: block and head. Constructors take plain values, which exports can print."""
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.layers.activations import PReLU, RPReLU
-from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_conv import BinaryConv, Sides
+from bnas.layers.binary_layer import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
-
-
-class ConvNorm(nn.Module):
-    """A real convolution, batch norm, and an activation."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int = 1, stride: int = 1, act: nn.Module | None = None
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.act = act or nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.act(self.norm(self.conv(x)))
-        return y
-
-
-class BranchedStem(nn.Module):
-    """The stem of the expert network: total stride 4.
-
-    Source: Bulat et al., High-Capacity Expert Binary Networks, 2021 (arXiv:2010.03558), section 4.
-    """
-
-    def __init__(self, in_channels: int, width: int) -> None:
-        super().__init__()
-        half, quarter = width // 2, width // 4
-        self.first = ConvNorm(in_channels, half, kernel=3, stride=2, act=nn.ReLU())
-        self.branch = nn.Sequential(
-            ConvNorm(half, quarter, act=nn.ReLU()), ConvNorm(quarter, half, kernel=3, stride=2, act=nn.ReLU())
-        )
-        self.pool = nn.MaxPool2d(3, 2, padding=1)
-        self.join = ConvNorm(width, width, act=nn.ReLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.first(x)
-        y: Tensor = self.join(torch.cat((self.branch(x), self.pool(x)), 1))
-        return y
-
-
-class SpaceToDepthStem(ConvNorm):
-    """The pixels of each block become channels of one, then a real convolution: each pixel is read without overlap.
-
-    [batch, in, height, width] -> [batch, width, ceil(height / block), ceil(width / block)]; blocks over the edge are
-    filled with zeros.
-    """
-
-    def __init__(self, in_channels: int, width: int, *, kernel: int, block: int) -> None:
-        super().__init__(in_channels * block**2, width, kernel=kernel, act=nn.ReLU())
-        self.block = block
-
-    def forward(self, x: Tensor) -> Tensor:
-        below, beside = (-side % self.block for side in x.shape[2:])
-        whole = F.pad(x, (0, beside, 0, below)) if below or beside else x
-        return super().forward(F.pixel_unshuffle(whole, self.block))
-
-
-class Thermometer(nn.Module):
-    """Each value above each of some thresholds: channels over again, less a threshold that each of them learns.
-
-    The signs of what it gives are the code. The thresholds begin where they cut values of mean 0 and variance 1, as
-    normalised pixels are, into equal shares.
-
-    Source: Zhang et al., FracBNN, 2021 (arXiv:2012.12206), whose thresholds are fixed.
-    """
-
-    def __init__(self, in_channels: int, levels: int) -> None:
-        super().__init__()
-        self.levels = levels
-        shares = torch.arange(1, levels + 1) / (levels + 1)
-        self.threshold = nn.Parameter(torch.special.ndtri(shares).repeat_interleave(in_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[batch, in, height, width] -> [batch, levels * in, height, width]."""
-        return x.repeat(1, self.levels, 1, 1) - self.threshold.view(-1, 1, 1)
-
-
-class ThermometerStem(nn.Module):
-    """The bits of a thermometer, a binary convolution of them, batch norm, ReLU."""
-
-    def __init__(
-        self, in_channels: int, width: int, *, levels: int, kernel: int, stride: int, weights: str, activations: str,
-        pad_value: int,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        self.thresholds = Thermometer(in_channels, levels)
-        self.conv = BinaryConv(
-            in_channels * levels, width, kernel=kernel, stride=stride, weights=weights, activations=activations,
-            pad_value=pad_value,
-        )  # fmt: skip
-        self.norm = nn.BatchNorm2d(width)
-        self.act = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.act(self.norm(self.conv(self.thresholds(x))))
-        return y
-
-
-def stem(
-    in_channels: int,
-    width: int,
-    *,
-    kind: str,
-    kernel: int,
-    stride: int,
-    levels: int = 1,
-    weights: str = "xnor",
-    activations: str = "sign",
-    pad_value: int = 0,
-) -> nn.Module:
-    """Return the layers that see the image; all that comes after the stride is for a thermometer."""
-    if kind == "branched":
-        return BranchedStem(in_channels, width)
-    if kind == "space_to_depth":
-        return SpaceToDepthStem(in_channels, width, kernel=kernel, block=stride)
-    if kind == "thermometer":
-        return ThermometerStem(
-            in_channels, width, levels=levels, kernel=kernel, stride=stride, weights=weights, activations=activations,
-            pad_value=pad_value,
-        )  # fmt: skip
-    return ConvNorm(in_channels, width, kernel=kernel, stride=stride, act=nn.ReLU())
-
-
-class CeilingPool(nn.AvgPool2d):
-    """Average pooling whose size after a stride is rounded up, as a same-padded convolution's is."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__(stride, stride, ceil_mode=True)
-
-
-class CeilingMaxPool(nn.MaxPool2d):
-    """Max pooling whose size after a stride is rounded up, as a same-padded convolution's is."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__(stride, stride, ceil_mode=True)
-
-
-def pooling(stride: int, *, pool: str) -> nn.Module:
-    """Return what takes a stride, by the `average` or by the `max`; nothing where there is none."""
-    if stride == 1:
-        return nn.Identity()
-    return CeilingMaxPool(stride) if pool == "max" else CeilingPool(stride)
-
-
-class RepeatShortcut(nn.Module):
-    """A pool, then the channels over again until there are enough: no parameters, no MACs."""
-
-    def __init__(self, out_channels: int, stride: int, *, pool: str = "average") -> None:
-        super().__init__()
-        self.out_channels = out_channels
-        self.pool = pooling(stride, pool=pool)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(x)
-        times = -(-self.out_channels // x.shape[1])
-        return x.repeat(1, times, 1, 1)[:, : self.out_channels] if times > 1 else x[:, : self.out_channels]
-
-
-class ConvShortcut(nn.Module):
-    """A pool, then a real 1x1 convolution and batch norm."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, *, pool: str = "average") -> None:
-        super().__init__()
-        self.pool = pooling(stride, pool=pool)
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(self.conv(self.pool(x)))
-        return y
-
-
-class BottleneckShortcut(nn.Module):
-    """A pool, then two real 1x1 convolutions through fewer channels, each with batch norm and PReLU."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, *, reduction: int, pool: str = "average"
-    ) -> None:
-        super().__init__()
-        hidden = max(1, in_channels // reduction)
-        self.pool = pooling(stride, pool=pool)
-        self.reduce = ConvNorm(in_channels, hidden, act=PReLU(hidden))
-        self.expand = ConvNorm(hidden, out_channels, act=PReLU(out_channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.expand(self.reduce(self.pool(x)))
-        return y
-
-
-def shortcut(
-    in_channels: int, out_channels: int, stride: int, *, kind: str, reduction: int, pool: str = "average"
-) -> nn.Module:
-    """Return what goes round a convolution; nothing at all where neither channels nor size change."""
-    if in_channels == out_channels and stride == 1:
-        return nn.Identity()
-    if kind == "repeat":
-        return RepeatShortcut(out_channels, stride, pool=pool)
-    if kind == "conv":
-        return ConvShortcut(in_channels, out_channels, stride, pool=pool)
-    return BottleneckShortcut(in_channels, out_channels, stride, reduction=reduction, pool=pool)
+from bnas.layers.shortcuts import CeilingMaxPool, shortcut
 
 
 class SqueezeExcite(nn.Module):
@@ -238,7 +39,7 @@ class ConvUnit(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        kernel: int,
+        kernel: Sides,
         stride: int,
         groups: int,
         experts: int,
@@ -299,7 +100,7 @@ class Block(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        kernel: int = 3,
+        kernel: Sides = 3,
         stride: int = 1,
         groups: int = 1,
         experts: int = 1,
@@ -317,7 +118,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
 
-        def unit(ins: int, kernel: int, stride: int, groups: int) -> ConvUnit:
+        def unit(ins: int, kernel: Sides, stride: int, groups: int) -> ConvUnit:
             return ConvUnit(
                 ins, out_channels, kernel=kernel, stride=stride, groups=groups, experts=experts, precision=precision,
                 shortcut_kind=shortcut_kind, reduction=reduction, squeeze_excite=squeeze_excite,
@@ -334,12 +135,21 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """Batch norm, global average pool, classifier: [batch, width, height, width] -> logits [batch, classes]."""
+    """Batch norm, global average pool, classifier: [batch, width, height, width] -> logits [batch, classes].
 
-    def __init__(self, width: int, classes: int) -> None:
+    The precision is that of the classifier, which reads the averages, or their signs.
+    """
+
+    def __init__(
+        self, width: int, classes: int, *, precision: str = "real", weights: str = "xnor", activations: str = "sign"
+    ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(width)
-        self.classifier = nn.Linear(width, classes)
+        self.classifier: nn.Module = (
+            nn.Linear(width, classes)
+            if precision == "real"
+            else BinaryLinear(width, classes, bias=True, precision=precision, weights=weights, activations=activations)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.classifier(self.norm(x).mean((2, 3)))

@@ -5,6 +5,7 @@ groups of its own; where groups are narrow it keeps the speed of a plain one. `b
 images of each expert; in learning, image by image gradients as batched products.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ ROOM = 2**24  # numbers that filters, or their gradients, of single images may t
 class Geometry(NamedTuple):
     """How a convolution moves over an image."""
 
-    kernel: int
+    kernel: tuple[int, ...]  # height and width
     stride: int
     groups: int
     pad_value: int
@@ -117,7 +118,7 @@ class ChosenConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, bank, winner, share, slopes, directions = ctx.saved_tensors
         geometry: Geometry = ctx.geometry
-        taps = geometry.kernel**2
+        taps = math.prod(geometry.kernel)
         slopes = None if slopes is None else _tap_major(slopes).to(grad.dtype)
         directions = _tap_major(directions).to(grad.dtype)
         grad_x = _room_for(len(x), x, like=x) if ctx.needs_input_grad[0] else None
@@ -168,44 +169,44 @@ def _room_for(images: int, part: Tensor, *, like: Tensor) -> Tensor:
 
 
 def _tap_major(weight: Tensor) -> Tensor:
-    """[..., out, in, kernel, kernel] -> [..., kernel * kernel, out * in]."""
+    """[..., out, in, height, width] -> [..., height * width, out * in]."""
     return weight.flatten(-2).movedim(-1, -3).flatten(-2).contiguous()
 
 
 def _input_gradient(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """Return the gradient of a convolution by its input."""
-    half, stride = geometry.kernel // 2, geometry.stride
+    half, stride = [side // 2 for side in geometry.kernel], geometry.stride
     gradients: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
-        grad, x, weight, None, [stride] * 2, [half] * 2, [1, 1], False, [0, 0], geometry.groups, [True, False, False]
+        grad, x, weight, None, [stride] * 2, half, [1, 1], False, [0, 0], geometry.groups, [True, False, False]
     )
     return gradients[0]
 
 
 def _image_gradients(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-    """Return each image's own weight gradient [kernel * kernel, batch, out * in / groups].
+    """Return each image's own weight gradient [kernel height * width, batch, out * in / groups].
 
     It is one batched product per tap of the kernel. In a padded image laid out pixel by pixel, what a
     tap meets is one contiguous window, if rows of the output are as long as those of the image; so
     the output's gradient gets columns of zeros, and no window is ever copied. With a stride, every
     stride-th row and column make an image of their own, and each tap looks into one of these.
     """
-    kernel, stride, groups, pad_value = geometry
+    (tall, wide), stride, groups, pad_value = geometry
     batch, out, height, width = grad.shape
-    reach = (kernel - 1) // stride  # pixels from the first to the last tap that look into the same image
-    rows, columns, channels = height + reach, width + reach, x.shape[1] // groups
-    half = kernel // 2
-    right, below = columns * stride - half - x.shape[3], rows * stride - half - x.shape[2]
-    x = F.pad(x, (half, right, half, below), value=float(pad_value))
+    down, reach = (tall - 1) // stride, (wide - 1) // stride  # pixels between the taps that look into the same image
+    rows, columns, channels = height + down, width + reach, x.shape[1] // groups
+    above, left = tall // 2, wide // 2
+    right, below = columns * stride - left - x.shape[3], rows * stride - above - x.shape[2]
+    x = F.pad(x, (left, right, above, below), value=float(pad_value))
     x = x.reshape(batch, groups, channels, rows, stride, columns, stride).permute(4, 6, 0, 1, 3, 5, 2)
     # The last windows run past the end, where the gradient is zero: numbers there must only be finite.
     flat = x.new_zeros(x.numel() + reach * channels)
     flat[: x.numel()].view(x.shape).copy_(x)
     images, image = batch * groups, rows * columns * channels
     grad = F.pad(grad, (0, reach)).reshape(images, out // groups, height * columns)
-    each = grad.new_empty(kernel * kernel, images, out // groups, channels)
-    for tap in range(kernel * kernel):
-        i, j = divmod(tap, kernel)
+    each = grad.new_empty(tall * wide, images, out // groups, channels)
+    for tap in range(tall * wide):
+        i, j = divmod(tap, wide)
         start = (i % stride * stride + j % stride) * images * image + (i // stride * columns + j // stride) * channels
         window = flat.as_strided((images, height * columns, channels), (image, channels, 1), start)
         torch.bmm(grad, window, out=each[tap])
-    return each.view(kernel * kernel, batch, -1)
+    return each.view(tall * wide, batch, -1)

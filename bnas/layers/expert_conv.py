@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from bnas.binarize import ELEMENTWISE_BACKWARD
 from bnas.errors import SpecError
-from bnas.layers.binary_conv import SquareConv, padded_conv
+from bnas.layers.binary_conv import OddConv, Sides, padded_conv
 from bnas.layers.chosen_conv import ExpertChoice, Geometry, all_at_once, by_expert, grouped_conv, learned_conv
 
 USAGE_MEMORY = 0.98  # share of the old average that a training batch keeps: about the last 50 batches count
 
 
-class ExpertConv(SquareConv):
+class ExpertConv(OddConv):
     """y = alpha * conv(binarize(x), binarize(weight[n])), where a gate picks the expert n for each image.
 
     The gate sees the real input: p = softmax(gate(global average pool of x)), n = argmax p.
@@ -21,7 +21,7 @@ class ExpertConv(SquareConv):
     dL/dphi[b, n] = <dL/dtheta_b, weight[n]>.
 
     Attributes:
-        weight: latent weights [experts, out, in / groups, kernel, kernel].
+        weight: latent weights [experts, out, in / groups, kernel height, kernel width].
         alpha: output scales [out], one for all experts.
         gate: linear layer, in -> experts.
         usage: share of images that each expert won in about the last 50 training batches [experts].
@@ -39,7 +39,7 @@ class ExpertConv(SquareConv):
         in_channels: int,
         out_channels: int,
         *,
-        kernel: int = 3,
+        kernel: Sides = 3,
         stride: int = 1,
         groups: int = 1,
         precision: str = "binary",
@@ -113,7 +113,7 @@ class ExpertConv(SquareConv):
         return learned_conv(x, bank, ExpertChoice(winner, share, slopes, directions), self._geometry())
 
     def _geometry(self) -> Geometry:
-        return Geometry(self.weight.shape[-1], self.stride, self.groups, self.pad_value)
+        return Geometry(self.weight.shape[-2:], self.stride, self.groups, self.pad_value)
 
     def _directions(self, latent: Tensor, bank: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return what turns gradients by an image's effective weights W_b into gradients by the choice of expert.
@@ -123,7 +123,7 @@ class ExpertConv(SquareConv):
         numbers, instead of a backward pass through the binarizer for each image.
 
         Returns: where J is diagonal, its diagonals and the latent weights, both in the shape of the bank;
-            else None and J weight[n] for each winner e, [n, e, out, in / groups, kernel, kernel].
+            else None and J weight[n] for each winner e, [n, e, out, in / groups, kernel height, kernel width].
         """
         theta = latent.detach()
         if self.alpha is None or self.real_weights or self.weights in ELEMENTWISE_BACKWARD:

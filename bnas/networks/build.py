@@ -4,8 +4,12 @@ from typing import Any
 
 from torch import nn
 
-from bnas.layers.blocks import Block, Head, Network, stem
-from bnas.space.arch import Architecture, Binarizers, BlockSpec, Stem
+from bnas.cost.own_block import build_own
+from bnas.layers.blocks import Block, Head, Network
+from bnas.layers.stems import stem
+from bnas.space.arch import Architecture, Binarizers, BlockSpec
+from bnas.space.stem import Stem
+from bnas.space.values import OURS, Precision, plain
 
 
 def build(arch: Architecture) -> Network:
@@ -21,32 +25,13 @@ def build_stem(spec: Stem, in_channels: int, binarizers: Binarizers) -> nn.Modul
 
 def stem_settings(spec: Stem, binarizers: Binarizers) -> dict[str, Any]:
     """Return what `stem` takes beside channels: plain values, which an export writes into its source."""
-    settings = {"kind": spec.kind, "kernel": spec.kernel, "stride": spec.stride}
+    settings = {"kind": spec.kind, "kernel": plain(spec.kernel), "stride": spec.stride}
     return settings if spec.levels is None else settings | {"levels": spec.levels} | _binarizer_settings(binarizers)
 
 
-def build_block(block: BlockSpec) -> Block:
-    """Return one block."""
-    return Block(block.in_channels, block.out_channels, **block_settings(block))
-
-
-def block_settings(block: BlockSpec) -> dict[str, Any]:
-    """Return what `Block` takes beside channels: plain values, which an export writes into its source."""
-    return {
-        "kernel": block.kernel,
-        "stride": block.stride,
-        "groups": block.groups,
-        "experts": block.experts,
-        "precision": block.precision,
-        "shortcut_kind": block.shortcut.kind,
-        "reduction": block.shortcut.reduction,
-        "squeeze_excite": block.squeeze_excite,
-        "mixed": block.mixed,
-        **_binarizer_settings(block.binarizers),
-        "prelu": block.prelu,
-        "downsample": block.downsample,
-        "shortcut_pool": block.shortcut.pool,
-    }
+def build_block(block: BlockSpec) -> nn.Module:
+    """Return one block, of ours or of the user's."""
+    return Block(block.in_channels, block.out_channels, **block.settings) if block.block == OURS else build_own(block)
 
 
 def _binarizer_settings(binarizers: Binarizers) -> dict[str, Any]:
@@ -57,4 +42,11 @@ def _binarizer_settings(binarizers: Binarizers) -> dict[str, Any]:
 
 def build_head(arch: Architecture) -> Head:
     """Return batch norm, pooling and classifier."""
-    return Head(arch.stages[-1].width, arch.classes)
+    return Head(arch.stages[-1].width, arch.classes, **head_settings(arch.classifier, arch.binarizers))
+
+
+def head_settings(precision: Precision, binarizers: Binarizers) -> dict[str, Any]:
+    """Return what `Head` takes beside its width and classes: plain values, which an export writes into its source."""
+    if precision == "real":
+        return {}
+    return {"precision": precision, "weights": binarizers.weight, "activations": binarizers.activation}

@@ -9,7 +9,7 @@ from torch import nn
 
 from bnas.networks.models import MODELS, build_model
 from bnas.networks.user_model import load_model
-from bnas.space.arch import Precision
+from bnas.space.values import Precision
 from bnas.spec import Spec
 from bnas.trust import Named
 

@@ -15,7 +15,7 @@ from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import BOPS_PER_OP, cost
 from bnas.report.findings import Findings, paid_rows
 from bnas.report.ink import PLAIN, PRECISION_FILL, PRECISION_SAID, SMALL, Ink, amounts, dress, legend
-from bnas.space.arch import PRECISIONS
+from bnas.space.values import PRECISIONS
 
 SUPERNET, RETRAIN = "supernet", "retrain"  # phases of training as the log names them
 PROXY = "proxy loss, shared weights"

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from bnas.amounts import show
-from bnas.space.arch import Precision
+from bnas.space.values import Precision
 
 
 class Ink(NamedTuple):

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bnas.report.ink import PRECISION_FILL, PRECISION_SAID, SMALL, Ink, dress, legend
-from bnas.space.arch import PRECISIONS
+from bnas.space.values import PRECISIONS
 
 _WIDE = 8  # bars that differ by more than this many times are drawn on a log scale
 

@@ -9,6 +9,7 @@ from bnas.amounts import NONE, duration, percent, show
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import Cost, cost
 from bnas.space.arch import Architecture, StageSpec
+from bnas.space.values import sides
 
 TIMES = "\u00d7"
 FATES = ("proposed", "paid", "over_budget", "repeated", "failed")
@@ -115,7 +116,7 @@ def ranking_table(ranking: Mapping[str, Any]) -> TextTable:
 def stage_table(arch: Architecture) -> TextTable:
     """Return a network stage by stage."""
     stem = arch.stem
-    kernel = NONE if stem.kind == "branched" else by((stem.kernel, stem.kernel))
+    kernel = NONE if stem.kind == "branched" else by(sides(stem.kernel))
     bits = "" if stem.levels is None else f", {stem.levels} levels"
     first = (
         f"stem ({stem.kind}{bits})",
@@ -188,7 +189,7 @@ def _stage(stage: StageSpec) -> tuple[str, ...]:
     own = [said for said in (stage.activation, "squeeze-excite" if stage.squeeze_excite else None) if said]
     return (
         ", ".join((*kinds, *own)), str(stage.depth), str(stage.width), str(stage.groups), str(stage.experts),
-        by((stage.kernel, stage.kernel)),
+        by(sides(stage.kernel)),
         f"{stage.stride}{', max pool' * (stage.downsample == 'max_pool')}",
     )  # fmt: skip
 

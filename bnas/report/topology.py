@@ -16,7 +16,7 @@ from bnas.cost.plan import PlannedLayer
 from bnas.report.figures import part_of
 from bnas.report.ink import PRECISION_FILL, PRECISION_SAID, PRECISION_TEXT, SMALL, Ink
 from bnas.report.tables import by
-from bnas.space.arch import PRECISIONS
+from bnas.space.values import PRECISIONS
 
 Positions = dict[str, tuple[float, float]]
 

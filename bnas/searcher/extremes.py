@@ -12,6 +12,7 @@ from bnas.searcher.ways import Same, State, Ways, ways_of
 from bnas.space.arch import Architecture
 from bnas.space.choices import StageChoices
 from bnas.space.space import Genes, SearchSpace
+from bnas.space.values import OURS, sides
 
 MOST_TRIED = 2048  # states times shapes of a stage; one that offers more is tried at some of its widths and groups
 Best = dict[State, tuple[float, Genes]]  # the best way to each state: its price, and the genes so far
@@ -74,11 +75,12 @@ class _Extreme:
         return after
 
     def _shapes(self, choices: StageChoices, *, states: int) -> Iterator[Genes]:
-        """Yield the shapes that may be best: every cost rises with experts and kernel, but for a measured one."""
-        free: list[Sequence[Any]] = [getattr(choices, key) for key in choices.keys[1:]]
+        """Yield the shapes that may be best: what is counted of our blocks rises with experts and kernel."""
+        areas = [math.prod(sides(kernel)) for kernel in choices.kernel]
+        free: list[Sequence[Any]] = [areas if key == "kernel" else getattr(choices, key) for key in choices.keys[1:]]
         tried = [_places(values) for values in free]
-        if self._quantity != "latency_ms":
-            tried[2:4] = [self._end(choices.experts)], [self._end(choices.kernel)]
+        if self._quantity != "latency_ms" and choices.block == (OURS,):
+            tried[2:4] = [self._end(choices.experts)], [self._end(areas)]
         while states * math.prod(map(len, tried)) > MOST_TRIED and max(map(len, tried)) > 2:
             longest = max(range(len(tried)), key=lambda number: len(tried[number]))
             tried[longest] = _spread(free[longest], -(-len(tried[longest]) // 2))

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from bnas.cost.totals import BOPS_PER_OP, NANOSECONDS_PER_MS, Cost
 from bnas.searcher.ways import Shape, State, ways_of
-from bnas.space.arch import shrunk
 from bnas.space.choices import StageChoices
 from bnas.space.space import Genes, SearchSpace
+from bnas.space.values import shrunk
 
 Amounts = tuple[int, ...]  # of some quantities, each in a unit of which every cost is a whole number
 Counts = tuple[int, ...]  # how many blocks have each precision

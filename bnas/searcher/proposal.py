@@ -10,9 +10,9 @@ from bnas.amounts import show
 from bnas.cost.budget import Budget, Limit
 from bnas.errors import BudgetError
 from bnas.searcher.feasible import cheapest, cost_of, dearest, sample_within
-from bnas.space.arch import Size
 from bnas.space.deploy import deployable
 from bnas.space.space import SearchSpace
+from bnas.space.values import Size
 from bnas.spec import parse
 
 LARGEST_SIDE = 48  # pixels to which larger images are brought

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from bnas.cost.plan import plan_block, plan_head, plan_stem
 from bnas.cost.totals import Cost, cost, total
-from bnas.space.arch import BlockSpec, Shared, Size, Stem, shrunk
+from bnas.space.arch import BlockSpec, Shared
 from bnas.space.latency import CallPart, HeadPart, Part, StemPart, units_of
 from bnas.space.space import Genes, SearchSpace
+from bnas.space.stem import Stem
+from bnas.space.values import Precision, Size, shrunk
 
 _MOST_REMEMBERED = 200_000  # stages of a space
 
@@ -89,8 +91,10 @@ class Ways:
     def head(self, state: State) -> Cost:
         """Return what the classifier costs."""
         space, classes = self.space, self.space.classes
-        part = _head_cost(state.channels, classes, state.size)
-        return self._timed(part, HeadPart((state.channels, *state.size), classes), CallPart(space.input, classes))
+        precision = space.classifier_of(state.whole)
+        part = _head_cost(state.channels, classes, state.size, precision, space.binarizers.weight)
+        head = HeadPart((state.channels, *state.size), classes, precision, space.binarizers)
+        return self._timed(part, head, CallPart(space.input, classes))
 
     def later_blocks(self, groups: int, depth: int, whole: Genes) -> tuple[int, int]:
         """Return how many blocks after the first are not followed by a mixing convolution, and how many are."""
@@ -132,7 +136,7 @@ class Ways:
 
         def costs(state: State, *, first: bool, mixed: bool) -> tuple[Cost, ...]:
             blocks = [
-                made.block(state.channels, precision, shared, first=first, mixed=mixed)
+                made.block_of(state.channels, precision, shared, first=first, mixed=mixed)
                 for precision in choices.precision
             ]
             return tuple(
@@ -189,5 +193,5 @@ def block_cost(block: BlockSpec, size: Size) -> tuple[Cost, Size]:
 
 
 @lru_cache(maxsize=4096)
-def _head_cost(width: int, classes: int, size: Size) -> Cost:
-    return cost(plan_head(width, classes, size))
+def _head_cost(width: int, classes: int, size: Size, precision: Precision, weights: str) -> Cost:
+    return cost(plan_head(width, classes, size, precision, weights))

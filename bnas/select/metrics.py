@@ -6,7 +6,7 @@ from typing import NamedTuple
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import Cost
 from bnas.errors import SpecError
-from bnas.space.arch import Precision
+from bnas.space.values import Precision
 
 MILLION = 10**6
 GAMMA = 0.02  # weight of small cost beside error in `hybrid`

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, cast
 
 from bnas.errors import LookupFailed, SpecError
 from bnas.select.metrics import LayerFacts
-from bnas.space.arch import Precision
+from bnas.space.values import Precision
 from bnas.spec import Spec
 
 Place = Literal["real", "weight", "binary", "free"]

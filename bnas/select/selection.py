@@ -9,8 +9,9 @@ from bnas.cost.totals import Cost, total
 from bnas.errors import LookupFailed, SpecError
 from bnas.lookup import not_among
 from bnas.select.metrics import LayerFacts, LayerScore
-from bnas.space.arch import Binarizers, Precision
+from bnas.space.arch import Binarizers
 from bnas.space.original import Original
+from bnas.space.values import Precision
 from bnas.spec import Flag, Spec
 
 DEFAULT_BINARIZERS = Binarizers()

@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from bnas.layers.blocks import Head
-from bnas.networks.build import build_block, build_stem
+from bnas.networks.build import build_block, build_stem, head_settings
 from bnas.runtime import Network
 from bnas.runtime.compiled import kernels_name
 from bnas.runtime.cpu import cpu
 from bnas.ship.lowering import lower
 from bnas.ship.measuring import an_image, median_seconds, seconds_of_passes
-from bnas.space.arch import Binarizers, BlockSpec, Shortcut, Size, shrunk
+from bnas.space.arch import Binarizers, BlockSpec, Shortcut
 from bnas.space.latency import CallPart, HeadPart, Part, StemPart, UnitPart
+from bnas.space.values import Size, shrunk
 
 CLASSES = 10  # of a network that only stands round a part
 Shape = tuple[int, int, int]
@@ -50,7 +51,8 @@ def _of_call(part: CallPart) -> float:
 
 
 def _of_head(part: HeadPart) -> float:
-    network = _packed([], part.shape, part.shape[0], part.classes)
+    head = head_settings(part.precision, part.binarizers)
+    network = _packed([], part.shape, part.shape[0], part.classes, **head)
     return seconds_of_passes(network, _loads(network), len(network.code.passes))
 
 
@@ -89,8 +91,8 @@ def _loads(network: Network) -> int:
     return next(number for number, made in enumerate(network.code.passes) if made.source is not None)
 
 
-def _packed(modules: Sequence[nn.Module], shape: Shape, width: int, classes: int) -> Network:
-    whole = nn.Sequential(*modules, Head(width, classes)).eval()
+def _packed(modules: Sequence[nn.Module], shape: Shape, width: int, classes: int, **head: Any) -> Network:
+    whole = nn.Sequential(*modules, Head(width, classes, **head)).eval()
     _wear(whole)
     return Network(lower(whole, shape), threads=1)
 

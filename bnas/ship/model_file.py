@@ -17,8 +17,9 @@ from bnas.layers.activations import RSign
 from bnas.layers.binarized import Binarized
 from bnas.layers.binary_layer import BinaryLayer
 from bnas.layers.blocks import Block
+from bnas.layers.stems import stem
 from bnas.lookup import load_reference
-from bnas.networks.build import block_settings, stem_settings
+from bnas.networks.build import head_settings, stem_settings
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS, preset_for
 from bnas.select.conversion import ConvertedModel
@@ -26,6 +27,7 @@ from bnas.ship.description import Description, HeldModel
 from bnas.ship.source import LICENCE, joined, with_imports
 from bnas.ship.users_code import UsersCode
 from bnas.space.arch import Architecture, BlockSpec
+from bnas.space.values import OURS, Size, shrunk
 
 LAYERS = "The layers of the network in model.py with all that they need: modules of bnas, whole. Only torch is needed."
 
@@ -79,7 +81,7 @@ def model_files(
     binarizers = {name for module in signs for name in (getattr(module, "weights", ""), module.activations)}
     names = {name: users.gather(name) for name in sorted(binarizers) if ":" in name}  # by which the export finds them
     if isinstance(described, Architecture):
-        body = _of_architecture(described)
+        body = _of_architecture(described, users)
     elif isinstance(described, ConvertedModel):
         body = _of_conversion(described, network, users)
     else:
@@ -154,13 +156,22 @@ def _list(names: Sequence[str]) -> str:
     return whole if len(whole) < _WIDTH - 10 else _call("", *map(literal, names), indent=0)
 
 
-def _of_architecture(arch: Architecture) -> _Body:
+def _of_architecture(arch: Architecture, users: UsersCode) -> _Body:
     """Return what builds an architecture, with a line for each block, and the size and cost of each stage."""
     planned: dict[str, list[PlannedLayer]] = {}
     for layer in plan(arch):
         planned.setdefault(".".join(layer.name.split(".")[:2]), []).append(layer)
-    stages = "".join(_stage(blocks, planned[f"stages.{n}"]) for n, blocks in enumerate(arch.blocks()))
-    first = _keywords(stem_settings(arch.stem, arch.binarizers))
+    names, stages, size = dict[str, str](), "", shrunk(arch.input[1:], arch.stem.stride)
+    for number, blocks in enumerate(arch.blocks()):
+        for block in blocks:
+            size = shrunk(size, block.stride)
+            if block.block != OURS:
+                names[block.block] = users.gather(block.block)
+        stages += _stage(blocks, planned[f"stages.{number}"], size, names)
+    first, last = (
+        _keywords(stem_settings(arch.stem, arch.binarizers)),
+        _keywords(head_settings(arch.classifier, arch.binarizers)),
+    )
     takes, says = "", f"Return the network with fresh weights; architecture {arch.id}."
     if has_experts(arch):
         takes = "*, one_expert: bool = False"
@@ -172,22 +183,36 @@ def _of_architecture(arch: Architecture) -> _Body:
     stages = [
 {stages}    ]
     first = {_call("stem", str(arch.input[0]), str(arch.stem.width), *first, indent=4)}
-    return Network(first, stages, Head({arch.stages[-1].width}, {arch.classes}))
+    return Network(first, stages, {_call("Head", str(arch.stages[-1].width), str(arch.classes), *last, indent=4)})
 '''
-    imports = "from torch import nn\n\nfrom layers import Block, Head, Network, stem"
-    return _Body(f"Binary network {arch.id} in plain torch, as bnas found it", imports, functions, [Block.__module__])
+    modules = {name.partition(":")[0] for name in names.values()}
+    imports = "\n".join([*(f"import {module}" for module in sorted(modules)), "from torch import nn", ""])
+    imports += "\nfrom layers import Block, Head, Network, stem"
+    return _Body(
+        f"Binary network {arch.id} in plain torch, as bnas found it",
+        imports,
+        functions,
+        [stem.__module__, Block.__module__],
+    )
 
 
-def _stage(blocks: Iterable[BlockSpec], layers: list[PlannedLayer]) -> str:
-    """Return the blocks of a stage: always what a search chooses, and what else differs from the defaults."""
+def _stage(blocks: Iterable[BlockSpec], layers: list[PlannedLayer], size: Size, names: Mapping[str, str]) -> str:
+    """Return the blocks of a stage: always what a search chooses, and what else differs from the defaults.
+
+    Args:
+        size: of what it gives.
+        names: of the user's blocks, as `module:attr` in the export.
+    """
     usual = inspect.signature(Block).parameters
-    (height, width), lines = layers[-1].out_size, ""
+    (height, width), lines = size, ""
     for block in blocks:
-        settings = {k: v for k, v in block_settings(block).items() if k in _CHOSEN or v != usual[k].default}
+        own = block.block != OURS
+        settings = {k: v for k, v in block.settings.items() if own or k in _CHOSEN or v != usual[k].default}
         said = _keywords(settings)
         if block.experts > 1:
             said = [x.replace("experts=", "experts=1 if one_expert else ") for x in said]
-        lines += f"            {_call('Block', str(block.in_channels), str(block.out_channels), *said, indent=12)},\n"
+        name = names[block.block].replace(":", ".") if own else "Block"
+        lines += f"            {_call(name, str(block.in_channels), str(block.out_channels), *said, indent=12)},\n"
     return f"        [  # {block.out_channels} x {height} x {width}, {show(cost(layers).ops)} OPs\n{lines}        ],\n"
 
 

@@ -6,84 +6,26 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from bnas.space.stem import Stem
+from bnas.space.values import (
+    OURS,
+    Activation,
+    BlockName,
+    Channels,
+    Classes,
+    Depth,
+    Downsample,
+    Experts,
+    Kernel,
+    Precision,
+    Side,
+    Stride,
+    plain,
+)
 from bnas.spec import Flag, Spec, Whole, shown
-from bnas.trust import Named
-
-Precision = Literal["real", "weight", "binary"]
-"""real: real input and weight; weight: real input, binary weight; binary: both binary."""
-PRECISIONS: tuple[Precision, ...] = ("real", "weight", "binary")
-Downsample = Literal["conv", "max_pool"]
-"""conv: the convolution has the stride; max_pool: it sees every pixel, and what it gives is pooled by the stride."""
-Activation = Literal["sign", "polynomial", "swish", "react"]  # of ours; a stage names no code
-Size = tuple[int, int]  # height and width
-
-
-def _odd(kernel: int) -> int:
-    if kernel % 2 == 0:
-        raise ValueError(f"a kernel side must be odd, so that the padding is the same on both sides; got {kernel}")
-    return kernel
-
-
-Channels = Annotated[Whole, Field(ge=1, le=65536)]
-Side = Annotated[Whole, Field(ge=1, le=4096)]
-Classes = Annotated[Whole, Field(ge=2, le=1_000_000)]
-Kernel = Annotated[Whole, Field(ge=1, le=31), AfterValidator(_odd)]
-Stride = Annotated[Whole, Field(ge=1, le=8)]
-Depth = Annotated[Whole, Field(ge=1, le=64)]
-Experts = Annotated[Whole, Field(ge=1, le=64)]
-Levels = Annotated[Whole, Field(ge=1, le=255)]
-
-
-class StemKind(Spec):
-    """Which layers see the image.
-
-    conv: one real convolution. branched: the stem of the expert network (SEEDS of the paper's authors:
-    3x3 stride 2 to half the width; 1x1 then 3x3 stride 2 beside a max pooling; joined; 1x1), total stride 4.
-    space_to_depth: the pixels of each block of stride x stride become channels of one, and a real convolution follows.
-    thermometer: every value of a pixel becomes `levels` bits, by thresholds that are learned, and a binary convolution
-    follows: nothing in it is real.
-    """
-
-    kind: Literal["conv", "branched", "space_to_depth", "thermometer"] = "conv"
-    """`conv`; `branched`, kernel 3 and stride 4; `space_to_depth`, whose stride is its block; or `thermometer`."""
-
-    @model_serializer(mode="wrap")
-    def _without_what_other_kinds_have(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if value is not None}
-
-
-class Stem(StemKind):
-    """The layers that see the image, of some size; levels are those of a thermometer, None in other kinds."""
-
-    width: Channels
-    """Channels that it gives to the first stage."""
-    kernel: Kernel = 3
-    """Side of its convolution in pixels, odd."""
-    stride: Stride = 1
-    """Pixels from one place to the next: 2 halves height and width."""
-    levels: Levels | None = None
-    """Of a `thermometer` alone: bits that each value of a pixel becomes."""
-
-    @model_validator(mode="after")
-    def _levels_are_of_a_thermometer(self) -> "Stem":
-        if self.kind == "thermometer" and self.levels is None:
-            raise ValueError("a thermometer stem needs levels, the bits of each value of a pixel; write levels: 8")
-        if self.kind != "thermometer" and self.levels is not None:
-            raise ValueError(
-                f"levels={self.levels} are of a thermometer stem, but this one is {self.kind}; leave it out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _branched_is_fixed(self) -> "Stem":
-        if self.kind == "branched" and (self.kernel, self.stride) != (3, 4):
-            raise ValueError("a branched stem has kernel 3 and stride 4; write kernel: 3, stride: 4")
-        if self.kind == "branched" and self.width % 4:
-            raise ValueError(f"width={self.width} of a branched stem must be a multiple of 4")
-        return self
-
+from bnas.trust import CODE, Named
 
 ShortcutKind = Literal["repeat", "conv", "bottleneck"]
 ShortcutPool = Literal["average", "max"]
@@ -140,7 +82,7 @@ class StageSpec(Spec):
     experts: Experts = 1
     """Filter banks of every convolution, of which a gate chooses one for each image."""
     kernel: Kernel = 3
-    """Side of the convolutions in pixels, odd."""
+    """Side of the convolutions in pixels, odd; or height and width, as in `1x5`: a signal is an image of height 1."""
     stride: Stride = 1
     """Of the first block: 2 halves height and width."""
     downsample: Downsample = "conv"
@@ -149,6 +91,8 @@ class StageSpec(Spec):
     """Whether outputs are weighted as `squeeze_excite` of the network says; left out, what that says."""
     activation: Activation | None = None
     """Inputs to bits, in place of `binarizers.activation`: `sign`, `polynomial`, `swish` or `react`."""
+    block: Annotated[BlockName, CODE] = OURS
+    """Ours (`bnas`), or a class of your own that builds one, as `file.py:attr` or `pkg.mod:attr`."""
     precision: tuple[Precision, ...] = Field(min_length=1, max_length=64)
     """One of `binary`, `weight` or `real` for each block; with `depth: N` one for all N."""
 
@@ -186,7 +130,7 @@ class StageSpec(Spec):
         """The number of blocks."""
         return len(self.precision)
 
-    def block(
+    def block_of(
         self, in_channels: int, precision: Precision, shared: "Shared", *, first: bool, mixed: bool
     ) -> "BlockSpec":
         """Return one of the blocks; the first has the stride."""
@@ -194,12 +138,12 @@ class StageSpec(Spec):
         return BlockSpec(
             in_channels, self.width, self.kernel, self.stride if first else 1, self.groups, self.experts, precision,
             shared.shortcut, excite, _with_activation(shared.binarizers, self.activation), mixed, shared.prelu,
-            self.downsample if first else "conv",
+            self.downsample if first else "conv", self.block,
         )  # fmt: skip
 
 
 # What stages of builds from before do not say, and what it means that they do not.
-LATER_KEYS: dict[str, str | None] = {"downsample": "conv", "squeeze_excite": None, "activation": None}
+LATER_KEYS: dict[str, str | None] = {"downsample": "conv", "squeeze_excite": None, "activation": None, "block": OURS}
 
 
 class Shared(NamedTuple):
@@ -221,7 +165,7 @@ class BlockSpec(NamedTuple):
 
     in_channels: int
     out_channels: int
-    kernel: int
+    kernel: int | str
     stride: int
     groups: int
     experts: int
@@ -232,17 +176,29 @@ class BlockSpec(NamedTuple):
     mixed: bool = True  # a 1x1 convolution mixes the groups afterwards, if there are any
     prelu: bool = True
     downsample: Downsample = "conv"  # of a stride; where there is none, conv
+    block: str = OURS  # who builds it
 
     @property
     def conv_stride(self) -> int:
         """The stride of the convolution, which leaves it to a pooling behind it where there is one."""
         return self.stride if self.downsample == "conv" else 1
 
-    def again(self, *, kernel: int | None = None, groups: int | None = None) -> "BlockSpec":
-        """Return a block of the same kind that comes behind this one."""
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the block's constructor takes beside channels: plain values, which an export writes into its source."""
+        return {
+            "kernel": plain(self.kernel), "stride": self.stride, "groups": self.groups, "experts": self.experts,
+            "precision": self.precision, "shortcut_kind": self.shortcut.kind, "reduction": self.shortcut.reduction,
+            "squeeze_excite": self.squeeze_excite, "mixed": self.mixed, "weights": self.binarizers.weight,
+            "activations": self.binarizers.activation, "pad_value": self.binarizers.pad_value, "prelu": self.prelu,
+            "downsample": self.downsample, "shortcut_pool": self.shortcut.pool,
+        }  # fmt: skip
+
+    def again(self, *, kernel: int | str | None = None, groups: int | None = None) -> "BlockSpec":
+        """Return a block of ours, otherwise of the same kind, that comes behind this one."""
         return self._replace(
             in_channels=self.out_channels, kernel=kernel or self.kernel, groups=groups or self.groups, stride=1,
-            downsample="conv",
+            downsample="conv", block=OURS,
         )  # fmt: skip
 
     def mixing(self) -> "BlockSpec":
@@ -251,7 +207,7 @@ class BlockSpec(NamedTuple):
 
 
 class Architecture(Spec):
-    """One network: a stem, stages of binary blocks, a real classifier.
+    """One network: a stem, stages of binary blocks, a classifier.
 
     `input` is (channels, height, width). Groups must divide the channels on both sides of every convolution. Where a
     stage has groups, a 1x1 convolution mixes them after every `mix_every` blocks. `prelu: false` leaves every block's
@@ -276,6 +232,8 @@ class Architecture(Spec):
     """How values become bits."""
     prelu: Flag = True
     """Whether every unit ends with a PReLU; FINN and hls4ml take networks without."""
+    classifier: Precision = "real"
+    """Of the last layer: `real`, `weight` (real input, weight in one bit) or `binary`."""
 
     @model_validator(mode="after")
     def _react_keeps_its_prelu(self) -> "Architecture":
@@ -286,7 +244,8 @@ class Architecture(Spec):
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what descriptions from before, and their ids, do not have."""
         said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key != "prelu" or not value}
+        usual = {"prelu": True, "classifier": "real"}
+        return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
 
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> "Architecture":
@@ -309,7 +268,7 @@ class Architecture(Spec):
             blocks = []
             for number, precision in enumerate(stage.precision, start=1):
                 mixed = shared.is_mixed(stage.groups, number)
-                blocks.append(stage.block(width, precision, shared, first=number == 1, mixed=mixed))
+                blocks.append(stage.block_of(width, precision, shared, first=number == 1, mixed=mixed))
                 width = stage.width
             stages.append(tuple(blocks))
         return tuple(stages)
@@ -324,11 +283,6 @@ class Architecture(Spec):
         """Twelve hexadecimal digits that name this architecture; equal architectures have equal ids."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def shrunk(size: Size, stride: int) -> Size:
-    """Return the size after a stride, rounded up: what a same-padded odd kernel and a ceiling pool agree on."""
-    return -(-size[0] // stride), -(-size[1] // stride)
 
 
 def check_prelu(binarizers: Binarizers, of_stages: Iterable[str | None], *, prelu: bool) -> None:

@@ -18,9 +18,12 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from bnas.space.arch import (
-    LATER_KEYS,
+from bnas.space.arch import LATER_KEYS, Shared, Shortcut, ShortcutKind, ShortcutPool, StageSpec
+from bnas.space.stem import Stem, StemKind
+from bnas.space.values import (
+    OURS,
     Activation,
+    BlockName,
     Channels,
     Depth,
     Downsample,
@@ -28,16 +31,10 @@ from bnas.space.arch import (
     Kernel,
     Levels,
     Precision,
-    Shared,
-    Shortcut,
-    ShortcutKind,
-    ShortcutPool,
-    StageSpec,
-    Stem,
-    StemKind,
     Stride,
 )
 from bnas.spec import Flag, Spec, Whole
+from bnas.trust import CODE
 
 T = TypeVar("T")
 
@@ -85,7 +82,7 @@ class StageChoices(Spec):
     experts: Choices[Experts] = (1,)
     """Filter banks of every convolution, of which a gate chooses one for each image; they cost bytes, hardly ops."""
     kernel: Choices[Kernel] = (3,)
-    """Side of the convolutions in pixels, odd."""
+    """Side of the convolutions in pixels, odd; or height and width, as in `1x5`: a signal is an image of height 1."""
     stride: Choices[Stride] = (1,)
     """Of the first block: 2 halves height and width."""
     downsample: Choices[Downsample] = ("conv",)
@@ -94,6 +91,8 @@ class StageChoices(Spec):
     """Whether outputs are weighted as `squeeze_excite` of the space says; left out, what that says."""
     activation: Choices[Activation] | None = None
     """Inputs to bits, in place of `binarizers.activation`: `sign`, `polynomial`, `swish` or `react`."""
+    block: Annotated[Choices[BlockName], CODE] = (OURS,)
+    """Ours (`bnas`), or a class of your own that builds one, as `file.py:attr` or `pkg.mod:attr`."""
     precision: Choices[Precision] = ("binary",)
     """Of each block on its own: `binary`, `weight` (real input, weight in one bit) or `real`."""
 
@@ -177,7 +176,7 @@ class StemChoices(StemKind):
     width: Choices[Channels]
     """Channels that it gives to the first stage."""
     kernel: Choices[Kernel] = (3,)
-    """Side of its convolution in pixels, odd."""
+    """Side of its convolution in pixels, odd; or height and width, as in `1x5`."""
     stride: Choices[Stride] = (1,)
     """Pixels from one place to the next: 2 halves height and width."""
     levels: Choices[Levels] | None = None

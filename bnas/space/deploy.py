@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bnas.errors import SpecError
-from bnas.space.arch import Downsample, shrunk
 from bnas.space.choices import StageChoices
 from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS, Target
+from bnas.space.values import Downsample, shrunk
 
 
 class Deployable(NamedTuple):
@@ -146,8 +146,8 @@ def _pools(space: SearchSpace, index: int, takes: Target) -> bool:
 
 
 def _pads_bits(space: SearchSpace) -> bool:
-    stem = space.stem.levels is not None and max(space.stem.kernel) > 1
-    return stem or any(max(stage.kernel) > 1 and "binary" in stage.precision for stage in space.stages)
+    stem = space.stem.levels is not None and any(kernel != 1 for kernel in space.stem.kernel)
+    return stem or any(set(stage.kernel) != {1} and "binary" in stage.precision for stage in space.stages)
 
 
 def _shortcuts(space: SearchSpace, takes: Target) -> tuple[str, ...]:

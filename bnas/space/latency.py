@@ -13,7 +13,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from bnas.errors import SpecError
-from bnas.space.arch import Architecture, Binarizers, BlockSpec, Size, Stem, shrunk
+from bnas.space.arch import Architecture, Binarizers, BlockSpec
+from bnas.space.stem import Stem
+from bnas.space.values import OURS, Precision, Size, shrunk, sides
 from bnas.spec import Spec, Whole, read
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class StemPart(NamedTuple):
 
     def __str__(self) -> str:
         stem, bits = self.stem, self.binarizers
-        window = f"{stem.kernel}x{stem.kernel} /{stem.stride}"
+        window = f"{_by(*sides(stem.kernel))} /{stem.stride}"
         if stem.levels is not None:
             window += f", {stem.levels} levels, {bits.weight} {bits.activation} {bits.pad_value}"
         return f"stem {_by(*self.shape)} -> {stem.width}: {stem.kind} {window}"
@@ -57,10 +59,11 @@ class UnitPart(NamedTuple):
     def __str__(self) -> str:
         block, bits = self.block, self.block.binarizers
         shape = f"{_by(block.in_channels, *self.size)} -> {block.out_channels}"
-        window = f"{block.kernel}x{block.kernel} /{block.stride}, groups {block.groups}, experts {block.experts}"
+        window = f"{_by(*sides(block.kernel))} /{block.stride}, groups {block.groups}, experts {block.experts}"
         kind = f"{block.shortcut.kind} {block.shortcut.reduction}" + ", squeeze-excite" * block.squeeze_excite
         kind += ", no PReLU" * (not block.prelu) + ", max pool" * (block.downsample == "max_pool")
         kind += ", max round it" * (block.shortcut.pool == "max")
+        kind += f", {block.block}, mixed {block.mixed}" * (block.block != OURS)
         return f"unit {shape}: {block.precision} {window}, {kind}, {bits.weight} {bits.activation} {bits.pad_value}"
 
 
@@ -69,9 +72,13 @@ class HeadPart(NamedTuple):
 
     shape: tuple[int, int, int]
     classes: int
+    precision: Precision = "real"
+    binarizers: Binarizers = Binarizers()  # of a classifier in bits
 
     def __str__(self) -> str:
-        return f"head {_by(*self.shape)} -> {self.classes}"
+        bits = self.binarizers
+        kind = "" if self.precision == "real" else f": {self.precision}, {bits.weight} {bits.activation}"
+        return f"head {_by(*self.shape)} -> {self.classes}{kind}"
 
 
 Part = CallPart | StemPart | UnitPart | HeadPart
@@ -79,8 +86,8 @@ Part = CallPart | StemPart | UnitPart | HeadPart
 
 def units_of(block: BlockSpec, size: Size) -> tuple[UnitPart, ...]:
     """Return the units of a block: its own, and the one that mixes its groups, where there is one."""
-    unit = block._replace(mixed=False)
-    if block.groups == 1 or not block.mixed:
+    unit = block._replace(mixed=False) if block.block == OURS else block
+    if block.block != OURS or block.groups == 1 or not block.mixed:
         return (UnitPart(unit, size),)
     return UnitPart(unit, size), UnitPart(unit.mixing(), shrunk(size, block.stride))
 
@@ -93,7 +100,7 @@ def parts_of(arch: Architecture) -> Iterator[Part]:
     for block in itertools.chain.from_iterable(arch.blocks()):
         yield from units_of(block, size)
         size = shrunk(size, block.stride)
-    yield HeadPart((arch.stages[-1].width, *size), arch.classes)
+    yield HeadPart((arch.stages[-1].width, *size), arch.classes, arch.classifier, arch.binarizers)
 
 
 def parts_in(space: "SearchSpace") -> list[Part]:
@@ -176,7 +183,8 @@ def _parts_in(space: "SearchSpace") -> Iterator[Part]:
                 if block.out_channels == state.channels:
                     yield from units_of(block, state.size)
         states = after
-    yield from (HeadPart((state.channels, *state.size), space.classes) for state in states)
+    for state, precision in itertools.product(states, space.classifier):
+        yield HeadPart((state.channels, *state.size), space.classes, precision, space.binarizers)
 
 
 def _blocks(space: "SearchSpace", stage: "StageChoices", channels: int, *, first: bool) -> Iterator[BlockSpec]:
@@ -185,7 +193,7 @@ def _blocks(space: "SearchSpace", stage: "StageChoices", channels: int, *, first
         made = stage.spec(shape, (precision,))
         for shortcut in space.shortcut.shortcuts:
             shared = space.shared()._replace(shortcut=shortcut)
-            yield made.block(channels, precision, shared, first=first, mixed=True)
+            yield made.block_of(channels, precision, shared, first=first, mixed=True)
 
 
 def _by(*sides: int) -> str:

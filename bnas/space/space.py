@@ -9,21 +9,11 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from bnas.errors import SpecError
-from bnas.space.arch import (
-    LATER_KEYS,
-    Architecture,
-    Binarizers,
-    Channels,
-    Classes,
-    Depth,
-    Shared,
-    Side,
-    check_prelu,
-    common_divisors,
-)
+from bnas.space.arch import LATER_KEYS, Architecture, Binarizers, Shared, check_prelu, common_divisors
 from bnas.space.choices import Choices, ShortcutChoices, StageChoices, StemChoices, alone
 from bnas.space.latency import Latency
 from bnas.space.recipe import SearchSettings
+from bnas.space.values import Channels, Classes, Depth, Precision, Side, sides
 from bnas.spec import Flag, Spec
 
 Genes = tuple[int, ...]
@@ -61,6 +51,8 @@ class SearchSpace(Spec):
     """How values become bits."""
     prelu: Flag = True
     """Whether every unit ends with a PReLU."""
+    classifier: Choices[Precision] = ("real",)
+    """Of the last layer: `real`, `weight` (real input, weight in one bit) or `binary`."""
     deploy: Literal["c", "finn", "hls4ml", "packed"] | None = None
     """What the networks are for: a search proposes only what it takes."""
     precision: Literal["free", "by_metric", "first_by_metric"] = "free"
@@ -92,8 +84,8 @@ class SearchSpace(Spec):
     @model_serializer(mode="wrap")
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what spaces from before do not have, so that their runs go on."""
-        usual = {"prelu": True, "deploy": None, "latency": None}
-        said: dict[str, Any] = whole(self) | {"mix_every": alone(self.mix_every)}
+        usual = {"prelu": True, "deploy": None, "latency": None, "classifier": "real"}
+        said: dict[str, Any] = whole(self) | {"mix_every": alone(self.mix_every), "classifier": alone(self.classifier)}
         return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
 
     @model_validator(mode="after")
@@ -118,7 +110,9 @@ class SearchSpace(Spec):
 
         Builds from before knew no such choices: the genotypes of their spaces stay what they are.
         """
-        offered: dict[str, tuple[Any, ...]] = {"shortcut.kind": self.shortcut.kind, "mix_every": self.mix_every}
+        offered: dict[str, tuple[Any, ...]] = {
+            "shortcut.kind": self.shortcut.kind, "mix_every": self.mix_every, "classifier": self.classifier
+        }  # fmt: skip
         return {name: choices for name, choices in offered.items() if len(choices) > 1}
 
     @property
@@ -136,6 +130,10 @@ class SearchSpace(Spec):
         shortcut = self.shortcut.shortcuts[genes.get("shortcut.kind", 0)]
         mix_every = self.mix_every[genes.get("mix_every", 0)]
         return Shared(shortcut, self.squeeze_excite, self.binarizers, self.prelu, mix_every)
+
+    def classifier_of(self, whole: Genes) -> Precision:
+        """Return the classifier's precision, by one index for each of the choices of `whole`."""
+        return self.classifier[dict(zip(self.whole, whole, strict=True)).get("classifier", 0)]
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
@@ -163,7 +161,8 @@ class SearchSpace(Spec):
         """Return the architecture of a genotype (indices into the choices of `dimensions`)."""
         values = iter([d.choices[gene] for d, gene in zip(self.dimensions, genes, strict=True)])
         stem = self.stem.stem([next(values) for _ in self.stem.keys])
-        shared = self.shared(tuple(genes[len(self.stem.keys) : self.first_genes]))
+        whole = tuple(genes[len(self.stem.keys) : self.first_genes])
+        shared = self.shared(whole)
         stages = []
         for _ in self.whole:
             next(values)
@@ -181,6 +180,7 @@ class SearchSpace(Spec):
             mix_every=shared.mix_every,
             binarizers=self.binarizers,
             prelu=self.prelu,
+            classifier=self.classifier_of(whole),
         )
 
     def genes(self, arch: Architecture) -> Genes:
@@ -192,14 +192,17 @@ class SearchSpace(Spec):
         for key in ("input", "classes", "squeeze_excite", "binarizers", "prelu"):
             if getattr(arch, key) != getattr(self, key):
                 raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
-        for key, offered in (("shortcut", self.shortcut.shortcuts), ("mix_every", self.mix_every)):
+        offers = {
+            "shortcut": self.shortcut.shortcuts, "mix_every": self.mix_every, "classifier": self.classifier
+        }  # fmt: skip
+        for key, offered in offers.items():
             if getattr(arch, key) not in offered:
                 several = " or ".join(map(str, offered))
                 raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {several}")
         if len(arch.stages) != len(self.stages) or arch.stem.kind != self.stem.kind:
             raise SpecError("the architecture's stages or kind of stem are not those of the space")
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
-        values += [{"shortcut.kind": arch.shortcut.kind, "mix_every": arch.mix_every}[name] for name in self.whole]
+        values += [arch.shortcut.kind if name == "shortcut.kind" else getattr(arch, name) for name in self.whole]
         for index, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
             for key, usual in LATER_KEYS.items():
                 if key not in choices.keys and getattr(stage, key) != usual:
@@ -307,7 +310,7 @@ class SearchSpace(Spec):
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         if part == "stem":
             fields["stem"] = self.stem.model_copy(update={key: (choice,)})
-        elif key == "mix_every":
+        elif key in ("mix_every", "classifier"):
             fields[key] = (choice,)
         elif key == "shortcut.kind":
             fields["shortcut"] = self.shortcut.model_copy(update={"kind": (choice,)})
@@ -329,6 +332,10 @@ def _order(dimension: Dimension) -> list[int]:
     """Return what makes a choice large, one number a choice: more groups and longer strides make a network smaller."""
     if dimension.name == "shortcut.kind":
         return [("repeat", "bottleneck", "conv").index(choice) for choice in dimension.choices]
+    if dimension.name.endswith("block"):  # one is as large as another
+        return [0] * len(dimension.choices)
+    if dimension.name.endswith("kernel"):
+        return [math.prod(sides(choice)) for choice in dimension.choices]
     if dimension.choices[0] in _SIZES:
         return [_SIZES[choice] for choice in dimension.choices]
     sign = -1 if dimension.name.endswith(("groups", "stride", "mix_every")) else 1

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +12,29 @@ from bnas.cost.plan import narrowed, squeezed
 from bnas.layers.binary_layer import LatentWeights, fresh_alpha, fresh_hardness, fresh_latent
 from bnas.space.arch import BlockSpec
 from bnas.space.space import SearchSpace
+from bnas.space.values import OURS, Precision, sides
+from bnas.supernet.own_blocks import OwnBlocks
 
 Tensors = dict[str, Tensor]
 Pairs = list[tuple[int, int]]  # (in, out) channels that occur
 
 
 class SharedBlock(nn.Module):
-    """The shared weights of one block: its unit, and the unit that mixes groups where the space has any."""
+    """The shared weights of one block: its unit, and the unit that mixes groups where the space has any.
 
-    def __init__(self, space: SearchSpace, stage: int, pairs: Pairs, *, first: bool, mixed: bool) -> None:
+    Args:
+        number: the place in the stage, from 1.
+        pairs: channels that may come in and go out.
+    """
+
+    def __init__(self, space: SearchSpace, stage: int, number: int, pairs: Pairs) -> None:
         super().__init__()
-        choices = space.stages[stage]
+        choices, first = space.stages[stage], number == 1
+        mixed = any(number % every == 0 for every in space.mix_every)
+        own = any(name != OURS for name in choices.block)
+        self.own = OwnBlocks(space, stage, number, sorted({ins for ins, _ in pairs})) if own else None
+        if OURS not in choices.block:
+            return
         self.main = SharedUnit(space, stage, pairs, choices.kernel, choices.groups)
         kinds = space.shortcut.kind if first else ()
         shortcuts: dict[str, nn.Module] = {
@@ -36,6 +49,9 @@ class SharedBlock(nn.Module):
 
     def slices(self, block: BlockSpec) -> Tensors:
         """Return the parameters and buffers of a plain block, by its names."""
+        if block.block != OURS:
+            assert self.own is not None
+            return self.own.slices(block)
         tensors = prefixed("main", self.main.slices(block))
         if block.in_channels != block.out_channels or block.stride > 1:
             shared = self.shortcut if self.shortcuts is None else self.shortcuts[block.shortcut.kind]
@@ -48,20 +64,20 @@ class SharedBlock(nn.Module):
 
 
 class SharedUnit(LatentWeights):
-    """The shared weights of one unit: [experts, out, in, kernel, kernel], and what stands beside them.
+    """The shared weights of one unit: [experts, out, in, kernel height, kernel width], and what stands beside them.
 
     Batch norm is kept apart for each precision and input width; alpha for each shape, because the scale of what it
     multiplies depends on the fan-in.
     """
 
     def __init__(
-        self, space: SearchSpace, stage: int, pairs: Pairs, kernels: tuple[int, ...], groups: tuple[int, ...]
+        self, space: SearchSpace, stage: int, pairs: Pairs, kernels: tuple[int | str, ...], groups: tuple[int, ...]
     ) -> None:
         super().__init__()
         choices = space.stages[stage]
         ins, outs = (max(channels) for channels in zip(*pairs, strict=True))
-        experts, kernel = max(choices.experts), max(kernels)
-        self.weight = nn.Parameter(fresh_latent(experts, outs, ins, kernel, kernel))
+        experts, widest = max(choices.experts), map(max, zip(*map(sides, kernels), strict=True))
+        self.weight = nn.Parameter(fresh_latent(experts, outs, ins, *widest))
         self.gate = nn.Linear(ins, experts) if experts > 1 else None
         for count in choices.experts:
             self.register_buffer(f"usage_{count}", torch.full((count,), 1 / count))
@@ -73,7 +89,9 @@ class SharedUnit(LatentWeights):
         for precision, (i, o), g, k in itertools.product(choices.precision, pairs, groups, kernels):
             part = centre(self.weight[:, :o, : i // g], k).detach()
             alpha = torch.ones(o) if precision == "real" else fresh_alpha(part, binarize)
-            self.alphas[key(precision, i, o, g, k)] = nn.Parameter(alpha * math.sqrt(largest / (i // g * k * k)))
+            self.alphas[key(precision, i, o, g, k)] = nn.Parameter(
+                alpha * math.sqrt(largest / math.prod(part.shape[2:]))
+            )
         self.register_buffer("hardness", fresh_hardness(binarize), persistent=False)
         self.slope = nn.Parameter(torch.full((outs,), 0.25)) if space.prelu else None
         shifts = ("before", "after") if "react" in (choices.activation or [space.binarizers.activation]) else ()
@@ -165,23 +183,50 @@ class SharedShortcut(nn.Module):
         return tensors | prefixed("reduce.norm", own(self.reduce_norms[key(ins)])) | prefixed("expand.norm", norm)
 
 
+class SharedClassifier(LatentWeights):
+    """The shared weights of a classifier that may be in bits; alpha is kept apart for each precision and width."""
+
+    def __init__(self, space: SearchSpace, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.classes, self.weights = space.classes, space.binarizers.weight
+        self.weight = nn.Parameter(fresh_latent(self.classes, max(widths), 1, 1).flatten(1))
+        self.bias = nn.Parameter(torch.zeros(self.classes))
+        binarize = weight_binarizer(self.weights)
+        self.alphas = nn.ParameterDict()
+        for precision, width in itertools.product(space.classifier, widths):
+            part = self.weight[:, :width, None, None].detach()
+            alpha = torch.ones(self.classes) if precision == "real" else fresh_alpha(part, binarize)
+            self.alphas[key(precision, width)] = nn.Parameter(alpha * math.sqrt(max(widths) / width))
+        self.register_buffer("hardness", fresh_hardness(binarize), persistent=False)
+
+    def slices(self, width: int, precision: Precision) -> Tensors:
+        """Return the parameters and buffers of a plain classifier, by its names."""
+        weight, alpha = matrix(self.weight, self.classes, width), self.alphas[key(precision, width)]
+        if precision == "real":
+            return {"weight": weight * alpha.view(-1, 1), "bias": self.bias}
+        tensors = {"weight": weight, "alpha": alpha, "bias": self.bias}
+        return tensors if self.hardness is None else tensors | {"hardness": self.hardness}
+
+
 def block_diagonal(weight: Tensor, groups: int) -> Tensor:
     """Return a grouped convolution's weight: the blocks on the diagonal of a dense one.
 
     Args:
-        weight: [experts, out, in, kernel, kernel].
-    Returns: [experts, out, in / groups, kernel, kernel].
+        weight: [experts, out, in, kernel height, kernel width].
+    Returns: [experts, out, in / groups, kernel height, kernel width].
     """
-    experts, outs, ins, kernel, _ = weight.shape
-    blocks = weight.reshape(experts, groups, outs // groups, groups, ins // groups, kernel, kernel)
-    diagonal = blocks.diagonal(dim1=1, dim2=3)  # [experts, out / groups, in / groups, kernel, kernel, groups]
-    return diagonal.movedim(-1, 1).reshape(experts, outs, ins // groups, kernel, kernel)
+    experts, outs, ins, *kernel = weight.shape
+    blocks = weight.reshape(experts, groups, outs // groups, groups, ins // groups, *kernel)
+    diagonal = blocks.diagonal(dim1=1, dim2=3)  # [experts, out / groups, in / groups, *kernel, groups]
+    return diagonal.movedim(-1, 1).reshape(experts, outs, ins // groups, *kernel)
 
 
-def centre(weight: Tensor, kernel: int) -> Tensor:
-    """Return the middle kernel x kernel of a wider kernel."""
-    margin = (weight.shape[-1] - kernel) // 2
-    return weight[..., margin : margin + kernel, margin : margin + kernel] if margin else weight
+def centre(weight: Tensor, kernel: int | str) -> Tensor:
+    """Return the middle of a wider kernel."""
+    for dim, side in zip((-2, -1), sides(kernel), strict=True):
+        margin = (weight.shape[dim] - side) // 2
+        weight = weight.narrow(dim, margin, side) if margin else weight
+    return weight
 
 
 def matrix(weight: Tensor, outs: int, ins: int) -> Tensor:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_layer import BinaryLayer
 from bnas.layers.blocks import Network
-from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build_block, build_head, build_stem
-from bnas.space.arch import Architecture, Stem
+from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.supernet.shared import SharedBlock, SharedUnit, Tensors, key, matrix, own, prefixed
+from bnas.space.stem import Stem
+from bnas.supernet.shared import SharedBlock, SharedClassifier, SharedUnit, Tensors, key, matrix, own, prefixed
 
 CAPACITY = 4096  # parts kept; a part has no weights, so this is a few megabytes
 
@@ -35,7 +35,7 @@ class Skeletons:
             for s, blocks in enumerate(arch.blocks())
         ]
         stem = self._part(("stem", arch.stem), partial(build_stem, arch.stem, arch.input[0], arch.binarizers))
-        head = self._part(("head", arch.stages[-1].width), partial(build_head, arch))
+        head = self._part(("head", arch.stages[-1].width, arch.classifier), partial(build_head, arch))
         return Network(stem, stages, head)
 
     def copy(self, arch: Architecture) -> Network:
@@ -89,16 +89,14 @@ class Supernet(nn.Module):
             into = list(itertools.product(before, stage.width))
             inside = [(width, width) for width in stage.width]
             blocks = [
-                SharedBlock(
-                    space, index, inside if block else into, first=block == 0,
-                    mixed=any((block + 1) % every == 0 for every in space.mix_every),
-                )
-                for block in range(max(stage.depth))
-            ]  # fmt: skip
+                SharedBlock(space, index, number, into if number == 1 else inside)
+                for number in range(1, max(stage.depth) + 1)
+            ]
             self.stages.append(nn.ModuleList(blocks))
             before = stage.width
         self.head_norms = nn.ModuleDict({key(width): nn.BatchNorm2d(width) for width in before})
-        self.classifier = nn.Linear(max(before), space.classes)
+        plain = set(space.classifier) == {"real"}
+        self.classifier = nn.Linear(max(before), space.classes) if plain else SharedClassifier(space, before)
         self._skeletons = Skeletons()
 
     def forward(self, images: Tensor, arch: Architecture, *, real_weights: bool = False) -> Tensor:
@@ -138,6 +136,8 @@ class Supernet(nn.Module):
                 tensors |= prefixed(f"stages.{stage}.{index}", weights.slices(block))
         width = arch.stages[-1].width
         tensors |= prefixed("head.norm", own(self.head_norms[key(width)]))
+        if isinstance(self.classifier, SharedClassifier):
+            return tensors | prefixed("head.classifier", self.classifier.slices(width, arch.classifier))
         tensors["head.classifier.weight"] = matrix(self.classifier.weight, self.space.classes, width)
         tensors["head.classifier.bias"] = self.classifier.bias
         return tensors
@@ -158,7 +158,7 @@ class Supernet(nn.Module):
 def _with_weights(network: Network, *, real: bool) -> Network:
     """Return the network, set to compute with latent weights or with binary ones: what used it before may differ."""
     for module in network.modules():
-        if isinstance(module, BinaryConv | ExpertConv):
+        if isinstance(module, BinaryLayer):
             module.real_weights = real
     return network
 

@@ -13,8 +13,10 @@ from bnas.cost.trace.watch import Call, Operand, RunWatch, Seen
 from bnas.cost.trace.wholes import is_kind, is_whole, layers_of, precision_of, spatial
 from bnas.layers.activations import RPReLU
 from bnas.layers.binarized import Binarized
-from bnas.layers.blocks import Block, BottleneckShortcut, ConvShortcut, Head, Network, SqueezeExcite, Thermometer
+from bnas.layers.blocks import Block, Head, Network, SqueezeExcite
 from bnas.layers.expert_conv import ExpertConv
+from bnas.layers.shortcuts import BottleneckShortcut, ConvShortcut
+from bnas.layers.stems import Thermometer
 
 # (the module around, the name of its child on the way; None for any) -> role; the innermost that matches counts.
 _ROLES: dict[tuple[type[nn.Module], str | None], Role] = {

@@ -9,7 +9,7 @@ from torch import Tensor, UntypedStorage
 from torch.utils.weak import WeakIdKeyDictionary
 
 from bnas.cost.trace.operators import Product
-from bnas.space.arch import Precision
+from bnas.space.values import Precision
 
 _REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _FEWEST = 3  # weights of a filter by which two values are no accident

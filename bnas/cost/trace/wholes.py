@@ -13,10 +13,10 @@ from torch import nn
 from bnas.cost.plan import PlannedLayer, Role, scale_values
 from bnas.cost.trace.watch import Call
 from bnas.layers.binarized import Binarized
-from bnas.layers.binary_conv import BinaryConv
+from bnas.layers.binary_conv import BinaryConv, both
 from bnas.layers.binary_layer import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
-from bnas.space.arch import PRECISIONS, Precision
+from bnas.space.values import PRECISIONS, Precision
 
 _GATES: Mapping[type[nn.Module], int] = {
     nn.RNN: 1, nn.LSTM: 4, nn.GRU: 3, nn.RNNCell: 1, nn.LSTMCell: 4, nn.GRUCell: 3
@@ -98,7 +98,7 @@ def _shaped(call: Call, module: Any, role: Role) -> PlannedLayer:
     before, after = (shape if batched else (1, *shape) for shape in (call.shape, call.out_shape))
     return PlannedLayer(
         call.path, role, "conv", module.in_channels, module.out_channels, spatial(before), spatial(after),
-        (module.kernel,) * 2, (module.stride,) * 2, module.groups, getattr(module, "experts", 1),
+        both(module.kernel), (module.stride,) * 2, module.groups, getattr(module, "experts", 1),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from bnas.networks.models.sketch_a_net import SketchANet
 from bnas.networks.models.squeezenet import SqueezeNet, published_real_inputs
 from bnas.networks.models.vgg_small import VGGSmall
 from bnas.networks.models.wide_resnet import WideResNet
-from bnas.space.arch import PRECISIONS, Precision
+from bnas.space.values import PRECISIONS, Precision
 
 LayersByPreset = Mapping[str, Collection[str]]
 WEIGHTS_ONLY: LayersByPreset = {"real": (), "weight": ()}

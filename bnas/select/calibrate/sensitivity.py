@@ -17,7 +17,8 @@ from bnas.progress import Progress, silent
 from bnas.select import DEFAULT_BINARIZERS, LayerFacts, LossChanges
 from bnas.select.calibrate.batches import Example, answers
 from bnas.select.conversion import at_rest, channel_dim
-from bnas.space.arch import Binarizers, Precision
+from bnas.space.arch import Binarizers
+from bnas.space.values import Precision
 
 
 class Fit:

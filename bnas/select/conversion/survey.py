@@ -15,7 +15,8 @@ from bnas.select import DEFAULT_BINARIZERS, Decision, Decisions, LayerFacts
 from bnas.select.conversion.convert import convert
 from bnas.select.conversion.observe import Seen, observe
 from bnas.select.conversion.suitable import obstacle, signs_before
-from bnas.space.arch import PRECISIONS, Binarizers, Precision
+from bnas.space.arch import Binarizers
+from bnas.space.values import PRECISIONS, Precision
 
 
 def left_out(traced: Traced, model: nn.Module) -> dict[str, str]:

@@ -7,6 +7,7 @@ from torch import nn
 
 from bnas.errors import ExportError
 from bnas.layers import BinaryConv, ExpertConv
+from bnas.layers.binary_conv import both, same_padding
 from bnas.runtime.steps import Pair
 from bnas.torch_inside import AnyConv, AnyTransposedConv
 
@@ -37,9 +38,9 @@ def geometry(path: str, layer: nn.Module) -> Geometry:
         ExportError: the layer is transposed, or pads with something other than one value.
     """
     if isinstance(layer, BinaryConv | ExpertConv):
-        kernel, stride = (layer.kernel,) * 2, (layer.stride,) * 2
-        pad = layer.padding if isinstance(layer, BinaryConv) else layer.kernel // 2
-        return Geometry(layer.out_channels, kernel, stride, (pad,) * 4, groups=layer.groups)
+        rows, columns = layer.padding if isinstance(layer, BinaryConv) else same_padding(layer.kernel)
+        padding = (rows, rows, columns, columns)
+        return Geometry(layer.out_channels, both(layer.kernel), (layer.stride,) * 2, padding, groups=layer.groups)
     if isinstance(layer, AnyTransposedConv):
         raise ExportError(f"{path}: cannot be lowered: a packed network has no transposed convolution")
     if isinstance(layer, AnyConv):

@@ -1,0 +1,57 @@
+"""Blocks of the user's own in a supernet: of each shape one, with weights that it shares with no other."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+
+from bnas.cost.own_block import build_own
+from bnas.errors import SpecError
+from bnas.space.arch import BlockSpec
+from bnas.space.space import SearchSpace
+from bnas.space.values import OURS
+
+MOST = 512  # shapes at one place
+
+
+class OwnBlocks(nn.Module):
+    """The user's blocks at one place of a network.
+
+    Args:
+        stage, number: the place; the first block of a stage has number 1.
+        ins: channels that may come in.
+    Raises:
+        SpecError: there are too many shapes to keep the weights of each.
+    """
+
+    def __init__(self, space: SearchSpace, stage: int, number: int, ins: Sequence[int]) -> None:
+        super().__init__()
+        shapes = list(dict.fromkeys(_shapes(space, stage, number, ins)))
+        if len(shapes) > MOST:
+            raise SpecError(
+                f"stages[{stage}].block: a block of your own keeps weights for each of its {len(shapes):,} shapes at "
+                f"one place, but {MOST} at most; offer fewer widths, groups, experts, kernels, strides or precisions"
+            )
+        self._places = {shape: place for place, shape in enumerate(shapes)}
+        self.blocks = nn.ModuleList(map(build_own, shapes))
+
+    def slices(self, block: BlockSpec) -> dict[str, Tensor]:
+        """Return the parameters and buffers of a block, by its names."""
+        own = self.blocks[self._places[block]]
+        return dict(own.named_parameters()) | dict(own.named_buffers())
+
+
+def _shapes(space: SearchSpace, stage: int, number: int, ins: Sequence[int]) -> Iterator[BlockSpec]:
+    choices = space.stages[stage]
+    offered = {key: getattr(choices, key) for key in choices.keys[1:]}
+    offered["block"] = [name for name in choices.block if name != OURS]
+    offered["experts"] = sorted({1, *choices.experts})  # a training may begin with one
+    for values in itertools.product(*offered.values()):
+        for precision, shortcut, every in itertools.product(
+            choices.precision, space.shortcut.shortcuts, space.mix_every
+        ):
+            made = choices.spec(values, (precision,))
+            shared = space.shared()._replace(shortcut=shortcut, mix_every=every)
+            mixed = shared.is_mixed(made.groups, number)
+            for channels in ins if number == 1 else (made.width,):
+                yield made.block_of(channels, precision, shared, first=number == 1, mixed=mixed)
