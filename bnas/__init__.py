@@ -2,8 +2,8 @@
 
 Jobs: `init`, `search`, `search_targets`, `select_layers` and `convert`, `train_model`, `export` and `load`, `count`,
 `check_ranking`, `check_block`, `latency_table`, `open_run`. Descriptions: `SearchSpace`, `Architecture`, `Recipe`,
-`Budget`, `Rules`, `LatencyTable`. What they become: `build`, `build_model`, `plan`, `trace`, `load_data`. The layers are
-in `bnas.layers`, the binarizers in `bnas.binarize`.
+`Budget`, `Rules`, `LatencyTable`. What they become: `build`, `build_model`, `plan`, `trace`, `load_data`. The layers
+are in `bnas.layers`, the binarizers in `bnas.binarize`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -91,8 +91,8 @@ __all__ = [
     "Architecture", "Best", "BnasError", "Budget", "Cost", "DataSet", "Engine", "LatencyTable", "PlannedLayer",
     "RankCheck", "Ranks", "Recipe", "Rules", "SearchResult", "SearchSpace", "Selection", "TargetResults",
     "TrainResult", "build", "build_model", "check_block", "check_ranking", "convert", "count", "export", "init",
-    "latency_table", "load", "load_data", "open_run", "plan", "search", "search_targets", "select_layers", "together", "trace",
-    "train_model",
+    "latency_table", "load", "load_data", "open_run", "plan", "search", "search_targets", "select_layers", "together",
+    "trace", "train_model",
 ]  # fmt: skip
 
 
