@@ -106,7 +106,7 @@ def cost_anew(space: SearchSpace, genes: Genes) -> Cost:
         for index, block in enumerate(blocks):
             part, size = plan_block.__wrapped__(f"stages.{stage}.{index}", block, size)
             layers += part
-    layers += plan_head.__wrapped__(arch.stages[-1].width, arch.classes, size)
+    layers += plan_head.__wrapped__(arch.last_width, arch.classes, size)
     return cost(layers)
 
 

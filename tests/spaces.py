@@ -66,8 +66,11 @@ STAGES: list[dict[str, Any]] = [
 ]
 LATER: list[dict[str, Any]] = [
     {"downsample": ["conv", "max_pool"], "squeeze_excite": [False, True], "kernel": [1, "1x5", 3]},
-    {"downsample": ["max_pool", "conv"], "squeeze_excite": [True, False], "activation": ["sign", "react"]},
-]
+    {
+        "downsample": ["max_pool", "conv"], "squeeze_excite": [True, False], "activation": ["sign", "react"],
+        "depth": [2, 0, 1],
+    },
+]  # fmt: skip
 
 
 STEMS: dict[str, dict[str, Any]] = {  # with every dimension that its kind has

@@ -1,9 +1,13 @@
 from typing import Any
 
 import pytest
+import torch
 from spaces import arch_data, line_of, make_arch
 
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.errors import SpecError
+from bnas.networks.build import build
 from bnas.space.arch import Architecture, BlockSpec, StageSpec, common_divisors
 from bnas.spec import parse
 
@@ -33,14 +37,14 @@ def test_depth_may_be_said_beside_as_many_precisions() -> None:
 @pytest.mark.parametrize(
     ("stage", "expected"),
     [
-        ({"depth": 0}, "stages[0]: depth must be a whole number from 1 to 64, but got 0"),
-        ({"depth": 65}, "stages[0]: depth must be a whole number from 1 to 64, but got 65"),
-        ({"depth": True}, "stages[0]: depth must be a whole number from 1 to 64, but got True"),
-        ({"depth": "2"}, "stages[0]: depth must be a whole number from 1 to 64, but got '2'"),
-        ({"depth": [1, 2]}, "stages[0]: depth must be a whole number from 1 to 64, but got [1, 2]"),
+        ({"depth": -1}, "stages[0]: depth must be a whole number from 0 to 64, but got -1"),
+        ({"depth": 65}, "stages[0]: depth must be a whole number from 0 to 64, but got 65"),
+        ({"depth": True}, "stages[0]: depth must be a whole number from 0 to 64, but got True"),
+        ({"depth": "2"}, "stages[0]: depth must be a whole number from 0 to 64, but got '2'"),
+        ({"depth": [1, 2]}, "stages[0]: depth must be a whole number from 0 to 64, but got [1, 2]"),
         pytest.param(
             {"depth": 16**5000},
-            "stages[0]: depth must be a whole number from 1 to 64, but got a int too long to show",
+            "stages[0]: depth must be a whole number from 0 to 64, but got a int too long to show",
             id="too long for str",
         ),
         (
@@ -49,7 +53,6 @@ def test_depth_may_be_said_beside_as_many_precisions() -> None:
         ),
         ({"depth": 2, "precision": 5}, "stages[0].precision: must be a list, but got 5"),
         ({"depth": 2, "precision": None}, "stages[0].precision: must be a list, but got None"),
-        ({"precision": []}, "stages[0].precision: must have at least 1 value(s), but got []"),
         ({"precision": "bits"}, "stages[0].precision[0]: Input should be 'real', 'weight' or 'binary', but got 'bits'"),
         ({"width": [8, 16]}, "stages[0].width: must be a whole number, but got [8, 16]"),
         ({"experts": 0}, "stages[0].experts: Input should be greater than or equal to 1, but got 0"),
@@ -179,3 +182,15 @@ def test_one_expert_changes_nothing_else() -> None:
 def test_common_divisors() -> None:
     assert common_divisors(24, 36) == [1, 2, 3, 4, 6, 12]
     assert common_divisors(7) == [1, 7]
+
+
+def test_a_stage_of_depth_0_is_not_there() -> None:
+    stages = [{"width": 16}, {"width": 7, "depth": 0, "groups": 3, "stride": 2}, {"width": 24, "groups": 8}]
+    without = make_arch(stages=stages)
+    assert without.stages[1].precision == ()
+    assert [block.in_channels for blocks in without.blocks() for block in blocks] == [8, 16]
+    assert cost(plan(without)) == cost(plan(make_arch(stages=[stages[0], stages[2]])))
+    assert without.last_width == 24
+    assert make_arch(stages=[{"width": 16, "depth": 0}]).last_width == 8
+    network = build(without)
+    assert network(torch.randn(2, *without.input)).shape == (2, without.classes)

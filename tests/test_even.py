@@ -63,6 +63,16 @@ SPACES = {
         make_space,
         stages=[{"width": 8, "squeeze_excite": [True, False], "activation": ["react", "sign"], "experts": [1, 2]}] * 2,
     ),
+    "stages that may not be there": partial(
+        make_space, stem={"width": [8, 16]}, mix_every=[1, 2],
+        stages=[
+            {"depth": [2, 0], "width": [8, 16], "stride": [1, 2], "groups": [1, 2], "precision": ["binary", "weight"]},
+            {"depth": [0, 1], "width": [16, 24], "stride": 2},
+        ],
+    ),
+    "kernels and classifiers": partial(
+        make_space, classifier=["weight", "binary", "real"], stage={"kernel": [3, "1x3", "5x1", 1], "depth": [1, 2]}
+    ),
     "thermometer": partial(make_space, stem=STEMS["thermometer"], stages=[{"width": 8, "stride": [1, 2]}] * 2),
     "by metric": partial(metric_space, "by_metric"),
     "first by metric": partial(metric_space, "first_by_metric"),

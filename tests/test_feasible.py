@@ -50,6 +50,14 @@ SMALL_SPACES = {
         make_space,
         stage={"depth": [2, 1], "squeeze_excite": [False, True], "activation": ["react", "sign"], "groups": [1, 4]},
     ),
+    "stages that may not be there": partial(
+        make_space,
+        stem={"width": [8, 16]},
+        stages=[
+            {"depth": [2, 0], "width": [8, 16], "stride": [1, 2], "groups": [1, 2], "kernel": [3, "1x5"]},
+            {"depth": [0, 1], "width": [16, 24], "stride": 2, "precision": ["binary", "real"]},
+        ],
+    ),
     "branched": partial(
         make_space,
         stem={"kind": "branched", "width": [8, 16], "stride": 4},

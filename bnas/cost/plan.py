@@ -140,7 +140,7 @@ def plan(arch: Architecture) -> tuple[PlannedLayer, ...]:
         for index, block in enumerate(blocks):
             layers, size = plan_block(f"stages.{stage}.{index}", block, size)
             planned.extend(layers)
-    planned.extend(plan_head(arch.stages[-1].width, arch.classes, size, arch.classifier, arch.binarizers.weight))
+    planned.extend(plan_head(arch.last_width, arch.classes, size, arch.classifier, arch.binarizers.weight))
     return tuple(planned)
 
 

@@ -42,7 +42,7 @@ def _binarizer_settings(binarizers: Binarizers) -> dict[str, Any]:
 
 def build_head(arch: Architecture) -> Head:
     """Return batch norm, pooling and classifier."""
-    return Head(arch.stages[-1].width, arch.classes, **head_settings(arch.classifier, arch.binarizers))
+    return Head(arch.last_width, arch.classes, **head_settings(arch.classifier, arch.binarizers))
 
 
 def head_settings(precision: Precision, binarizers: Binarizers) -> dict[str, Any]:

@@ -185,6 +185,8 @@ def _amounts(row: "pd.Series[Any]", names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _stage(stage: StageSpec) -> tuple[str, ...]:
+    if not stage.depth:
+        return ("not there", "0", *[NONE] * 5)
     kinds = stage.precision if len(set(stage.precision)) > 1 else stage.precision[:1]
     own = [said for said in (stage.activation, "squeeze-excite" if stage.squeeze_excite else None) if said]
     return (

@@ -61,8 +61,15 @@ class _Extreme:
         """Return the best way to each state after a stage."""
         choices, after = self._space.stages[stage], Best()
         shapes = list(self._shapes(choices, states=len(best)))
-        place = self._end(choices.depth)
-        depth = choices.depth[place]
+        if 0 in choices.depth:  # its stride is not there either, so that what comes later may cost more
+            nothing = (choices.depth.index(0), *[0] * (len(choices.keys) - 1 + max(choices.depth)))
+            for state, (price, genes) in best.items():
+                _keep(after, state, price, (*genes, *nothing))
+        there = [depth for depth in choices.depth if depth]
+        if not there:
+            return after
+        depth = there[self._end(there)]
+        place = choices.depth.index(depth)
         for state, (price, genes) in best.items():
             for shape_genes in shapes:
                 shape = self._ways.shape(stage, shape_genes, state)

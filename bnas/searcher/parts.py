@@ -15,7 +15,6 @@ from bnas.cost.totals import BOPS_PER_OP, NANOSECONDS_PER_MS, Cost
 from bnas.searcher.ways import Shape, State, ways_of
 from bnas.space.choices import StageChoices
 from bnas.space.space import Genes, SearchSpace
-from bnas.space.values import shrunk
 
 Amounts = tuple[int, ...]  # of some quantities, each in a unit of which every cost is a whole number
 Counts = tuple[int, ...]  # how many blocks have each precision
@@ -85,19 +84,19 @@ def _leading_on(found: list[dict[State, list[Part]]]) -> list[dict[State, list[P
 def count(space: SearchSpace, *, decided: bool) -> int:
     """Return how many parts the layers of a space have, without looking at any."""
     stem = space.stem
-    sizes = {shrunk(space.input[1:], stride) for stride in stem.stride}
     whole = math.prod(map(len, space.whole.values()))
-    widths, total = len(set(stem.width)), whole * math.prod(map(len, stem.choices))
-    for stage in space.stages:
+    total = whole * math.prod(map(len, stem.choices))
+    for index, stage in enumerate(space.stages):
+        widths, sizes = len(set(space.widths_before(index))), space.sizes_before(index)
         shapes = math.prod(len(values) for values in _shape_choices(stage))
         total += (
             whole
             * widths
             * len(sizes)
             * shapes
-            * sum(_arrangements(space, stage, depth, decided) for depth in stage.depth)
+            * sum(_arrangements(space, stage, depth, decided) for depth in stage.depth if depth)
         )
-        widths, sizes = len(stage.width), {shrunk(size, stride) for size in sizes for stride in stage.stride}
+        total += whole * widths * len(sizes) * (0 in stage.depth)
     return total
 
 
@@ -105,6 +104,8 @@ def precisions(space: SearchSpace, stage: int, part: Part, random: Random) -> Ge
     """Return precisions of the blocks of a stage, as many of each as a part has, in an order drawn evenly."""
     choices = space.stages[stage]
     depth, groups = choices.depth[part.genes[0]], choices.groups[part.genes[2]]
+    if not depth:
+        return (0,) * max(choices.depth)
     kinds = {}
     for is_mixed, counts in ((False, part.unmixed), (True, part.mixed)):
         kinds[is_mixed] = [gene for gene, times in enumerate(counts) for _ in range(times)]
@@ -127,6 +128,9 @@ def _ways(
 ) -> Iterator[Part]:
     """Yield the ways through a stage."""
     choices, ways = space.stages[stage], ways_of(space)
+    if 0 in choices.depth:
+        genes = (choices.depth.index(0), *[0] * (len(choices.keys) - 1))
+        yield Part(before, (0,) * len(quantities), 1 / len(choices.depth), genes)
     shapes = list(itertools.product(*(range(len(values)) for values in _shape_choices(choices))))
     chance = 1 / (len(shapes) * len(choices.depth))
     for genes in shapes:
@@ -138,6 +142,8 @@ def _ways(
         if decided:
             costs = [[_least(parts)] if parts else [] for parts in costs]
         for place, depth in enumerate(choices.depth):
+            if not depth:
+                continue
             later = ways.later_blocks(choices.groups[genes[1]], depth, before.whole)
             for part in _arranged(shape, costs, later, chance / len(costs[0]) ** depth):
                 yield part._replace(genes=(place, *genes))

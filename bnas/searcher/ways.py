@@ -116,6 +116,8 @@ class Ways:
         found = self._stages.get(key)
         if found is None:
             choices = self.space.stages[stage]
+            if not choices.depth[genes[0]]:
+                return total(()), before
             depth, groups = choices.depth[genes[0]], choices.groups[genes[2]]
             shape, precisions = self.shape(stage, genes[1 : self._keys[stage]], before), genes[self._keys[stage] :]
             later = zip(self.order(groups, depth, before.whole), precisions[1:], strict=False)

@@ -167,7 +167,7 @@ def _of_architecture(arch: Architecture, users: UsersCode) -> _Body:
             size = shrunk(size, block.stride)
             if block.block != OURS:
                 names[block.block] = users.gather(block.block)
-        stages += _stage(blocks, planned[f"stages.{number}"], size, names)
+        stages += _stage(blocks, planned[f"stages.{number}"], size, names) if blocks else "        [],\n"
     first, last = (
         _keywords(stem_settings(arch.stem, arch.binarizers)),
         _keywords(head_settings(arch.classifier, arch.binarizers)),
@@ -183,7 +183,7 @@ def _of_architecture(arch: Architecture, users: UsersCode) -> _Body:
     stages = [
 {stages}    ]
     first = {_call("stem", str(arch.input[0]), str(arch.stem.width), *first, indent=4)}
-    return Network(first, stages, {_call("Head", str(arch.stages[-1].width), str(arch.classes), *last, indent=4)})
+    return Network(first, stages, {_call("Head", str(arch.last_width), str(arch.classes), *last, indent=4)})
 '''
     modules = {name.partition(":")[0] for name in names.values()}
     imports = "\n".join([*(f"import {module}" for module in sorted(modules)), "from torch import nn", ""])

@@ -15,8 +15,8 @@ from bnas.space.values import (
     BlockName,
     Channels,
     Classes,
-    Depth,
     Downsample,
+    Every,
     Experts,
     Kernel,
     Precision,
@@ -73,7 +73,10 @@ class Binarizers(Spec):
 
 
 class StageSpec(Spec):
-    """Blocks of one width; the first of them has the stride. `precision` has one entry a block."""
+    """Blocks of one width; the first of them has the stride. `precision` has one entry a block.
+
+    A stage of depth 0 is not there: what comes before it goes on to the next.
+    """
 
     width: Channels
     """Channels of every block."""
@@ -93,7 +96,7 @@ class StageSpec(Spec):
     """Inputs to bits, in place of `binarizers.activation`: `sign`, `polynomial`, `swish` or `react`."""
     block: Annotated[BlockName, CODE] = OURS
     """Ours (`bnas`), or a class of your own that builds one, as `file.py:attr` or `pkg.mod:attr`."""
-    precision: tuple[Precision, ...] = Field(min_length=1, max_length=64)
+    precision: tuple[Precision, ...] = Field(max_length=64)
     """One of `binary`, `weight` or `real` for each block; with `depth: N` one for all N."""
 
     @model_validator(mode="before")
@@ -105,8 +108,8 @@ class StageSpec(Spec):
         rest = {key: value for key, value in data.items() if key != "depth"}
         precision = data.get("precision", "binary")
         depth = data.get("depth", 1)
-        if type(depth) is not int or not 1 <= depth <= 64:
-            raise ValueError(f"depth must be a whole number from 1 to 64, but got {shown(depth)}")
+        if type(depth) is not int or not 0 <= depth <= 64:
+            raise ValueError(f"depth must be a whole number from 0 to 64, but got {shown(depth)}")
         if isinstance(precision, str):
             return rest | {"precision": [precision] * depth}
         if isinstance(precision, list | tuple) and len(precision) != depth:
@@ -127,7 +130,7 @@ class StageSpec(Spec):
 
     @property
     def depth(self) -> int:
-        """The number of blocks."""
+        """The number of blocks; 0 where the stage is not there."""
         return len(self.precision)
 
     def block_of(
@@ -226,7 +229,7 @@ class Architecture(Spec):
     """What goes round a convolution that changes channels or size."""
     squeeze_excite: Flag = False
     """Whether every convolution's output is weighted, channel by channel, by what its input holds on average."""
-    mix_every: Depth = 1
+    mix_every: Every = 1
     """Blocks from one 1x1 convolution that mixes groups to the next."""
     binarizers: Binarizers = Binarizers()
     """How values become bits."""
@@ -251,6 +254,8 @@ class Architecture(Spec):
     def _groups_divide_channels(self) -> "Architecture":
         width = self.stem.width
         for index, stage in enumerate(self.stages):
+            if not stage.depth:
+                continue
             for side, channels in (("width", stage.width), ("input channels", width)):
                 if channels % stage.groups:
                     raise ValueError(
@@ -272,6 +277,11 @@ class Architecture(Spec):
                 width = stage.width
             stages.append(tuple(blocks))
         return tuple(stages)
+
+    @property
+    def last_width(self) -> int:
+        """Channels that the classifier's pooling reads."""
+        return next((stage.width for stage in reversed(self.stages) if stage.depth), self.stem.width)
 
     def with_one_expert(self) -> "Architecture":
         """Return the same network with one expert everywhere."""

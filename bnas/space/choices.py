@@ -74,7 +74,7 @@ class StageChoices(Spec):
     """What may be chosen for one stage: one value or a list of values for each key."""
 
     depth: Choices[Depth] = (1,)
-    """Number of blocks."""
+    """Number of blocks; with 0 the stage may not be there at all, its stride neither."""
     width: Choices[Channels]
     """Channels of every block."""
     groups: Choices[Channels] = (1,)
@@ -126,6 +126,8 @@ class StageChoices(Spec):
     def canonical(self, genes: Sequence[int]) -> list[int]:
         """Return one index for each of the keys, 0 where it decides nothing."""
         result = list(genes)
+        if self.depth[genes[0]] == 0:
+            return [genes[0], *[0] * (len(genes) - 1)]
         if "downsample" in self.keys and self.stride[genes[STAGE_KEYS.index("stride")]] == 1:
             result[self.keys.index("downsample")] = 0
         return result
@@ -136,6 +138,8 @@ class StageChoices(Spec):
 
     def values(self, stage: StageSpec, shared: Shared) -> list[Any]:
         """Return what a stage has of each of the keys; the first that is offered where it decides nothing."""
+        if not stage.depth:
+            return [0, *(getattr(self, key)[0] for key in self.keys[1:])]
         usual = {"squeeze_excite": shared.squeeze_excite, "activation": shared.binarizers.activation}
         found = {key: usual[key] if (value := getattr(stage, key)) is None else value for key in self.keys}
         if stage.stride == 1 and "downsample" in found:

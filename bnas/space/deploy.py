@@ -7,7 +7,7 @@ from bnas.errors import SpecError
 from bnas.space.choices import StageChoices
 from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS, Target
-from bnas.space.values import Downsample, shrunk
+from bnas.space.values import Downsample
 
 
 class Deployable(NamedTuple):
@@ -125,8 +125,7 @@ def _taken(space: SearchSpace, index: int, takes: Target) -> StageChoices:
 def _groups(space: SearchSpace, index: int, takes: Target) -> tuple[int, ...]:
     """Return the groups of a stage that are taken whatever its widths, and those before it, turn out to be."""
     stage = space.stages[index]
-    before = space.stages[index - 1].width if index else space.stem.width
-    inputs = {*before, *(stage.width if max(stage.depth) > 1 else ())}
+    inputs = {*space.widths_before(index), *(stage.width if max(stage.depth) > 1 else ())}
     refused = {"any": set[int](), "several": inputs, "one": set(stage.groups)}[takes.groups] - {1}
     return tuple(groups for groups in stage.groups if groups not in refused)
 
@@ -138,9 +137,7 @@ def _downsample(space: SearchSpace, index: int, takes: Target) -> tuple[Downsamp
 
 def _pools(space: SearchSpace, index: int, takes: Target) -> bool:
     """Say whether max poolings may take the stride of a stage, whatever the strides before it turn out to be."""
-    stage, sizes = space.stages[index], {shrunk(space.input[1:], stride) for stride in space.stem.stride}
-    for before in space.stages[:index]:
-        sizes = {shrunk(size, stride) for size in sizes for stride in before.stride}
+    stage, sizes = space.stages[index], space.sizes_before(index)
     whole = all(side % stride == 0 for size in sizes for side in size for stride in stage.stride)
     return whole or takes.pools == "any"
 

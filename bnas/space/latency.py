@@ -100,7 +100,7 @@ def parts_of(arch: Architecture) -> Iterator[Part]:
     for block in itertools.chain.from_iterable(arch.blocks()):
         yield from units_of(block, size)
         size = shrunk(size, block.stride)
-    yield HeadPart((arch.stages[-1].width, *size), arch.classes, arch.classifier, arch.binarizers)
+    yield HeadPart((arch.last_width, *size), arch.classes, arch.classifier, arch.binarizers)
 
 
 def parts_in(space: "SearchSpace") -> list[Part]:
@@ -173,7 +173,7 @@ def _parts_in(space: "SearchSpace") -> Iterator[Part]:
         yield StemPart(stem, space.input, space.binarizers)
         states[_State(stem.width, shrunk(space.input[1:], stem.stride))] = None
     for stage in space.stages:
-        after: dict[_State, None] = {}
+        after: dict[_State, None] = dict(states) if 0 in stage.depth else {}
         for state in states:
             for block in _blocks(space, stage, state.channels, first=True):
                 yield from units_of(block, state.size)

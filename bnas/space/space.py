@@ -13,7 +13,7 @@ from bnas.space.arch import LATER_KEYS, Architecture, Binarizers, Shared, check_
 from bnas.space.choices import Choices, ShortcutChoices, StageChoices, StemChoices, alone
 from bnas.space.latency import Latency
 from bnas.space.recipe import SearchSettings
-from bnas.space.values import Channels, Classes, Depth, Precision, Side, sides
+from bnas.space.values import Channels, Classes, Every, Precision, Side, Size, shrunk, sides
 from bnas.spec import Flag, Spec
 
 Genes = tuple[int, ...]
@@ -45,7 +45,7 @@ class SearchSpace(Spec):
     """What goes round a convolution that changes channels or size."""
     squeeze_excite: Flag = False
     """Whether every convolution's output is weighted, channel by channel, by what its input holds on average."""
-    mix_every: Choices[Depth] = (1,)
+    mix_every: Choices[Every] = (1,)
     """Blocks from one 1x1 convolution that mixes groups to the next."""
     binarizers: Binarizers = Binarizers()
     """How values become bits."""
@@ -90,8 +90,8 @@ class SearchSpace(Spec):
 
     @model_validator(mode="after")
     def _groups_divide_widths(self) -> "SearchSpace":
-        before: tuple[int, ...] = self.stem.width
         for index, stage in enumerate(self.stages):
+            before = self.widths_before(index)
             for groups in stage.groups:
                 for whose, widths in (("the stage", stage.width), ("what comes before it", before)):
                     wrong = next((width for width in widths if width % groups), None)
@@ -101,8 +101,22 @@ class SearchSpace(Spec):
                             f"stages[{index}].groups: {groups} must divide every width of {whose}, "
                             f"but width {wrong} is offered; choose groups from {allowed}"
                         )
-            before = stage.width
         return self
+
+    def widths_before(self, index: int) -> tuple[int, ...]:
+        """Return the channels that may come into a stage, or, behind the last, into the classifier's pooling."""
+        widths = self.stem.width
+        for stage in self.stages[:index]:
+            widths = tuple(dict.fromkeys((*widths, *stage.width))) if 0 in stage.depth else stage.width
+        return widths
+
+    def sizes_before(self, index: int) -> set[Size]:
+        """Return the heights and widths, in pixels, that may come into a stage."""
+        sizes = {shrunk(self.input[1:], stride) for stride in self.stem.stride}
+        for stage in self.stages[:index]:
+            after = {shrunk(size, stride) for size in sizes for stride in stage.stride}
+            sizes = after | sizes if 0 in stage.depth else after
+        return sizes
 
     @property
     def whole(self) -> dict[str, tuple[Any, ...]]:
@@ -204,7 +218,7 @@ class SearchSpace(Spec):
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
         values += [arch.shortcut.kind if name == "shortcut.kind" else getattr(arch, name) for name in self.whole]
         for index, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
-            for key, usual in LATER_KEYS.items():
+            for key, usual in LATER_KEYS.items() if stage.depth else ():
                 if key not in choices.keys and getattr(stage, key) != usual:
                     raise SpecError(
                         f"stages[{index}].{key}: {getattr(stage, key)} is not offered; it is no choice here"
@@ -241,8 +255,8 @@ class SearchSpace(Spec):
         """The number of architectures, each counted once."""
         total = math.prod(map(len, (*self.stem.choices, *self.whole.values())))
         for stage in self.stages:
-            total *= stage.shapes
-            total *= sum(len(stage.precision) ** depth for depth in stage.depth)
+            there = sum(len(stage.precision) ** depth for depth in stage.depth if depth)
+            total *= stage.shapes * there + (0 in stage.depth)
         return total
 
     def sample(self, random: Random) -> Genes:

@@ -77,6 +77,7 @@ Kernel = Annotated[
 ]
 """Odd sides in pixels: `3`, or height x width as in `1x5`."""
 Stride = Annotated[Whole, Field(ge=1, le=8)]
-Depth = Annotated[Whole, Field(ge=1, le=64)]
+Depth = Annotated[Whole, Field(ge=0, le=64)]
+Every = Annotated[Whole, Field(ge=1, le=64)]
 Experts = Annotated[Whole, Field(ge=1, le=64)]
 Levels = Annotated[Whole, Field(ge=1, le=255)]

@@ -35,7 +35,7 @@ class Skeletons:
             for s, blocks in enumerate(arch.blocks())
         ]
         stem = self._part(("stem", arch.stem), partial(build_stem, arch.stem, arch.input[0], arch.binarizers))
-        head = self._part(("head", arch.stages[-1].width, arch.classifier), partial(build_head, arch))
+        head = self._part(("head", arch.last_width, arch.classifier), partial(build_head, arch))
         return Network(stem, stages, head)
 
     def copy(self, arch: Architecture) -> Network:
@@ -83,17 +83,16 @@ class Supernet(nn.Module):
         self.stems = nn.ModuleDict({
             shape: build_stem(stem, space.input[0], space.binarizers) for shape, stem in reversed(shapes.items())
         })  # fmt: skip
-        before = space.stem.width
         self.stages = nn.ModuleList()
         for index, stage in enumerate(space.stages):
-            into = list(itertools.product(before, stage.width))
+            into = list(itertools.product(space.widths_before(index), stage.width))
             inside = [(width, width) for width in stage.width]
             blocks = [
                 SharedBlock(space, index, number, into if number == 1 else inside)
                 for number in range(1, max(stage.depth) + 1)
             ]
             self.stages.append(nn.ModuleList(blocks))
-            before = stage.width
+        before = space.widths_before(len(space.stages))
         self.head_norms = nn.ModuleDict({key(width): nn.BatchNorm2d(width) for width in before})
         plain = set(space.classifier) == {"real"}
         self.classifier = nn.Linear(max(before), space.classes) if plain else SharedClassifier(space, before)
@@ -134,7 +133,7 @@ class Supernet(nn.Module):
             for index, (block, weights) in enumerate(zip(blocks, shared, strict=False)):
                 assert isinstance(weights, SharedBlock)
                 tensors |= prefixed(f"stages.{stage}.{index}", weights.slices(block))
-        width = arch.stages[-1].width
+        width = arch.last_width
         tensors |= prefixed("head.norm", own(self.head_norms[key(width)]))
         if isinstance(self.classifier, SharedClassifier):
             return tensors | prefixed("head.classifier", self.classifier.slices(width, arch.classifier))
