@@ -50,7 +50,7 @@ def later_space(**changes: Any) -> SearchSpace:
 
 WHOLE: dict[str, Any] = {
     "shortcut": {"kind": ["conv", "repeat", "bottleneck"], "reduction": 3}, "mix_every": [2, 1],
-    "classifier": ["binary", "real", "weight"],
+    "classifier": ["binary", "real", "weight"], "binarizers": {"weight": ["alpha_beta", "sign", "xnor"]},
 }  # fmt: skip
 STAGES: list[dict[str, Any]] = [
     {

@@ -71,7 +71,8 @@ SPACES = {
         ],
     ),
     "kernels and classifiers": partial(
-        make_space, classifier=["weight", "binary", "real"], stage={"kernel": [3, "1x3", "5x1", 1], "depth": [1, 2]}
+        make_space, classifier=["weight", "binary", "real"], binarizers={"weight": ["sign", "xnor", "alpha_beta"]},
+        stage={"kernel": [3, "1x3", "5x1", 1], "depth": [1, 2]}
     ),
     "thermometer": partial(make_space, stem=STEMS["thermometer"], stages=[{"width": 8, "stride": [1, 2]}] * 2),
     "by metric": partial(metric_space, "by_metric"),

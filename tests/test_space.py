@@ -262,8 +262,9 @@ class TestGenotypes:
         shared["binarizers"] = {"weight": "sign"}
         space = make_space(**shared)
         arch = space.architecture(space.sample(Random(0)))
-        for key in ("input", "classes", "squeeze_excite", "binarizers"):
+        for key in ("input", "classes", "squeeze_excite"):
             assert getattr(arch, key) == getattr(space, key)
+        assert (arch.binarizers,) == space.binarizers.each
         assert (arch.shortcut, arch.mix_every) == (space.shared().shortcut, space.shared().mix_every)
         assert (arch.shortcut.kind, arch.squeeze_excite, arch.mix_every, arch.binarizers.weight) == (
             "conv",

@@ -57,7 +57,7 @@ def test_an_unknown_key_of_a_stage_says_which_stage() -> None:
     stages = [{"width": 8}, {"width": 8, "widht": 9}]
     expected = (
         "stages[1].widht: unknown key; known here: depth, width, groups, experts, kernel, stride, downsample, "
-        "squeeze_excite, activation, precision"
+        "squeeze_excite, activation, block, precision"
     )
     assert refusal(SearchSpace, space_data(stages=stages)) == expected
 
@@ -116,7 +116,7 @@ def test_a_width_that_is_none_is_refused(width: object, expected: str) -> None:
         ({"shortcut": {"reduction": 0}}, "shortcut.reduction: Input should be greater than or equal to 1, but got 0"),
         ({"squeeze_excite": 1}, "squeeze_excite: must be true or false, but got 1"),
         ({"binarizers": {"pad_value": 2}}, "binarizers.pad_value: Input should be -1, 0 or 1, but got 2"),
-        ({"binarizers": {"weight": 5}}, "binarizers.weight: Input should be a valid string, but got 5"),
+        ({"binarizers": {"weight": 5}}, "binarizers.weight[0]: Input should be a valid string, but got 5"),
         ({1: 2}, "[1]: a key must be text, but got 1"),
         ({"two\nlines": 1}, r"'two\nlines': unknown key"),
         ({"k" * 1000: 1}, "'kkkk"),

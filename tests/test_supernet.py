@@ -10,6 +10,7 @@ from spaces import STEMS, WHOLE, later_space, make_arch, make_space, rich_space
 from torch import Tensor
 
 from bnas.cost.plan import plan
+from bnas.errors import SpecError
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
@@ -315,3 +316,9 @@ class TestModule:
         supernet(images_for(supernet.space), supernet.space.largest())
         parts = supernet._skeletons._parts.values()
         assert {p.device.type for part in parts for p in part.parameters()} == {"meta"}
+
+
+def test_annealed_binarizers_share_no_weights() -> None:
+    with pytest.raises(SpecError, match=r"binarizers\.weight: group is annealed, so it shares no weights with others"):
+        Supernet(rich_space(binarizers={"weight": ["xnor", "group"]}))
+    Supernet(rich_space(binarizers={"weight": "group"}))

@@ -70,9 +70,10 @@ class Ways:
             space = self.space
             whole = genes[len(space.stem.keys) :]
             stem = space.stem.stem([values[gene] for values, gene in zip(space.stem.choices, genes, strict=False)])
-            part, size = stem_cost(stem, space.input[0], space.input[1:], space.binarizers.weight)
+            binarizers = self._shared(whole).binarizers
+            part, size = stem_cost(stem, space.input[0], space.input[1:], binarizers.weight)
             self._stems[genes] = (
-                self._timed(part, StemPart(stem, space.input, space.binarizers)),
+                self._timed(part, StemPart(stem, space.input, binarizers)),
                 State(stem.width, size, whole),
             )
         return self._stems[genes]
@@ -91,9 +92,9 @@ class Ways:
     def head(self, state: State) -> Cost:
         """Return what the classifier costs."""
         space, classes = self.space, self.space.classes
-        precision = space.classifier_of(state.whole)
-        part = _head_cost(state.channels, classes, state.size, precision, space.binarizers.weight)
-        head = HeadPart((state.channels, *state.size), classes, precision, space.binarizers)
+        precision, binarizers = space.classifier_of(state.whole), self._shared(state.whole).binarizers
+        part = _head_cost(state.channels, classes, state.size, precision, binarizers.weight)
+        head = HeadPart((state.channels, *state.size), classes, precision, binarizers)
         return self._timed(part, head, CallPart(space.input, classes))
 
     def later_blocks(self, groups: int, depth: int, whole: Genes) -> tuple[int, int]:

@@ -52,15 +52,13 @@ class Shortcut(Spec):
         return {key: value for key, value in said.items() if key != "pool" or value != "average"}
 
 
-class Binarizers(Spec):
-    """How values become bits: names of weight and activation binarizers, and the value padded round binary inputs.
+class InputBinarizer(Spec):
+    """How inputs become bits: the name of an activation binarizer, and the value padded round binary inputs.
 
     The activation `react` brings all of ReActNet's: its sign, and in place of every block's PReLU its RPReLU.
     A pad_value of 0 is the literature's training convention; a packed kernel has only -1 and +1.
     """
 
-    weight: Named = "xnor"
-    """Weights to bits: `sign`, `xnor`, `alpha_beta`, `irnet`, `group`, or code of yours."""
     activation: Named = "sign"
     """Inputs to bits: `sign`, `polynomial`, `swish`, `react`, or code of yours."""
     pad_value: Literal[-1, 0, 1] = 0
@@ -70,6 +68,13 @@ class Binarizers(Spec):
     def shifts(self) -> bool:
         """Whether the blocks have RPReLU, which shifts what comes in and goes out, in place of PReLU."""
         return self.activation == "react"
+
+
+class Binarizers(InputBinarizer):
+    """How values become bits: names of weight and activation binarizers, and the value padded round binary inputs."""
+
+    weight: Named = "xnor"
+    """Weights to bits: `sign`, `xnor`, `alpha_beta`, `irnet`, `group`, or code of yours."""
 
 
 class StageSpec(Spec):
@@ -295,7 +300,7 @@ class Architecture(Spec):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def check_prelu(binarizers: Binarizers, of_stages: Iterable[str | None], *, prelu: bool) -> None:
+def check_prelu(binarizers: InputBinarizer, of_stages: Iterable[str | None], *, prelu: bool) -> None:
     """Raise ValueError if blocks without PReLU are to have the one that an activation binarizer brings."""
     if binarizers.shifts and not prelu:
         raise ValueError("prelu: false takes away what binarizers.activation: react brings; write activation: sign")

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +18,16 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from bnas.space.arch import LATER_KEYS, Shared, Shortcut, ShortcutKind, ShortcutPool, StageSpec
+from bnas.space.arch import (
+    LATER_KEYS,
+    Binarizers,
+    InputBinarizer,
+    Shared,
+    Shortcut,
+    ShortcutKind,
+    ShortcutPool,
+    StageSpec,
+)
 from bnas.space.stem import Stem, StemKind
 from bnas.space.values import (
     OURS,
@@ -32,6 +41,7 @@ from bnas.space.values import (
     Levels,
     Precision,
     Stride,
+    sides,
 )
 from bnas.spec import Flag, Spec, Whole
 from bnas.trust import CODE
@@ -169,6 +179,29 @@ class ShortcutChoices(Spec):
         return tuple(Shortcut(kind=kind, pool=self.pool, reduction=self.reduction) for kind in self.kind)
 
 
+class BinarizerChoices(InputBinarizer):
+    """How values become bits; of weight binarizers one may be chosen for the whole network."""
+
+    weight: Annotated[Choices[str], CODE] = ("xnor",)
+    """Weights to bits: `sign`, `xnor`, `alpha_beta`, `irnet`, `group`, or code of yours; of several, none annealed."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write one weight binarizer without brackets, as spaces from before have it."""
+        said: dict[str, Any] = whole(self)
+        return said | {"weight": alone(self.weight)}
+
+    @property
+    def each(self) -> tuple[Binarizers, ...]:
+        """Every way in which values may become bits."""
+        return tuple(_binarizers(weight, self.activation, self.pad_value) for weight in self.weight)
+
+
+@lru_cache(maxsize=256)  # candidates ask for it all the time
+def _binarizers(weight: str, activation: str, pad_value: Literal[-1, 0, 1]) -> Binarizers:
+    return Binarizers(weight=weight, activation=activation, pad_value=pad_value)
+
+
 def alone(choices: tuple[Any, ...]) -> Any:
     """Return one choice as it is, several as a list."""
     return choices[0] if len(choices) == 1 else list(choices)
@@ -221,3 +254,22 @@ def _stage(keys: tuple[str, ...], values: tuple[Any, ...], precision: tuple[Prec
     if said["stride"] == 1:
         said.pop("downsample", None)
     return StageSpec(**said, precision=precision)
+
+
+_SIZES = {
+    "binary": 0, "weight": 1, "real": 2, "conv": 0, "max_pool": 1, "sign": 0, "polynomial": 0, "swish": 0, "react": 1
+}  # fmt: skip
+
+
+def sizes(name: str, choices: Sequence[Any]) -> list[int]:
+    """Return what makes a choice of a dimension large, one number a choice: more groups and strides make it smaller."""
+    if name == "shortcut.kind":
+        return [("repeat", "bottleneck", "conv").index(choice) for choice in choices]
+    if name.endswith(("block", "binarizers.weight")):  # one is as large as another
+        return [0] * len(choices)
+    if name.endswith("kernel"):
+        return [math.prod(sides(choice)) for choice in choices]
+    if choices[0] in _SIZES:
+        return [_SIZES[choice] for choice in choices]
+    sign = -1 if name.endswith(("groups", "stride", "mix_every")) else 1
+    return [sign * choice for choice in choices]

@@ -169,8 +169,8 @@ class _State(NamedTuple):
 def _parts_in(space: "SearchSpace") -> Iterator[Part]:
     yield CallPart(space.input, space.classes)
     states: dict[_State, None] = {}
-    for stem in space.stem.stems():
-        yield StemPart(stem, space.input, space.binarizers)
+    for stem, binarizers in itertools.product(space.stem.stems(), space.binarizers.each):
+        yield StemPart(stem, space.input, binarizers)
         states[_State(stem.width, shrunk(space.input[1:], stem.stride))] = None
     for stage in space.stages:
         after: dict[_State, None] = dict(states) if 0 in stage.depth else {}
@@ -183,16 +183,16 @@ def _parts_in(space: "SearchSpace") -> Iterator[Part]:
                 if block.out_channels == state.channels:
                     yield from units_of(block, state.size)
         states = after
-    for state, precision in itertools.product(states, space.classifier):
-        yield HeadPart((state.channels, *state.size), space.classes, precision, space.binarizers)
+    for state, precision, binarizers in itertools.product(states, space.classifier, space.binarizers.each):
+        yield HeadPart((state.channels, *state.size), space.classes, precision, binarizers)
 
 
 def _blocks(space: "SearchSpace", stage: "StageChoices", channels: int, *, first: bool) -> Iterator[BlockSpec]:
     choices = {key: getattr(stage, key) for key in stage.keys[1:]} | ({} if first else {"stride": (1,)})
     for *shape, precision in itertools.product(*choices.values(), stage.precision):
         made = stage.spec(shape, (precision,))
-        for shortcut in space.shortcut.shortcuts:
-            shared = space.shared()._replace(shortcut=shortcut)
+        for shortcut, binarizers in itertools.product(space.shortcut.shortcuts, space.binarizers.each):
+            shared = space.shared()._replace(shortcut=shortcut, binarizers=binarizers)
             yield made.block_of(channels, precision, shared, first=first, mixed=True)
 
 

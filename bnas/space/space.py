@@ -1,7 +1,7 @@
 """The allowed choices: sample, mutate, cross, contain, count and split architectures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from bnas.errors import SpecError
-from bnas.space.arch import LATER_KEYS, Architecture, Binarizers, Shared, check_prelu, common_divisors
-from bnas.space.choices import Choices, ShortcutChoices, StageChoices, StemChoices, alone
+from bnas.space.arch import LATER_KEYS, Architecture, Shared, check_prelu, common_divisors
+from bnas.space.choices import BinarizerChoices, Choices, ShortcutChoices, StageChoices, StemChoices, alone, sizes
 from bnas.space.latency import Latency
 from bnas.space.recipe import SearchSettings
-from bnas.space.values import Channels, Classes, Every, Precision, Side, Size, shrunk, sides
+from bnas.space.values import Channels, Classes, Every, Precision, Side, Size, shrunk
 from bnas.spec import Flag, Spec
 
 Genes = tuple[int, ...]
@@ -47,7 +47,7 @@ class SearchSpace(Spec):
     """Whether every convolution's output is weighted, channel by channel, by what its input holds on average."""
     mix_every: Choices[Every] = (1,)
     """Blocks from one 1x1 convolution that mixes groups to the next."""
-    binarizers: Binarizers = Binarizers()
+    binarizers: BinarizerChoices = BinarizerChoices()
     """How values become bits."""
     prelu: Flag = True
     """Whether every unit ends with a PReLU."""
@@ -125,7 +125,8 @@ class SearchSpace(Spec):
         Builds from before knew no such choices: the genotypes of their spaces stay what they are.
         """
         offered: dict[str, tuple[Any, ...]] = {
-            "shortcut.kind": self.shortcut.kind, "mix_every": self.mix_every, "classifier": self.classifier
+            "shortcut.kind": self.shortcut.kind, "mix_every": self.mix_every, "classifier": self.classifier,
+            "binarizers.weight": self.binarizers.weight,
         }  # fmt: skip
         return {name: choices for name, choices in offered.items() if len(choices) > 1}
 
@@ -143,7 +144,8 @@ class SearchSpace(Spec):
         genes = dict(zip(self.whole, whole, strict=True)) if whole else {}
         shortcut = self.shortcut.shortcuts[genes.get("shortcut.kind", 0)]
         mix_every = self.mix_every[genes.get("mix_every", 0)]
-        return Shared(shortcut, self.squeeze_excite, self.binarizers, self.prelu, mix_every)
+        binarizers = self.binarizers.each[genes.get("binarizers.weight", 0)]
+        return Shared(shortcut, self.squeeze_excite, binarizers, self.prelu, mix_every)
 
     def classifier_of(self, whole: Genes) -> Precision:
         """Return the classifier's precision, by one index for each of the choices of `whole`."""
@@ -192,7 +194,7 @@ class SearchSpace(Spec):
             shortcut=shared.shortcut,
             squeeze_excite=self.squeeze_excite,
             mix_every=shared.mix_every,
-            binarizers=self.binarizers,
+            binarizers=shared.binarizers,
             prelu=self.prelu,
             classifier=self.classifier_of(whole),
         )
@@ -203,11 +205,12 @@ class SearchSpace(Spec):
         Raises:
             SpecError: the architecture is not in this space; says which choice is not offered.
         """
-        for key in ("input", "classes", "squeeze_excite", "binarizers", "prelu"):
+        for key in ("input", "classes", "squeeze_excite", "prelu"):
             if getattr(arch, key) != getattr(self, key):
                 raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
         offers = {
-            "shortcut": self.shortcut.shortcuts, "mix_every": self.mix_every, "classifier": self.classifier
+            "shortcut": self.shortcut.shortcuts, "mix_every": self.mix_every, "classifier": self.classifier,
+            "binarizers": self.binarizers.each,
         }  # fmt: skip
         for key, offered in offers.items():
             if getattr(arch, key) not in offered:
@@ -216,7 +219,8 @@ class SearchSpace(Spec):
         if len(arch.stages) != len(self.stages) or arch.stem.kind != self.stem.kind:
             raise SpecError("the architecture's stages or kind of stem are not those of the space")
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
-        values += [arch.shortcut.kind if name == "shortcut.kind" else getattr(arch, name) for name in self.whole]
+        made = {"shortcut.kind": arch.shortcut.kind, "binarizers.weight": arch.binarizers.weight}
+        values += [made[name] if name in made else getattr(arch, name) for name in self.whole]
         for index, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
             for key, usual in LATER_KEYS.items() if stage.depth else ():
                 if key not in choices.keys and getattr(stage, key) != usual:
@@ -296,11 +300,15 @@ class SearchSpace(Spec):
 
     def smallest(self) -> Architecture:
         """Return the architecture with the fewest blocks, channels, experts and bits (`feasible.cheapest` counts)."""
-        return self.architecture(self.canonical([_order(d).index(min(_order(d))) for d in self.dimensions]))
+        return self._end(min)
 
     def largest(self) -> Architecture:
         """Return the architecture with the most blocks, channels, experts and real layers, and the fewest groups."""
-        return self.architecture(self.canonical([_order(d).index(max(_order(d))) for d in self.dimensions]))
+        return self._end(max)
+
+    def _end(self, end: Callable[[Iterable[int]], int]) -> Architecture:
+        places = [(found := sizes(d.name, d.choices)).index(end(found)) for d in self.dimensions]
+        return self.architecture(self.canonical(places))
 
     def split(self, dimension: str) -> tuple[Self, ...]:
         """Return one space for each choice of a dimension (`stages[1].width`; for precision of a stage, all blocks).
@@ -326,8 +334,9 @@ class SearchSpace(Spec):
             fields["stem"] = self.stem.model_copy(update={key: (choice,)})
         elif key in ("mix_every", "classifier"):
             fields[key] = (choice,)
-        elif key == "shortcut.kind":
-            fields["shortcut"] = self.shortcut.model_copy(update={"kind": (choice,)})
+        elif "." in key and part == "whole":
+            where, _, name = key.partition(".")
+            fields[where] = type(fields[where])(**dict(fields[where]) | {name: (choice,)})
         else:
             stages = list(self.stages)
             stages[index] = stages[index].model_copy(update={key: (choice,)})
@@ -335,22 +344,3 @@ class SearchSpace(Spec):
             if all(len(stage.precision) == 1 for stage in stages):
                 fields["precision"] = "free"  # nothing is left for a metric to decide
         return type(self)(**fields)  # not a copy, which would keep the dimensions of the whole
-
-
-_SIZES = {
-    "binary": 0, "weight": 1, "real": 2, "conv": 0, "max_pool": 1, "sign": 0, "polynomial": 0, "swish": 0, "react": 1
-}  # fmt: skip
-
-
-def _order(dimension: Dimension) -> list[int]:
-    """Return what makes a choice large, one number a choice: more groups and longer strides make a network smaller."""
-    if dimension.name == "shortcut.kind":
-        return [("repeat", "bottleneck", "conv").index(choice) for choice in dimension.choices]
-    if dimension.name.endswith("block"):  # one is as large as another
-        return [0] * len(dimension.choices)
-    if dimension.name.endswith("kernel"):
-        return [math.prod(sides(choice)) for choice in dimension.choices]
-    if dimension.choices[0] in _SIZES:
-        return [_SIZES[choice] for choice in dimension.choices]
-    sign = -1 if dimension.name.endswith(("groups", "stride", "mix_every")) else 1
-    return [sign * choice for choice in dimension.choices]

@@ -47,11 +47,11 @@ def _shapes(space: SearchSpace, stage: int, number: int, ins: Sequence[int]) -> 
     offered["block"] = [name for name in choices.block if name != OURS]
     offered["experts"] = sorted({1, *choices.experts})  # a training may begin with one
     for values in itertools.product(*offered.values()):
-        for precision, shortcut, every in itertools.product(
-            choices.precision, space.shortcut.shortcuts, space.mix_every
+        for precision, shortcut, every, binarizers in itertools.product(
+            choices.precision, space.shortcut.shortcuts, space.mix_every, space.binarizers.each
         ):
             made = choices.spec(values, (precision,))
-            shared = space.shared()._replace(shortcut=shortcut, mix_every=every)
+            shared = space.shared()._replace(shortcut=shortcut, mix_every=every, binarizers=binarizers)
             mixed = shared.is_mixed(made.groups, number)
             for channels in ins if number == 1 else (made.width,):
                 yield made.block_of(channels, precision, shared, first=number == 1, mixed=mixed)

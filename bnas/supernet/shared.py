@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bnas.binarize import weight_binarizer
+from bnas.binarize import is_annealed, weight_binarizer
 from bnas.cost.plan import narrowed, squeezed
+from bnas.errors import SpecError
 from bnas.layers.binary_layer import LatentWeights, fresh_alpha, fresh_hardness, fresh_latent
-from bnas.space.arch import BlockSpec
+from bnas.space.arch import Binarizers, BlockSpec
 from bnas.space.space import SearchSpace
 from bnas.space.values import OURS, Precision, sides
 from bnas.supernet.own_blocks import OwnBlocks
@@ -63,7 +64,45 @@ class SharedBlock(nn.Module):
         return tensors
 
 
-class SharedUnit(LatentWeights):
+class SharedWeights(LatentWeights):
+    """Latent weights that several shapes share, and perhaps several binarizers, with an alpha for each of them.
+
+    The names of alphas hold the binarizer only where there are several: those of builds from before stay what they are.
+    """
+
+    def take_on(self, space: SearchSpace) -> None:
+        """Get ready for the binarizers of a space.
+
+        Raises:
+            SpecError: of several, one is annealed: at every step the weights would be as hard as another wants them.
+        """
+        names = space.binarizers.weight
+        self._binarize = {name: weight_binarizer(name) for name in names}
+        self.weights, self._several = names[0], len(names) > 1
+        annealed = [name for name, binarize in self._binarize.items() if is_annealed(binarize)]
+        if self._several and annealed:
+            raise SpecError(
+                f"binarizers.weight: {annealed[0]} is annealed, so it shares no weights with others; offer it alone"
+            )
+        self.alphas = nn.ParameterDict()
+        self.register_buffer("hardness", fresh_hardness(self._binarize[self.weights]), persistent=False)
+
+    def add_alphas(self, part: Tensor, precision: Precision, factor: float, *shape: object) -> None:
+        """Add the alpha of a slice [..., out, in, height, width] of the weights, one for each binarizer."""
+        for name, binarize in self._binarize.items():
+            alpha = torch.ones(part.shape[-4]) if precision == "real" else fresh_alpha(part, binarize)
+            self.alphas[self._key(name, precision, *shape)] = nn.Parameter(alpha * factor)
+
+    def alpha_of(self, binarizers: Binarizers, precision: Precision, *shape: object) -> Tensor:
+        """Return the alpha of a slice."""
+        alpha: Tensor = self.alphas[self._key(binarizers.weight, precision, *shape)]
+        return alpha
+
+    def _key(self, name: str, *shape: object) -> str:
+        return key(*shape, name.replace(".", "-")) if self._several else key(*shape)
+
+
+class SharedUnit(SharedWeights):
     """The shared weights of one unit: [experts, out, in, kernel height, kernel width], and what stands beside them.
 
     Batch norm is kept apart for each precision and input width; alpha for each shape, because the scale of what it
@@ -83,16 +122,11 @@ class SharedUnit(LatentWeights):
             self.register_buffer(f"usage_{count}", torch.full((count,), 1 / count))
         norms = itertools.product(choices.precision, sorted({i for i, _ in pairs}))
         self.norms = nn.ModuleDict({key(precision, width): nn.BatchNorm2d(width) for precision, width in norms})
-        self.weights = space.binarizers.weight
-        binarize, largest = weight_binarizer(self.weights), math.prod(self.weight.shape[2:])
-        self.alphas = nn.ParameterDict()
+        self.take_on(space)
+        largest = math.prod(self.weight.shape[2:])
         for precision, (i, o), g, k in itertools.product(choices.precision, pairs, groups, kernels):
             part = centre(self.weight[:, :o, : i // g], k).detach()
-            alpha = torch.ones(o) if precision == "real" else fresh_alpha(part, binarize)
-            self.alphas[key(precision, i, o, g, k)] = nn.Parameter(
-                alpha * math.sqrt(largest / math.prod(part.shape[2:]))
-            )
-        self.register_buffer("hardness", fresh_hardness(binarize), persistent=False)
+            self.add_alphas(part, precision, math.sqrt(largest / math.prod(part.shape[2:])), i, o, g, k)
         self.slope = nn.Parameter(torch.full((outs,), 0.25)) if space.prelu else None
         shifts = ("before", "after") if "react" in (choices.activation or [space.binarizers.activation]) else ()
         self.shifts = nn.ParameterDict({name: nn.Parameter(torch.zeros(outs)) for name in shifts})
@@ -106,7 +140,7 @@ class SharedUnit(LatentWeights):
             weight = block_diagonal(weight, unit.groups)
         if experts == 1:
             weight = weight[0]
-        alpha = self.alphas[key(unit.precision, ins, outs, unit.groups, unit.kernel)]
+        alpha = self.alpha_of(unit.binarizers, unit.precision, ins, outs, unit.groups, unit.kernel)
         tensors = prefixed("norm", own(self.norms[key(unit.precision, ins)]))
         if unit.precision == "real":  # a real layer has no alpha of its own
             tensors["conv.weight"] = weight * alpha.view(-1, 1, 1, 1)
@@ -183,25 +217,22 @@ class SharedShortcut(nn.Module):
         return tensors | prefixed("reduce.norm", own(self.reduce_norms[key(ins)])) | prefixed("expand.norm", norm)
 
 
-class SharedClassifier(LatentWeights):
+class SharedClassifier(SharedWeights):
     """The shared weights of a classifier that may be in bits; alpha is kept apart for each precision and width."""
 
     def __init__(self, space: SearchSpace, widths: Sequence[int]) -> None:
         super().__init__()
-        self.classes, self.weights = space.classes, space.binarizers.weight
+        self.classes = space.classes
         self.weight = nn.Parameter(fresh_latent(self.classes, max(widths), 1, 1).flatten(1))
         self.bias = nn.Parameter(torch.zeros(self.classes))
-        binarize = weight_binarizer(self.weights)
-        self.alphas = nn.ParameterDict()
+        self.take_on(space)
         for precision, width in itertools.product(space.classifier, widths):
             part = self.weight[:, :width, None, None].detach()
-            alpha = torch.ones(self.classes) if precision == "real" else fresh_alpha(part, binarize)
-            self.alphas[key(precision, width)] = nn.Parameter(alpha * math.sqrt(max(widths) / width))
-        self.register_buffer("hardness", fresh_hardness(binarize), persistent=False)
+            self.add_alphas(part, precision, math.sqrt(max(widths) / width), width)
 
-    def slices(self, width: int, precision: Precision) -> Tensors:
+    def slices(self, width: int, precision: Precision, binarizers: Binarizers) -> Tensors:
         """Return the parameters and buffers of a plain classifier, by its names."""
-        weight, alpha = matrix(self.weight, self.classes, width), self.alphas[key(precision, width)]
+        weight, alpha = matrix(self.weight, self.classes, width), self.alpha_of(binarizers, precision, width)
         if precision == "real":
             return {"weight": weight * alpha.view(-1, 1), "bias": self.bias}
         tensors = {"weight": weight, "alpha": alpha, "bias": self.bias}

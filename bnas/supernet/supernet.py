@@ -14,7 +14,7 @@ from torch.func import functional_call
 from bnas.layers.binary_layer import BinaryLayer
 from bnas.layers.blocks import Network
 from bnas.networks.build import build_block, build_head, build_stem
-from bnas.space.arch import Architecture
+from bnas.space.arch import Architecture, Binarizers
 from bnas.space.space import SearchSpace
 from bnas.space.stem import Stem
 from bnas.supernet.shared import SharedBlock, SharedClassifier, SharedUnit, Tensors, key, matrix, own, prefixed
@@ -34,8 +34,10 @@ class Skeletons:
             [self._part((s, b, block), partial(build_block, block)) for b, block in enumerate(blocks)]
             for s, blocks in enumerate(arch.blocks())
         ]
-        stem = self._part(("stem", arch.stem), partial(build_stem, arch.stem, arch.input[0], arch.binarizers))
-        head = self._part(("head", arch.last_width, arch.classifier), partial(build_head, arch))
+        stem = self._part(
+            ("stem", arch.stem, arch.binarizers), partial(build_stem, arch.stem, arch.input[0], arch.binarizers)
+        )
+        head = self._part(("head", arch.last_width, arch.classifier, arch.binarizers), partial(build_head, arch))
         return Network(stem, stages, head)
 
     def copy(self, arch: Architecture) -> Network:
@@ -79,10 +81,11 @@ class Supernet(nn.Module):
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         self.space = space
-        shapes = {_shape(stem): stem for stem in reversed(list(space.stem.stems()))}  # of one shape, the first
-        self.stems = nn.ModuleDict({
-            shape: build_stem(stem, space.input[0], space.binarizers) for shape, stem in reversed(shapes.items())
-        })  # fmt: skip
+        self._several = len(space.binarizers.weight) > 1
+        self.stems = nn.ModuleDict()
+        for stem, binarizers in itertools.product(space.stem.stems(), space.binarizers.each):
+            if (shape := self._shape(stem, binarizers)) not in self.stems:  # of one shape, the first
+                self.stems[shape] = build_stem(stem, space.input[0], binarizers)
         self.stages = nn.ModuleList()
         for index, stage in enumerate(space.stages):
             into = list(itertools.product(space.widths_before(index), stage.width))
@@ -126,7 +129,7 @@ class Supernet(nn.Module):
 
     def slices(self, arch: Architecture) -> Tensors:
         """Return the parameters and buffers of a plain network of `arch`, by its names, as views where possible."""
-        tensors = prefixed("stem", own(self.stems[_shape(arch.stem)]))
+        tensors = prefixed("stem", own(self.stems[self._shape(arch.stem, arch.binarizers)]))
         for stage, blocks in enumerate(arch.blocks()):
             shared = self.stages[stage]
             assert isinstance(shared, nn.ModuleList)
@@ -136,10 +139,18 @@ class Supernet(nn.Module):
         width = arch.last_width
         tensors |= prefixed("head.norm", own(self.head_norms[key(width)]))
         if isinstance(self.classifier, SharedClassifier):
-            return tensors | prefixed("head.classifier", self.classifier.slices(width, arch.classifier))
+            return tensors | prefixed(
+                "head.classifier", self.classifier.slices(width, arch.classifier, arch.binarizers)
+            )
         tensors["head.classifier.weight"] = matrix(self.classifier.weight, self.space.classes, width)
         tensors["head.classifier.bias"] = self.classifier.bias
         return tensors
+
+    def _shape(self, stem: Stem, binarizers: Binarizers) -> str:
+        """Return what of a stem is in its weights, and with it the channels that its convolution reads."""
+        reads: dict[str, tuple[Any, ...]] = {"space_to_depth": (stem.stride,), "thermometer": (stem.levels,)}
+        bits = (binarizers.weight.replace(".", "-"),) if self._several and stem.kind == "thermometer" else ()
+        return key(stem.width, stem.kernel, *reads.get(stem.kind, ()), *bits)
 
     @torch.no_grad()
     def copy_first_expert(self, states: Sequence[Mapping[Tensor, Mapping[str, Tensor]]] = ()) -> None:
@@ -160,9 +171,3 @@ def _with_weights(network: Network, *, real: bool) -> Network:
         if isinstance(module, BinaryLayer):
             module.real_weights = real
     return network
-
-
-def _shape(stem: Stem) -> str:
-    """Return what of a stem is in its weights, and with it the channels that its convolution reads."""
-    reads = {"space_to_depth": (stem.stride,), "thermometer": (stem.levels,)}.get(stem.kind, ())
-    return key(stem.width, stem.kernel, *reads)
