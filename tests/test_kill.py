@@ -15,11 +15,15 @@ from runfolder import contents
 
 from bnas.spec import dump
 from tests.mortal import Ended, bnas
+from tests.packed import MANY
 from tests.tiny import tiny_file, tiny_space
 
 SEED = 7
-MOMENTS = {"start": 2, "supernet": 4, "search": 5, "twin": 2, "retrain": 5, "report": 2}  # twenty
-OF_TARGETS = {"start": 2, "supernet": 2, "search": 3, "twin": 1, "retrain": 4}  # a dozen more
+MOMENTS = {"start": 1, "supernet": 3, "search": 3, "twin": 1, "retrain": 3, "report": 1}
+OF_TARGETS = {"start": 1, "supernet": 1, "search": 1, "twin": 1, "retrain": 1}
+if MANY:
+    MOMENTS = {"start": 2, "supernet": 4, "search": 5, "twin": 2, "retrain": 5, "report": 2}  # twenty
+    OF_TARGETS = {"start": 2, "supernet": 2, "search": 3, "twin": 1, "retrain": 4}  # a dozen more
 TARGETS = ("--target", "ops=8k", "--target", "ops=12k,bytes=3k")
 EXPORTS = 4  # moments more
 STEPS = 5  # of an epoch, in the supernet and in each network

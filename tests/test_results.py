@@ -101,6 +101,16 @@ def test_found_and_hand_made() -> None:
     assert accuracies.groups() == tuple(f"{100 * table[name]:.1f}" for name in ("found", "hand-made"))
 
 
+def test_signals() -> None:
+    table = pd.read_csv(RESULTS / "signals.csv")
+    for seed, rows in table.groupby("seed"):
+        found, fresh, real = (rows.iloc[place] for place in range(3))
+        accuracies = [f"{100 * one['accuracy']:.1f}" for one in (found, fresh, real)]
+        costs = [f"{one[name]:.0f}" for one in (found, real) for name in ("ops", "bytes")]
+        assert row(str(seed), *accuracies, *costs) in SHOWN
+        assert found["bytes"] <= 4000
+
+
 def test_sketches() -> None:
     table = pd.read_csv(RESULTS / "sketches.csv")
     for place, rows in table.groupby(["family", "network", "data", "epochs", "choice"]):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from packed import MANY
 from spaces import STEMS, WHOLE, later_space
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,8 +27,8 @@ from bnas.space.space import SearchSpace
 from bnas.spec import parse, read_yaml
 
 SHORTCUTS = ("repeat", "conv", "bottleneck")
-SAMPLES = 500  # architectures of the shipped spaces, together
-TWINS = 100  # architectures of each space
+SAMPLES = 500 if MANY else 50  # architectures of the shipped spaces, together
+TWINS = 100 if MANY else 10  # architectures of each space
 WEIGHT = nn.Parameter(torch.eye(3), requires_grad=False)
 
 
