@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
-from bnas.cost.own_block import plan_own
 from bnas.space.arch import Architecture, BlockSpec
 from bnas.space.stem import Stem
 from bnas.space.values import OURS, Precision, Size, shrunk, sides
@@ -191,6 +190,8 @@ def _stem_conv(
 def plan_block(name: str, block: BlockSpec, size: Size) -> tuple[tuple[PlannedLayer, ...], Size]:
     """Return the layers of one block and the size after it; a mixed block of groups ends with a 1x1 conv."""
     if block.block != OURS:
+        from bnas.cost.trace.own_block import plan_own  # it needs torch, which nothing else here does
+
         return plan_own(name, block, size)
     layers, out = _unit(f"{name}.main", "main", block, size)
     if block.groups == 1 or not block.mixed:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from bnas.cost.own_block import build_own
+from bnas.cost.trace.own_block import build_own
 from bnas.layers.blocks import Block, Head, Network
 from bnas.layers.stems import stem
 from bnas.space.arch import Architecture, Binarizers, BlockSpec

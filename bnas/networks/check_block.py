@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnas.cost.own_block import build_own, plan_own
+from bnas.cost.trace.own_block import build_own, plan_own
 from bnas.errors import SpecError
 from bnas.space.arch import Binarizers, BlockSpec, Shortcut
 from bnas.space.values import PRECISIONS, Precision, Size

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from bnas.cost.own_block import build_own
+from bnas.cost.trace.own_block import build_own
 from bnas.errors import SpecError
 from bnas.space.arch import BlockSpec
 from bnas.space.space import SearchSpace

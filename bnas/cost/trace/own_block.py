@@ -8,28 +8,26 @@ stride)].
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import nn
+
+from bnas.cost.plan import PlannedLayer
+from bnas.cost.trace.trace_model import trace
 from bnas.errors import LookupFailed, ShapeError, SpecError
 from bnas.lookup import FAILURES, imported, load_reference
 from bnas.space.arch import BlockSpec
 from bnas.space.values import Size, shrunk
 
-if TYPE_CHECKING:
-    from torch import nn
 
-    from bnas.cost.plan import PlannedLayer
-
-
-def build_own(block: BlockSpec) -> "nn.Module":
+def build_own(block: BlockSpec) -> nn.Module:
     """Return a block of the user's, freshly initialised.
 
     Raises:
         LookupFailed: its name leads to nothing that can be called.
         SpecError: it fails for this shape, or makes no module.
     """
-    from torch import nn
-
     make: Callable[..., Any] = imported(block.block) or load_reference(block.block, what="block")
     if not callable(make):
         raise LookupFailed(f"block {block.block!r}: must be a class or a function, but is {type(make).__name__}")
@@ -42,7 +40,7 @@ def build_own(block: BlockSpec) -> "nn.Module":
     return made
 
 
-def plan_own(name: str, block: BlockSpec, size: Size) -> "tuple[tuple[PlannedLayer, ...], Size]":
+def plan_own(name: str, block: BlockSpec, size: Size) -> tuple[tuple[PlannedLayer, ...], Size]:
     """Return the layers of a block of the user's, and the size after it; it is built and run on one image for that.
 
     Args:
@@ -51,10 +49,6 @@ def plan_own(name: str, block: BlockSpec, size: Size) -> "tuple[tuple[PlannedLay
     Raises:
         SpecError: it fails, something in it cannot be counted, or what it gives has another shape.
     """
-    import torch
-
-    from bnas.cost.trace import trace
-
     with torch.random.fork_rng(devices=[]):
         made = build_own(block).eval()
     shape = (block.in_channels, *size)
