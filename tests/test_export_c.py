@@ -221,6 +221,7 @@ NETWORKS: dict[str, Any] = {
     "real inputs": {"precision": "weight", "groups": 4},
     "real layers": {"precision": "real"},
     "a deep stage": {"depth": 3, "stride": 2, "width": 24},
+    "kernels of two sides": {"depth": 2, "kernel": "1x5", "experts": 2},
 }
 
 
@@ -230,6 +231,7 @@ NETWORKS: dict[str, Any] = {
     [
         {"squeeze_excite": True, "binarizers": {"activation": "react", "weight": "alpha_beta", "pad_value": -1}},
         {"shortcut": {"kind": "bottleneck"}, "stem": {"width": 16, "kind": "branched", "stride": 4}},
+        {"classifier": "binary", "binarizers": {"weight": "alpha_beta"}, "input": [3, 1, 25]},
     ],
 )
 def test_networks_give_the_trained_logits(kind: str, whole: dict[str, Any], tmp_path: Path) -> None:

@@ -247,6 +247,17 @@ def test_architectures_of_every_shipped_space_are_exported(space: str, count: in
         same_as_trained(arch, worn_network(arch, seed=seed))
 
 
+@pytest.mark.parametrize("classifier", ["weight", "binary"])
+def test_signals_and_classifiers_in_bits_are_exported(classifier: str) -> None:
+    stages = [
+        {"width": 16, "kernel": "1x5", "experts": 2},
+        {"width": 24, "depth": 0},
+        {"width": 24, "kernel": "1x3", "groups": 2},
+    ]
+    arch = make_arch(input=[3, 1, 25], stages=stages, classifier=classifier)
+    same_as_trained(arch, worn_network(arch))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_reference_models_are_exported(name: str) -> None:
