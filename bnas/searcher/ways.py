@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bnas.cost.plan import plan_block, plan_head, plan_stem
 from bnas.cost.totals import Cost, cost, total
 from bnas.space.arch import BlockSpec, Shared
-from bnas.space.latency import CallPart, HeadPart, Part, StemPart, units_of
+from bnas.space.latency import CallPart, Part, head_part, stem_part, units_of
 from bnas.space.space import Genes, SearchSpace
 from bnas.space.stem import Stem
 from bnas.space.values import Precision, Size, shrunk
@@ -73,7 +73,7 @@ class Ways:
             binarizers = self._shared(whole).binarizers
             part, size = stem_cost(stem, space.input[0], space.input[1:], binarizers.weight)
             self._stems[genes] = (
-                self._timed(part, StemPart(stem, space.input, binarizers)),
+                self._timed(part, stem_part(stem, space.input, binarizers)),
                 State(stem.width, size, whole),
             )
         return self._stems[genes]
@@ -94,7 +94,7 @@ class Ways:
         space, classes = self.space, self.space.classes
         precision, binarizers = space.classifier_of(state.whole), self._shared(state.whole).binarizers
         part = _head_cost(state.channels, classes, state.size, precision, binarizers.weight)
-        head = HeadPart((state.channels, *state.size), classes, precision, binarizers)
+        head = head_part((state.channels, *state.size), classes, precision, binarizers)
         return self._timed(part, head, CallPart(space.input, classes))
 
     def later_blocks(self, groups: int, depth: int, whole: Genes) -> tuple[int, int]:

@@ -82,6 +82,17 @@ class HeadPart(NamedTuple):
 
 
 Part = CallPart | StemPart | UnitPart | HeadPart
+_NOTHING_BINARY = Binarizers()
+
+
+def stem_part(stem: Stem, shape: tuple[int, int, int], binarizers: Binarizers) -> StemPart:
+    """Return a stem's part, the same for all binarizers where nothing in it is binary."""
+    return StemPart(stem, shape, _NOTHING_BINARY if stem.levels is None else binarizers)
+
+
+def head_part(shape: tuple[int, int, int], classes: int, precision: Precision, binarizers: Binarizers) -> HeadPart:
+    """Return a head's part, the same for all binarizers where nothing in it is binary."""
+    return HeadPart(shape, classes, precision, _NOTHING_BINARY if precision == "real" else binarizers)
 
 
 def units_of(block: BlockSpec, size: Size) -> tuple[UnitPart, ...]:
@@ -95,12 +106,12 @@ def units_of(block: BlockSpec, size: Size) -> tuple[UnitPart, ...]:
 def parts_of(arch: Architecture) -> Iterator[Part]:
     """Yield the parts of an architecture, in the order in which they run."""
     yield CallPart(arch.input, arch.classes)
-    yield StemPart(arch.stem, arch.input, arch.binarizers)
+    yield stem_part(arch.stem, arch.input, arch.binarizers)
     size = shrunk(arch.input[1:], arch.stem.stride)
     for block in itertools.chain.from_iterable(arch.blocks()):
         yield from units_of(block, size)
         size = shrunk(size, block.stride)
-    yield HeadPart((arch.last_width, *size), arch.classes, arch.classifier, arch.binarizers)
+    yield head_part((arch.last_width, *size), arch.classes, arch.classifier, arch.binarizers)
 
 
 def parts_in(space: "SearchSpace") -> list[Part]:
@@ -170,7 +181,7 @@ def _parts_in(space: "SearchSpace") -> Iterator[Part]:
     yield CallPart(space.input, space.classes)
     states: dict[_State, None] = {}
     for stem, binarizers in itertools.product(space.stem.stems(), space.binarizers.each):
-        yield StemPart(stem, space.input, binarizers)
+        yield stem_part(stem, space.input, binarizers)
         states[_State(stem.width, shrunk(space.input[1:], stem.stride))] = None
     for stage in space.stages:
         after: dict[_State, None] = dict(states) if 0 in stage.depth else {}
@@ -184,7 +195,7 @@ def _parts_in(space: "SearchSpace") -> Iterator[Part]:
                     yield from units_of(block, state.size)
         states = after
     for state, precision, binarizers in itertools.product(states, space.classifier, space.binarizers.each):
-        yield HeadPart((state.channels, *state.size), space.classes, precision, binarizers)
+        yield head_part((state.channels, *state.size), space.classes, precision, binarizers)
 
 
 def _blocks(space: "SearchSpace", stage: "StageChoices", channels: int, *, first: bool) -> Iterator[BlockSpec]:
