@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from bnas.cost.trace.own_block import build_own, plan_own
 from bnas.errors import SpecError
+from bnas.networks.wear import wear
 from bnas.space.arch import Binarizers, BlockSpec, Shortcut
 from bnas.space.values import PRECISIONS, Precision, Size
 
@@ -35,8 +36,9 @@ def check_block(
 
     Args:
         name: as `file.py:attr` or `pkg.mod:attr`.
-        channels: (in, out) pairs; all others: what spaces may offer. Leave out what yours does not take, and do not
-            offer it.
+        channels: (in, out) pairs.
+        kernels, strides, groups, experts, precisions: what a space may offer. Leave out what yours does not take, and
+            do not offer it.
     Returns: how many shapes were tried.
     Raises:
         SpecError: the first rule that is broken, and the shape.
@@ -65,7 +67,7 @@ def _broken(block: BlockSpec, size: Size) -> Iterator[str]:
         torch.manual_seed(0)
         made, other = build_own(block), build_own(block)
         yield from _without_gradient(made, images)
-        made.eval()
+        wear(made.eval())
     with torch.no_grad():
         answers = made(images)
         alone = torch.cat([made(image[None]) for image in images])

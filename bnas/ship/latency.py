@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-import torch
 from torch import nn
 
 from bnas.layers.blocks import Head
 from bnas.networks.build import build_block, build_stem, head_settings
+from bnas.networks.wear import wear
 from bnas.runtime import Network
 from bnas.runtime.compiled import kernels_name
 from bnas.runtime.cpu import cpu
@@ -94,17 +94,8 @@ def _loads(network: Network) -> int:
 
 def _packed(modules: Sequence[nn.Module], shape: Shape, width: int, classes: int, **head: Any) -> Network:
     whole = nn.Sequential(*modules, Head(width, classes, **head)).eval()
-    _wear(whole)
+    wear(whole)
     return Network(lower(whole, shape), threads=1)
-
-
-def _wear(model: nn.Module) -> None:
-    """Give what there is one of a channel other values than those it begins with, which fold into nothing."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for values in (*model.parameters(), *model.buffers()):
-            if values.ndim == 1 and values.is_floating_point():
-                values.copy_(torch.empty_like(values).uniform_(0.2, 1.2, generator=generator))
 
 
 _MEASURE: dict[type[Any], Callable[[Any], float]] = {
