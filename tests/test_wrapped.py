@@ -20,6 +20,7 @@ from bnas.data import DataSet, from_arrays
 from bnas.errors import BnasError
 from bnas.select import Rules
 from bnas.select.conversion import convert
+from tests.packed import MANY
 
 FILE = Path(__file__).with_name("wrapped_models.py")
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:.*LeafSpec")
@@ -68,7 +69,7 @@ def test_is_one_line_before_the_work(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(WORKS) - {"tuple_answer", "mapping_answer"}))
+@pytest.mark.parametrize("name", sorted(set(WORKS) - {"tuple_answer", "mapping_answer"})[:: 1 if MANY else 3])
 def test_is_fine_tuned_and_exported(name: str, tmp_path: Path) -> None:
     selected(name, tmp_path / "d", finetune=1)
     handed = bnas.export(tmp_path / "d", out=tmp_path / "out", trust=True)
