@@ -160,7 +160,7 @@ def own_space(name: str, **changes: Any) -> Any:
 
 
 def test_counted_part_by_part_as_it_is_built(blocks: str) -> None:
-    space, random = own_space(f"{blocks}:Good"), Random(0)
+    space, random = own_space(f"{blocks}:Good", mix_every=[2, 1]), Random(0)
     seen = set()
     for _ in range(30):
         genes = space.sample(random)

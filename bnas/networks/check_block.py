@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bnas.cost.trace.own_block import build_own, plan_own
+from bnas.cost.trace.own_block import build_own, plan_own, where
 from bnas.errors import SpecError
 from bnas.networks.wear import wear
 from bnas.space.arch import Binarizers, BlockSpec, Shortcut
@@ -54,7 +54,7 @@ def check_block(
         for size in SIZES:
             plan_own("block", block, size)
             for rule in _broken(block, size):
-                raise SpecError(f"block {name} ({', '.join(_said(block))}, input {size[0]} x {size[1]}): {rule}")
+                raise SpecError(f"{where(block)}: on an input of {(block.in_channels, *size)}: {rule}")
         tried += 1
     return tried
 
@@ -93,10 +93,3 @@ def _without_gradient(made: nn.Module, images: Tensor) -> Iterator[str]:
     for name, parameter in made.named_parameters():
         if parameter.requires_grad and (parameter.grad is None or not math.isfinite(float(parameter.grad.sum()))):
             yield f"in training {name} must get a finite gradient"
-
-
-def _said(block: BlockSpec) -> Iterator[str]:
-    yield f"{block.in_channels} -> {block.out_channels} channels"
-    for key in ("kernel", "stride", "groups", "experts"):
-        yield f"{key} {getattr(block, key)}"
-    yield block.precision

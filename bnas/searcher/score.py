@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from bnas.binarize.error import InputError, input_error, summed
 from bnas.data import DataSet
 from bnas.errors import TrainingError
-from bnas.layers.blocks import ConvUnit, Network
+from bnas.layers.binary_conv import OddConv
+from bnas.layers.blocks import Network
 from bnas.searcher.candidate import Score
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Scoring
@@ -57,8 +58,8 @@ class Scorer:
 
         for stage, blocks in enumerate(network.stages):
             for number, block in enumerate(cast(nn.Sequential, blocks)):
-                for unit in (part for part in block.modules() if isinstance(part, ConvUnit)):
-                    unit.conv.register_forward_pre_hook(note((stage, number)))
+                for conv in (part for part in block.modules() if isinstance(part, OddConv)):
+                    conv.register_forward_pre_hook(note((stage, number)))
         for images in self._recalibration:
             network(images)
         return {place: summed(errors) for place, errors in found.items()}

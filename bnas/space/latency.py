@@ -204,7 +204,10 @@ def _blocks(space: "SearchSpace", stage: "StageChoices", channels: int, *, first
         made = stage.spec(shape, (precision,))
         for shortcut, binarizers in itertools.product(space.shortcut.shortcuts, space.binarizers.each):
             shared = space.shared()._replace(shortcut=shortcut, binarizers=binarizers)
-            yield made.block_of(channels, precision, shared, first=first, mixed=True)
+            # A block of one's own is measured whole, with the setting that says whether groups are mixed behind it.
+            unmixed = made.block != OURS and made.groups > 1 and max(space.mix_every) > 1
+            for mixed in (True, False) if unmixed else (True,):
+                yield made.block_of(channels, precision, shared, first=first, mixed=mixed)
 
 
 def _by(*sides: int) -> str:

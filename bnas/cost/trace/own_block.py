@@ -34,9 +34,9 @@ def build_own(block: BlockSpec) -> nn.Module:
     try:
         made = make(block.in_channels, block.out_channels, **block.settings)
     except FAILURES as problem:
-        raise SpecError(f"{_where(block)}: could not be built: {type(problem).__name__}: {problem}") from problem
+        raise SpecError(f"{where(block)}: could not be built: {type(problem).__name__}: {problem}") from problem
     if not isinstance(made, nn.Module):
-        raise SpecError(f"{_where(block)}: must make a torch module, but made {type(made).__name__}")
+        raise SpecError(f"{where(block)}: must make a torch module, but made {type(made).__name__}")
     return made
 
 
@@ -59,19 +59,19 @@ def plan_own(name: str, block: BlockSpec, size: Size) -> tuple[tuple[PlannedLaye
         with torch.inference_mode():
             gave = tuple(made(torch.zeros(1, *shape)).shape[1:])
     except ShapeError as problem:
-        raise SpecError(f"{_where(block)}: on an input of {shape}: {problem}") from problem
+        raise SpecError(f"{where(block)}: on an input of {shape}: {problem}") from problem
     if uncounted:
-        raise SpecError(f"{_where(block)}: cannot be counted: {'; '.join(map(str, uncounted))}")
+        raise SpecError(f"{where(block)}: cannot be counted: {'; '.join(map(str, uncounted))}")
     after = shrunk(size, block.stride)
     if gave != (block.out_channels, *after):
         raise SpecError(
-            f"{_where(block)}: must make {(block.out_channels, *after)} of {shape}, height and width divided by its "
+            f"{where(block)}: must make {(block.out_channels, *after)} of {shape}, height and width divided by its "
             f"stride {block.stride} and rounded up, but gave {gave}"
         )
     return tuple(replace(layer, name=f"{name}.{layer.name}".rstrip(".")) for layer in layers), after
 
 
-def _where(block: BlockSpec) -> str:
-    settings = {key: value for key, value in block.settings.items() if key in ("stride", "groups", "experts")}
-    said = ", ".join(f"{key} {value}" for key, value in settings.items())
+def where(block: BlockSpec) -> str:
+    """Return a block as messages begin with it: its name and its shape."""
+    said = ", ".join(f"{key} {getattr(block, key)}" for key in ("kernel", "stride", "groups", "experts"))
     return f"block {block.block} ({block.in_channels} -> {block.out_channels} channels, {said}, {block.precision})"
