@@ -23,7 +23,8 @@ from nowhere import NoStore
 from rows import Rows, shard
 
 from bnas.allocator import keep_freed_memory
-from bnas.api.training import maker, recipe_for
+from bnas.api.making import maker
+from bnas.api.subject import recipe_for
 from bnas.data import DataSet, load_data
 from bnas.networks.model_spec import ModelSpec
 from bnas.train import evaluate, evaluate_soft, train_staged

@@ -20,8 +20,8 @@ from users_models import MODELS as BUILDS
 
 import bnas as package
 from bnas.api.finetuning import accuracies
+from bnas.api.making import maker, teacher_of
 from bnas.api.selecting import review, select_layers
-from bnas.api.training import maker, teacher_of
 from bnas.cost.totals import cost
 from bnas.cost.trace.plain_model import tensors_in
 from bnas.cost.trace.trace_model import trace

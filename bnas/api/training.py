@@ -1,6 +1,5 @@
 """A model or an architecture, images and a recipe -> the network, trained, proved, and kept in a run folder."""
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,40 +7,35 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from bnas.api.making import copied, maker, sum_of, teacher_name, teacher_of
 from bnas.api.manifest import manifest_of
 from bnas.api.progress_bars import say, say_at_once, say_images, watched
-from bnas.api.request import check_batch, check_outputs, load_for, name_of, open_for, pick_device
+from bnas.api.request import check_batch, load_for, name_of, open_for, pick_device
 from bnas.api.result import TrainResult
-from bnas.binarize import has_exact_gradient
-from bnas.cost.trace.plain_model import copy_of
+from bnas.api.subject import check_fits, describe, given, recipe_for
 from bnas.data import DataSet, check_same_images
 from bnas.data.facts import Guessing
-from bnas.errors import DataError, RunError, SpecError, TrainingError
-from bnas.lookup import FAILURES, reason
+from bnas.errors import RunError, SpecError, TrainingError
 from bnas.networks.model_spec import ModelSpec
-from bnas.networks.models import MODELS
 from bnas.progress import Progress
 from bnas.report import write_training_report
 from bnas.report.classes import CONFUSION
 from bnas.runs import Run
-from bnas.runs.saved_network import description_in
 from bnas.seeds import seeded
-from bnas.select.conversion import ConvertedModel, convert
-from bnas.ship import Description, HeldModel, describe_module, load, parse_description, rebuild
+from bnas.select.conversion import ConvertedModel
+from bnas.ship import Description, describe_module, rebuild
 from bnas.ship.model_file import has_experts
-from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe, Stage
+from bnas.space.recipe import Recipe
 from bnas.space.shipped import read_recipe
-from bnas.spec import dump, parse, read_yaml
+from bnas.spec import dump
 from bnas.train import (
     ALONE,
     BinaryWatch,
     Ranks,
     SharedStore,
     Store,
-    build_for,
     confusion,
     evaluate,
     evaluate_soft,
@@ -49,7 +43,6 @@ from bnas.train import (
 )
 from bnas.train.blindness import warn_of_blind_layers
 from bnas.train.retrain import labelled
-from bnas.trust import check_code
 
 NAME = "train"  # of the checkpoints
 BATCH = 500  # images of one evaluation step
@@ -134,14 +127,14 @@ def train_model(
     chosen = chosen if epochs is None else chosen.lasting(epochs)
     chosen = chosen if has_experts(described) else chosen.for_one_expert()
     with seeded(seed):
-        check_fits(rebuild(described) if held is None else _copied(held), images, chosen)
+        check_fits(rebuild(described) if held is None else copied(held), images, chosen)
     config = {
         "model": described.model_dump(mode="json"), "data": name_of(data), "validation": validation, "seed": seed,
-        "recipe": chosen.model_dump(mode="json"), "teacher": _teacher_name(teacher),
+        "recipe": chosen.model_dump(mode="json"), "teacher": teacher_name(teacher),
         **({} if normalise is None else {"normalise": images.normalised}),
     }  # fmt: skip
     if held is not None:
-        config["weights_sha256"] = _sum_of(held)
+        config["weights_sha256"] = sum_of(held)
     run = open_for(images, out, config=config)
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
@@ -153,90 +146,6 @@ def train_model(
             _drive(run, work, images, tell, ranks)
         write_training_report(run)
     return TrainResult(run, held, trust=True)  # what is run of it was given here
-
-
-def given(model: str | Path | Description, *, trust: bool = False) -> str | Description:
-    """Return the description that a YAML file holds; a name, or a description, as it is.
-
-    Raises:
-        SpecError: the file is missing or not well formed.
-        TrustError: it names code, which is not trusted.
-    """
-    if not isinstance(model, Description) and str(model) not in MODELS and Path(model).is_dir():
-        model = description_in(model)
-    if isinstance(model, Description) or Path(model).suffix not in (".yaml", ".yml"):
-        return model if isinstance(model, Description) else str(model)
-    described = parse_description(read_yaml(model), source=str(model))
-    check_code(described, source=str(model), trust=trust)
-    return described
-
-
-def describe(model: str | Description, data: DataSet, *, precision: str | None, weights: str | None) -> Description:
-    """Return the description of what is to be trained on these images.
-
-    Raises:
-        SpecError, LookupFailed: it is not known, or what was asked does not go with it.
-    """
-    if isinstance(model, Description):
-        if precision or weights:
-            raise SpecError("a description says itself what is binary in it; leave --precision and --weights out")
-        return model
-    everything = weights and not precision
-    asked = {
-        "model": model, "input": data.input_shape, "classes": data.classes, "weights": weights or "xnor",
-        "precision": precision or ("weight" if everything else "real"),
-        **({"first": "weight", "last": "weight"} if everything else {}),
-    }  # fmt: skip
-    return parse(ModelSpec, asked, source=f"model {model}")
-
-
-def recipe_for(described: Description) -> Recipe:
-    """Return our recipe for a network: by its binarizer, its experts, and whether its inputs are binary."""
-    if isinstance(described, Architecture):
-        return read_recipe("expert" if any(stage.experts > 1 for stage in described.stages) else "two_stages")
-    if isinstance(described, ConvertedModel):
-        return read_recipe("finetune")
-    if isinstance(described, HeldModel):
-        return read_recipe("finetune")
-    if described.precision in ("real", "weight"):
-        return read_recipe("group" if has_exact_gradient(described.weights) else "straight_through")
-    return read_recipe("two_stages")
-
-
-def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
-    """Raise unless the network takes these images, tells that many classes apart, and can be taught as the recipe says.
-
-    Raises:
-        DataError: it does not take them; says both sides.
-        SpecError: a weight has no value; or a stage matches the maps of the one before, but the network does not give
-            any.
-    """
-    shape = "x".join(map(str, data.input_shape))
-    empty = [name for name, held in (*network.named_parameters(), *network.named_buffers()) if held.is_meta]
-    if empty:
-        raise SpecError(f"model: {empty[0]!r} is on the device meta, where tensors have no values; make it on the CPU")
-    network = network.eval()
-    images = torch.zeros(2, *data.input_shape)
-    try:
-        with torch.no_grad():
-            logits = network(images)
-    except FAILURES as problem:
-        raise DataError(
-            f"data {data.name}: the network fails on images of {shape}: {reason(problem)}; "
-            "give data of the size that it was made for, or resize them with input_shape (--input)"
-        ) from problem
-    if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2:
-        got = f"logits {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise DataError(
-            f"data {data.name}: {data.classes} classes need logits [batch, {data.classes}], but the network gives "
-            f"{got} for a batch of 2; change its last layer"
-        )
-    check_outputs(logits.shape[1], data)
-    if any(stage.distill and stage.distill.attention for stage in recipe.stages) and not hasattr(network, "with_maps"):
-        raise SpecError(
-            f"recipe: a stage has distill.attention, which needs maps, but {type(network).__name__} has no method "
-            "with_maps(images) that returns logits and a list of maps; give it one, or set attention: 0"
-        )
 
 
 def _is_complete(run: Run) -> bool:
@@ -313,48 +222,6 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
     run.log("trained", **accuracy)
 
 
-def maker(described: Description, seed: int, *, held: nn.Module | None = None) -> Callable[[Stage], nn.Module]:
-    """Return what gives a fresh network for each stage; a user's own module is made once, under the seed."""
-    if held is not None:
-        return lambda stage: _copied(held)
-    if isinstance(described, Architecture):
-        return partial(build_for, described)
-    if isinstance(described, ConvertedModel):
-        return lambda stage: convert(described.build_original(), described)
-    if described.model in MODELS:
-        return lambda stage: described.build()
-    with seeded(seed):
-        own = described.build()  # a module that is given ready may hold trained weights: every stage begins with a copy
-    return lambda stage: _copied(own)
-
-
-def teacher_of(
-    described: Description, teacher: str | Path | nn.Module | None, *, trust: bool = False
-) -> nn.Module | None:
-    """Return what teaches the first stage: a module, the network of a folder, a converted model's trained original."""
-    if teacher is not None:
-        return _copied(teacher) if isinstance(teacher, nn.Module) else load(teacher, trust=trust)
-    if isinstance(described, ConvertedModel) and described.original.weights:
-        return described.build_original()
-    return None
-
-
-def _teacher_name(teacher: str | Path | nn.Module | None) -> str | None:
-    """Return what a run calls a teacher."""
-    if isinstance(teacher, nn.Module):
-        return f"given in Python: {_sum_of(teacher)}"
-    return None if teacher is None else str(teacher)
-
-
-def _sum_of(model: nn.Module) -> str:
-    """Return a checksum of a module's weights, by which a run knows it again."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _watch(data: DataSet, device: torch.device, network: nn.Module) -> BinaryWatch:
     def accuracy() -> dict[str, float]:
         return {"validation_accuracy": evaluate(network, data.validation.batches(BATCH, device=device))[0]}
@@ -362,7 +229,3 @@ def _watch(data: DataSet, device: torch.device, network: nn.Module) -> BinaryWat
     for images, _ in data.train.take(SEEN_FIRST, seed=0).batches(SEEN_FIRST, device=device):
         warn_of_blind_layers(network, images)
     return BinaryWatch(network, beside=accuracy)
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    return copy_of(module, where=type(module).__name__, error=TrainingError)

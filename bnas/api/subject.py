@@ -1,0 +1,106 @@
+"""What a person gives to be trained -> its description, the recipe that suits it, and whether its images fit."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bnas.api.request import check_outputs
+from bnas.binarize import has_exact_gradient
+from bnas.data import DataSet
+from bnas.errors import DataError, SpecError
+from bnas.lookup import FAILURES, reason
+from bnas.networks.model_spec import ModelSpec
+from bnas.networks.models import MODELS
+from bnas.runs.saved_network import description_in
+from bnas.select.conversion import ConvertedModel
+from bnas.ship import Description, HeldModel, parse_description
+from bnas.space.arch import Architecture
+from bnas.space.recipe import Recipe
+from bnas.space.shipped import read_recipe
+from bnas.spec import parse, read_yaml
+from bnas.trust import check_code
+
+
+def given(model: str | Path | Description, *, trust: bool = False) -> str | Description:
+    """Return the description that a YAML file holds; a name, or a description, as it is.
+
+    Raises:
+        SpecError: the file is missing or not well formed.
+        TrustError: it names code, which is not trusted.
+    """
+    if not isinstance(model, Description) and str(model) not in MODELS and Path(model).is_dir():
+        model = description_in(model)
+    if isinstance(model, Description) or Path(model).suffix not in (".yaml", ".yml"):
+        return model if isinstance(model, Description) else str(model)
+    described = parse_description(read_yaml(model), source=str(model))
+    check_code(described, source=str(model), trust=trust)
+    return described
+
+
+def describe(model: str | Description, data: DataSet, *, precision: str | None, weights: str | None) -> Description:
+    """Return the description of what is to be trained on these images.
+
+    Raises:
+        SpecError, LookupFailed: it is not known, or what was asked does not go with it.
+    """
+    if isinstance(model, Description):
+        if precision or weights:
+            raise SpecError("a description says itself what is binary in it; leave --precision and --weights out")
+        return model
+    everything = weights and not precision
+    asked = {
+        "model": model, "input": data.input_shape, "classes": data.classes, "weights": weights or "xnor",
+        "precision": precision or ("weight" if everything else "real"),
+        **({"first": "weight", "last": "weight"} if everything else {}),
+    }  # fmt: skip
+    return parse(ModelSpec, asked, source=f"model {model}")
+
+
+def recipe_for(described: Description) -> Recipe:
+    """Return our recipe for a network: by its binarizer, its experts, and whether its inputs are binary."""
+    if isinstance(described, Architecture):
+        return read_recipe("expert" if any(stage.experts > 1 for stage in described.stages) else "two_stages")
+    if isinstance(described, ConvertedModel):
+        return read_recipe("finetune")
+    if isinstance(described, HeldModel):
+        return read_recipe("finetune")
+    if described.precision in ("real", "weight"):
+        return read_recipe("group" if has_exact_gradient(described.weights) else "straight_through")
+    return read_recipe("two_stages")
+
+
+def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
+    """Raise unless the network takes these images, tells that many classes apart, and can be taught as the recipe says.
+
+    Raises:
+        DataError: it does not take them; says both sides.
+        SpecError: a weight has no value; or a stage matches the maps of the one before, but the network does not give
+            any.
+    """
+    shape = "x".join(map(str, data.input_shape))
+    empty = [name for name, held in (*network.named_parameters(), *network.named_buffers()) if held.is_meta]
+    if empty:
+        raise SpecError(f"model: {empty[0]!r} is on the device meta, where tensors have no values; make it on the CPU")
+    network = network.eval()
+    images = torch.zeros(2, *data.input_shape)
+    try:
+        with torch.no_grad():
+            logits = network(images)
+    except FAILURES as problem:
+        raise DataError(
+            f"data {data.name}: the network fails on images of {shape}: {reason(problem)}; "
+            "give data of the size that it was made for, or resize them with input_shape (--input)"
+        ) from problem
+    if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2:
+        got = f"logits {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise DataError(
+            f"data {data.name}: {data.classes} classes need logits [batch, {data.classes}], but the network gives "
+            f"{got} for a batch of 2; change its last layer"
+        )
+    check_outputs(logits.shape[1], data)
+    if any(stage.distill and stage.distill.attention for stage in recipe.stages) and not hasattr(network, "with_maps"):
+        raise SpecError(
+            f"recipe: a stage has distill.attention, which needs maps, but {type(network).__name__} has no method "
+            "with_maps(images) that returns logits and a list of maps; give it one, or set attention: 0"
+        )
