@@ -76,6 +76,11 @@ def run(program: Program, images: np.ndarray) -> np.ndarray:
 def programs() -> Iterator[tuple[str, Program]]:
     """Yield programs by what they are about."""
     draw = _Draw()
+    for part in (_binary_convolutions, _real_convolutions, _experts, _units, _pooling):
+        yield from part(draw)
+
+
+def _binary_convolutions(draw: "_Draw") -> Iterator[tuple[str, Program]]:
     for ins, out, groups, kernel, stride, side, pad_value in (
         (64, 64, 1, 3, 1, 6, 0), (70, 48, 1, 3, 2, 7, 1), (12, 20, 4, 3, 1, 4, -1), (128, 16, 1, 1, 1, 3, 0),
         (32, 96, 2, 5, 1, 3, 0), (200, 10, 1, 1, 1, 1, 0), (48, 24, 3, 3, 1, 2, 1), (64, 33, 1, 3, 1, 5, 0),
@@ -86,10 +91,16 @@ def programs() -> Iterator[tuple[str, Program]]:
             (1,), draw.signs(1, out, ins // groups, kernel), (stride, stride), (half,) * 4, (1, 1), groups, pad_value
         )
         yield f"binary convolution {ins}-{out}", draw.program(ins, side, draw.threshold(ins), conv)
+
+
+def _real_convolutions(draw: "_Draw") -> Iterator[tuple[str, Program]]:
     for ins, out, groups, kernel in ((3, 80, 1, 5), (17, 33, 1, 3), (24, 48, 2, 3), (6, 6, 6, 3), (200, 100, 1, 1)):
         filters = RealFilters(draw.reals(1, out, ins // groups, kernel, kernel))
         conv = Conv((0,), filters, (2, 1), (kernel // 2,) * 4, (1, 2 if kernel == 3 else 1), groups)
         yield f"real convolution {ins}-{out}", draw.program(ins, 7, conv)
+
+
+def _experts(draw: "_Draw") -> Iterator[tuple[str, Program]]:
     yield "experts with offsets", draw.program(
         20, 5,
         Pool((0,), True, (5, 5), (5, 5)),
@@ -98,6 +109,9 @@ def programs() -> Iterator[tuple[str, Program]]:
         draw.threshold(20),
         Conv((4, 3), draw.signs(3, 24, 10, 3, offset=True), (1, 1), (1, 1, 1, 1), (1, 2), 2, 1, draw.reals(24)),
     )  # fmt: skip
+
+
+def _units(draw: "_Draw") -> Iterator[tuple[str, Program]]:
     yield "a whole unit", draw.program(
         32, 6,
         draw.threshold(32),
@@ -120,6 +134,9 @@ def programs() -> Iterator[tuple[str, Program]]:
         ("a unit", False, False), ("an excited unit", True, False), ("a residual unit", False, True)
     ):  # fmt: skip
         yield name, draw.unit(is_excited=is_excited, is_bent_last=is_bent_last)
+
+
+def _pooling(draw: "_Draw") -> Iterator[tuple[str, Program]]:
     yield "pooling, channels and joining", draw.program(
         20, 7,
         Pool((0,), False, (3, 3), (2, 2), (1, 1), True),
