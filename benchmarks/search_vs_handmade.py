@@ -4,8 +4,9 @@
 
 The rivals are the families of `handmade.py`: each has the strides of the run's winner, and is as wide as the run's
 budget lets it be; of ops and bytes, what the run did not limit is limited to what the winner takes. All are trained by
-the run's own recipe to its end, from the same seeds, of which the first is the run's own: there the winner has been
-trained already. Compared are the mean test errors of the winner and of the best rival.
+the run's own recipe to its end, taught by its own teacher where it has one, from the same seeds, of which the first is
+the run's own: there the winner has been trained already. Compared are the mean test errors of the winner and of the
+best rival.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from claim import Claim
 from handmade import FAMILIES, Task, fitted
 from nowhere import NoStore
 
+from bnas.api.teacher import teacher_in
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
@@ -70,9 +72,10 @@ def main() -> None:
     recipe = parse(Recipe, manifest["recipe"], source="recipe")
     data = load_data(
         run.config["data"], validation=space.search.validation, seed=run.config["seed"],
-        input_shape=space.input, limit=space.search.limit,
+        input_shape=space.input, limit=space.search.limit, augment=space.search.augment,
     )  # fmt: skip
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    teacher = teacher_in(run, space.search, trust=False)
     budget, task = budget_of(run, winner), Task.of(winner)
     networks = {"found": winner} | fitting(options.rivals, task, budget)
     errors: dict[str, list[float]] = {}
@@ -83,8 +86,9 @@ def main() -> None:
                 accuracy = manifest["accuracy"]["test"]
             else:
                 network = train_staged(
-                    partial(build_for, arch), recipe, data, name=name, seed=seed, store=NoStore(), device=device
-                )
+                    partial(build_for, arch), recipe, data, name=name, seed=seed, store=NoStore(), device=device,
+                    teacher=teacher,
+                )  # fmt: skip
                 accuracy, _ = evaluate(network, data.test.batches(500, device=device))
             errors.setdefault(name, []).append(1 - accuracy)
             price = cost(plan(arch))

@@ -26,7 +26,7 @@ from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_sear
 from bnas.report.findings import Work, front_so_far, read_findings, work_of
 from bnas.report.ink import DARK, LIGHT
 from bnas.report.page import Picture, render
-from bnas.report.tables import as_real, cost_table, facts_table, layer_table, stage_table
+from bnas.report.tables import cost_table, facts_table, layer_table, stage_table
 from bnas.report.topology import draw_topology, topology_graph
 from bnas.report.words import search_line, twin_sentence
 from bnas.runs import Run, environment
@@ -324,7 +324,7 @@ def test_layer_table_sums_to_the_cost() -> None:
 
 def test_all_real_network_has_no_bops() -> None:
     arch = SPACE.smallest()
-    table = {row[0]: row for row in cost_table(cost(plan(arch)), cost(plan(as_real(arch)))).rows}
+    table = {row[0]: row for row in cost_table(cost(plan(arch)), cost(plan(arch.as_real()))).rows}
     macs = cost(plan(arch)).bops + cost(plan(arch)).flops
     assert number(table["BOPs"][2]) == 0
     assert number(table["FLOPs"][2]) == macs

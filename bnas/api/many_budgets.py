@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from bnas.api.advice import on_experts
+from bnas.api.appointing import appointed
 from bnas.api.progress_bars import say, watched
 from bnas.api.request import Items, SearchRequest, check_timed, load_matching, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.api.searching import Logged, search, trained_supernet
+from bnas.api.teacher import trained_teacher
 from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.errors import SpecError
@@ -87,13 +89,15 @@ def search_targets(
     request = replace(asked, targets=tuple(budgets.values()))
     _ = request.draws  # a budget that nothing fits is an error before any training
     images = load_matching(request)
-    request = request.on(images)
+    request = appointed(request, images, trust=trust).on(images)
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
     for line in filter(None, (request.left_out, on_experts(request.space, len(images.train)))):
         say(line, progress)
     with run.lock(), watched(progress) as tell:
         ranks.call(partial(_beside, replace(request, images=images.facts())))
-        trained_supernet(run, request, images, Logged(run, tell), ranks)
+        logged = Logged(run, tell)
+        teacher = trained_teacher(run, request, images, logged, ranks)
+        trained_supernet(run, request, images, logged, ranks, teacher=teacher)
     alone = asked.space.model_copy(update={"search": request.settings.model_copy(update={"targets": ()})})
     results = TargetResults(run, {name: run.path / TARGETS / name for name in budgets})
     for name, budget in budgets.items():
@@ -128,7 +132,8 @@ def _name(budget: Budget) -> str:
 def _beside(request: SearchRequest, ranks: Ranks) -> None:
     """Do what the other ranks do of it."""
     images: DataSet = load_matching(request)
-    trained_supernet(None, request, images, silent, ranks)
+    teacher = trained_teacher(None, request, images, silent, ranks)
+    trained_supernet(None, request, images, silent, ranks, teacher=teacher)
 
 
 def _winner(found: SearchResult) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from bnas.api.making import maker
 from bnas.api.request import SearchRequest
+from bnas.api.teacher import lesson_of, stand_in
 from bnas.data import DataSet
 from bnas.errors import SpecError
 from bnas.searcher.score import Scorer
@@ -29,11 +31,12 @@ NO_STORE = SharedStore(None, ALONE)
 
 
 class Pace(NamedTuple):
-    """Seconds of a step of the supernet's training, of scoring a candidate, and of a step of a network alone."""
+    """Seconds of a step of the supernet's training, of scoring a candidate, of a step of a network or teacher alone."""
 
     supernet_step: float
     score: float
     alone_step: float
+    teacher_step: float = 0.0
 
 
 class Plan(NamedTuple):
@@ -42,6 +45,7 @@ class Plan(NamedTuple):
     supernet: float
     scoring: float
     retrain: float
+    teacher: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -67,25 +71,39 @@ def pace_of(request: SearchRequest, data: DataSet) -> Pace:
     """Return how fast the phases of a search go here; takes some seconds."""
     settings, draws, device = request.settings, request.draws, request.device
     with seeded(0):
-        steps = _Clock()
+        steps, teacher = _Clock(), stand_in(request)
         supernet = train_supernet(
             request.space, settings.supernet.model_copy(update={"epochs": 1}), _some(data, settings.supernet.batch),
-            seed=0, store=NO_STORE, device=device, draws=draws, progress=steps,
+            seed=0, store=NO_STORE, device=device, draws=draws, lesson=lesson_of(settings, teacher), progress=steps,
         )  # fmt: skip
         scorer = Scorer(supernet, data, settings.scoring, seed=0, device=device)
         archs = [draws(number) for number in range(NETWORKS)]
-        return Pace(steps.step(), median(_seconds(scorer, arch) for arch in archs), alone_step(archs, request, data))
+        score = median(_seconds(scorer, arch) for arch in archs)
+        return Pace(steps.step(), score, alone_step(archs, request, data), _teacher_step(request, data))
 
 
 def alone_step(archs: Sequence[Architecture], request: SearchRequest, data: DataSet) -> float:
     """Return the seconds of a training step of networks alone, over the stages of the recipe."""
-    recipe, steps = request.settings.retrain.recipe, _Clock()
+    recipe, steps, teacher = request.settings.retrain.recipe, _Clock(), stand_in(request)
     short = recipe.lasting(len(recipe.stages))
     for arch in archs:
         train_staged(
             partial(build_for, arch), short, _some(data, recipe.batch), name=arch.id, seed=0, store=NO_STORE,
-            device=request.device, progress=steps,
+            device=request.device, teacher=teacher, progress=steps,
         )  # fmt: skip
+    return steps.step()
+
+
+def _teacher_step(request: SearchRequest, data: DataSet) -> float:
+    """Return the seconds of a training step of the teacher; 0 where none is trained."""
+    teacher, steps = request.settings.teacher, _Clock()
+    if request.teacher is None or request.teacher.folder or teacher is None or teacher.recipe is None:
+        return 0.0
+    train_staged(
+        maker(request.teacher.described, 0), teacher.recipe.lasting(len(teacher.recipe.stages)),
+        _some(data, teacher.recipe.batch), name="teacher", seed=0, store=NO_STORE, device=request.device,
+        progress=steps,
+    )  # fmt: skip
     return steps.step()
 
 
@@ -93,16 +111,20 @@ def planned(settings: SearchSettings, pace: Pace, data: DataSet, *, is_trained: 
     """Return how long the phases take with some settings.
 
     Args:
-        is_trained: whether the supernet is another run's, and not trained.
+        is_trained: whether the supernet, and its teacher, are another run's, and not trained.
     """
     steps = _steps(data, settings.supernet.batch)
     tops = {"search": settings.retrain.top, "twin": settings.retrain.top}
     if settings.retrain.twin is not None:
         tops["twin"] = settings.retrain.twin
+    taught = 0.0
+    if settings.teacher and settings.teacher.recipe:
+        taught = settings.teacher.recipe.epochs * _steps(data, settings.teacher.recipe.batch) * pace.teacher_step
     return Plan(
         0.0 if is_trained else settings.supernet.epochs * steps * pace.supernet_step,
         2 * settings.trials * pace.score,  # the search's and its twin's
         retrain_seconds(settings.retrain, tops, pace.alone_step, data),
+        0.0 if is_trained else taught,
     )
 
 
@@ -128,20 +150,21 @@ def fitted(request: SearchRequest, pace: Pace, data: DataSet, seconds: float, *,
     Raises:
         SpecError: the least that a search does takes longer.
     """
-    is_trained = bool(request.supernet_of)
-    low, high = 1 / MOST, MOST
-    least = planned(_scaled(request.settings, low, trials), pace, data, is_trained=is_trained).seconds
-    if least > seconds:
+    is_trained, low, high = bool(request.supernet_of), 1 / MOST, MOST
+
+    def needed(factor: float) -> float:
+        scaled = _scaled(request.settings, factor, trials, is_trained=is_trained)
+        return planned(scaled, pace, data, is_trained=is_trained).seconds
+
+    if needed(low) > seconds:
         raise SpecError(
-            f"minutes: {seconds / 60:.2g} are too few here, where the least takes {least / 60:.2g}; give more, or a "
-            "space of smaller networks or fewer trials"
+            f"minutes: {seconds / 60:.2g} are too few here, where the least takes {needed(low) / 60:.2g}; give more, or "
+            "a space of smaller networks or fewer trials"
         )
     for _ in range(40):
         middle = math.sqrt(low * high)
-        fits = planned(_scaled(request.settings, middle, trials), pace, data, is_trained=is_trained).seconds <= seconds
-        low, high = (middle, high) if fits else (low, middle)
-    space = request.space.model_copy(update={"search": _scaled(request.settings, low, trials)})
-    return replace(request, space=space)
+        low, high = (middle, high) if needed(middle) <= seconds else (low, middle)
+    return request.with_settings(_scaled(request.settings, low, trials, is_trained=is_trained))
 
 
 def longest(settings: Retraining, tops: Mapping[str, int], step: float, data: DataSet, seconds: float) -> Retraining:
@@ -159,18 +182,22 @@ def with_last(settings: Retraining, epochs: int) -> Retraining:
     return settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"stages": stages})})
 
 
-def _scaled(settings: SearchSettings, factor: float, trials: int | None) -> SearchSettings:
-    recipe: Recipe = settings.retrain.recipe
-    alone = recipe.lasting(max(1, round(recipe.epochs * factor)))
-    return settings.model_copy(
-        update={
-            "trials": max(FEWEST_TRIALS, round(settings.trials * factor)) if trials is None else trials,
-            "supernet": settings.supernet.model_copy(
-                update={"epochs": max(1, round(settings.supernet.epochs * factor))}
-            ),
-            "retrain": settings.retrain.model_copy(update={"recipe": alone}),
-        }
-    )
+def _scaled(settings: SearchSettings, factor: float, trials: int | None, *, is_trained: bool) -> SearchSettings:
+    """Return settings with so many times the trials and epochs; what is trained already stays as it was."""
+    scaled: dict[str, Any] = {
+        "trials": max(FEWEST_TRIALS, round(settings.trials * factor)) if trials is None else trials,
+        "retrain": settings.retrain.model_copy(update={"recipe": _lasting(settings.retrain.recipe, factor)}),
+    }
+    if not is_trained:
+        epochs, teacher = max(1, round(settings.supernet.epochs * factor)), settings.teacher
+        scaled["supernet"] = settings.supernet.model_copy(update={"epochs": epochs})
+        if teacher and teacher.recipe:
+            scaled["teacher"] = teacher.model_copy(update={"recipe": _lasting(teacher.recipe, factor)})
+    return settings.model_copy(update=scaled)
+
+
+def _lasting(recipe: Recipe, factor: float) -> Recipe:
+    return recipe.lasting(max(1, round(recipe.epochs * factor)))
 
 
 def _some(data: DataSet, batch: int | None) -> DataSet:

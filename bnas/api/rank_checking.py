@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import SearchRequest, load_matching, pick_device
 from bnas.api.result import SearchResult, request_of
+from bnas.api.teacher import teacher_in
 from bnas.data import DataSet
-from bnas.errors import RunError
+from bnas.errors import LookupFailed, RunError
 from bnas.progress import Progress
 from bnas.report import write_report
 from bnas.runs import Run
@@ -74,7 +76,8 @@ def check_ranking(
     request = request_of(opened, SearchResult(opened).space, data=data, device=pick_device(device), trust=trust)
     known = _known(table, request)
     with opened.lock(), watched(progress) as tell:
-        check = _Check(opened, request, load_matching(request), tell)
+        teacher = teacher_in(opened, request.settings, trust=trust)
+        check = _Check(opened, request, load_matching(request), tell, teacher)
         say_images(check.images, progress)
         chosen = _sample(opened, networks, known)
         trainings = _trained(check, chosen, repeated, known)
@@ -94,13 +97,14 @@ class _Check:
     request: SearchRequest
     images: DataSet
     progress: Progress
+    teacher: nn.Module | None
 
     def train(self, genes: Genes, seed: int, label: str) -> Row:
         """Return the training of a network from a seed."""
         arch, recipe = self.request.space.architecture(genes), self.request.settings.retrain.recipe
         reached = train_alone(
             arch, recipe, self.images, seed=seed, store=self.run, device=self.request.device,
-            name=_checkpoint(arch.id, seed), progress=labelled(self.progress, label, arch.id),
+            name=_checkpoint(arch.id, seed), teacher=self.teacher, progress=labelled(self.progress, label, arch.id),
         )  # fmt: skip
         return training(arch, genes, seed, reached)
 
@@ -121,6 +125,11 @@ def _known(table: str | Path | None, request: SearchRequest) -> Table | None:
     """Return the table of networks that were trained as the run's own are."""
     if table is None:
         return None
+    if request.settings.teacher:
+        raise LookupFailed(
+            f"table {table}: its networks had no teacher, but those of the run had {request.settings.teacher.model}; "
+            "leave the table out"
+        )
     Terms.of(request.data, request.settings).check(Path(table))
     return Table.read(table)
 

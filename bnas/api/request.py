@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,6 +19,7 @@ from bnas.searcher.feasible import cost_of
 from bnas.searcher.inside import InsideDraws
 from bnas.searcher.sampler import MakeSampler
 from bnas.searcher.samplers import find_sampler, sampler_name
+from bnas.ship import Description
 from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable, parts_in
 from bnas.space.recipe import Retraining, SearchSettings, batch_for
@@ -30,6 +31,19 @@ from bnas.trust import check_code
 _TRIALS = ("trials", "space.search.trials")  # where a run keeps how many it was asked for
 GIVEN = " (given in Python)"  # behind the name of data that cannot be found again by it
 Items = Iterable[str] | Mapping[str, str | int | float]
+
+
+class Appointed(NamedTuple):
+    """The network that teaches those of a search."""
+
+    described: Description
+    folder: str = ""  # where it lies trained; "" trains it
+    weights_sha256: str = ""  # of that in the folder
+
+    @property
+    def mark(self) -> str:
+        """What it is known again by."""
+        return f"{self.described.id}, weights {self.weights_sha256}" if self.folder else self.described.id
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class SearchRequest:
     targets: tuple[Budget, ...] = ()  # all the budgets that the supernet is trained for; none beside this search's own
     minutes: float | None = None  # that the search may take; its settings are made to fit
     images: Mapping[str, Any] | None = None  # facts of those that the run was begun with
+    teacher: Appointed | None = None  # of what the settings name, once it was looked at
     left_out: str = ""  # of the space that was asked, because what it deploys to does not take it; for people
 
     @property
@@ -56,8 +71,11 @@ class SearchRequest:
 
     def retraining(self, settings: Retraining) -> "SearchRequest":
         """Return the request with other settings of how networks are trained alone."""
-        search = self.settings.model_copy(update={"retrain": settings})
-        return replace(self, space=self.space.model_copy(update={"search": search}))
+        return self.with_settings(self.settings.model_copy(update={"retrain": settings}))
+
+    def with_settings(self, settings: SearchSettings) -> "SearchRequest":
+        """Return the request with other settings."""
+        return replace(self, space=self.space.model_copy(update={"search": settings}))
 
     @property
     def make_sampler(self) -> MakeSampler:
@@ -71,8 +89,7 @@ class SearchRequest:
 
     def on(self, images: DataSet) -> "SearchRequest":
         """Return the request for these images, its trainings counted in epochs and batches that suit how many."""
-        settings = self.settings.on(len(images.train))
-        return replace(self, space=self.space.model_copy(update={"search": settings}))
+        return self.with_settings(self.settings.on(len(images.train)))
 
     @property
     def space_yaml(self) -> str:
@@ -87,6 +104,7 @@ class SearchRequest:
             "supernet_of": self.supernet_of,
             "targets": [budget.as_dict() for budget in self.targets],
             "minutes": self.minutes,
+            "teacher": self.teacher.mark if self.teacher else "",
         }
         return {
             "data": name_of(self.data),
@@ -159,7 +177,9 @@ def resolve(
     own = Budget.parse(checked.search.budget, source=f"{source}: search.budget")
     if augment is not None:
         settings["augment"] = augmentations(augment)
-        settings["retrain"]["recipe"]["augment"] = None
+        for recipe in (settings["retrain"]["recipe"], (settings.get("teacher") or {}).get("recipe")):
+            if recipe is not None:
+                recipe["augment"] = None
     limits = Budget.parse(budget or (), over=own)
     settings["budget"] = limits.as_dict()
     check_timed(checked, limits)

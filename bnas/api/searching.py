@@ -7,7 +7,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from torch import nn
+
 from bnas.api.advice import on_experts
+from bnas.api.appointing import appointed
 from bnas.api.exploring import explore, open_studies
 from bnas.api.latency import latency_of
 from bnas.api.manifest import manifest_of
@@ -15,6 +18,7 @@ from bnas.api.progress_bars import say, say_at_once, say_images, watched
 from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
 from bnas.api.result import SearchResult
 from bnas.api.taken import take_supernet
+from bnas.api.teacher import facts_of, lesson_of, trained_teacher
 from bnas.api.threads import threads_for
 from bnas.api.timing import TimeUp, check_minutes, in_time
 from bnas.data import DataSet
@@ -67,7 +71,7 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
     times = (
         {} if request.space.latency is None else {"latency": latency_of(best.arch, best.network, request.space.latency)}
     )
-    known = times | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
+    known = times | facts_of(run, request.settings) | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
     run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
 
 
@@ -150,7 +154,7 @@ def search(
     check_minutes(minutes, ranks)
     sample_within(request.space, request.budget, Random(seed))  # a budget nothing fits is an error before any training
     images = load_matching(request)
-    request = request.on(images)
+    request = appointed(request, images, trust=trust).on(images)
     if minutes is not None:
         request = in_time(replace(request, minutes=minutes), images, out, trials=trials, progress=progress)
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
@@ -175,6 +179,9 @@ def _plan(request: SearchRequest, images: DataSet, run: Run) -> str:
     supernet = settings.supernet
     shared = Recipe(stages=(Stage(epochs=supernet.epochs),), batch=supernet.batch).said(count)
     first = f"supernet of {request.supernet_of}" if request.supernet_of else f"supernet: {shared}"
+    if teacher := settings.teacher:
+        trained = f": {teacher.recipe.said(count)}" if teacher.recipe and not request.supernet_of else ""
+        first = f"teacher of {' and '.join(settings.taught)}, {teacher.model}{trained}; {first}"
     retrain = settings.retrain
     alone = retrain.top + (retrain.top if retrain.twin is None else retrain.twin)
     return (
@@ -224,14 +231,15 @@ def _drive_search(
     store = SharedStore(run, ranks)
     if request.supernet_of:
         take_supernet(run, request)
-    supernet = trained_supernet(run, request, data, progress, ranks)
+    teacher = trained_teacher(run, request, data, progress, ranks)
+    supernet = trained_supernet(run, request, data, progress, ranks, teacher=teacher)
     found = explore(run, request, supernet, data, studies=studies, engine=engine, progress=progress)
     chosen, is_time_up = _chosen(found, request), TimeUp(run, request)
     archs = ranks.told(lambda: {o: [space.architecture(c.genes) for c in some] for o, some in chosen.items()})
     request = request.retraining(is_time_up.retraining(archs, data))
     trained = retrain(
         archs, request.settings.retrain, data, seed=request.seed, store=store, device=device,
-        inherited=_inherited(request, supernet, data), is_time_up=is_time_up, progress=progress, ranks=ranks,
+        inherited=_inherited(request, supernet, data), teacher=teacher, is_time_up=is_time_up, progress=progress, ranks=ranks,
     )  # fmt: skip
     facts = {c.id: c for some in reversed(chosen.values()) for c in some}
     rows = [facts[r.arch.id].facts() | r.row() for r in trained]
@@ -241,12 +249,19 @@ def _drive_search(
 
 
 def trained_supernet(
-    run: Run | None, request: SearchRequest, data: DataSet, progress: Progress, ranks: Ranks
+    run: Run | None,
+    request: SearchRequest,
+    data: DataSet,
+    progress: Progress,
+    ranks: Ranks,
+    *,
+    teacher: nn.Module | None,
 ) -> Supernet:
     """Return the supernet of a request, from where its run has it or from the start; a rank other than 0 has no run."""
     return train_supernet(
         request.space, request.settings.supernet, data, seed=request.seed, store=SharedStore(run, ranks),
-        device=request.device, draws=request.draws, progress=progress, ranks=ranks,
+        device=request.device, draws=request.draws, lesson=lesson_of(request.settings, teacher), progress=progress,
+        ranks=ranks,
     )  # fmt: skip
 
 
@@ -269,11 +284,12 @@ def _inherited(request: SearchRequest, supernet: Supernet, data: DataSet) -> Cal
 def _beside(request: SearchRequest, ranks: Ranks) -> None:
     """Do what the other ranks do of a search: train the supernet, wait for what is found with it, train that."""
     settings, data, store = request.settings, load_matching(request), SharedStore(None, ranks)
-    supernet = trained_supernet(None, request, data, silent, ranks)
+    teacher = trained_teacher(None, request, data, silent, ranks)
+    supernet = trained_supernet(None, request, data, silent, ranks, teacher=teacher)
     archs = ranks.told(lambda: dict[str, list[Architecture]]())  # rank 0 says which
     retrain(
         archs, settings.retrain, data, seed=request.seed, store=store, device=request.device,
-        inherited=_inherited(request, supernet, data), ranks=ranks,
+        inherited=_inherited(request, supernet, data), teacher=teacher, ranks=ranks,
     )  # fmt: skip
 
 

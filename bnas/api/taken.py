@@ -12,6 +12,8 @@ from bnas.train import oneshot
 def take_supernet(run: Run, request: SearchRequest) -> None:
     """Copy the trained supernet that a request names into a run that has none.
 
+    Whether it was taught by the request's teacher is known already.
+
     Raises:
         RunError: it is not trained to the end, or that of a space with other choices.
     """

@@ -93,10 +93,11 @@ def _as_begun(request: SearchRequest, run: Run) -> SearchRequest:
 
 
 def _said(settings: SearchSettings, plan: Plan, minutes: float, out: str | Path) -> str:
-    retrain = settings.retrain
+    retrain, teacher = settings.retrain, settings.teacher and settings.teacher.recipe
+    taught = f"teacher {teacher.epochs} epochs, {plan.teacher / 60:.1f} min; " if teacher and plan.teacher else ""
     trained = f"supernet {settings.supernet.epochs} epochs, {plan.supernet / 60:.1f} min; " if plan.supernet else ""
     return (
-        f"plan for {minutes:g} minutes, by the pace measured here: {trained}{settings.trials} trials and as many of "
+        f"plan for {minutes:g} minutes, by the pace measured here: {taught}{trained}{settings.trials} trials and as many of "
         f"the random twin, {plan.scoring / 60:.1f} min; the best alone, {retrain.recipe.epochs} epochs at most, "
         f"{plan.retrain / 60:.1f} min; all of it in {out}"
     )

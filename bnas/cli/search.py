@@ -190,6 +190,7 @@ def summary(result: Any) -> dict[str, Any]:
     return {
         "run": str(result.run.path),
         "best": {key: manifest[key] for key in ("architecture_id", "accuracy", "cost", "budget")},
+        **({"teacher": manifest["teacher"]} if "teacher" in manifest else {}),
         "trials": result.run.config["trials"],
         "ledger": result.ledger,
         "front": json.loads(result.front.to_json(orient="records")),
@@ -208,12 +209,18 @@ def show_result(result: Any) -> None:
     fates = result.ledger["search"]
     trusting = " --trust" if names_code(result.best.architecture) else ""
     print(
-        f"{_beside_its_twin(result)}\n{_answer(result.best)}\n"
+        f"{_taught(result.best)}{_beside_its_twin(result)}\n{_answer(result.best)}\n"
         f"proposed {fates['proposed']}: paid {fates['paid']}, over budget {fates['over_budget']} (free), "
         f"repeated {fates['repeated']} (free), failed {fates['failed']}\n{NOT_COUNTED}\n"
         f"report: {result.run.report}\nnext:   bnas export {shlex.quote(str(result.run.path))} --to training -o DIR"
         f"{trusting}"
     )
+
+
+def _taught(best: Any) -> str:
+    """Say on a line what taught the networks, where something did."""
+    teacher = best.manifest.get("teacher")
+    return f"teacher: {teacher['model']}, validation accuracy {percent(teacher['validation_accuracy'])}\n" if teacher else ""
 
 
 def _answer(best: Any) -> str:

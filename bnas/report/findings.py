@@ -53,6 +53,7 @@ class Findings:
     manifest: dict[str, Any] | None  # of the best network
     environment: dict[str, Any]
     work: Work | None
+    teacher: float | None  # accuracy on held-out images of what teaches the networks, once it is known
     losses: dict[str, dict[int, float]]  # training loss of each epoch, by phase of training
     ranking: dict[str, Any] | None  # how far the proxy can be trusted, once it was checked
     ranked: pd.DataFrame  # the networks that it was checked with
@@ -90,6 +91,7 @@ def read_findings(run: Run) -> Findings:
         manifest=manifest,
         environment=_environment(events, manifest),
         work=work_of(events),
+        teacher=_teacher(events),
         losses=losses_of(events),
         ranking=_ranking(run),
         ranked=_ranked(run),
@@ -195,6 +197,11 @@ def _environment(events: list[dict[str, Any]], manifest: dict[str, Any] | None) 
     driven = [event["environment"] for event in events if isinstance(event.get("environment"), dict)]
     made = (manifest or {}).get("versions")
     return made or (driven[-1] if driven else {})
+
+
+def _teacher(events: list[dict[str, Any]]) -> float | None:
+    known = [e["validation_accuracy"] for e in events if e.get("event") == "teacher" and "validation_accuracy" in e]
+    return float(known[-1]) if known else None
 
 
 def losses_of(events: list[dict[str, Any]]) -> dict[str, dict[int, float]]:

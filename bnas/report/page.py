@@ -22,7 +22,6 @@ from bnas.report.findings import Findings, paid_rows, read_findings
 from bnas.report.ink import DPI, INKS, Ink
 from bnas.report.ranking_figure import draw_ranking
 from bnas.report.tables import (
-    as_real,
     by,
     cost_table,
     facts_table,
@@ -145,6 +144,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "searched": found.searched,
         "missing": words.missing(found),
         "work": words.work_sentence(found),
+        "taught": words.teacher_sentence(found),
         "images_said": images_sentence(found.config.get("images", {})),
         **classes_context(found.classes),
         "counted": words.COUNTED,
@@ -178,7 +178,7 @@ def _network(found: Findings, arch: Architecture | None) -> dict[str, Any]:
         "classes": arch.classes,
         "binarizers": arch.binarizers,
         "stages": stage_table(arch),
-        "costs": cost_table(price, cost(plan(as_real(arch)))),
+        "costs": cost_table(price, cost(plan(arch.as_real()))),
         "layers": layer_table(layers),
     }
 

@@ -151,12 +151,6 @@ def layer_table(layers: Iterable[PlannedLayer]) -> TextTable:
     return TextTable(header, tuple(rows), 2)
 
 
-def as_real(arch: Architecture) -> Architecture:
-    """Return the same network with real weights and real inputs everywhere."""
-    stages = tuple(stage.model_copy(update={"precision": ("real",) * stage.depth}) for stage in arch.stages)
-    return arch.model_copy(update={"stages": stages})
-
-
 def cost_table(price: Cost, real: Cost) -> TextTable:
     """Return each quantity of a network beside that of the same network with real weights and inputs."""
     pairs = [(name, getattr(price, name), getattr(real, name)) for name in _COSTS]

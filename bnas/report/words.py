@@ -104,6 +104,15 @@ def work_sentence(found: Findings) -> str:
     )
 
 
+def teacher_sentence(found: Findings) -> str:
+    """Say what teaches the networks; "" where nothing does."""
+    settings = found.space.search
+    if settings.teacher is None:
+        return ""
+    known = "" if found.teacher is None else f", which gets {percent(found.teacher)} of the held-out images right,"
+    return f"A real network, {settings.teacher.model}{known} teaches {' and '.join(settings.taught)}."
+
+
 def proof(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what the manifest says to prove that the best network is the one that was counted and trained."""
     again = manifest.get("counted_again")  # of an architecture; other networks have no plan to compare with

@@ -3,7 +3,7 @@
 import logging
 import os
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -30,9 +30,9 @@ from bnas.runs.settings import (
 from bnas.runs.sums import Sums, sha256
 
 _STUDY, _LEDGER, _RANKING = "study.db", "ledger.json", "ranking.json"
-_BEST, _FIGURES, _REPORT, _WEIGHTS = "best", "figures", "report.html", "weights.safetensors"
+_BEST, _TEACHER, _FIGURES = "best", "teacher", "figures"
+_REPORT, _WEIGHTS = "report.html", "weights.safetensors"
 _BESIDE_STUDY = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside the study
-_BEST_MANIFEST = f"{_BEST}/{MANIFEST}"
 _logger = logging.getLogger(__name__)
 
 
@@ -136,6 +136,11 @@ class Run:
     def best_folder(self) -> Path:
         """The folder of the best network; read it with `read_best`, or `bnas.load`."""
         return self._access.inside(_BEST)
+
+    @property
+    def teacher_folder(self) -> Path:
+        """The folder of the network that teaches the others; read it with `read_teacher`, or `bnas.load`."""
+        return self._access.inside(_TEACHER)
 
     @property
     def figures(self) -> Path:
@@ -289,24 +294,15 @@ class Run:
         Raises:
             RunError: it cannot be written; the best network before it is intact.
         """
-        files = network_files(architecture_yaml, tensors, manifest)
-        with self._sums.writing(_BEST_MANIFEST, sha256(files[MANIFEST])):
-            write_network(self._access.target(_BEST), files, check=self._access.check)
+        self._write_network(_BEST, network_files(architecture_yaml, tensors, manifest))
 
     def wrote_best(self) -> bool:
         """Whether a best network was written; it may be damaged, or gone since."""
-        return self._sums.has(_BEST_MANIFEST) or self.best_folder.exists()
+        return self._wrote_network(_BEST)
 
     def has_best(self) -> bool:
         """Whether a best network is there and sound; one that is damaged is named in the log."""
-        if not self.wrote_best():
-            return False
-        try:
-            self.read_best()
-        except RunError as problem:
-            self.warn(str(problem))
-            return False
-        return True
+        return self.wrote_best() and self._is_sound(self.read_best)
 
     def read_best(self) -> SavedNetwork:
         """Return description, weights and manifest of the best network.
@@ -318,9 +314,51 @@ class Run:
             raise RunError(
                 f"{self.path}: has a winner for each of several budgets; give the run of one, below targets/"
             )
-        found = read_network(self.best_folder)
-        self._sums.read(_BEST_MANIFEST, hint=ANEW)
+        return self._read_network(_BEST)
+
+    def write_teacher(self, description_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
+        """Write the network that teaches the others, as `write_best` does the best.
+
+        Raises:
+            RunError: it cannot be written; what was there is intact.
+        """
+        self._write_network(_TEACHER, network_files(description_yaml, tensors, manifest))
+
+    def wrote_teacher(self) -> bool:
+        """Whether a teacher was written; it may be damaged, or gone since."""
+        return self._wrote_network(_TEACHER)
+
+    def has_teacher(self) -> bool:
+        """Whether a teacher is there and sound; one that is damaged is named in the log."""
+        return self.wrote_teacher() and self._is_sound(self.read_teacher)
+
+    def read_teacher(self) -> SavedNetwork:
+        """Return description, weights and manifest of the network that teaches the others.
+
+        Raises:
+            RunError: there is none yet, or one of its files is not the one that was written.
+        """
+        return self._read_network(_TEACHER)
+
+    def _write_network(self, name: str, files: dict[str, bytes]) -> None:
+        with self._sums.writing(f"{name}/{MANIFEST}", sha256(files[MANIFEST])):
+            write_network(self._access.target(name), files, check=self._access.check)
+
+    def _wrote_network(self, name: str) -> bool:
+        return self._sums.has(f"{name}/{MANIFEST}") or self._access.inside(name).exists()
+
+    def _read_network(self, name: str) -> SavedNetwork:
+        found = read_network(self._access.inside(name))
+        self._sums.read(f"{name}/{MANIFEST}", hint=ANEW)
         return found
+
+    def _is_sound(self, read: Callable[[], object]) -> bool:
+        try:
+            read()
+        except RunError as problem:
+            self.warn(str(problem))
+            return False
+        return True
 
     def _id(self) -> str:
         return run_id(self.path, self._sums)
@@ -331,4 +369,4 @@ class Run:
 
 
 def _place(name: str) -> tuple[str, ...]:
-    return (*checkpoint_parts(name, taken=(_BEST, _FIGURES)), _WEIGHTS)
+    return (*checkpoint_parts(name, taken=(_BEST, _TEACHER, _FIGURES)), _WEIGHTS)

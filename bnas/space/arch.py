@@ -293,6 +293,13 @@ class Architecture(Spec):
         stages = tuple(stage.model_copy(update={"experts": 1}) for stage in self.stages)
         return self.model_copy(update={"stages": stages})
 
+    def as_real(self) -> "Architecture":
+        """Return the same network with real weights and real inputs everywhere; of a thermometer, a convolution."""
+        stages = tuple(stage.model_copy(update={"precision": ("real",) * stage.depth}) for stage in self.stages)
+        bits = {"kind": "conv", "levels": None} if self.stem.kind == "thermometer" else {}
+        stem = self.stem.model_copy(update=bits)
+        return self.model_copy(update={"stages": stages, "stem": stem, "classifier": "real"})
+
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that name this architecture; equal architectures have equal ids."""

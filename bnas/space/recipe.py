@@ -123,7 +123,7 @@ class Stage(Length):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the forward pass, by autocast; `bfloat16` is for GPUs that have it."""
     distill: Distillation | None = None
-    """How much the stage before (before the first: a teacher that is given) teaches this one; left out, not at all."""
+    """How much the stage before teaches this one (the first such: a teacher, where there is one); left out, not at all."""
 
     @model_validator(mode="after")
     def _says_how_long(self) -> "Stage":
@@ -313,6 +313,31 @@ class Retraining(Spec):
         return self
 
 
+class Teacher(Spec):
+    """A real network that is trained first, once, and teaches the supernet and the networks that are trained alone.
+
+    Of these it teaches the first stage that has `distill`; the stages after it are taught by the one before.
+    """
+
+    model: Annotated[Named, Field(min_length=1)]
+    """One of our networks by name, the YAML file of an architecture, made real, or a folder of a trained network."""
+    recipe: Recipe | None = None
+    """By which it is trained; left out, `straight_through`. Nothing that comes trained has one."""
+    logits: NonNegative = 1.0
+    """Weight of KL(teacher || sub-network) in the steps of the supernet; 0 leaves it out there."""
+    temperature: PositiveFloat = 1.0
+    """That logits of both are divided by there."""
+
+    @property
+    def of_supernet(self) -> Distillation | None:
+        """How much it teaches the supernet; None where it does not."""
+        return Distillation(logits=self.logits, temperature=self.temperature) if self.logits else None
+
+    def on(self, images: int) -> "Teacher":
+        """Return it for so many training images, as `Recipe.on` does."""
+        return self if self.recipe is None else self.model_copy(update={"recipe": self.recipe.on(images)})
+
+
 class SearchSettings(Spec):
     """What a space file may carry, so that `bnas search SPACE --data D` is a whole command."""
 
@@ -336,6 +361,8 @@ class SearchSettings(Spec):
     """Training images to use at most, those held out among them; left out, all."""
     metric: Literal["product", "hybrid"] = "product"
     """What orders blocks where `precision` is `by_metric` or `first_by_metric`."""
+    teacher: Teacher | None = None
+    """A real network that is trained first and teaches all others; left out, there is none."""
     supernet: SupernetRecipe = SupernetRecipe()
     """How the shared weights are trained."""
     scoring: Scoring = Scoring()
@@ -343,7 +370,31 @@ class SearchSettings(Spec):
     retrain: Retraining = Retraining()
     """How the best are trained alone."""
 
+    @model_validator(mode="after")
+    def _a_teacher_teaches(self) -> "SearchSettings":
+        if self.teacher and not self.taught:
+            raise ValueError(
+                "teacher: teaches nothing, for its logits are 0 and no stage of retrain.recipe has distill; give it "
+                "logits, or a stage distill, or leave it out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what settings from before do not have, so that their runs go on."""
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key != "teacher" or value is not None}
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """In words, what the teacher teaches; nothing where there is none."""
+        if self.teacher is None:
+            return ()
+        alone = any(stage.distill for stage in self.retrain.recipe.stages)
+        return (*(["the supernet"] if self.teacher.logits else []), *(["the networks trained alone"] if alone else []))
+
     def on(self, images: int) -> "SearchSettings":
         """Return the settings for so many training images, as `Recipe.on` does."""
         retrain = self.retrain.model_copy(update={"recipe": self.retrain.recipe.on(images)})
-        return self.model_copy(update={"supernet": self.supernet.on(images), "retrain": retrain})
+        teacher = self.teacher and self.teacher.on(images)
+        return self.model_copy(update={"teacher": teacher, "supernet": self.supernet.on(images), "retrain": retrain})

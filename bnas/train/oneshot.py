@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +14,13 @@ from bnas.errors import TrainingError
 from bnas.progress import Progress, silent
 from bnas.seeds import derived, seeded
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Stage, SupernetRecipe, batch_for
+from bnas.space.recipe import Distillation, Stage, SupernetRecipe, batch_for
 from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train.binary_watch import SupernetWatch
 from bnas.train.lazy_adamw import LazyAdamW
 from bnas.train.loop import fit
+from bnas.train.objective import distance
 from bnas.train.optimizers import groups_of
 from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Store, model_weights
@@ -43,6 +44,19 @@ class Draws(Protocol):
         """Return that of a step, the same whenever it is asked for."""
 
 
+class Lesson(NamedTuple):
+    """A real network that teaches the supernet, and how much."""
+
+    teacher: nn.Module
+    weights: Distillation
+
+    def __call__(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Return how far logits are from those of the teacher for the same images."""
+        with torch.no_grad():
+            taught = self.teacher(images.clone())  # a network may change what it is given
+        return distance(logits, [], taught, [], self.weights)
+
+
 class WholeSpace:
     """Draws from all of a space, every choice of a dimension as often as the others."""
 
@@ -64,6 +78,7 @@ def train_supernet(
     store: Store,
     device: torch.device,
     draws: Draws | None = None,
+    lesson: Lesson | None = None,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
 ) -> Supernet:
@@ -74,6 +89,7 @@ def train_supernet(
 
     Args:
         draws: the sub-networks of the steps; None draws from the whole space.
+        lesson: what a real network teaches the sub-networks that learn the labels; None leaves them the labels.
     Raises:
         TrainingError: a loss is not finite.
     """
@@ -96,7 +112,10 @@ def train_supernet(
     with seeded(derived(seed, NAME, "steps")):
         fit(
             supernet,
-            partial(OBJECTIVES[recipe.mode], supernet, recipe, draws or WholeSpace(space, seed=seed), lone_steps),
+            partial(
+                OBJECTIVES[recipe.mode], supernet, recipe, draws or WholeSpace(space, seed=seed), lone_steps,
+                lesson=lesson,
+            ),
             data.train,
             stage=stage,
             batch=batch,
@@ -135,20 +154,36 @@ def load_supernet(space: SearchSpace, *, store: Store) -> Supernet:
 
 
 def single(
-    supernet: Supernet, recipe: SupernetRecipe, draws: Draws, lone_steps: int, images: Tensor, labels: Tensor, step: int
+    supernet: Supernet,
+    recipe: SupernetRecipe,
+    draws: Draws,
+    lone_steps: int,
+    images: Tensor,
+    labels: Tensor,
+    step: int,
+    *,
+    lesson: Lesson | None = None,
 ) -> Tensor:
     """Return the loss of one drawn sub-network."""
     arch = _maybe_lone(draws(step), step < lone_steps)
-    return F.cross_entropy(supernet(images, arch), labels, label_smoothing=recipe.label_smoothing)
+    return _learned(supernet(images, arch), recipe, images, labels, lesson)
 
 
 def sandwich(
-    supernet: Supernet, recipe: SupernetRecipe, draws: Draws, lone_steps: int, images: Tensor, labels: Tensor, step: int
+    supernet: Supernet,
+    recipe: SupernetRecipe,
+    draws: Draws,
+    lone_steps: int,
+    images: Tensor,
+    labels: Tensor,
+    step: int,
+    *,
+    lesson: Lesson | None = None,
 ) -> Tensor:
-    """Return the loss of the largest sub-network, and how far others are from what it says."""
+    """Return the loss of the largest sub-network, which alone has the lesson, and how far others are from it."""
     lone = step < lone_steps
     taught = supernet(images, _maybe_lone(draws.largest, lone), real_weights=recipe.teacher == "real")
-    loss = F.cross_entropy(taught, labels, label_smoothing=recipe.label_smoothing)
+    loss = _learned(taught, recipe, images, labels, lesson)
     target = F.log_softmax(taught.detach(), 1)
     pupils = [_maybe_lone(draws.smallest, lone)]
     first = step * DRAWN_IN_A_SANDWICH
@@ -157,6 +192,14 @@ def sandwich(
         said = F.log_softmax(supernet(images, arch), 1)
         loss = loss + F.kl_div(said, target, reduction="batchmean", log_target=True)
     return loss
+
+
+def _learned(
+    logits: Tensor, recipe: SupernetRecipe, images: Tensor, labels: Tensor, lesson: Lesson | None
+) -> Tensor:
+    """Return the loss of logits: by the labels, and by the lesson where there is one."""
+    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    return loss if lesson is None else loss + lesson(logits, images)
 
 
 OBJECTIVES = {"single": single, "sandwich": sandwich}

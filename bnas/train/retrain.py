@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from bnas.data import DataSet, Split
 from bnas.errors import TrainingError
@@ -57,6 +58,7 @@ def retrain(
     store: Store,
     device: torch.device,
     inherited: Callable[[Architecture], Network] | None = None,
+    teacher: nn.Module | None = None,
     is_time_up: Callable[[], bool] = lambda: False,
     progress: Progress = silent,
     ranks: Ranks = ALONE,
@@ -72,6 +74,7 @@ def retrain(
         is_time_up: asked before each training but the first; then none is trained any more, and those that went on to a
             halving which others did not reach are the best. What was not trained at all is left out.
         inherited: gives the network that training begins with, which stays as it is; None begins with fresh weights.
+        teacher: of each network, as in `train_staged`.
     Raises:
         TrainingError: a loss is not finite.
     """
@@ -82,7 +85,7 @@ def retrain(
     def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
         return train_staged(
             partial(build_for, arch), recipe, data, name=f"{RETRAIN}/{arch.id}", seed=seed, store=store, device=device,
-            start=inherited(arch) if inherited else None, until=cut, measure=BinaryWatch, progress=watch, ranks=ranks,
+            start=inherited(arch) if inherited else None, teacher=teacher, until=cut, measure=BinaryWatch, progress=watch, ranks=ranks,
         )  # fmt: skip
 
     every = {arch.id: arch for archs in chosen.values() for arch in archs}

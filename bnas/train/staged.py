@@ -45,7 +45,7 @@ def train_staged(
     Args:
         make: gives a fresh network for a stage; all of them have the same parameters, but for the number of experts.
         name: of the checkpoints, one a stage: `NAME-0`, `NAME-1`, ...
-        teacher: teaches the first stage, where that has `distill`; the others are taught by the stage before.
+        teacher: teaches the first stage that has `distill`; the others are taught by the stage before.
         start: a network with weights to begin with, of the same parameters; it stays as it is.
         until: stop after this epoch of the last stage; None trains to the end.
         compiled: compile the forward and backward pass with `torch.compile`; needs a C++ compiler or a GPU.
@@ -59,11 +59,14 @@ def train_staged(
     if compiled:
         check_compiler(device)
     recipe, data = recipe.on(len(data.train)), augmented(data, recipe)
-    before: nn.Module | None = teacher.to(device).eval() if teacher is not None else None
+    teacher = None if teacher is None else teacher.to(device).eval()
+    before: nn.Module | None = None
     network = start
     for index, stage in enumerate(recipe.stages):
         last, own = index == len(recipe.stages) - 1, derived(seed, "stage", index)
         network = start_stage(make, stage, network, seed=own).to(device)
+        if stage.distill and teacher is not None:
+            before, teacher = teacher, None
         answer, taught = answering(network), before and answering(before)
         with seeded(own):
             fit(

@@ -9,6 +9,7 @@ from random import Random
 from typing import NamedTuple, Self
 
 import torch
+from torch import nn
 
 from bnas.data import DataSet
 from bnas.errors import LookupFailed, SpecError
@@ -129,6 +130,7 @@ def train_alone(
     store: Store,
     device: torch.device,
     name: str = "alone",
+    teacher: nn.Module | None = None,
     progress: Progress = silent,
 ) -> Alone:
     """Return what an architecture reaches, trained from where the store has it or from the start.
@@ -140,8 +142,9 @@ def train_alone(
     """
     started = time.process_time()
     network = train_staged(
-        partial(build_for, arch), recipe, data, name=name, seed=seed, store=store, device=device, progress=progress
-    )
+        partial(build_for, arch), recipe, data, name=name, seed=seed, store=store, device=device, teacher=teacher,
+        progress=progress,
+    )  # fmt: skip
     seconds = time.process_time() - started
     validation, _ = evaluate(network, data.validation.batches(BATCH, device=device))
     test, _ = evaluate(network, data.test.batches(BATCH, device=device))

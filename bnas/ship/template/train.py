@@ -200,13 +200,19 @@ def train(
     device: torch.device,
     seed: int = 0,
 ) -> nn.Module:
-    """Return a network trained by stages from the weights of `start`; `teacher` teaches the first, each the next."""
-    model, before, generator = start, teacher, torch.Generator().manual_seed(seed)
+    """Return a network trained by stages from the weights of `start`, each taught by the one before, if it is taught.
+
+    The first that is taught has `teacher` in place of the one before, where there is such.
+    """
+    before: nn.Module | None = None
+    model, generator = start, torch.Generator().manual_seed(seed)
     steps = max(1, len(data[0]) // batch)
     for number, stage in enumerate(stages):
         print(f"stage {number + 1}/{len(stages)}: {stage.weights} weights, experts: {stage.experts}", flush=True)
         own = derived(seed, "stage", number)
         model = start_stage(make, stage, model, seed=own).to(device)
+        if stage.distill and teacher is not None:
+            before, teacher = teacher, None
         loss = partial(stage_loss, answering(model), None if before is None else answering(before), stage, own)
         optimizers = make_optimizers(model, stage)
         step = Step(model, optimizers, loss, stage, steps=steps, name=f"stage {number + 1}", seed=own, device=device)
