@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from bnas.api.request import Appointed, SearchRequest, check_batch
 from bnas.data import DataSet
-from bnas.errors import RunError, SpecError
-from bnas.lookup import FAILURES, reason
+from bnas.errors import LookupFailed, RunError, SpecError
+from bnas.lookup import FAILURES, not_among, reason
 from bnas.networks.build import build
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS
@@ -45,6 +45,11 @@ def appointed(request: SearchRequest, data: DataSet, *, trust: bool) -> SearchRe
     asked = request.settings.teacher
     if asked is None:
         return request
+    if not request.settings.taught:
+        raise SpecError(
+            "search.teacher: teaches nothing, for its logits are 0 and no stage of search.retrain.recipe has distill; "
+            "give it logits, or a stage distill, or leave it out"
+        )
     known = _of_run(request, asked, trust=trust) if request.supernet_of else _named(request.space, asked, trust=trust)
     _check_description(asked, known.described, request.space)
     if not known.folder:
@@ -72,6 +77,11 @@ def _named(space: SearchSpace, asked: Teacher, *, trust: bool) -> Appointed:
         arch = read(Architecture, model)
         check_code(arch, source=model, trust=trust)
         return Appointed(arch.as_real())
+    if model not in MODELS and ":" not in model:
+        known = not_among(model, MODELS, what=MODEL)
+        raise LookupFailed(
+            f"{known}, or give the YAML file of an architecture, a trained network's folder, or file.py:attr"
+        )
     return Appointed(ModelSpec(model=model, input=space.input, classes=space.classes))
 
 
@@ -101,7 +111,8 @@ def _with_that_of_run(request: SearchRequest, data: DataSet) -> SearchRequest:
         raise RunError(
             f"{source}: its space has other settings of the teacher; search the space of that run, {source}/space.yaml"
         )
-    return request.with_settings(request.settings.model_copy(update={"teacher": theirs}))
+    taught = request.with_settings(request.settings.model_copy(update={"teacher": theirs}))
+    return taught if taught.settings.taught else request
 
 
 def _of_run(request: SearchRequest, asked: Teacher, *, trust: bool) -> Appointed:
@@ -129,9 +140,10 @@ def check_teacher(network: nn.Module, data: DataSet, *, where: str) -> None:
         SpecError: it does not; says both sides.
     """
     shape = "x".join(map(str, data.input_shape))
+    device = next((weight.device for weight in network.parameters()), None)
     try:
         with torch.no_grad():
-            logits = network.eval()(torch.zeros(2, *data.input_shape))
+            logits = network.eval()(torch.zeros(2, *data.input_shape, device=device))
     except FAILURES as problem:
         raise SpecError(f"{where}: fails on images of {shape}: {reason(problem)}; give one for these") from problem
     if not isinstance(logits, Tensor) or logits.shape != (2, data.classes):

@@ -37,7 +37,7 @@ def maker(described: Description, seed: int, *, held: nn.Module | None = None) -
 def teacher_of(
     described: Description, teacher: str | Path | nn.Module | None, *, trust: bool = False
 ) -> nn.Module | None:
-    """Return what teaches the first stage that is taught: a module, the network of a folder, a converted model's trained original."""
+    """Return what teaches the first taught stage: a module, the network of a folder, a converted model's original."""
     if teacher is not None:
         return copied(teacher) if isinstance(teacher, nn.Module) else load(teacher, trust=trust)
     if isinstance(described, ConvertedModel) and described.original.weights:

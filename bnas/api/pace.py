@@ -156,10 +156,10 @@ def fitted(request: SearchRequest, pace: Pace, data: DataSet, seconds: float, *,
         scaled = _scaled(request.settings, factor, trials, is_trained=is_trained)
         return planned(scaled, pace, data, is_trained=is_trained).seconds
 
-    if needed(low) > seconds:
+    if (least := needed(low)) > seconds:
         raise SpecError(
-            f"minutes: {seconds / 60:.2g} are too few here, where the least takes {needed(low) / 60:.2g}; give more, or "
-            "a space of smaller networks or fewer trials"
+            f"minutes: {seconds / 60:.2g} are too few here, where the least takes {least / 60:.2g}; give more, or a "
+            "space of smaller networks or fewer trials"
         )
     for _ in range(40):
         middle = math.sqrt(low * high)

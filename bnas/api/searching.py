@@ -71,7 +71,11 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
     times = (
         {} if request.space.latency is None else {"latency": latency_of(best.arch, best.network, request.space.latency)}
     )
-    known = times | facts_of(run, request.settings) | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
+    known = (
+        times
+        | facts_of(run, request.settings)
+        | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
+    )
     run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
 
 
@@ -239,7 +243,8 @@ def _drive_search(
     request = request.retraining(is_time_up.retraining(archs, data))
     trained = retrain(
         archs, request.settings.retrain, data, seed=request.seed, store=store, device=device,
-        inherited=_inherited(request, supernet, data), teacher=teacher, is_time_up=is_time_up, progress=progress, ranks=ranks,
+        inherited=_inherited(request, supernet, data), teacher=teacher, is_time_up=is_time_up,
+        progress=progress, ranks=ranks,
     )  # fmt: skip
     facts = {c.id: c for some in reversed(chosen.values()) for c in some}
     rows = [facts[r.arch.id].facts() | r.row() for r in trained]

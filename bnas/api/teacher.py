@@ -58,7 +58,8 @@ def trained_teacher(
 def _kept(run: Run | None, request: SearchRequest, data: DataSet, progress: Progress) -> dict[str, Tensor] | None:
     """Return the weights that a run has, or takes from a folder; None where they are to be trained."""
     known = request.teacher
-    assert run is not None and known is not None
+    assert run is not None
+    assert known is not None
     if run.has_teacher():
         return run.read_teacher().tensors
     if not known.folder:
@@ -85,7 +86,9 @@ def _keep(
         manifest: of one that comes trained; None makes that of one that was trained here.
     """
     known, asked = request.teacher, request.settings.teacher
-    assert run is not None and known is not None and asked is not None
+    assert run is not None
+    assert known is not None
+    assert asked is not None
     standing = standing_of(network.to(request.device), data.validation, classes=data.classes)
     accuracy = {"validation": standing.accuracy}
     tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
@@ -95,8 +98,8 @@ def _keep(
             known.described, network.cpu(), tensors, accuracy=accuracy, data=data, recipe=asked.recipe,
             epochs=asked.recipe.epochs, seed=request.seed,
         )  # fmt: skip
-    run.write_teacher(dump(known.described), tensors, manifest | {"accuracy": accuracy})
     run.log(NAME, model=asked.model, validation_accuracy=standing.accuracy)
+    run.write_teacher(dump(known.described), tensors, manifest | {"accuracy": accuracy})
     progress(f"{NAME} on held-out images", 1, 1, f"accuracy {percent(standing.accuracy)}")
     if not standing.knows:
         run.warn(f"{MODEL}: {asked.model} gets {standing}: it has nothing to teach; train it longer, or give another")

@@ -97,7 +97,7 @@ def _said(settings: SearchSettings, plan: Plan, minutes: float, out: str | Path)
     taught = f"teacher {teacher.epochs} epochs, {plan.teacher / 60:.1f} min; " if teacher and plan.teacher else ""
     trained = f"supernet {settings.supernet.epochs} epochs, {plan.supernet / 60:.1f} min; " if plan.supernet else ""
     return (
-        f"plan for {minutes:g} minutes, by the pace measured here: {taught}{trained}{settings.trials} trials and as many of "
-        f"the random twin, {plan.scoring / 60:.1f} min; the best alone, {retrain.recipe.epochs} epochs at most, "
-        f"{plan.retrain / 60:.1f} min; all of it in {out}"
+        f"plan for {minutes:g} minutes, by the pace measured here: {taught}{trained}{settings.trials} trials and as "
+        f"many of the random twin, {plan.scoring / 60:.1f} min; the best alone, {retrain.recipe.epochs} epochs at "
+        f"most, {plan.retrain / 60:.1f} min; all of it in {out}"
     )

@@ -83,7 +83,7 @@ def train_model(
         precision: of a reference network, one of its presets. None: real; with `weights`, all weights are binary,
             those of the first and last layer too.
         weights: the weight binarizer of a reference network.
-        teacher: a module, or a folder that `bnas.load` takes, as RUN/best or the RUN/teacher of a search; it teaches the
+        teacher: a module, or a folder that `bnas.load` takes, as RUN/best, or RUN/teacher of a search; it teaches the
             first stage that has `distill`.
             None: for a converted model with a file of trained weights, the float model they belong to.
         source: `file.py:attr` that makes a module like the given one, before a conversion, without arguments; an export
@@ -141,8 +141,9 @@ def train_model(
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not _is_complete(run):
-            if teacher is not None:
-                check_teacher(teacher_of(described, teacher, trust=trust), images, where="teacher")
+            taught_by = None if teacher is None else teacher_of(described, teacher, trust=trust)
+            if taught_by is not None:
+                check_teacher(taught_by, images, where="teacher")
             say(f"plan {chosen.said(len(images.train))}; written to {run.path}", progress)
             load_same = partial(_load_same, load_images, images.facts())
             work = _Work(described, held, chosen, load_same, seed, pick_device(device), teacher, compiled, trust)

@@ -220,7 +220,11 @@ def show_result(result: Any) -> None:
 def _taught(best: Any) -> str:
     """Say on a line what taught the networks, where something did."""
     teacher = best.manifest.get("teacher")
-    return f"teacher: {teacher['model']}, validation accuracy {percent(teacher['validation_accuracy'])}\n" if teacher else ""
+    return (
+        f"teacher: {teacher['model']}, validation accuracy {percent(teacher['validation_accuracy'])}\n"
+        if teacher
+        else ""
+    )
 
 
 def _answer(best: Any) -> str:

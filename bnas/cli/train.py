@@ -36,7 +36,9 @@ def train_command(
     precision: Annotated[
         str | None, typer.Option(help="Preset of a reference network: real, weight, binary, ...")
     ] = None,
-    teacher: Annotated[Path | None, typer.Option(help="RUN/best, RUN/teacher or an export: teaches the first stage with distill.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="RUN/best, RUN/teacher or an export: teaches the first stage with distill.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Of all stages together.  [default: the recipe's]")] = None,
     validation: Annotated[
         float, typer.Option(help="Share of the training images held out, where there is no such split.")

@@ -123,7 +123,7 @@ class Stage(Length):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the forward pass, by autocast; `bfloat16` is for GPUs that have it."""
     distill: Distillation | None = None
-    """How much the stage before teaches this one (the first such: a teacher, where there is one); left out, not at all."""
+    """How much the stage before teaches this one (the first such: a teacher that is given); left out, not at all."""
 
     @model_validator(mode="after")
     def _says_how_long(self) -> "Stage":
@@ -369,15 +369,6 @@ class SearchSettings(Spec):
     """How candidates are scored."""
     retrain: Retraining = Retraining()
     """How the best are trained alone."""
-
-    @model_validator(mode="after")
-    def _a_teacher_teaches(self) -> "SearchSettings":
-        if self.teacher and not self.taught:
-            raise ValueError(
-                "teacher: teaches nothing, for its logits are 0 and no stage of retrain.recipe has distill; give it "
-                "logits, or a stage distill, or leave it out"
-            )
-        return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -113,7 +113,11 @@ def train_supernet(
         fit(
             supernet,
             partial(
-                OBJECTIVES[recipe.mode], supernet, recipe, draws or WholeSpace(space, seed=seed), lone_steps,
+                OBJECTIVES[recipe.mode],
+                supernet,
+                recipe,
+                draws or WholeSpace(space, seed=seed),
+                lone_steps,
                 lesson=lesson,
             ),
             data.train,
@@ -194,9 +198,7 @@ def sandwich(
     return loss
 
 
-def _learned(
-    logits: Tensor, recipe: SupernetRecipe, images: Tensor, labels: Tensor, lesson: Lesson | None
-) -> Tensor:
+def _learned(logits: Tensor, recipe: SupernetRecipe, images: Tensor, labels: Tensor, lesson: Lesson | None) -> Tensor:
     """Return the loss of logits: by the labels, and by the lesson where there is one."""
     loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     return loss if lesson is None else loss + lesson(logits, images)

@@ -85,7 +85,8 @@ def retrain(
     def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
         return train_staged(
             partial(build_for, arch), recipe, data, name=f"{RETRAIN}/{arch.id}", seed=seed, store=store, device=device,
-            start=inherited(arch) if inherited else None, teacher=teacher, until=cut, measure=BinaryWatch, progress=watch, ranks=ranks,
+            start=inherited(arch) if inherited else None, teacher=teacher, until=cut,
+            measure=BinaryWatch, progress=watch, ranks=ranks,
         )  # fmt: skip
 
     every = {arch.id: arch for archs in chosen.values() for arch in archs}
