@@ -39,7 +39,9 @@ def test_everything_grows_alike(asked) -> None:
     request, data = asked
     own = planned(request.settings, PACE, data)
     made = fitted(request, PACE, data, 20 * own.seconds, trials=None)
-    for before, after in zip(own, planned(made.settings, PACE, data), strict=True):
+    *grown, taught = zip(own, planned(made.settings, PACE, data), strict=True)
+    assert taught == (0, 0)  # there is no teacher
+    for before, after in grown:
         assert after / before == pytest.approx(20, rel=0.3)
 
 
@@ -88,7 +90,9 @@ def test_the_last_stage_takes_the_time_that_is_left(asked) -> None:
 
 def test_the_pace_is_that_of_the_work_itself(asked) -> None:
     request, data = asked
-    assert all(seconds > 0 for seconds in pace.pace_of(request, data))
+    *measured, teacher_step = pace.pace_of(request, data)
+    assert all(seconds > 0 for seconds in measured)
+    assert teacher_step == 0  # there is none
 
 
 @pytest.fixture(scope="module")
