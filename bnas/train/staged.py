@@ -67,6 +67,8 @@ def train_staged(
         network = start_stage(make, stage, network, seed=own).to(device)
         if stage.distill and teacher is not None:
             before, teacher = teacher, None
+        if compiled or stage.dtype == "bfloat16":  # what else changes little by it
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         answer, taught = answering(network), before and answering(before)
         with seeded(own):
             fit(
