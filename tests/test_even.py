@@ -131,14 +131,13 @@ def assert_drawn_with(chances: dict[Genes, float], drawn: list[Genes]) -> None:
     assert len(groups) < 2 or chisquare(observed, expected, sum_check=False).pvalue > CHANCE
 
 
+OFTEN = ("ops and bytes", "two ranges", "peak and a range", "everything")[:: 1 if MANY else 2]
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     # Where a metric decides which inputs are real, draws take longer, and most beside a narrow range are in vain.
-    [
-        at
-        for at in itertools.product(SPACES, BUDGETS)
-        if "metric" not in at[0] or at[1] in ("ops and bytes", "two ranges", "peak and a range", "everything")
-    ],
+    [at for at in itertools.product(SPACES, BUDGETS) if "metric" not in at[0] or at[1] in OFTEN],
 )
 def test_every_network_that_fits_has_the_chance_that_it_has_in_a_draw_made_again_until_it_fits(
     name: str, kind: str
@@ -222,7 +221,8 @@ ROOMS: list[dict[str, tuple[float, float]]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "room"), [*(("long", room) for room in ROOMS), *zip(list(HUGE)[1:], ROOMS, strict=True)]
+    ("name", "room"),
+    [*(("long", room) for room in ROOMS), *list(zip(list(HUGE)[1:], ROOMS, strict=True))[: 3 if MANY else 2]],
 )
 def test_a_network_is_drawn_by_bounded_work_whatever_the_space(name: str, room: dict[str, tuple[float, float]]) -> None:
     space = HUGE[name]()

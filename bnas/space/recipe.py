@@ -307,8 +307,8 @@ class Retraining(Spec):
     """Weights that a network begins with: `supernet`, what it inherits, or `scratch`, fresh ones."""
     halvings: tuple[Fraction, ...] = (0.3, 0.6)
     """Shares of the last stage's epochs after which the worse half stops."""
-    recipe: Recipe = Recipe(stages=(Stage(epochs=20, steps=1000),))
-    """By which each is trained."""
+    recipe: Recipe = Recipe(stages=(Stage(epochs=20, steps=1000, one_expert=0.4),))
+    """By which each is trained; left out, 20 epochs, 1,000 steps at least, the first 0.4 of them with one expert."""
 
     @model_validator(mode="after")
     def _inherited_weights_have_all_experts(self) -> "Retraining":
