@@ -64,6 +64,8 @@ def train_staged(
     for index, stage in enumerate(recipe.stages):
         last, own = index == len(recipe.stages) - 1, derived(seed, "stage", index)
         network = start_stage(make, stage, network, seed=own).to(device)
+        if compiled or stage.dtype == "bfloat16":  # what else changes little by it
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         answer, taught = answering(network), before and answering(before)
         with seeded(own):
             fit(

@@ -1,0 +1,128 @@
+"""Networks that a search finds beside published ones that people know: accuracy with fewer ops and fewer bytes.
+
+    python benchmarks/anchors.py [--seeds N] [--runs DIR] [--quick] [--json]
+
+TFC, SFC and LFC are FINN's networks for MNIST, fully connected, of one-bit images, weights and activations. Each seed
+searches `mnist_tiny.yaml` anew, one supernet for three budgets, which are theirs; the winner of each is handed over by
+the search, chosen on held-out images. A claim compares the shares of test images that are wrong, means over seeds, and
+the dearest winner's ops and bytes. A search goes on where it was stopped, in --runs; what is in results/anchors.csv is
+not searched again. --quick reads that table, and trains the smallest network of it again for a few epochs.
+"""
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from claim import Claim
+from nowhere import NoStore
+from rows import Rows
+
+import bnas
+from bnas.allocator import keep_freed_memory
+from bnas.data import load_data
+from bnas.space.arch import Architecture
+from bnas.space.shipped import space_file
+from bnas.space.space import SearchSpace
+from bnas.spec import dump, read
+from bnas.train import build_for, evaluate, train_staged
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = ("anchor", "seed", "id", "ops", "bytes", "validation_accuracy", "test_accuracy")
+SPACE, DATA = "mnist_tiny", "mnist"
+QUICK_EPOCHS, QUICK_SHARE = 3, 0.9  # of the accuracy that the whole recipe reached
+
+
+class Anchor(NamedTuple):
+    """A published network, and what its place in the order of the space's targets wants."""
+
+    name: str
+    ops: float
+    bytes: float
+    accuracy: float  # published, of the test images
+    aim: float  # what we would like to reach
+
+
+# Source: Umuroglu et al., FINN, 2017 (arXiv:1612.07119); binary operations a 64th each.
+ANCHORS = (
+    Anchor("TFC", 922, 7.4e3, 0.9317, 0.975),
+    Anchor("SFC", 5.2e3, 42e3, 0.9781, 0.989),
+    Anchor("LFC", 45.5e3, 364e3, 0.9888, 0.993),
+)
+
+
+def searched(rows: Rows, runs: Path, seed: int) -> None:
+    """Search once for all anchors, and write down each winner that is not there yet, and its architecture."""
+    frame = rows.frame()
+    if set(frame["anchor"][frame["seed"] == seed]) >= {anchor.name for anchor in ANCHORS}:
+        return
+    found = bnas.search_targets(SPACE, data=DATA, seed=seed, out=runs / f"{SPACE}-{seed}")
+    for anchor, result in zip(ANCHORS, found.values(), strict=True):
+        best = result.best
+        if ((frame["anchor"] == anchor.name) & (frame["seed"] == seed)).any():
+            continue
+        place = network_file(anchor, seed)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(dump(best.architecture), encoding="utf-8")
+        rows.add(
+            anchor=anchor.name, seed=seed, id=best.architecture.id, ops=best.cost.ops, bytes=best.cost.bytes,
+            validation_accuracy=best.manifest["accuracy"]["validation"], test_accuracy=best.accuracy,
+        )  # fmt: skip
+
+
+def network_file(anchor: Anchor, seed: int) -> Path:
+    """Return where the architecture of a winner is kept."""
+    return RESULTS / "anchors" / f"{anchor.name.lower()}-{seed}.yaml"
+
+
+def claims(frame: pd.DataFrame) -> Iterator[Claim]:
+    """Yield for each anchor whether fewer images are wrong, and whether the winners cost less."""
+    for anchor in ANCHORS:
+        mine = frame[frame["anchor"] == anchor.name]
+        if mine.empty:
+            continue
+        wrong, of = 1 - mine["test_accuracy"].mean(), f"{anchor.name}, {len(mine)} seeds"
+        yield Claim(f"{of}: share that is wrong, found against published", wrong, 1 - anchor.accuracy, 1)
+        yield Claim(f"{of}: share that is wrong, found against what we aim at", wrong, 1 - anchor.aim, 1)
+        yield Claim(f"{of}: ops of the dearest found", float(mine["ops"].max()), anchor.ops, 1)
+        yield Claim(f"{of}: bytes of the largest found", float(mine["bytes"].max()), anchor.bytes, 1)
+
+
+def again(frame: pd.DataFrame) -> Claim:
+    """Train the network of the first row that costs least for a few epochs."""
+    row = frame.sort_values(["ops", "seed"]).iloc[0]
+    anchor = next(anchor for anchor in ANCHORS if anchor.name == row["anchor"])
+    space = read(SearchSpace, space_file(SPACE))
+    images = load_data(DATA, validation=space.search.validation, seed=int(row["seed"]), input_shape=space.input)
+    network = train_staged(
+        partial(build_for, read(Architecture, network_file(anchor, int(row["seed"])))),
+        space.search.retrain.recipe.lasting(QUICK_EPOCHS), images, name="again", seed=0, store=NoStore(),
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    accuracy = evaluate(network, images.test.batches(500))[0]
+    what = f"{anchor.name}: accuracy of the row against what {QUICK_EPOCHS} epochs reach again"
+    return Claim(what, float(row["test_accuracy"]), accuracy, 1 / QUICK_SHARE)
+
+
+def main() -> None:
+    """Search what is missing, and print each claim."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--quick", action="store_true", help="search nothing; train one small row again")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args()
+    keep_freed_memory()
+    rows = Rows(RESULTS / "anchors.csv", COLUMNS, texts=("anchor", "id"))
+    for seed in range(0 if options.quick else options.seeds):
+        searched(rows, options.runs, seed)
+    frame = rows.frame()
+    for claim in (*([again(frame)] if options.quick and len(frame) else []), *claims(frame)):
+        print(claim.as_json() if options.json else claim, flush=True)
+
+
+if __name__ == "__main__":
+    main()
