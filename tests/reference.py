@@ -179,6 +179,15 @@ def chances_within(space: SearchSpace, budget: Budget) -> dict[Genes, float]:
     return {genes: chance / sum(inside.values()) for genes, chance in inside.items()}
 
 
+def naive_average(values: Sequence[Tensor], decay: float) -> Tensor:
+    """Return the moving average of what a weight was after each step."""
+    average = values[0]
+    for t, value in enumerate(values[1:], start=1):
+        kept = min(decay, t / (9 + t))
+        average = kept * average + (1 - kept) * value
+    return average
+
+
 def naive_lazy_adamw(weight: Tensor, gradients: list[Tensor], *, rate: float, decay: float) -> Tensor:
     """Weights after steps of AdamW that leave each entry alone while its gradient is 0, one number at a time."""
     found = weight.clone().flatten()

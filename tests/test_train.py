@@ -308,8 +308,9 @@ def test_our_recipes_are_for_networks_without_experts_what_they_were(name: str) 
 
 
 def test_recipes_from_before_are_written_as_they_were() -> None:
-    assert "one_expert" not in Stage(epochs=1).model_dump()
+    assert not {"one_expert", "ema"} & Stage(epochs=1).model_dump().keys()
     assert Stage(epochs=1, one_expert=0.4).model_dump()["one_expert"] == 0.4
+    assert Stage(epochs=1, ema=0.9).model_dump()["ema"] == 0.9
 
 
 def test_stages_may_not_forget_experts() -> None:

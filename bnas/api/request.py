@@ -26,6 +26,7 @@ from bnas.space.recipe import Retraining, SearchSettings, batch_for
 from bnas.space.shipped import space_file
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump, parse, read
+from bnas.train.averages import check_averages
 from bnas.trust import check_code
 
 _TRIALS = ("trials", "space.search.trials")  # where a run keeps how many it was asked for
@@ -191,6 +192,9 @@ def resolve(
         whole, data, limits, chosen, seed, pick_device(device), tuple(dict.fromkeys(given)), left_out=left_out
     )  # fmt: skip
     _ = request.make_sampler  # an unknown sampler is an error now, not after an hour of training
+    for place, stage in enumerate(request.settings.retrain.recipe.stages):
+        where = f"{source}: search.retrain.recipe.stages[{place}]"
+        check_averages(stage, whole.binarizers.weight, where=where)
     return request
 
 

@@ -19,6 +19,7 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe
 from bnas.space.shipped import read_recipe
 from bnas.spec import parse, read_yaml
+from bnas.train.averages import check_averages, weight_binarizers_of
 from bnas.trust import check_code
 
 
@@ -76,7 +77,7 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
     Raises:
         DataError: it does not take them; says both sides.
         SpecError: a weight has no value; or a stage matches the maps of the one before, but the network does not give
-            any.
+            any, or averages latent weights that have no average.
     """
     shape = "x".join(map(str, data.input_shape))
     empty = [name for name, held in (*network.named_parameters(), *network.named_buffers()) if held.is_meta]
@@ -104,3 +105,5 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
             f"recipe: a stage has distill.attention, which needs maps, but {type(network).__name__} has no method "
             "with_maps(images) that returns logits and a list of maps; give it one, or set attention: 0"
         )
+    for place, stage in enumerate(recipe.stages):
+        check_averages(stage, weight_binarizers_of(network), where=f"recipe: stages[{place}]")

@@ -120,6 +120,8 @@ class Stage(Length):
     """Share of a label that is spread over all classes."""
     mixup: NonNegative = 0.0
     """a of the Beta(a, a) that images and labels are mixed by; 0 mixes nothing."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of its past that a moving average of weights and batch norm keeps in a step; it counts in place of them."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the forward pass, by autocast; `bfloat16` is for GPUs that have it."""
     distill: Distillation | None = None
@@ -144,13 +146,18 @@ class Stage(Length):
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what recipes from before do not have, so that their runs go on."""
         said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key != "one_expert" or value}
+        return {key: value for key, value in said.items() if key not in ("one_expert", "ema") or value}
 
     @model_validator(mode="after")
     def _bop_flips_binary_weights(self) -> "Stage":
         if self.optimizer == "bop" and self.weights == "real":
             raise ValueError(
                 "optimizer: bop flips binary weights, but the stage has weights: real; choose adamw or sgd there"
+            )
+        if self.optimizer == "bop" and self.ema:
+            raise ValueError(
+                f"ema: {self.ema:g} averages latent weights, but optimizer: bop has none and flips binary ones; leave "
+                "ema out, or choose adamw or sgd"
             )
         return self
 

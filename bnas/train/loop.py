@@ -40,7 +40,9 @@ def fit(
 ) -> None:
     """Train `model` up to an epoch, from where the store has it or from the start.
 
-    The result is a function of the arguments alone: an interrupted call, made again, ends in the same weights.
+    The result is a function of the arguments alone: an interrupted call, made again, ends in the same weights. Where
+    the stage has `ema`, the model is measured with the averages of its weights and ends with them; a call that goes on
+    takes up the weights themselves.
 
     Args:
         model: what is trained; its parameters are changed in place.
@@ -59,14 +61,15 @@ def fit(
     """
     end = stage.epochs if until is None else min(until, stage.epochs)
     optimizers = optimize(model, stage)
-    done = resume(model, optimizers, measure, store, name)
-    ranks.share(model)
     places = ranks.part(batch) if ranks.count > 1 else None
     steps = data.steps(batch)
     take_step = Step(
         model, optimizers, objective, stage, steps=steps, name=name, seed=ranks.own(seed), device=device,
         total=ranks.total, add_up=ranks.add_gradients,
     )  # fmt: skip
+    averages = take_step.averages
+    done = resume(model, optimizers, averages, measure, store, name)
+    ranks.share(model)
     take_step.come_to(done.epoch * steps + done.step)
     share = 1.0 if places is None else len(places) / batch
     saved = time.monotonic()
@@ -74,7 +77,7 @@ def fit(
     def keep(*, now: bool) -> None:
         nonlocal saved
         if now or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-            save(model, optimizers, measure, store, name, done)
+            save(model, optimizers, averages, measure, store, name, done)
             saved = time.monotonic()
 
     for epoch in range(done.epoch, end):
@@ -95,7 +98,10 @@ def fit(
             if done.step < steps:
                 keep(now=False)
         ranks.share(model)
-        measured = measure() if measure and ranks.leads else {}
+        with averages.in_place():
+            measured = measure() if measure and ranks.leads else {}
         store.log("epoch", phase=name, epoch=epoch + 1, epochs=stage.epochs, loss=done.loss / steps, **measured)
         done = Reached(epoch + 1)
         keep(now=done.epoch == end)
+    averages.exchange()
+    ranks.share(model)  # the averages of batch norm are each rank's own

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bnas.train.averages import Averages
+
 
 class Kept(Protocol):
     """What a store gives back."""
@@ -55,10 +57,17 @@ class Reached(NamedTuple):
 
 
 def save(
-    model: nn.Module, optimizers: Sequence[Optimizer], watch: Measure | None, store: Store, name: str, done: Reached
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    averages: Averages,
+    watch: Measure | None,
+    store: Store,
+    name: str,
+    done: Reached,
 ) -> None:
-    """Keep the model, the optimizers' tensors, what is remembered of epochs before, and how far they are."""
+    """Keep the model, the optimizers' tensors, averages, what is remembered of epochs before, and how far they are."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    tensors |= {f"average.{key}": value for key, value in averages.state().items()}
     tensors |= {f"watch.{key}": value for key, value in (watch.state() if watch else {}).items()}
     for place, optimizer in enumerate(optimizers):
         for index, entry in optimizer.state_dict()["state"].items():
@@ -70,33 +79,35 @@ def save(
 
 
 def model_weights(kept: Kept) -> dict[str, Tensor]:
-    """Return the weights of the model in a checkpoint, by their names in the model."""
-    return {key.removeprefix("model."): value for key, value in kept.tensors.items() if key.startswith("model.")}
+    """Return the weights that count of the model in a checkpoint, averaged where they are, by their names in it."""
+    return _part(kept, "model") | _part(kept, "average")
+
+
+def _part(kept: Kept, part: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}."): value for key, value in kept.tensors.items() if key.startswith(f"{part}.")}
 
 
 def resume(
-    model: nn.Module, optimizers: Sequence[Optimizer], watch: Measure | None, store: Store, name: str
+    model: nn.Module,
+    optimizers: Sequence[Optimizer],
+    averages: Averages,
+    watch: Measure | None,
+    store: Store,
+    name: str,
 ) -> Reached:
     """Put back what the store has under a name, and return how far it is; nowhere if the store has nothing."""
     checkpoint = store.load_checkpoint(name)
     if checkpoint is None:
         return Reached()
-    weights: dict[str, Tensor] = {}
-    remembered: dict[str, Tensor] = {}
     entries: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
-    for key, value in checkpoint.tensors.items():
-        part, _, rest = key.partition(".")
-        if part == "model":
-            weights[rest] = value
-        elif part == "watch":
-            remembered[rest] = value
-        else:
-            place, index, leaf = rest.split(".")
-            # A copy: the optimizer goes on in the tensors it is given.
-            entries[int(place)].setdefault(int(index), {})[leaf] = value.clone()
-    model.load_state_dict(weights)
+    for key, value in _part(checkpoint, "optimizer").items():
+        place, index, leaf = key.split(".")
+        # A copy: the optimizer goes on in the tensors it is given.
+        entries[int(place)].setdefault(int(index), {})[leaf] = value.clone()
+    model.load_state_dict(_part(checkpoint, "model"))
+    averages.restore(_part(checkpoint, "average"))
     if watch:
-        watch.restore(remembered)
+        watch.restore(_part(checkpoint, "watch"))
     for optimizer, entry in zip(optimizers, entries, strict=True):
         optimizer.load_state_dict({"state": entry, "param_groups": optimizer.state_dict()["param_groups"]})
     return Reached(**checkpoint.state)

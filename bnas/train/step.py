@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from bnas.errors import TrainingError
 from bnas.layers.binary_layer import BinaryLayer, set_hardness
 from bnas.seeds import derived, reseed, seeded
+from bnas.train.averages import Averages
 from bnas.train.optimizers import centrable_weights, latent_weights, schedule, set_rate
 
 Objective = Callable[[Tensor, Tensor, int], Tensor]  # (images, labels, step) -> loss to minimise
@@ -72,6 +73,9 @@ class Step:
         seed: of what the network draws, as dropout does; with the step it decides all that is drawn in it.
         total: the loss of the whole batch, where several processes have a part of it each.
         add_up: makes the gradients of the model those of the whole batch, likewise.
+
+    Attributes:
+        averages: of the weights over the steps, where the stage has `ema`; who ends a stage exchanges them.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Step:
         self._growing = [layer for layer in expert_layers(model) if layer.alone]
         self._lone_steps = steps * round(stage.one_expert * stage.epochs)
         self._anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
+        self.averages = Averages(model, stage)
         self._mixed = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
 
     def __call__(self, images: Tensor, labels: Tensor, step: int, *, share: float = 1.0) -> float:
@@ -131,6 +136,7 @@ class Step:
         for optimizer in self._optimizers:
             optimizer.step()
         constrain(self._centred, self._clipped)
+        self.averages.take_in(step)
         return value
 
     def come_to(self, step: int) -> None:

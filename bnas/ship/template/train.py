@@ -75,6 +75,7 @@ class Stage:
     clip_latent: bool = False  # keep the weights behind binary ones in [-1, 1]
     label_smoothing: float = 0.0
     mixup: float = 0.0  # a of the Beta(a, a) that images and labels are mixed by
+    ema: float = 0.0  # of a moving average of the weights, which is what the stage ends with; 0: none
     dtype: str = "float32"  # or "bfloat16", by autocast
     distill: Distillation | None = None
 
@@ -223,6 +224,7 @@ def train(
                 for index, (images, labels) in enumerate(batches(data, batch, device, generator))
             ]
             print(f"  epoch {epoch + 1}/{stage.epochs}: loss {sum(losses) / steps:.4f}", flush=True)
+        step.averages.exchange()
         before = model.eval()
     assert model is not None
     return model
