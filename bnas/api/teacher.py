@@ -42,16 +42,17 @@ def trained_teacher(
     if known is None or asked is None:
         return None
     kept = ranks.told(lambda: _kept(run, request, data, progress))
-    if kept is not None:
-        network = reload(known.described, kept, source=f"{NAME}/{WEIGHTS}")
-    else:
+    if kept is None:
         assert asked.recipe is not None
         seed = derived(request.seed, NAME)
-        network = train_staged(
+        trained = train_staged(
             maker(known.described, seed), asked.recipe, data, name=NAME, seed=seed, store=SharedStore(run, ranks),
             device=request.device, progress=labelled(progress, NAME, Path(asked.model).name), ranks=ranks,
         )  # fmt: skip
-        ranks.told(lambda: _keep(run, request, data, progress, network))
+        ranks.told(lambda: _keep(run, request, data, progress, trained))
+        kept = trained.state_dict()
+    # Built anew where it was trained just now, too: how weights lie in memory decides how sums are rounded.
+    network = reload(known.described, kept, source=f"{NAME}/{WEIGHTS}")
     return network.to(request.device).eval().requires_grad_(False)
 
 
