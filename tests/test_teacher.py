@@ -159,6 +159,7 @@ class TestTheRun:
         assert bnas.open_run(tmp_path / "run").run.config["teacher"].endswith("teacher")
 
 
+@pytest.mark.slow
 class TestInterrupted:
     """Stopped and killed, on several ranks: the same end."""
 
@@ -265,6 +266,7 @@ class TestOfAnotherRun:
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)["teacher"] == found.best.manifest["teacher"]
 
+    @pytest.mark.slow
     def test_several_targets_have_one(self, space, tmp_path) -> None:
         family = bnas.search_targets(space, (["ops=8k"], ["ops=12k"]), out=tmp_path / "run", trials=3, progress=False)
         assert trainings(family.run)[:3] == ["teacher-0", "teacher-0", "supernet"]
@@ -440,14 +442,16 @@ class TestLessons:
         assert torch.equal(rival.head.classifier.weight, found.run.read_teacher().tensors["head.classifier.weight"])
 
 
+@pytest.fixture(scope="module")
+def asked(folder):
+    """A taught search that is not begun, and its images."""
+    request = resolve(space_with(folder / "large.yaml", recipe=STAGES), "digits")
+    data = load_matching(request)
+    return appointed(request, data, trust=False).on(data), data
+
+
 class TestItsTime:
     """What a teacher takes is planned with."""
-
-    @pytest.fixture(scope="class")
-    def asked(self, folder):
-        request = resolve(space_with(folder / "large.yaml", recipe=STAGES), "digits")
-        data = load_matching(request)
-        return appointed(request, data, trust=False).on(data), data
 
     def test_its_pace_is_measured(self, asked) -> None:
         assert pace_of(*asked).teacher_step > 0
@@ -470,6 +474,7 @@ class TestItsTime:
         assert made.settings.teacher == request.settings.teacher
         assert made.settings.supernet == request.settings.supernet
 
+    @pytest.mark.slow
     def test_a_search_of_some_minutes_says_its_part_and_searches_a_trained_supernet_too(
         self, space, tmp_path, caplog, monkeypatch
     ) -> None:
