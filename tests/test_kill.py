@@ -24,6 +24,7 @@ OF_TARGETS = {"start": 1, "supernet": 1, "search": 1, "twin": 1, "retrain": 1}
 if MANY:
     MOMENTS = {"start": 2, "supernet": 4, "search": 5, "twin": 2, "retrain": 5, "report": 2}  # twenty
     OF_TARGETS = {"start": 2, "supernet": 2, "search": 3, "twin": 1, "retrain": 4}  # a dozen more
+ON_ALL = "retrain the best on all"  # the phase of the winner's last training
 TARGETS = ("--target", "ops=8k", "--target", "ops=12k,bytes=3k")
 EXPORTS = 4  # moments more
 STEPS = 5  # of an epoch, in the supernet and in each network
@@ -134,6 +135,28 @@ def test_a_search_for_several_targets_killed_at_a_random_moment_ends_alike(famil
     for target in targets:
         assert_equal_end(run / "targets" / target, Whole(family.space, family.run / "targets" / target, family.ended))
     assert (run / "targets.csv").read_bytes() == (family.run / "targets.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def final(tmp_path_factory) -> Whole:
+    """A search whose winner is trained once more, that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("final")
+    space = tiny_file(folder)
+    ended = bnas("search", space, "--final-on-all", "--out", folder / "run", folder=folder, report=False)
+    assert ended.code == 0, ended.said
+    return Whole(space, folder / "run", ended)
+
+
+@pytest.mark.parametrize("number", range(4 if MANY else 2))
+def test_the_winners_last_training_killed_at_a_random_moment_ends_alike(final, tmp_path, number) -> None:
+    command, run = ("search", final.space, "--final-on-all", "--out", tmp_path / "run"), tmp_path / "run"
+    killed = bnas(*command, folder=tmp_path, at=moment(final.ended, ON_ALL, number), report=False)
+    assert killed.code == -signal.SIGKILL
+    ended = bnas(*command, folder=tmp_path, report=False)
+    assert ended.code == 0, ended.said
+    assert {phase.partition(",")[0] for phase, _ in steps(ended.done)} <= {ON_ALL}
+    assert not set(steps(ended.done)) & set(steps(killed.done)[:-1])
+    assert_equal_end(run, final)
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ from bnas.data import DataSet
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
 from bnas.report import write_targets_report
+from bnas.report.final_training import FINAL, is_final
 from bnas.report.tables import best_of_each
-from bnas.report.targets_page import TARGETS
+from bnas.report.targets_page import BEFORE, TARGETS
 from bnas.runs import Run
 from bnas.space.latency import LatencyTable
 from bnas.space.space import SearchSpace
@@ -139,9 +140,12 @@ def _beside(request: SearchRequest, ranks: Ranks) -> None:
 def _winner(found: SearchResult) -> dict[str, Any]:
     """Return what the table says of the winner of a budget, and of the best network that its random twin found."""
     best = found.best
+    final = best.manifest.get(FINAL)
+    before = {BEFORE: final["accuracy_before"]["test"] if is_final(best.manifest) else best.accuracy} if final else {}
     return {
         "id": best.architecture.id,
         "test_accuracy": best.accuracy,
+        **before,
         "validation_accuracy": best.manifest["accuracy"]["validation"],
         "test_accuracy_of_twin": best_of_each(found.retrained).get("twin"),
         **best.cost.as_dict(),

@@ -139,7 +139,11 @@ def retrain_seconds(settings: Retraining, tops: Mapping[str, int], step: float, 
         for cut in cuts_of(settings):
             epochs += (cut - reached) * count
             count, reached = halved(count), cut
-    return epochs * _steps(data, recipe.batch) * step
+    steps = epochs * _steps(data, recipe.batch)
+    if settings.final_on_all:
+        images = len(data.train) + len(data.validation)
+        steps += recipe.epochs * (images // batch_for(recipe.batch, len(data.train)))
+    return steps * step
 
 
 def fitted(request: SearchRequest, pace: Pace, data: DataSet, seconds: float, *, trials: int | None) -> SearchRequest:

@@ -152,6 +152,7 @@ def resolve(
     trials: int | None = None,
     sampler: str | MakeSampler | None = None,
     top: int | None = None,
+    final_on_all: bool | None = None,
     start_with: Iterable[str | Path | Architecture] = (),
     latency: str | Path | LatencyTable | None = None,
     augment: str | Sequence[str] | None = None,
@@ -175,6 +176,8 @@ def resolve(
         settings["trials"] = trials
     if top is not None:
         settings["retrain"]["top"] = top
+    if final_on_all is not None:
+        settings["retrain"]["final_on_all"] = final_on_all
     own = Budget.parse(checked.search.budget, source=f"{source}: search.budget")
     if augment is not None:
         settings["augment"] = augmentations(augment)
@@ -271,6 +274,8 @@ def load_matching(request: SearchRequest) -> DataSet:
             f"{data.classes} in the space{_or_name_them(data, space.classes)}"
         )
     check_same_images(request.images or {}, data, where=f"data {name}")
+    if settings.retrain.final_on_all:
+        data.check_alike()
     check_batch(settings.supernet.batch, data, source="search.supernet.batch")
     check_batch(settings.retrain.recipe.batch, data, source="search.retrain.recipe.batch")
     return data

@@ -17,6 +17,7 @@ from bnas.cost.totals import NANOSECONDS_PER_MS, Cost, cost
 from bnas.errors import DataError, LookupFailed, RunError
 from bnas.networks.build import build
 from bnas.report.classes import CONFUSION
+from bnas.report.final_training import is_final
 from bnas.runs import Run
 from bnas.searcher.score import Scorer
 from bnas.ship import load
@@ -45,6 +46,16 @@ class Best:
         return float(self.manifest["accuracy"]["test"])
 
     @property
+    def validation_accuracy(self) -> float:
+        """Accuracy on the held-out images, by which it was chosen: before it was trained on all, where it was."""
+        return float(self.manifest["accuracy"]["validation"])
+
+    @property
+    def is_trained_on_all(self) -> bool:
+        """Whether it was trained once more after it was chosen, on the held-out images too."""
+        return is_final(self.manifest)
+
+    @property
     def cost(self) -> Cost:
         """What it costs, by its plan; and its latency as a table predicts it, if the search had one."""
         predicted = self.manifest.get("latency", {}).get("predicted_ms", 0.0)
@@ -62,7 +73,7 @@ class Best:
         price = self.cost
         return (
             f"Best({self.architecture.id}: test accuracy {percent(self.accuracy)}, {show(price.ops)} ops, "
-            f"{show(price.bytes)} bytes)"
+            f"{show(price.bytes)} bytes{', trained on all training images' if self.is_trained_on_all else ''})"
         )
 
 

@@ -28,6 +28,7 @@ from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent
 from bnas.report import write_report
 from bnas.report.classes import CONFUSION
+from bnas.report.final_training import FINAL
 from bnas.runs import Run
 from bnas.searcher.candidate import Candidate
 from bnas.searcher.executors.engine import Engine
@@ -54,29 +55,36 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
     Raises:
         ExportError: the weights do not load back to the same network, or it costs other than was counted.
     """
-    taken = confusion(best.network, data.test.batches(EVALUATION_BATCH, device=request.device))
+    network = best.final.network if best.final else best.network
+    taken = confusion(network, data.test.batches(EVALUATION_BATCH, device=request.device))
     run.write_table(CONFUSION, taken)
-    tensors = {name: tensor.detach().cpu() for name, tensor in best.network.state_dict().items()}
+    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     assert candidate.score is not None
     accuracy = {
         "proxy": candidate.score.proxy_accuracy,
         "validation": best.validation_accuracy,
-        "test": best.test_accuracy,
+        "test": best.final.test_accuracy if best.final else best.test_accuracy,
     }
     manifest = manifest_of(
-        best.arch, best.network.cpu(), tensors, accuracy=accuracy, data=data, recipe=request.settings.retrain.recipe,
-        epochs=best.epochs, seed=request.seed,
+        best.arch, network.cpu(), tensors, accuracy=accuracy, data=data, recipe=request.settings.retrain.recipe,
+        epochs=best.final.epochs if best.final else best.epochs, seed=request.seed,
     )  # fmt: skip
     guessing = Guessing.on(data.test.labels)._asdict()
-    times = (
-        {} if request.space.latency is None else {"latency": latency_of(best.arch, best.network, request.space.latency)}
-    )
-    known = (
-        times
-        | facts_of(run, request.settings)
-        | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
-    )
+    times = {} if request.space.latency is None else {"latency": latency_of(best.arch, network, request.space.latency)}
+    if request.settings.retrain.final_on_all:
+        manifest[FINAL] = final_facts(best, data)
+    known = times | facts_of(run, request.settings)
+    known |= {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
     run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
+
+
+def final_facts(best: Retrained, data: DataSet) -> dict[str, Any]:
+    """Return what a manifest says of the winner's last training, on all training images, or of why there was none."""
+    if best.final is None:
+        return {"done": False, "why": "the time was up"}
+    before = {"validation": best.validation_accuracy, "test": best.test_accuracy}
+    held_out = len(data.validation)
+    return {"done": True, "images": best.final.images, "held_out_before": held_out, "accuracy_before": before}
 
 
 def search(
@@ -88,6 +96,7 @@ def search(
     minutes: float | None = None,
     sampler: str | MakeSampler | None = None,
     top: int | None = None,
+    final_on_all: bool | None = None,
     deploy: str | None = None,
     start_with: Iterable[str | Path | Architecture] = (),
     latency: str | Path | LatencyTable | None = None,
@@ -119,6 +128,8 @@ def search(
         sampler: `evolution`, `nsga2`, `tpe`, `random`; or what makes an Optuna sampler for each proposal, a function
             (space, budget, seed) -> sampler or its `pkg.mod:attr`.
         top: how many of the best candidates are trained alone, and as many of the random twin's.
+        final_on_all: train the winner once more after it was chosen, on all training images, those held out among
+            them; None: as the space says.
         deploy: what the networks are for, `c`, `finn`, `hls4ml` or `packed`: only what it takes is proposed, and what
             is left out of the space is said.
         start_with: networks of the space, or their YAML files, that are scored first and trained alone to the end, so
@@ -144,8 +155,8 @@ def search(
     """
     say_at_once(f"search: reads {name_of(data)}", progress)
     request = resolve(
-        space, data, budget=budget, trials=trials, sampler=sampler, top=top, start_with=start_with, latency=latency,
-        augment=augment, seed=seed, device=device, deploy=deploy, trust=trust,
+        space, data, budget=budget, trials=trials, sampler=sampler, top=top, final_on_all=final_on_all,
+        start_with=start_with, latency=latency, augment=augment, seed=seed, device=device, deploy=deploy, trust=trust,
     )  # fmt: skip
     if request.settings.targets and not supernet_of:
         raise SpecError(
@@ -188,9 +199,10 @@ def _plan(request: SearchRequest, images: DataSet, run: Run) -> str:
         first = f"teacher of {' and '.join(settings.taught)}, {teacher.model}{trained}; {first}"
     retrain = settings.retrain
     alone = retrain.top + (retrain.top if retrain.twin is None else retrain.twin)
+    on_all = f"; the best once more on all {count + len(images.validation)} images" if retrain.final_on_all else ""
     return (
         f"{first}; {settings.trials} candidates scored, and as many of a random search; up to {alone} networks trained "
-        f"alone: {retrain.recipe.said(count)}; written to {run.path}"
+        f"alone: {retrain.recipe.said(count)}{on_all}; written to {run.path}"
     )
 
 
@@ -248,6 +260,9 @@ def _drive_search(
     )  # fmt: skip
     facts = {c.id: c for some in reversed(chosen.values()) for c in some}
     rows = [facts[r.arch.id].facts() | r.row() for r in trained]
+    if final := trained[0].final:
+        rows = [row | {"final_test_accuracy": None} for row in rows]
+        rows[0]["final_test_accuracy"] = final.test_accuracy
     run.write_table("retrained", rows)
     run.log("retrained", networks=rows, trials=settings.trials)
     write_best(run, request, data, trained[0], facts[trained[0].arch.id])

@@ -85,6 +85,12 @@ def search_command(
     top: Annotated[
         int | None, typer.Option(min=1, help="How many of the best to train alone, and as many of the twin's.")
     ] = None,
+    final_on_all: Annotated[
+        bool,
+        typer.Option(
+            "--final-on-all", help="Train the winner once more when it is chosen, on the held-out images too."
+        ),
+    ] = False,
     storage: Annotated[
         str | None, typer.Option(help="Optuna storage URL.  [default: SQLite in the run folder]")
     ] = None,
@@ -136,7 +142,7 @@ def search_command(
     asked: dict[str, Any] = {
         "data": data or _data_of(supernet_of), "seed": seed, "out": out or named_after(space or where.parent),
         "trials": trials, "sampler": sampler, "top": top, "deploy": deploy, "start_with": start_with or (),
-        "augment": augment, "latency": latency,
+        "augment": augment, "latency": latency, "final_on_all": final_on_all or None,
         "storage": storage, "device": device, "engine": crew, "trust": trust,
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
@@ -186,10 +192,13 @@ def show_targets(found: Any, as_json: bool) -> None:
 
 def summary(result: Any) -> dict[str, Any]:
     """Return what a machine wants to know of a finished search."""
+    from bnas.report.final_training import FINAL
+
     manifest = result.best.manifest
+    final = {FINAL: manifest[FINAL]} if FINAL in manifest else {}
     return {
         "run": str(result.run.path),
-        "best": {key: manifest[key] for key in ("architecture_id", "accuracy", "cost", "budget")},
+        "best": {key: manifest[key] for key in ("architecture_id", "accuracy", "cost", "budget")} | final,
         **({"teacher": manifest["teacher"]} if "teacher" in manifest else {}),
         "trials": result.run.config["trials"],
         "ledger": result.ledger,
@@ -230,11 +239,13 @@ def _taught(best: Any) -> str:
 def _answer(best: Any) -> str:
     """Say what was found, and where it is no better than guessing."""
     from bnas.data.facts import Guessing
+    from bnas.report.final_training import final_sentence
 
     guessing = Guessing.known(best.manifest)
     remark = guessing.remark(best.accuracy) if guessing else ""
-    price = best.cost
-    return f"best: test accuracy {percent(best.accuracy)}{remark}, {show(price.ops)} ops, {show(price.bytes)} bytes"
+    price, final = best.cost, final_sentence(best.manifest)
+    said = f"best: test accuracy {percent(best.accuracy)}{remark}, {show(price.ops)} ops, {show(price.bytes)} bytes"
+    return f"{said}\n{final}" if final else said
 
 
 def _beside_its_twin(result: Any) -> str:

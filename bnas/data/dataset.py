@@ -13,7 +13,7 @@ from bnas.data.facts import facts_of, summary_of
 from bnas.data.resize import Shape, check_channels, resize, text
 from bnas.data.split import Split
 from bnas.data.stratified import stratified
-from bnas.data.stream import Stream
+from bnas.data.stream import Stream, joined
 from bnas.data.transforms import Normalisation, normalisation, spelled
 from bnas.errors import BnasError, DataError
 from bnas.lookup import FAILURES, reason
@@ -154,6 +154,32 @@ class DataSet:
             return self
         kept, _ = stratified(self.train.labels, limit, seed=seed, names=self.class_names, what=f"{self.name}: limit")
         return replace(self, train=self.train.select(kept.sort().values))
+
+    def with_held_out(self) -> "DataSet":
+        """Return the same data set with the validation images among the training images, behind the others.
+
+        They stay the validation images too, but are held out no more. Mean and deviation stay what they are.
+
+        Raises:
+            DataError: they are normalised otherwise than the training images.
+        """
+        self.check_alike()
+        own, held = self.train, self.validation
+        labels = torch.cat((own.labels, held.labels))
+        return replace(self, train=replace(own, images=joined(own.images, held.images), labels=labels))
+
+    def check_alike(self) -> None:
+        """Raise unless training and validation images can be trained on together.
+
+        Raises:
+            DataError: they are normalised otherwise.
+        """
+        own, held = self.train, self.validation
+        if (own.mean, own.std) != (held.mean, held.std):
+            raise DataError(
+                f"data set {self.name}: the validation images have mean {held.mean} and std {held.std}, the training "
+                f"images {own.mean} and {own.std}, so that they cannot be trained on together; give both the same"
+            )
 
     def with_normalisation(self, asked: Normalisation) -> "DataSet":
         """Return the same data set, its batches normalised as a model wants them.

@@ -112,6 +112,31 @@ def pick(images: Images, indices: Tensor) -> Images:
     return images.select(indices) if isinstance(images, Stream) else images.index_select(0, indices)
 
 
+def joined(first: Images, second: Images) -> Images:
+    """Return the images of both, those of the second behind the others; what lies on a disk stays there."""
+    dtype = first.dtype if first.dtype == second.dtype else torch.float32
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.cat((_in_dtype(first, dtype), _in_dtype(second, dtype)))
+    _, channels, height, width = first.shape
+    rows = torch.arange(len(first) + len(second))
+    return Stream(partial(_read_either, first, second, dtype), rows, (channels, height, width), dtype)
+
+
+def _read_either(first: Images, second: Images, dtype: torch.dtype, rows: Tensor) -> Tensor:
+    images = torch.empty(len(rows), *first.shape[1:], dtype=dtype)
+    behind = rows >= len(first)
+    for part, places, own in ((first, ~behind, rows), (second, behind, rows - len(first))):
+        if places.any():
+            found = part.read(part.rows[own[places]]) if isinstance(part, Stream) else part[own[places]]
+            images[places] = _in_dtype(found, dtype)
+    return images
+
+
+def _in_dtype(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return images in this dtype; uint8 becomes floating point in units of full scale."""
+    return images if images.dtype == dtype else images.to(dtype) / (255 if images.dtype == torch.uint8 else 1)
+
+
 def _read_resized(read: Callable[[Tensor], Tensor], size: tuple[int, int], rows: Tensor) -> Tensor:
     return resize(read(rows), size)
 

@@ -17,7 +17,7 @@ from bnas.report.findings import Findings, paid_rows
 from bnas.report.ink import PLAIN, PRECISION_FILL, PRECISION_SAID, SMALL, Ink, amounts, dress, legend
 from bnas.space.values import PRECISIONS
 
-SUPERNET, RETRAIN = "supernet", "retrain"  # phases of training as the log names them
+SUPERNET, RETRAIN, ON_ALL = "supernet", "retrain", "retrain/on-all"  # phases of training as the log names them
 PROXY = "proxy loss, shared weights"
 _UNITS = {
     "ops": "ops for one image, counted",
@@ -79,9 +79,12 @@ def draw_losses(found: Findings, ink: Ink) -> Figure:
     for name in _retrained(found):
         stages = [found.losses[phase] for phase in sorted(found.losses) if phase.startswith(f"{name}-")]
         best = name == f"{RETRAIN}/{found.best_id}"
-        colour, width, order = (ink.star, 2.0, 3) if best else (ink.quiet, 1.2, 2)
-        label = "best when trained alone" if best else None
-        alone.plot(*_curve(stages), color=colour, linewidth=width, zorder=order, label=label)
+        on_all = name.startswith(f"{ON_ALL}/")
+        colour, width, order = (ink.star, 2.0, 3) if best or on_all else (ink.quiet, 1.2, 2)
+        label = "best when trained alone" if best else "the same, on all training images" if on_all else None
+        alone.plot(
+            *_curve(stages), color=colour, linewidth=width, zorder=order, label=label, linestyle=":" if on_all else "-"
+        )
     for axes in (shared, alone):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if alone.get_legend_handles_labels()[0]:

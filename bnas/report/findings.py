@@ -12,6 +12,7 @@ from bnas.amounts import percent
 from bnas.cost.budget import Budget
 from bnas.data.facts import Guessing
 from bnas.report.classes import Classes, read_classes
+from bnas.report.final_training import final_sentence
 from bnas.report.tables import ranking_table, retrained_table
 from bnas.runs import Run
 from bnas.runs.documents import taking
@@ -187,6 +188,7 @@ def check_manifest(manifest: dict[str, Any]) -> None:
     for part in ("accuracy", "cost"):
         {name: math.isfinite(value) for name, value in manifest[part].items() if value is not None}
     percent(manifest["accuracy"]["test"])
+    final_sentence(manifest)
     guessing = Guessing.known(manifest)
     if guessing:
         guessing.remark(manifest["accuracy"]["test"])

@@ -18,6 +18,7 @@ from bnas.data.facts import Guessing
 from bnas.report import words
 from bnas.report.classes import classes_context, draw_confusion, images_sentence
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
+from bnas.report.final_training import final_sentence
 from bnas.report.findings import Findings, paid_rows, read_findings
 from bnas.report.ink import DPI, INKS, Ink
 from bnas.report.ranking_figure import draw_ranking
@@ -155,6 +156,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "ledger": ledger_table(found.candidates, found.twin),
         "inherits": found.space.search.retrain.start == "supernet",
         "alike": words.trained_sentence(retrained),
+        "final": final_sentence(found.manifest or {}),
         "retrained": retrained_table(retrained, best=found.best_id) if len(retrained) else None,
         "export": words.export_line(found),
         "again": words.search_line(found),

@@ -58,18 +58,19 @@ def front_table(pareto: pd.DataFrame, *, best: str | None = None, retrained: Col
 
 def retrained_table(retrained: pd.DataFrame, *, best: str | None = None) -> TextTable:
     """Return the networks that were trained alone, the best first."""
+    on_all = {"final_test_accuracy": "trained on all"} if "final_test_accuracy" in retrained else {}
     rows = [
         (
             str(row["id"]), "best" if row["id"] == best else "", str(row.get("origin", "search")).replace("+", ", "),
-            *(percent(row[key]) for key in ("validation_accuracy", "test_accuracy")), f"{row['proxy_loss']:.4f}",
-            percent(row["proxy_accuracy"]),
+            *(percent(row[key]) for key in ("validation_accuracy", "test_accuracy", *on_all)),
+            f"{row['proxy_loss']:.4f}", percent(row["proxy_accuracy"]),
             f"{row['epochs']:.0f}", duration(row["seconds"]), *_amounts(row, ("ops", "bytes")),
         )
         for _, row in retrained.iterrows()
     ]  # fmt: skip
     header = (
-        "id", "", "from", "validation accuracy", "test accuracy", "proxy loss", "proxy accuracy", "epochs", "time",
-        "ops", "bytes",
+        "id", "", "from", "validation accuracy", "test accuracy", *on_all.values(), "proxy loss", "proxy accuracy",
+        "epochs", "time", "ops", "bytes",
     )  # fmt: skip
     return TextTable(header, tuple(rows), 3)
 

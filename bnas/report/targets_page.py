@@ -13,6 +13,7 @@ from bnas.report.tables import TextTable, settings_table
 from bnas.runs import Run
 from bnas.runs.documents import taking, write_text
 
+BEFORE = "test_accuracy_before"  # a column: of winners that were then trained on all training images
 TARGETS = "targets"  # the table of the winners, and the folder of the runs
 
 
@@ -29,7 +30,7 @@ def write_targets_report(run: Run) -> Path:
     images = write_figures(run.figures, {"fronts": lambda ink: draw_fronts(fronts, ink)})
     page = rendered(
         "targets.html.j2", name=run.path.name, data=run.config.get("data", "unnamed data"), images=images,
-        winners=table, links=list(winners["target"]), settings=settings_table(run.config),
+        winners=table, final=BEFORE in winners, links=list(winners["target"]), settings=settings_table(run.config),
     )  # fmt: skip
     write_text(run.report, text=page)
     return run.report
@@ -37,14 +38,17 @@ def write_targets_report(run: Run) -> Path:
 
 def targets_table(winners: pd.DataFrame) -> TextTable:
     """Return the winner of each budget, as the page and the command line print it."""
+    before = {BEFORE: "before, as the twin's"} if BEFORE in winners else {}
+    shares = ("test_accuracy", *before, "test_accuracy_of_twin")
     rows = [
         (
-            str(row["target"]), str(row["id"]), percent(row["test_accuracy"]), percent(row["test_accuracy_of_twin"]),
-            show(row["ops"]), show(row["bytes"]),
+            str(row["target"]), str(row["id"]), *(percent(row[key]) for key in shares), show(row["ops"]),
+            show(row["bytes"]),
         )
         for _, row in winners.iterrows()
     ]  # fmt: skip
-    return TextTable(("target", "id", "test accuracy", "random twin's best", "ops", "bytes"), tuple(rows), 2)
+    header = ("target", "id", "test accuracy", *before.values(), "random twin's best", "ops", "bytes")
+    return TextTable(header, tuple(rows), 2)
 
 
 def draw_fronts(fronts: dict[str, pd.DataFrame], ink: Ink) -> Figure:

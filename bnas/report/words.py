@@ -8,6 +8,7 @@ import pandas as pd
 
 from bnas.amounts import duration, percent, show
 from bnas.cost.totals import NOT_COUNTED, Cost
+from bnas.report.final_training import is_final
 from bnas.report.findings import Findings, paid_rows
 from bnas.report.tables import LIMITED, best_of_each
 from bnas.trust import names_code
@@ -148,9 +149,15 @@ def _accuracies(found: Findings) -> list[Tile]:
     rows = scored[scored["id"] == (found.subject.id if found.subject else "")]
     loss = [Tile("proxy loss", f"{float(value):.4f}", _RANKS) for value in rows["proxy_loss"].iloc[:1]]
     proxy = known.get("proxy", float(rows["proxy_accuracy"].iloc[0]) if len(rows) else math.nan)
+    final = is_final(found.manifest or {})
+    on_all, before = (", at last on all training images", ", in the training before") if final else ("", "")
     said = [
-        ("test accuracy", known.get("test"), "trained alone; the test split was read once, after every choice"),
-        ("validation accuracy", known.get("validation"), "trained alone; what the best was chosen by"),
+        (
+            "test accuracy",
+            known.get("test"),
+            f"trained alone{on_all}; the test split was read once, after every choice",
+        ),
+        ("validation accuracy", known.get("validation"), f"trained alone{before}; what the best was chosen by"),
         ("proxy accuracy", proxy, "with the supernet's shared weights, on held-out training images"),
     ]
     return [*(Tile(label, percent(value), note) for label, value, note in said if value is not None), *loss]

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -64,6 +64,7 @@ class Known(Spec):
     normalisation: Normalisation
     augmentation: tuple[Augmentation, ...] = ()  # those that training.py has
     accuracy: dict[str, float | None]
+    final_training: dict[str, Any] = Field(default_factory=dict)  # what the winner of a search was trained on at last
     class_names: tuple[str, ...] = ()  # of a manifest from before it had them: the classes by their numbers
     images: Images = Images()
 
@@ -157,6 +158,8 @@ def _stage_lines(stage: Stage, *, with_experts: bool) -> str:
 
 def _notes(known: Known) -> str:
     """Return the accuracies that the run measured, as a line for the top of model.py."""
-    parts = [(part, known.accuracy.get(part)) for part in ("validation", "test")]
+    final = known.final_training.get("done")  # then no weights that are handed over were tried on validation images
+    parts = [(part, known.accuracy.get(part)) for part in ("validation", "test") if part == "test" or not final]
     said = ", ".join(f"{percent(value)} on {part} images" for part, value in parts if value is not None)
-    return f"Accuracy with the weights beside this file: {said}.\n" if said else ""
+    on_all = " They were trained on all training images." if final else ""
+    return f"Accuracy with the weights beside this file: {said}.{on_all}\n" if said else ""

@@ -309,6 +309,14 @@ class Retraining(Spec):
     """Shares of the last stage's epochs after which the worse half stops."""
     recipe: Recipe = Recipe(stages=(Stage(epochs=20, steps=1000, one_expert=0.4),))
     """By which each is trained; left out, 20 epochs, 1,000 steps at least, the first 0.4 of them with one expert."""
+    final_on_all: Flag = False
+    """Train the winner once more after it was chosen, on all training images, those held out among them."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what spaces from before do not have, so that their runs go on."""
+        said: dict[str, Any] = whole(self)
+        return {key: value for key, value in said.items() if key != "final_on_all" or value}
 
     @model_validator(mode="after")
     def _inherited_weights_have_all_experts(self) -> "Retraining":

@@ -1,9 +1,10 @@
 """Chosen architectures -> networks trained alone; of each origin the worse half stops at each halving."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,8 +22,19 @@ from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, tr
 from bnas.train.state import model_weights
 
 RETRAIN = "retrain"  # of the checkpoints
+ON_ALL = "on-all"  # of those of the winner's last training
 _NAMED_BY = 12  # letters, as many as an id has
 EVALUATION_BATCH = 500  # images of one evaluation step
+
+
+@dataclass(frozen=True)
+class Final:
+    """The winner, trained once more after it was chosen: on all training images, those held out among them."""
+
+    network: Network
+    images: int  # that it was trained on
+    epochs: int
+    test_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class Retrained:
     validation_accuracy: float
     test_accuracy: float
     seconds: float
+    final: Final | None = None  # of the winner, where it was asked for and there was time
 
     def row(self) -> dict[str, Any]:
         """Return what a line of retrained.csv holds of it."""
@@ -66,13 +79,15 @@ def retrain(
     """Train architectures alone by successive halving; return all of them, the best on validation first.
 
     Those of one origin are halved among themselves, so that the best of each is trained to the end, all alike. Only
-    those that are can come first. The test split is read here, once, after every choice has been made, by rank 0 where
-    several train together.
+    those that are can come first. Where the settings say so, the best is then trained once more, on the validation
+    images too. The test split is read here, once, after every choice has been made, by rank 0 where several train
+    together.
 
     Args:
         chosen: architectures by origin; one that several origins chose is trained once.
         is_time_up: asked before each training but the first; then none is trained any more, and those that went on to a
-            halving which others did not reach are the best. What was not trained at all is left out.
+            halving which others did not reach are the best. What was not trained at all is left out, and so is the
+            last training of the best.
         inherited: gives the network that training begins with, which stays as it is; None begins with fresh weights.
         teacher: of each network, as in `train_staged`.
     Raises:
@@ -82,12 +97,25 @@ def retrain(
     recipe, cuts = settings.recipe, cuts_of(settings)
     last, rungs = cuts[-1], _Rungs(store)
 
-    def reach(arch: Architecture, cut: int, watch: Progress) -> Network:
+    def reach(arch: Architecture, cut: int, watch: Progress, *, images: DataSet = data, name: str = "") -> Network:
         return train_staged(
-            partial(build_for, arch), recipe, data, name=f"{RETRAIN}/{arch.id}", seed=seed, store=store, device=device,
-            start=inherited(arch) if inherited else None, teacher=teacher, until=cut,
+            partial(build_for, arch), recipe, images, name=f"{RETRAIN}/{name or arch.id}", seed=seed, store=store,
+            device=device, start=inherited(arch) if inherited else None, teacher=teacher, until=cut,
             measure=BinaryWatch, progress=watch, ranks=ranks,
         )  # fmt: skip
+
+    def once_more(arch: Architecture, images: DataSet) -> Network | None:
+        name, label = f"{ON_ALL}/{arch.id}", "retrain the best on all"
+        if (name, last) not in rungs:
+            if ranks.told(is_time_up):
+                return None
+            started = time.monotonic()
+            reach(arch, last, labelled(progress, label, arch.id), images=images, name=name)
+            rungs.add(name, last, _Rung(math.nan, math.nan, time.monotonic() - started))  # nothing is held out of it
+        return reach(arch, last, silent, images=images, name=name)
+
+    def tested(network: Network) -> float:
+        return ranks.told(partial(_evaluated, network, data.test, device))[0]
 
     every = {arch.id: arch for archs in chosen.values() for arch in archs}
     alive, reached = {origin: [arch.id for arch in archs] for origin, archs in chosen.items()}, dict.fromkeys(every, 0)
@@ -105,14 +133,21 @@ def retrain(
         alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
         if cut != last:
             alive = {origin: rungs.better_half(names, cut) for origin, names in alive.items()}
-    results = []
     trained = [name for name in every if reached[name]]
-    for name in sorted(trained, key=lambda name: (reached[name], rungs[name, reached[name]].quality), reverse=True):
+    trained.sort(key=lambda name: (reached[name], rungs[name, reached[name]].quality), reverse=True)
+    everything = data.with_held_out() if settings.final_on_all else data
+    again = once_more(every[trained[0]], everything) if settings.final_on_all else None
+    results = []
+    for name in trained:
         network = reach(every[name], reached[name], silent)  # only read back: it is trained this far
-        accuracy, _ = ranks.told(partial(_evaluated, network, data.test, device))
         origins = tuple(origin for origin, archs in chosen.items() if name in {arch.id for arch in archs})
         epochs, validation = recipe.epochs - last + reached[name], rungs[name, reached[name]].accuracy
-        results.append(Retrained(every[name], network, origins, epochs, validation, accuracy, rungs.seconds(name)))
+        results.append(
+            Retrained(every[name], network, origins, epochs, validation, tested(network), rungs.seconds(name))
+        )
+    if again is not None:
+        final = Final(again, len(everything.train), recipe.epochs, tested(again))
+        results[0] = replace(results[0], final=final)
     return results
 
 
