@@ -73,8 +73,11 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
     times = {} if request.space.latency is None else {"latency": latency_of(best.arch, network, request.space.latency)}
     if request.settings.retrain.final_on_all:
         manifest[FINAL] = final_facts(best, data)
-    known = times | facts_of(run, request.settings)
-    known |= {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
+    known = (
+        facts_of(run, request.settings)
+        | times
+        | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
+    )
     run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
 
 

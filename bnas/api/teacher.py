@@ -130,7 +130,7 @@ def teacher_in(run: Run, settings: SearchSettings, *, trust: bool) -> nn.Module 
     return None if settings.teacher is None else load(run.teacher_folder, trust=trust)
 
 
-def facts_of(run: Run, settings: SearchSettings) -> dict[str, dict[str, Any]]:
+def facts_of(run: Run, settings: SearchSettings) -> dict[str, Any]:
     """Return what the manifest of a network says of what taught it; nothing where nothing did."""
     if settings.teacher is None:
         return {}
