@@ -13,7 +13,7 @@ from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS
 from bnas.report.training_page import epochs_of, spread
 from bnas.runs import Run
-from bnas.space.recipe import Recipe, Stage
+from bnas.space.recipe import Distillation, Recipe, Stage
 from bnas.space.shipped import RECIPES, read_recipe
 from bnas.spec import dump, parse
 from bnas.train import loop as training
@@ -273,3 +273,11 @@ def test_layers_are_spread_from_first_to_last() -> None:
     names = [str(number) for number in range(11)]
     assert spread(names, 3) == ["0", "5", "10"]
     assert spread(names[:2], 3) == ["0", "1"]
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_a_first_stage_that_nobody_teaches_is_said(taught: bool, result, tmp_path, capsys) -> None:
+    recipe = Recipe(batch=256, stages=(Stage(epochs=1, distill=Distillation()),))
+    teacher = result.run.best_folder if taught else None
+    bnas.train_model(ARCH, data="digits", recipe=recipe, teacher=teacher, out=tmp_path / "run")
+    assert ("there is no teacher: it is trained without one" in capsys.readouterr().err) == (not taught)

@@ -15,7 +15,7 @@ from bnas.seeds import seeded
 from bnas.select.conversion import ConvertedModel, convert
 from bnas.ship import Description, load
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Stage
+from bnas.space.recipe import Recipe, Stage
 from bnas.train import build_for
 
 
@@ -43,6 +43,13 @@ def teacher_of(
     if isinstance(described, ConvertedModel) and described.original.weights:
         return described.build_original()
     return None
+
+
+def untaught(recipe: Recipe, *, is_taught: bool, remedy: str) -> str:
+    """Say that nobody teaches a first stage that has `distill`, where that is so; else ""."""
+    if is_taught or recipe.stages[0].distill is None:
+        return ""
+    return f"the first stage has distill, but there is no teacher: it is trained without one; {remedy}"
 
 
 def teacher_name(teacher: str | Path | nn.Module | None) -> str | None:

@@ -13,6 +13,7 @@ from bnas.api.advice import on_experts
 from bnas.api.appointing import appointed
 from bnas.api.exploring import explore, open_studies
 from bnas.api.latency import latency_of
+from bnas.api.making import untaught
 from bnas.api.manifest import manifest_of
 from bnas.api.progress_bars import say, say_at_once, say_images, watched
 from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
@@ -184,6 +185,9 @@ def search(
             if not request.supernet_of and (hint := on_experts(request.space, len(images.train))):
                 say(hint, progress)
             say(f"plan {_plan(request, images, run)}", progress)
+            recipe, is_taught = request.settings.retrain.recipe, request.settings.teacher is not None
+            if remark := untaught(recipe, is_taught=is_taught, remedy="give search.teacher, or leave distill out"):
+                say(f"networks alone: {remark}", progress)
             ranks.call(partial(_beside, replace(request, images=images.facts())))
             with using(threads_for(run, request, images)):
                 _drive_search(run, request, images, storage, crew, Logged(run, tell), ranks)

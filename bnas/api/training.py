@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bnas.api.appointing import check_teacher
-from bnas.api.making import copied, maker, sum_of, teacher_name, teacher_of
+from bnas.api.making import copied, maker, sum_of, teacher_name, teacher_of, untaught
 from bnas.api.manifest import manifest_of
 from bnas.api.progress_bars import say, say_at_once, say_images, watched
 from bnas.api.request import check_batch, load_for, name_of, open_for, pick_device
@@ -141,10 +141,12 @@ def train_model(
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not _is_complete(run):
-            taught_by = None if teacher is None else teacher_of(described, teacher, trust=trust)
+            taught_by = teacher_of(described, teacher, trust=trust)
             if taught_by is not None:
                 check_teacher(taught_by, images, where="teacher")
             say(f"plan {chosen.said(len(images.train))}; written to {run.path}", progress)
+            if remark := untaught(chosen, is_taught=taught_by is not None, remedy="give one, or leave distill out"):
+                say(remark, progress)
             load_same = partial(_load_same, load_images, images.facts())
             work = _Work(described, held, chosen, load_same, seed, pick_device(device), teacher, compiled, trust)
             ranks.call(work.beside)

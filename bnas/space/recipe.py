@@ -123,7 +123,7 @@ class Stage(Length):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of its past that a moving average of weights and batch norm keeps in a step; it counts in place of them."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward pass, by autocast; `bfloat16` is for GPUs that have it."""
+    """Of the forward pass, by autocast; `bfloat16` is for GPUs and CPUs that have it."""
     distill: Distillation | None = None
     """How much the stage before teaches this one (the first such: a teacher that is given); left out, not at all."""
 
