@@ -55,7 +55,8 @@ def shipped(name: str, target: str) -> SearchSpace:
 def test_every_shipped_space_has_networks_for_every_target(name: str, target: str) -> None:
     whole = shipped(name, target)
     space, left_out = deployable(whole)
-    assert (space.size < whole.size) == bool(left_out) == (target in ("finn", "hls4ml"))
+    assert bool(left_out) == (target in ("finn", "hls4ml"))
+    assert (space.size < whole.size) == ("leaves out" in left_out)  # else it only pads or joins otherwise
     assert left_out == "" or left_out.endswith(f"; {space.size:,} of {whole.size:,} networks stay")
     assert deployable(space) == (space, "")  # nothing is left to leave out
     assert refused(space, target, count=1) == []
