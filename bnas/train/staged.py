@@ -20,7 +20,7 @@ from bnas.train.loop import fit
 from bnas.train.objective import answering, stage_loss
 from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Measure, Store
-from bnas.train.step import Net, start_stage
+from bnas.train.step import Net, in_channels_last, start_stage
 
 
 def train_staged(
@@ -67,8 +67,8 @@ def train_staged(
         network = start_stage(make, stage, network, seed=own).to(device)
         if stage.distill and teacher is not None:
             before, teacher = teacher, None
-        if compiled or stage.dtype == "bfloat16":  # what else changes little by it
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compiled:
+            in_channels_last(network)
         answer, taught = answering(network), before and answering(before)
         with seeded(own):
             fit(
