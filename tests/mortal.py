@@ -5,6 +5,7 @@ Nothing of this is known to the program: audit hooks of Python and events of SQL
 """
 
 import itertools
+import math
 import multiprocessing
 import os
 import re
@@ -21,11 +22,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from bnas.api import searching
+from bnas.api import exploring, searching
 from bnas.api.progress_bars import ProgressBars
 from bnas.cli.app import main
 from bnas.runs import Run, events
-from bnas.searcher import evolution, sampler
+from bnas.searcher import evolution, sampler, storage
 from bnas.ship import training as exporting
 from bnas.train import loop
 
@@ -92,6 +93,8 @@ def _live(command: list[str], said: Path, log: Path, fate: Fate) -> None:
     if not fate.report:
         _change(exporting, "prove_model_file", lambda *_, **__: {})
     _change(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # one after each step
+    for owner, name in ((exploring, "SECONDS_BETWEEN_TABLES"), (storage, "BATCH_SECONDS")):
+        _change(owner, name, math.inf)  # so that what is done does not depend on how fast it goes
     _change(sampler, "_POPULATION", (POPULATION, POPULATION))
     if fate.at is None:
         _shift_clocks(fate.clock)
