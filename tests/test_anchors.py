@@ -11,7 +11,6 @@ import pytest
 from bnas.cost.budget import Budget
 from bnas.networks.counting import count
 from bnas.networks.models import MODELS, build_model
-from bnas.space.arch import Architecture
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
 from bnas.spec import read
@@ -61,10 +60,3 @@ def test_a_claim_holds_where_it_is_better_and_smaller(
     anchors: ModuleType, changed: dict[str, Any], verdicts: list[bool]
 ) -> None:
     assert [claim.holds for claim in anchors.claims(frame(anchors, **changed))] == verdicts
-
-
-def test_every_winner_of_the_table_has_its_network_beside_it(anchors: ModuleType) -> None:
-    rows = anchors.Rows(anchors.RESULTS / "anchors.csv", anchors.COLUMNS, texts=("anchor", "id")).frame()
-    for row in rows.itertuples():
-        anchor = next(anchor for anchor in anchors.ANCHORS if anchor.name == row.anchor)
-        assert read(Architecture, anchors.network_file(anchor, row.seed)).id == row.id
