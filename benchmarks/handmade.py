@@ -72,8 +72,8 @@ FAMILIES = {
 }
 
 
-def fitted(name: str, task: Task, budget: Budget) -> Architecture:
-    """Return the network of a family that uses the most of a budget.
+def fitted(name: str, task: Task, budget: Budget, family: Family | None = None) -> Architecture:
+    """Return the network of a family that uses the most of a budget; left out, the family is ours of that name.
 
     Each stage is about twice as wide as the one before: by steps of two channels, the one that lacks most to this is
     widened. Near the limit it is the one of these that still fits, but none beyond the stage behind it.
@@ -81,7 +81,7 @@ def fitted(name: str, task: Task, budget: Budget) -> Architecture:
     Raises:
         BudgetError: not even two channels fit.
     """
-    family, stages = FAMILIES[name], len(task.strides) - 1
+    family, stages = family or FAMILIES[name], len(task.strides) - 1
 
     def fits(widths: Sequence[int]) -> bool:
         price = cost(plan(family.network(task, widths)))

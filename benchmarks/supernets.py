@@ -26,7 +26,8 @@ from bnas.runs import Run
 from bnas.searcher.ranking import Table
 from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Scoring, Stage
+from bnas.space.recipe import Stage
+from bnas.space.settings import Scoring
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump
 from bnas.supernet import Supernet

@@ -21,7 +21,7 @@ from bnas.data.dataset import Later
 from bnas.data.stream import Stream, joined
 from bnas.errors import DataError, RunError
 from bnas.report.comparison import points_of
-from bnas.space.recipe import Retraining
+from bnas.space.settings import Retraining
 from bnas.spec import dump
 from bnas.train import Ranks, build_for, evaluate, train_staged
 from bnas.train.retrain import Retrained, retrain

@@ -3,7 +3,7 @@ import sys
 
 TORCH_FREE = [
     "errors", "lookup", "progress", "allocator", "spec", "space", "cost", "select",
-    "space.arch", "space.choices", "space.space", "space.recipe", "space.original",
+    "space.arch", "space.choices", "space.space", "space.recipe", "space.settings", "space.original",
     "cost.plan", "cost.totals", "cost.budget", "searcher.feasible", "searcher.by_metric",
 ]  # fmt: skip
 HEAVY = ["torch", "optuna", "matplotlib", "pandas", "numpy", "sklearn", "datasets"]

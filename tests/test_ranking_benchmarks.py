@@ -19,7 +19,7 @@ from bnas.searcher.ranking.table import training
 from bnas.searcher.sampler import distributions, to_genes
 from bnas.searcher.samplers import SAMPLERS
 from bnas.select import LayerErrors
-from bnas.space.recipe import SupernetRecipe
+from bnas.space.settings import SupernetRecipe
 from bnas.space.space import Genes
 from bnas.supernet import Supernet
 from bnas.train.oneshot import WholeSpace, sandwich

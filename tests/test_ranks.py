@@ -23,7 +23,8 @@ from bnas.data.stream import Stream
 from bnas.errors import DataError, TrainingError
 from bnas.layers.binary_conv import BinaryConv
 from bnas.runs import Run
-from bnas.space.recipe import Distillation, Recipe, Stage, SupernetRecipe
+from bnas.space.recipe import Distillation, Recipe, Stage
+from bnas.space.settings import SupernetRecipe
 from bnas.supernet import Supernet
 from bnas.train import ALONE, Ranks, SharedStore, fit
 from bnas.train.objective import answering, stage_loss

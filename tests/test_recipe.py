@@ -10,7 +10,8 @@ from torch import nn
 
 import bnas
 from bnas.errors import SpecError
-from bnas.space.recipe import FEW_STEPS, Recipe, Stage, SupernetRecipe, batch_for
+from bnas.space.recipe import FEW_STEPS, Recipe, Stage, batch_for
+from bnas.space.settings import SupernetRecipe
 from bnas.space.shipped import RECIPES, read_recipe
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse, parse_yaml

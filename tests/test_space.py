@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spaces import STEMS, every_genotype, later_space, line_of, make_arch, make_space, position, rich_space, space_data
 
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.errors import SpecError
 from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
@@ -191,6 +193,46 @@ class TestGenotypes:
             assert (second.squeeze_excite, second.binarizers.activation) == (True, "sign")
         assert space.genes(make_arch(stages=[{"width": 8}] * 2, squeeze_excite=True))[9:11] == (0, 0)
 
+    def test_a_network_with_fewer_stages_is_one_whose_others_are_absent(self) -> None:
+        stages = [
+            {"width": 8, "depth": [0, 1]},
+            {"width": [8, 16], "depth": [0, 1, 2], "stride": 2},
+            {"width": 16},
+            {"width": [16, 32], "depth": [0, 1]},
+        ]
+        space = make_space(stages=stages)
+        last, of_stride_2 = {"width": 16}, {"width": 8, "stride": 2}
+        for own, depths in (
+            ([last], [0, 0, 1, 0]),
+            ([{"width": 8}, last], [1, 0, 1, 0]),
+            ([of_stride_2, last], [0, 1, 1, 0]),
+            ([last, {"width": 32}], [0, 0, 1, 1]),
+            ([{"width": 8}, of_stride_2, last], [1, 1, 1, 0]),
+        ):
+            arch = make_arch(stages=own)
+            found = space.architecture(space.genes(arch))
+            assert [stage.depth for stage in found.stages] == depths
+            assert [stage for stage in found.stages if stage.depth] == list(arch.stages)
+            assert cost(plan(found)) == cost(plan(arch))
+            assert space.contains(arch)
+        for genes in every_genotype(space):
+            whole = space.architecture(genes)
+            own = [stage for stage in whole.stages if stage.depth]
+            if own:
+                again = space.architecture(space.genes(whole.model_copy(update={"stages": tuple(own)})))
+                assert [stage for stage in again.stages if stage.depth] == own
+
+    def test_a_network_with_fewer_stages_that_do_not_fit_is_refused(self) -> None:
+        space = make_space(stages=[{"width": 8, "depth": [0, 1]}, {"width": 16, "depth": [0, 1]}, {"width": 16}])
+        with pytest.raises(SpecError) as caught:
+            space.genes(make_arch(stages=[{"width": 24}, {"width": 16}]))
+        assert line_of(caught) == (
+            "stages: the architecture has 2, the space 3, and whichever of these are left out, the others do not fit; "
+            "with the first that may be, stages[1].width: 24 is not one of [16]"
+        )
+        with pytest.raises(SpecError, match=r"stages: the architecture has 1, the space 2$"):
+            make_space(stages=[{"width": 8}, {"width": 16}]).genes(make_arch(stages=[{"width": 16}]))
+
     def test_shortcuts_and_mixing_are_choices_of_the_whole_network(self) -> None:
         stage = {"groups": [1, 2], "depth": [1, 2], "precision": ["binary", "real"]}
         space = make_space(stage=stage, mix_every=[2, 1], shortcut={"kind": ["conv", "repeat"], "reduction": 2})
@@ -314,8 +356,11 @@ class TestContains:
             ({"prelu": False}, "prelu: the architecture has False, the space True"),
             ({"binarizers": {"weight": "sign"}}, "binarizers: the architecture has "),
             ({"stem": {"width": 12}}, "stem.width: 12 is not one of [8]"),
-            ({"stem": {"kind": "branched", "width": 8, "stride": 4}}, "the architecture's stages or kind of stem"),
-            ({"stages": [{"width": 16}] * 2}, "the architecture's stages or kind of stem"),
+            (
+                {"stem": {"kind": "branched", "width": 8, "stride": 4}},
+                "stem.kind: the architecture has branched, the space conv",
+            ),
+            ({"stages": [{"width": 16}] * 2}, "stages: the architecture has 2, the space 1"),
             ({"stage": {"width": 24}}, "stages[0].width: 24 is not one of [8, 16]"),
             ({"stage": {"kernel": 5}}, "stages[0].kernel: 5 is not one of [3]"),
             ({"stage": {"precision": "real"}}, "stages[0].precision[0]: real is not one of ['binary']"),

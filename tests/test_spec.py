@@ -15,7 +15,8 @@ from spaces import arch_data, line_of, make_arch, make_space, rich_space, space_
 
 from bnas.errors import SpecError
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe, SearchSettings
+from bnas.space.recipe import Recipe
+from bnas.space.settings import SearchSettings
 from bnas.space.space import SearchSpace
 from bnas.spec import Spec, dump, parse, parse_yaml, read
 from bnas.yaml_text import MOST_BYTES

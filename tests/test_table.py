@@ -15,7 +15,7 @@ from bnas.errors import LookupFailed
 from bnas.searcher.feasible import cheapest, cost_of, dearest
 from bnas.searcher.ranking import Alone, Table, Terms, every_network
 from bnas.searcher.ranking.table import COLUMNS, add, training
-from bnas.space.recipe import SupernetRecipe
+from bnas.space.settings import SupernetRecipe
 from bnas.space.space import SearchSpace
 from bnas.spec import read
 from tests.tiny import tiny_file, tiny_space

@@ -28,7 +28,8 @@ from bnas.errors import BnasError, LookupFailed, RunError, SpecError
 from bnas.networks.build import build
 from bnas.runs import Run
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Distillation, Recipe, SearchSettings, Stage, SupernetRecipe, Teacher
+from bnas.space.recipe import Distillation, Recipe, Stage
+from bnas.space.settings import SearchSettings, SupernetRecipe, Teacher
 from bnas.space.shipped import read_recipe
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse, parse_yaml

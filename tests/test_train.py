@@ -23,7 +23,8 @@ from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
 from bnas.seeds import derived
 from bnas.space.arch import Binarizers
-from bnas.space.recipe import Distillation, Recipe, Stage, SupernetRecipe
+from bnas.space.recipe import Distillation, Recipe, Stage
+from bnas.space.settings import SupernetRecipe
 from bnas.space.shipped import read_recipe
 from bnas.spec import parse
 from bnas.supernet import Supernet
@@ -148,6 +149,25 @@ def test_sandwich_trains_all_its_parts(digits) -> None:
     recipe = SupernetRecipe(mode="sandwich", epochs=1, batch=256)
     net = train_supernet(SPACE, recipe, digits, seed=0, store=MemoryStore(), device=CPU)
     assert all(torch.isfinite(tensor).all() for tensor in weights_of(net) if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("mode", ["single", "sandwich"])
+def test_a_supernet_in_bfloat16_learns_nearly_the_same(digits, mode: str) -> None:
+    def trained(dtype: str) -> list[torch.Tensor]:
+        recipe = SupernetRecipe(mode=mode, epochs=1, batch=256, dtype=dtype)
+        net = train_supernet(SPACE, recipe, digits, seed=0, store=MemoryStore(), device=CPU)
+        return [tensor for tensor in weights_of(net) if tensor.is_floating_point()]
+
+    exact, short = trained("float32"), trained("bfloat16")
+    assert all(tensor.dtype == torch.float32 for tensor in short)
+    assert not all(map(torch.equal, exact, short))
+    moved = [(one - other).abs().mean() for one, other in zip(exact, short, strict=True)]
+    assert max(moved) < 0.05
+
+
+def test_a_supernet_in_float32_is_described_as_before_there_was_another() -> None:
+    assert "dtype" not in SupernetRecipe().model_dump()
+    assert SupernetRecipe(dtype="bfloat16").model_dump()["dtype"] == "bfloat16"
 
 
 def test_a_loss_that_is_not_finite_says_where_and_keeps_the_last_good_checkpoint(digits, monkeypatch) -> None:

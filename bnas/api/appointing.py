@@ -19,7 +19,7 @@ from bnas.seeds import seeded
 from bnas.ship import Description, parse_description, rebuild
 from bnas.ship.model_file import has_experts
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Teacher
+from bnas.space.settings import Teacher
 from bnas.space.shipped import read_recipe
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml, read

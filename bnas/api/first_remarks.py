@@ -8,7 +8,7 @@ from bnas.api.pace import Plan
 from bnas.data import Glance
 from bnas.searcher.proposal import Proposal
 from bnas.space.commented import commented, remark
-from bnas.space.recipe import SearchSettings
+from bnas.space.settings import SearchSettings
 
 _LEAD = (
     "A space for {images}\n"

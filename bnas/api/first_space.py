@@ -18,7 +18,7 @@ from bnas.lookup import find
 from bnas.progress import Progress
 from bnas.runs.files import replacing
 from bnas.searcher.proposal import SIDES, Proposal, Seen, proposed, sensible_size
-from bnas.space.recipe import SearchSettings
+from bnas.space.settings import SearchSettings
 from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS
 from bnas.space.values import Size

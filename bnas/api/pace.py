@@ -20,7 +20,8 @@ from bnas.errors import SpecError
 from bnas.searcher.score import Scorer
 from bnas.seeds import seeded
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe, Retraining, SearchSettings, batch_for
+from bnas.space.recipe import Recipe, batch_for
+from bnas.space.settings import Retraining, SearchSettings
 from bnas.train import ALONE, SharedStore, build_for, train_staged, train_supernet
 from bnas.train.retrain import cuts_of, halved
 

@@ -22,7 +22,8 @@ from bnas.searcher.samplers import find_sampler, sampler_name
 from bnas.ship import Description
 from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable, parts_in
-from bnas.space.recipe import Retraining, SearchSettings, batch_for
+from bnas.space.recipe import batch_for
+from bnas.space.settings import Retraining, SearchSettings
 from bnas.space.shipped import space_file
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump, parse, read

@@ -18,7 +18,7 @@ from bnas.runs.saved_network import WEIGHTS, read_network
 from bnas.seeds import derived, seeded
 from bnas.ship import load, rebuild
 from bnas.ship.proof import reload
-from bnas.space.recipe import SearchSettings
+from bnas.space.settings import SearchSettings
 from bnas.spec import dump
 from bnas.train import Ranks, SharedStore, train_staged
 from bnas.train.oneshot import Lesson

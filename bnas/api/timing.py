@@ -17,7 +17,7 @@ from bnas.report.findings import work_of
 from bnas.runs import Run
 from bnas.runs.settings import holds_run
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Retraining, SearchSettings
+from bnas.space.settings import Retraining, SearchSettings
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import Ranks

@@ -16,7 +16,7 @@ from bnas.layers.binary_conv import OddConv
 from bnas.layers.blocks import Network
 from bnas.searcher.candidate import Score
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Scoring
+from bnas.space.settings import Scoring
 from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from itertools import combinations
 from random import Random
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -12,7 +13,7 @@ from bnas.errors import SpecError
 from bnas.space.arch import LATER_KEYS, Architecture, Shared, check_prelu, common_divisors
 from bnas.space.choices import BinarizerChoices, Choices, ShortcutChoices, StageChoices, StemChoices, alone, sizes
 from bnas.space.latency import Latency
-from bnas.space.recipe import SearchSettings
+from bnas.space.settings import SearchSettings
 from bnas.space.values import Channels, Classes, Every, Precision, Side, Size, shrunk
 from bnas.spec import Flag, Spec
 
@@ -202,9 +203,36 @@ class SearchSpace(Spec):
     def genes(self, arch: Architecture) -> Genes:
         """Return the genotype of an architecture.
 
+        One with fewer stages than the space is the network whose other stages are absent: of those that the space
+        offers with `depth: [0, ...]`, the first that leave its own where they fit.
+
         Raises:
             SpecError: the architecture is not in this space; says which choice is not offered.
         """
+        absent = [index for index, stage in enumerate(self.stages) if 0 in stage.depth]
+        missing = len(self.stages) - len(arch.stages)
+        if missing <= 0 or missing > len(absent):
+            return self._genes(arch)
+        found = [self._genes_or_error(arch, places) for places in combinations(absent, missing)]
+        fitting = [genes for genes in found if not isinstance(genes, SpecError)]
+        if not fitting:
+            raise SpecError(
+                f"stages: the architecture has {len(arch.stages)}, the space {len(self.stages)}, and whichever of "
+                f"these are left out, the others do not fit; with the first that may be, {found[0]}"
+            )
+        return fitting[0]
+
+    def _genes_or_error(self, arch: Architecture, places: Sequence[int]) -> Genes | SpecError:
+        stages = list(arch.stages)
+        for place in places:  # in rising order: each counts those before it
+            choices = self.stages[place]
+            stages.insert(place, choices.spec([getattr(choices, key)[0] for key in choices.keys[1:]], ()))
+        try:
+            return self._genes(arch.model_copy(update={"stages": tuple(stages)}))
+        except SpecError as error:
+            return error
+
+    def _genes(self, arch: Architecture) -> Genes:
         for key in ("input", "classes", "squeeze_excite", "prelu"):
             if getattr(arch, key) != getattr(self, key):
                 raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
@@ -216,8 +244,10 @@ class SearchSpace(Spec):
             if getattr(arch, key) not in offered:
                 several = " or ".join(map(str, offered))
                 raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {several}")
-        if len(arch.stages) != len(self.stages) or arch.stem.kind != self.stem.kind:
-            raise SpecError("the architecture's stages or kind of stem are not those of the space")
+        if len(arch.stages) != len(self.stages):
+            raise SpecError(f"stages: the architecture has {len(arch.stages)}, the space {len(self.stages)}")
+        if arch.stem.kind != self.stem.kind:
+            raise SpecError(f"stem.kind: the architecture has {arch.stem.kind}, the space {self.stem.kind}")
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
         made = {"shortcut.kind": arch.shortcut.kind, "binarizers.weight": arch.binarizers.weight}
         values += [made[name] if name in made else getattr(arch, name) for name in self.whole]

@@ -14,7 +14,8 @@ from bnas.errors import TrainingError
 from bnas.progress import Progress, silent
 from bnas.seeds import derived, seeded
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Distillation, Stage, SupernetRecipe, batch_for
+from bnas.space.recipe import Distillation, Stage, batch_for
+from bnas.space.settings import SupernetRecipe
 from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.train.binary_watch import SupernetWatch
@@ -106,7 +107,7 @@ def train_supernet(
 
     stage = Stage(
         epochs=recipe.epochs, rate=recipe.rate, warmup=recipe.warmup, weight_decay=recipe.weight_decay,
-        label_smoothing=recipe.label_smoothing,
+        label_smoothing=recipe.label_smoothing, dtype=recipe.dtype,
     )  # fmt: skip
     lone_steps = lone_epochs * data.train.steps(batch)
     with seeded(derived(seed, NAME, "steps")):

@@ -17,7 +17,8 @@ from bnas.layers.blocks import Network
 from bnas.networks.build import build
 from bnas.progress import Progress, silent
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe, Retraining
+from bnas.space.recipe import Recipe
+from bnas.space.settings import Retraining
 from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
 from bnas.train.state import model_weights
 

@@ -17,7 +17,8 @@ from bnas.progress import Progress, silent
 from bnas.runs import replacing
 from bnas.runs.asked import Asked
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe, SearchSettings
+from bnas.space.recipe import Recipe
+from bnas.space.settings import SearchSettings
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import Spec, dump, read
 from bnas.train import Store, build_for, evaluate, train_staged
