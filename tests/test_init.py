@@ -181,6 +181,7 @@ def test_the_command_says_what_it_wrote(paced, tmp_path) -> None:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert f"next: bnas search {out} --data {folder}" in done.output
+    assert done.output.count("a search of it takes about") <= 1  # said once, by whoever shows what is said
     space = read(SearchSpace, out)
     assert (space.input, space.deploy) == ((3, 16, 16), "finn")
     out.unlink()

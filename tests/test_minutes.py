@@ -13,8 +13,11 @@ from bnas.api import pace, searching, timing
 from bnas.api.pace import Pace, fitted, longest, planned, retrain_seconds
 from bnas.api.request import load_matching, resolve
 from bnas.cli.app import app
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.errors import SpecError
 from bnas.runs import Run
+from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 
@@ -93,6 +96,15 @@ def test_the_pace_is_that_of_the_work_itself(asked) -> None:
     *measured, teacher_step = pace.pace_of(request, data)
     assert all(seconds > 0 for seconds in measured)
     assert teacher_step == 0  # there is none
+
+
+def test_networks_alone_are_timed_by_those_that_nearly_fill_the_budget(asked, monkeypatch) -> None:
+    request, data = asked
+    timed: list[Architecture] = []
+    monkeypatch.setattr(pace, "alone_step", lambda archs, request, data: timed.extend(archs) or 1.0)
+    assert pace.pace_of(request, data).alone_step == 1
+    drawn = sorted(cost(plan(request.draws(number))).ops for number in range(pace.DRAWN_FOR_ONE * pace.NETWORKS))
+    assert [cost(plan(arch)).ops for arch in timed] == drawn[-pace.NETWORKS :]
 
 
 @pytest.fixture(scope="module")

@@ -38,11 +38,10 @@ LARGE = 96  # pixels a side from which fewer images than usual are scored at onc
 
 
 class FirstSpace(NamedTuple):
-    """A space that was proposed, and how long its search is expected to take here, in numbers and in words."""
+    """A space that was proposed, and how long its search is expected to take here."""
 
     space: SearchSpace
     minutes: float
-    said: str
 
 
 def init(
@@ -100,13 +99,12 @@ def first_space(
     say_images(images, progress)
     request, plan = _in_time(asked.on(images), images, minutes)
     text = _text(made, glance, images, request.settings, plan, is_fitted=minutes is not None)
-    said = _said(plan, minutes)
-    say(said, progress)
+    say(_said(plan, minutes), progress)
     if out is not None:
         with replacing(Path(out)) as temporary:
             temporary.write_text(text, encoding="utf-8")
     space = parse(SearchSpace, parse_yaml(text, source="space"), source="space")
-    return FirstSpace(space, plan.seconds / 60, said)
+    return FirstSpace(space, plan.seconds / 60)
 
 
 def _proposed(glance: Glance, budget: Budget, deploy: str | None, size: Size | None) -> Proposal:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from bnas.api.making import maker
 from bnas.api.request import SearchRequest
 from bnas.api.teacher import lesson_of, stand_in
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.data import DataSet
 from bnas.errors import SpecError
 from bnas.searcher.score import Scorer
@@ -23,9 +25,11 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, batch_for
 from bnas.space.settings import Retraining, SearchSettings
 from bnas.train import ALONE, SharedStore, build_for, train_staged, train_supernet
+from bnas.train.oneshot import Draws
 from bnas.train.retrain import cuts_of, halved
 
 BATCHES, NETWORKS = 6, 3  # that are tried of each phase
+DRAWN_FOR_ONE = 4  # of so many draws the dearest stands for one that is trained alone: winners use most of a budget
 FEWEST_TRIALS = 8
 MOST = 1000.0  # times what a space asks for, which more minutes do not go beyond
 NO_STORE = SharedStore(None, ALONE)
@@ -80,7 +84,13 @@ def pace_of(request: SearchRequest, data: DataSet) -> Pace:
         scorer = Scorer(supernet, data, settings.scoring, seed=0, device=device)
         archs = [draws(number) for number in range(NETWORKS)]
         score = median(_seconds(scorer, arch) for arch in archs)
-        return Pace(steps.step(), score, alone_step(archs, request, data), _teacher_step(request, data))
+        return Pace(steps.step(), score, alone_step(_dearest(draws), request, data), _teacher_step(request, data))
+
+
+def _dearest(draws: Draws) -> list[Architecture]:
+    """Return the dearest of some networks that are drawn, in ops."""
+    drawn = [draws(number) for number in range(DRAWN_FOR_ONE * NETWORKS)]
+    return sorted(drawn, key=lambda arch: cost(plan(arch)).ops)[-NETWORKS:]
 
 
 def alone_step(archs: Sequence[Architecture], request: SearchRequest, data: DataSet) -> float:

@@ -50,7 +50,7 @@ def init_command(
         limits = made.space.search.budget
         print(json.dumps({"space": str(out), "networks": made.space.size, "budget": limits, "minutes": made.minutes}))
         return
-    print(f"{out}: {made.space.size:,} networks; {made.said}")
+    print(f"{out}: {made.space.size:,} networks")
     print(f"next: bnas search {shlex.quote(str(out))} --data {shlex.quote(data)}")
 
 
