@@ -97,10 +97,9 @@ class ChosenFilters(torch.autograd.Function):
         rows = grad.flatten(1)
         won = F.one_hot(winner, len(directions)).to(rows.dtype)
         grad_bank = (won.T @ rows).view(ctx.bank_shape)
-        if slopes is not None:
-            gate = (rows * slopes.to(rows.dtype).flatten(1)[winner]) @ directions.to(rows.dtype).flatten(1).T
-        else:
-            gate = torch.einsum("bf,nef,be->bn", rows, directions.to(rows.dtype).flatten(2), won)
+        # Of every pair of expert and winner: slopes times gradients of each image would be far more numbers.
+        toward = directions if slopes is None else directions.unsqueeze(1) * slopes
+        gate = torch.einsum("bf,nef,be->bn", rows, toward.to(rows.dtype).flatten(2), won)
         return grad_bank, gate.to(ctx.share_dtype), None
 
 
