@@ -6,8 +6,9 @@ python examples/how_long.py search_spaces/digits.yaml --data digits
 import argparse
 
 from bnas.api.appointing import appointed
+from bnas.api.opening import load_matching
 from bnas.api.pace import pace_of, planned
-from bnas.api.request import load_matching, resolve
+from bnas.api.request import resolve
 
 
 def main() -> None:

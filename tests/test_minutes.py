@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 import bnas
 from bnas.api import pace, searching, timing
+from bnas.api.opening import load_matching
 from bnas.api.pace import Pace, fitted, longest, planned, retrain_seconds
-from bnas.api.request import load_matching, resolve
+from bnas.api.request import resolve
 from bnas.cli.app import app
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost

@@ -8,7 +8,8 @@ import optuna
 import pandas as pd
 import pytest
 
-from bnas.api.request import load_matching, resolve
+from bnas.api.opening import load_matching
+from bnas.api.request import resolve
 from bnas.cost.plan import plan, plan_stem
 from bnas.cost.totals import cost
 from bnas.errors import LookupFailed

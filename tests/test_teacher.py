@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 import bnas
 from bnas.api import searching, teacher, timing
 from bnas.api.appointing import appointed
+from bnas.api.opening import load_matching
 from bnas.api.pace import Pace, fitted, pace_of, planned
-from bnas.api.request import load_matching, resolve
+from bnas.api.request import resolve
 from bnas.cli.app import app
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost

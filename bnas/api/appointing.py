@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bnas.api.request import Appointed, SearchRequest, check_batch
+from bnas.api.opening import check_batch
+from bnas.api.request import Appointed, SearchRequest
 from bnas.data import DataSet
 from bnas.errors import LookupFailed, RunError, SpecError
 from bnas.lookup import FAILURES, not_among, reason

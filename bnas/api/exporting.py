@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from bnas.api.manifest import manifest_of
-from bnas.api.request import load_matching
+from bnas.api.opening import load_matching
 from bnas.api.result import SearchResult, TrainResult, open_run
 from bnas.errors import ExportError
 from bnas.runs.selection_folder import run_in

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from bnas.amounts import show
 from bnas.api.first_remarks import on_choices, on_search, written
+from bnas.api.opening import load_matching
 from bnas.api.pace import Plan, fitted, pace_of, planned
 from bnas.api.progress_bars import say, say_images
-from bnas.api.request import Items, SearchRequest, load_matching, resolve
+from bnas.api.request import Items, SearchRequest, resolve
 from bnas.api.threads import threads_here
 from bnas.api.timing import SHARE, check_minutes
 from bnas.cost.budget import Budget, Limit

@@ -10,8 +10,9 @@ import pandas as pd
 
 from bnas.api.advice import on_experts
 from bnas.api.appointing import appointed
+from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, watched
-from bnas.api.request import Items, SearchRequest, check_timed, load_matching, open_for, resolve
+from bnas.api.request import Items, SearchRequest, check_timed, resolve
 from bnas.api.result import SearchResult
 from bnas.api.searching import Logged, search, trained_supernet
 from bnas.api.teacher import trained_teacher

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from bnas.api.opening import load_matching
 from bnas.api.progress_bars import say_images, watched
-from bnas.api.request import SearchRequest, load_matching, pick_device
+from bnas.api.request import SearchRequest, pick_device
 from bnas.api.result import SearchResult, request_of
 from bnas.api.teacher import teacher_in
 from bnas.data import DataSet

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from bnas.amounts import percent, show
-from bnas.api.request import GIVEN, SearchRequest, load_matching, pick_device
+from bnas.api.opening import load_matching
+from bnas.api.request import GIVEN, SearchRequest, pick_device
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import NANOSECONDS_PER_MS, Cost, cost

@@ -15,8 +15,9 @@ from bnas.api.exploring import explore, open_studies
 from bnas.api.latency import latency_of
 from bnas.api.making import untaught
 from bnas.api.manifest import manifest_of
+from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, say_at_once, say_images, watched
-from bnas.api.request import Items, SearchRequest, load_matching, name_of, open_for, resolve
+from bnas.api.request import Items, SearchRequest, name_of, resolve
 from bnas.api.result import SearchResult
 from bnas.api.taken import take_supernet
 from bnas.api.teacher import facts_of, lesson_of, trained_teacher

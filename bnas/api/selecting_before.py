@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bnas.api.request import check_outputs
+from bnas.api.opening import check_outputs
 from bnas.cost.trace.plain_model import check_open, copy_of
 from bnas.data import DataSet
 from bnas.errors import DataError, RunError, SpecError

@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from bnas.api.finetuning import Accuracies, accuracies, networks_between
+from bnas.api.opening import load_for
 from bnas.api.progress_bars import say_images
-from bnas.api.request import load_for, pick_device
+from bnas.api.request import pick_device
 from bnas.api.selecting_before import check_folder, check_model, check_weights, described_original, taken_from
 from bnas.api.standing import Standing, check_standing
 from bnas.data import DataSet

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bnas.api.request import check_outputs
+from bnas.api.opening import check_outputs
 from bnas.binarize import has_exact_gradient
 from bnas.data import DataSet
 from bnas.errors import DataError, SpecError

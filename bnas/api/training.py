@@ -12,8 +12,9 @@ from torch import nn
 from bnas.api.appointing import check_teacher
 from bnas.api.making import copied, maker, sum_of, teacher_name, teacher_of, untaught
 from bnas.api.manifest import manifest_of
+from bnas.api.opening import check_batch, load_for, open_for
 from bnas.api.progress_bars import say, say_at_once, say_images, watched
-from bnas.api.request import check_batch, load_for, name_of, open_for, pick_device
+from bnas.api.request import name_of, pick_device
 from bnas.api.result import TrainResult
 from bnas.api.subject import check_fits, describe, given, recipe_for
 from bnas.data import DataSet, check_same_images
