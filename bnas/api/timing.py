@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from bnas.api.pace import Plan, alone_step, fitted, longest, pace_of, planned, with_last
