@@ -234,12 +234,10 @@ def show_result(result: Any) -> None:
 
 def _taught(best: Any) -> str:
     """Say on a line what taught the networks, where something did."""
+    from bnas.report.final_training import teacher_accuracy
+
     teacher = best.manifest.get("teacher")
-    return (
-        f"teacher: {teacher['model']}, validation accuracy {percent(teacher['validation_accuracy'])}\n"
-        if teacher
-        else ""
-    )
+    return f"teacher: {teacher['model']}, {teacher_accuracy(teacher)}\n" if teacher else ""
 
 
 def _answer(best: Any) -> str:
