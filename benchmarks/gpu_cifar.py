@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from claim import Claim, medians
 from handmade import Task, fitted
+from training import processor
 
 import bnas
 from bnas.allocator import keep_freed_memory
@@ -96,8 +97,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    timed = () if options.no_profile else profiled(read(SearchSpace, space_file(options.space)), device)
+    timed = () if options.no_profile else profiled(read(SearchSpace, space_file(options.space)), processor())
     for part in (timed, searched(options)):
         for claim in part:
             print(claim.as_json() if options.json else claim, flush=True)

@@ -17,17 +17,16 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-import torch
 from claim import Claim
-from nowhere import NoStore
 from rows import Rows, shard
+from training import EVALUATION_BATCH, accuracy, processor, train
 
 from bnas.allocator import keep_freed_memory
 from bnas.api.making import maker
 from bnas.api.subject import recipe_for
 from bnas.data import DataSet, load_data
 from bnas.networks.model_spec import ModelSpec
-from bnas.train import evaluate, evaluate_soft, train_staged
+from bnas.train import evaluate_soft
 
 RESULTS = Path(__file__).parent / "results" / "lenet.csv"
 REAL, GROUP = "real", "group"
@@ -48,16 +47,13 @@ def trained(weights: str, *, seed: int, epochs: int, data: DataSet) -> dict[str,
         model="lenet5", input=data.input_shape, classes=data.classes, precision=kind, first=kind, last=kind,
         weights="xnor" if weights == REAL else weights,
     )  # fmt: skip
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe = recipe_for(described).lasting(epochs)
-    network = train_staged(
-        maker(described, seed), recipe, data, name="lenet", seed=seed, store=NoStore(), device=device
-    )
+    network = train(maker(described, seed), recipe, data, seed=seed)
     seconds = time.monotonic() - started
     return {
-        "validation_accuracy": evaluate(network, data.validation.batches(500, device=device))[0],
-        "test_accuracy": evaluate(network, data.test.batches(500, device=device))[0],
-        "soft_accuracy": evaluate_soft(network, data.test.batches(500, device=device))[0],
+        "validation_accuracy": accuracy(network, data.validation),
+        "test_accuracy": accuracy(network, data.test),
+        "soft_accuracy": evaluate_soft(network, data.test.batches(EVALUATION_BATCH, device=processor()))[0],
         "seconds": seconds,
     }
 

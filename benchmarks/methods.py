@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import torch
 from claim import Claim
-from nowhere import NoStore
 from rows import Rows, shard
 from torch import nn
+from training import accuracy, train
 
 from bnas.allocator import keep_freed_memory
 from bnas.data import DataSet, load_data
@@ -39,7 +38,6 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Stage
 from bnas.space.shipped import read_recipe
 from bnas.spec import parse
-from bnas.train import evaluate, train_staged
 
 RESULTS = Path(__file__).parent / "results" / "methods.csv"
 BATCH = 64
@@ -110,10 +108,8 @@ def trained(network: str, method: str, seed: int, epochs: int, *, data: DataSet,
     if chosen.experts > 1:  # one expert in the first stage, copied to all before the second
         first = recipe.stages[0].model_copy(update={"experts": "first"})
         recipe = recipe.model_copy(update={"stages": (first, *recipe.stages[1:])})
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     make = partial(NETWORKS[network], chosen, width=width, size=size)
-    done = train_staged(make, recipe, data, name="methods", seed=seed, store=NoStore(), device=device)
-    return evaluate(done, data.test.batches(500, device=device))[0]
+    return accuracy(train(make, recipe, data, seed=seed), data.test)
 
 
 def complete(results: Rows, options: argparse.Namespace) -> None:

@@ -6,7 +6,8 @@
 All networks are plain binary ResNets of `handmade.py`, as wide as 350k ops and 120 kB let them be; what is trained
 first are the stems, by one recipe, then the recipes, on one stem. A claim compares the shares of test images that are
 wrong, means over the seeds that both have, of a row and of the row that it changes. Rows go to results/recipes.csv as
-they come; those that are there are not trained again. --quick reads the table, and trains a small network for an epoch.
+they come; those that are there are not trained again. --quick reads the table, and trains a small network for two
+epochs.
 """
 
 import argparse
@@ -18,12 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import torch
 from claim import Claim
 from handmade import Family, Task, fitted
-from nowhere import NoStore
 from rows import Rows, shard
 from torch import nn
+from training import accuracy, train
 
 from bnas.allocator import keep_freed_memory
 from bnas.cost.budget import Budget
@@ -32,7 +32,7 @@ from bnas.cost.totals import cost
 from bnas.data import DataSet, load_data
 from bnas.networks.models import build_model
 from bnas.space.recipe import Distillation, Recipe, Stage
-from bnas.train import build_for, evaluate, train_staged
+from bnas.train import build_for
 
 RESULTS = Path(__file__).parent / "results" / "recipes.csv"
 COLUMNS = (
@@ -127,8 +127,8 @@ def row_of(job: Job) -> dict[str, Any]:
     arch = fitted(job.network, Task(data.input_shape, data.classes, net.strides), Budget.parse(BUDGET), net.family)
     recipe = recipe_of(job.recipe, job.epochs)
     price, started = cost(plan(arch)), time.process_time()
-    network = trained(partial(build_for, arch), recipe, data, job.seed, teacher=teacher_for(job, data))
-    right = [evaluate(network, part.batches(500))[0] for part in (data.train, data.validation, data.test)]
+    network = train(partial(build_for, arch), recipe, data, seed=job.seed, teacher=teacher_for(job, data))
+    right = [accuracy(network, part) for part in (data.train, data.validation, data.test)]
     return job._asdict() | {
         "ops": price.ops, "bytes": price.bytes, "train_accuracy": right[0], "validation_accuracy": right[1],
         "test_accuracy": right[2], "seconds": time.process_time() - started,
@@ -142,16 +142,7 @@ def teacher_for(job: Job, data: DataSet) -> nn.Module | None:
         return None
     real = Stage(epochs=TEACHER_EPOCHS, rate=4e-3, label_smoothing=0.05, dtype="bfloat16")
     recipe = Recipe(stages=(real,), batch=BATCH)
-    return trained(lambda stage: build_model(TEACHER, precision="real"), recipe, data, job.seed)
-
-
-def trained(make: Any, recipe: Recipe, data: DataSet, seed: int, *, teacher: nn.Module | None = None) -> nn.Module:
-    """Return a network trained by a recipe on the processor that is there."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = train_staged(
-        make, recipe, data, name="recipes", seed=seed, store=NoStore(), device=device, teacher=teacher
-    )
-    return network.eval()
+    return train(lambda stage: build_model(TEACHER, precision="real"), recipe, data, seed=job.seed)
 
 
 def ahead(table: pd.DataFrame, mine: Mapping[str, str], other: Mapping[str, str]) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -182,12 +173,12 @@ def claims(table: pd.DataFrame) -> Iterator[Claim]:
                 yield Claim(f"{what}, against {', '.join(other.values())}", *rows.mean()[["mine", "other"]], 1.0)
 
 
-def one_row() -> Claim:
-    """Train a small network for an epoch, and compare it with guessing."""
+def small_network() -> Claim:
+    """Train a small network for two epochs, and compare it with guessing."""
     data = load_data("cifar10", limit=3000, input_shape=(3, 16, 16))
     arch = fitted("plain", Task(data.input_shape, data.classes, (2, 1, 2, 2)), Budget.parse({"ops": "50k"}))
-    network = trained(partial(build_for, arch), recipe_of(BASE, 2), data, 0)
-    error = 1 - evaluate(network, data.test.take(2000, seed=0).batches(500))[0]
+    network = train(partial(build_for, arch), recipe_of(BASE, 2), data, seed=0)
+    error = 1 - accuracy(network, data.test.take(2000, seed=0))
     return Claim("a small network, 2 epochs of 2,700 images of 16x16: test error against guessing", error, 0.9, 0.9)
 
 
@@ -218,7 +209,7 @@ def main() -> None:
             print(*row.values(), sep="  ", file=sys.stderr, flush=True)
     if options.shard:
         return
-    for claim in (*([one_row()] if options.quick else []), *claims(file.frame())):
+    for claim in (*([small_network()] if options.quick else []), *claims(file.frame())):
         print(claim.as_json() if options.json else claim, flush=True)
 
 

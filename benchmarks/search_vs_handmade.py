@@ -14,14 +14,12 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-import torch
 from claim import Claim
 from handmade import FAMILIES, Task, fitted
-from nowhere import NoStore
+from training import accuracy, train
 
 from bnas.api.teacher import teacher_in
 from bnas.cost.budget import Budget
@@ -34,7 +32,7 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
-from bnas.train import build_for, evaluate, train_staged
+from bnas.train import build_for
 
 
 def budget_of(run: Run, winner: Architecture) -> Budget:
@@ -74,7 +72,6 @@ def main() -> None:
         run.config["data"], validation=space.search.validation, seed=run.config["seed"],
         input_shape=space.input, limit=space.search.limit, augment=space.search.augment,
     )  # fmt: skip
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     teacher = teacher_in(run, space.search, trust=False)
     budget, task = budget_of(run, winner), Task.of(winner)
     networks = {"found": winner} | fitting(options.rivals, task, budget)
@@ -83,23 +80,20 @@ def main() -> None:
     for seed in range(first, first + options.seeds):
         for name, arch in networks.items():
             if (name, seed) == ("found", first):
-                accuracy = manifest["accuracy"]["test"]
+                right = manifest["accuracy"]["test"]
             else:
-                network = train_staged(
-                    partial(build_for, arch), recipe, data, name=name, seed=seed, store=NoStore(), device=device,
-                    teacher=teacher,
-                )  # fmt: skip
-                accuracy, _ = evaluate(network, data.test.batches(500, device=device))
-            errors.setdefault(name, []).append(1 - accuracy)
+                network = train(partial(build_for, arch), recipe, data, seed=seed, teacher=teacher)
+                right = accuracy(network, data.test)
+            errors.setdefault(name, []).append(1 - right)
             price = cost(plan(arch))
-            row = {"network": name, "seed": seed, "test_accuracy": accuracy, "ops": price.ops, "bytes": price.bytes}
+            row = {"network": name, "seed": seed, "test_accuracy": right, "ops": price.ops, "bytes": price.bytes}
             print(json.dumps(row) if options.json else row, flush=True)
     means = {name: statistics.fmean(values) for name, values in errors.items()}
     best = min(set(means) - {"found"}, key=lambda name: means[name])
     claim = Claim(
         f"test error of the found network against the best made by hand, {best}", means["found"], means[best], 1.0
     )
-    print(json.dumps(asdict(claim) | {"ratio": claim.ratio, "holds": claim.holds}) if options.json else claim)
+    print(claim.as_json() if options.json else claim)
 
 
 if __name__ == "__main__":

@@ -60,12 +60,6 @@ def read_series(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return values[:, :, None], np.array([int(label) - 1 for *_, label in rows])
 
 
-def real_twin(arch: Architecture) -> Architecture:
-    """Return the network with nothing in bits."""
-    stages = tuple(stage.model_copy(update={"precision": ("real",) * stage.depth}) for stage in arch.stages)
-    return arch.model_copy(update={"stages": stages, "classifier": "real"})
-
-
 def trained(arch: Architecture, space: SearchSpace, images: DataSet, seed: int) -> float:
     """Return the test accuracy of a network that is trained alone."""
     network = train_staged(
@@ -83,7 +77,7 @@ def measured(rows: Rows, space: SearchSpace, images: DataSet, seed: int) -> None
         return
     with tempfile.TemporaryDirectory() as folder:
         best = bnas.search(space, data=images, out=folder, seed=seed, progress=False).best
-    ways = {FOUND: best.architecture, BINARY: best.architecture, REAL: real_twin(best.architecture)}
+    ways = {FOUND: best.architecture, BINARY: best.architecture, REAL: best.architecture.as_real()}
     for name, arch in ways.items():
         if name in there:
             continue

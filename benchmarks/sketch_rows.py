@@ -6,14 +6,13 @@ from functools import cache, partial
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
-import torch
-from nowhere import NoStore
 from selection_networks import FBIN, LATEST, REAL, Setting
 from selection_networks import WBIN as ALL_WEIGHTS
 from selection_rows import Bench
 from sketch_gates import GATES, StandardisedGate, with_gates
 from sketch_networks import BLOCKS, PAPERS, SIZE, in_papers_block, ours, widened
 from torch import nn
+from training import accuracy, train
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
@@ -24,7 +23,7 @@ from bnas.networks.models import Preset
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage
 from bnas.space.shipped import read_recipe
-from bnas.train import build_for, evaluate, train_staged
+from bnas.train import build_for
 from bnas.train.binary_watch import evenness
 
 BATCH = 64
@@ -75,7 +74,7 @@ def train_block(job: Job, data: DataSet) -> Trained:
     centred = block.centred and block.weights != "group"
     stage = recipe.stages[0].model_copy(update={"centre_latent": centred, "dtype": DTYPE})
     make = partial(in_papers_block, job.network, block, data.classes)
-    network = trained(lambda stage: make(), Recipe(stages=(stage,), batch=BATCH), data, job.seed)
+    network = train(lambda stage: make(), Recipe(stages=(stage,), batch=BATCH), data, seed=job.seed)
     return Trained(network, count(network, (1, SIZE, SIZE)))
 
 
@@ -203,8 +202,7 @@ def row_of(job: Job) -> dict[str, Any]:
     started = time.process_time()
     network, spent = FAMILIES[job.family].train(job, data)
     seconds = time.process_time() - started
-    network.eval()
-    right = [evaluate(network, part.batches(500))[0] for part in (data.train, data.validation, data.test)]
+    right = [accuracy(network, part) for part in (data.train, data.validation, data.test)]
     used = [evenness(layer.usage) for layer in network.modules() if isinstance(layer, ExpertConv)]
     return job._asdict() | {
         "ops": spent.ops, "bops": spent.bops, "bytes": spent.bytes, "train_accuracy": right[0],
@@ -235,10 +233,4 @@ def of_arch(
     def make(stage: Stage) -> nn.Module:
         return with_gates(build_for(arch, stage), gates)
 
-    return Trained(trained(make, recipe, data, seed), cost(plan(arch)))
-
-
-def trained(make: Callable[[Stage], nn.Module], recipe: Recipe, data: DataSet, seed: int) -> nn.Module:
-    """Return a network trained by a recipe on the processor that is there."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return train_staged(make, recipe, data, name="sketches", seed=seed, store=NoStore(), device=device)
+    return Trained(train(make, recipe, data, seed=seed), cost(plan(arch)))

@@ -13,9 +13,9 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from nowhere import NoStore
 from rows import shard
+from training import processor
 
 from bnas.allocator import keep_freed_memory
 from bnas.data import DataSet, load_data
@@ -73,12 +73,11 @@ def main() -> None:
     space = read(SearchSpace, options.space)
     repeated, seeds = options.seeds_of
     wanted = shard(jobs(space, networks=options.networks, repeated=repeated, seeds=seeds), options.shard)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = images(space, options.data)
     Terms.of(options.data, space.search).keep(options.out)
     for genes, seed in missing(space, wanted, options.out):
         arch = space.architecture(genes)
-        reached = train_alone(arch, space.search.retrain.recipe, data, seed=seed, store=NoStore(), device=device)
+        reached = train_alone(arch, space.search.retrain.recipe, data, seed=seed, store=NoStore(), device=processor())
         add(options.out, training(arch, genes, seed, reached))
         print(f"{arch.id} seed {seed}: {reached.test_accuracy:.4f}, {reached.seconds:.0f} s", flush=True)
 

@@ -1,5 +1,7 @@
 """YAML or plain data -> a checked, frozen description, or one line that says where it is wrong."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -80,6 +82,24 @@ def read(kind: type[S], path: str | Path) -> S:
 def dump(spec: Spec) -> str:
     """Return a description as YAML text that `read` takes back to an equal one."""
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
+
+
+def without_usual(said: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a description says, without the keys that came later where their values are the usual ones.
+
+    So descriptions from before, and the ids made of them, stay what they are.
+    """
+    return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
+
+
+def id_of(spec: Spec, *, spaced: bool = True) -> str:
+    """Return twelve hexadecimal digits that name a description; equal ones have equal names.
+
+    Args:
+        spaced: whether there are spaces in the JSON that is summed; names are kept, so each kind stays with its own.
+    """
+    text = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=None if spaced else (",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 Place = tuple[int | str, ...]  # in a document: keys and places in lists

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data import from_arrays
+from bnas.space.recipe import Recipe, Stage
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -84,3 +86,15 @@ def test_a_row_is_trained(recipes: ModuleType, monkeypatch: pytest.MonkeyPatch, 
     assert tuple(made) == recipes.COLUMNS
     assert 0 <= made["test_accuracy"] <= 1
     assert made["ops"] <= 60e3
+
+
+def test_a_network_is_measured_where_it_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    training = importlib.import_module("training")
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8), np.arange(200) % 10
+    data = from_arrays("drawn", images, labels)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
+    trained = training.train(lambda stage: network, Recipe(stages=(Stage(epochs=1),), batch=32), data, seed=0)
+    assert next(trained.parameters()).device.type == training.processor().type
+    assert 0 <= training.accuracy(trained, data.test) <= 1

@@ -44,9 +44,9 @@ def test_signals_are_images_of_one_row(signals: ModuleType, folder: Path) -> Non
     assert 0 <= float(images.train.images.min()) < float(images.train.images.max()) <= 1
 
 
-def test_the_real_twin_has_the_same_topology_and_nothing_in_bits(signals: ModuleType) -> None:
+def test_the_real_twin_has_the_same_topology_and_nothing_in_bits() -> None:
     arch = read(SearchSpace, space_file("signals")).largest()
-    twin = signals.real_twin(arch)
+    twin = arch.as_real()
     price = cost(plan(twin))
     assert (price.bops, price.flops) == (0, cost(plan(arch)).macs)
     assert [layer.name for layer in plan(twin)] == [layer.name for layer in plan(arch)]

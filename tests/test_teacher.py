@@ -456,7 +456,7 @@ class TestLessons:
             given.append(teacher)
             return make(recipe.stages[-1])
 
-        monkeypatch.setattr(benchmark, "train_staged", trained)
+        monkeypatch.setattr(benchmark, "train", trained)
         monkeypatch.setattr(sys, "argv", ["", str(found.run.path), "--seeds", "1", "--rivals", "thermometer", "--json"])
         benchmark.main()
         (rival,) = given

@@ -31,7 +31,6 @@ Shapes = tuple[tuple[int, ...], ...]
 
 _SHAPE = re.compile(r"\d{1,9}(x\d{1,9})*", re.ASCII | re.IGNORECASE)
 _WHOLE = ":int"  # behind the shape of an input of whole numbers
-_HOLD = ("architecture.yaml", "best/architecture.yaml", "selection.yaml")  # of an export or best/, a run, a selection
 
 
 def cost_command(

@@ -1,7 +1,5 @@
 """The description of a model by name: which one, how far it is binarized, for which images; and the model itself."""
 
-import hashlib
-import json
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt, model_validator
@@ -10,7 +8,7 @@ from torch import nn
 from bnas.networks.models import MODELS, build_model
 from bnas.networks.user_model import load_model
 from bnas.space.values import Precision
-from bnas.spec import Spec
+from bnas.spec import Spec, id_of
 from bnas.trust import Named
 
 
@@ -50,8 +48,7 @@ class ModelSpec(Spec):
     @property
     def id(self) -> str:
         """A short name that is the same for equal descriptions."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return id_of(self)
 
     def build(self) -> nn.Module:
         """Return the model, freshly initialised.

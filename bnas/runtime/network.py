@@ -3,7 +3,6 @@
 import itertools
 import os
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -179,8 +178,3 @@ class Room:
 
 def _kind(values: NDArray[Any]) -> str:
     return f"{values.dtype} {list(values.shape)}"
-
-
-def classify(network: Network, images: Any) -> Sequence[int]:
-    """Return the class of each image, by its number."""
-    return [int(number) for number in network(images).argmax(1)]

@@ -3,8 +3,6 @@
 That is an architecture, a model by name, such a model with its layers converted, or a module that was given in Python.
 """
 
-import hashlib
-import json
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -22,7 +20,7 @@ from bnas.select import Decision
 from bnas.select.conversion import ConvertedModel
 from bnas.space.arch import Architecture, Binarizers
 from bnas.space.original import Original
-from bnas.spec import Spec, parse
+from bnas.spec import Spec, id_of, parse
 
 
 class HeldModel(Spec):
@@ -40,8 +38,7 @@ class HeldModel(Spec):
     @property
     def id(self) -> str:
         """A short name that is the same for equal descriptions."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return id_of(self)
 
     def build(self) -> nn.Module:
         """Refuse.

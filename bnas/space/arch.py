@@ -1,7 +1,5 @@
 """The vocabulary: what one binary network is. Frozen, checked when made, equal by value."""
 
-import hashlib
-import json
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
@@ -24,7 +22,7 @@ from bnas.space.values import (
     Stride,
     plain,
 )
-from bnas.spec import Flag, Spec, Whole, shown
+from bnas.spec import Flag, Spec, Whole, id_of, shown, without_usual
 from bnas.trust import CODE, Named
 
 ShortcutKind = Literal["repeat", "conv", "bottleneck"]
@@ -48,8 +46,7 @@ class Shortcut(Spec):
     @model_serializer(mode="wrap")
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what descriptions from before, and their ids, do not have."""
-        said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key != "pool" or value != "average"}
+        return without_usual(whole(self), {"pool": "average"})
 
 
 class InputBinarizer(Spec):
@@ -130,8 +127,7 @@ class StageSpec(Spec):
     @model_serializer(mode="wrap")
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what descriptions from before, and their ids, do not have."""
-        said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
+        return without_usual(whole(self), LATER_KEYS)
 
     @property
     def depth(self) -> int:
@@ -251,9 +247,7 @@ class Architecture(Spec):
     @model_serializer(mode="wrap")
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what descriptions from before, and their ids, do not have."""
-        said: dict[str, Any] = whole(self)
-        usual = {"prelu": True, "classifier": "real"}
-        return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
+        return without_usual(whole(self), {"prelu": True, "classifier": "real"})
 
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> "Architecture":
@@ -303,8 +297,7 @@ class Architecture(Spec):
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that name this architecture; equal architectures have equal ids."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return id_of(self, spaced=False)
 
 
 def check_prelu(binarizers: InputBinarizer, of_stages: Iterable[str | None], *, prelu: bool) -> None:

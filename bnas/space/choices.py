@@ -43,7 +43,7 @@ from bnas.space.values import (
     Stride,
     sides,
 )
-from bnas.spec import Flag, Spec, Whole
+from bnas.spec import Flag, Spec, Whole, without_usual
 from bnas.trust import CODE
 
 T = TypeVar("T")
@@ -170,8 +170,7 @@ class ShortcutChoices(Spec):
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Write what spaces from before have as they have it: one kind without brackets, no pool."""
-        said: dict[str, Any] = whole(self) | {"kind": alone(self.kind)}
-        return {key: value for key, value in said.items() if key != "pool" or value != "average"}
+        return without_usual(whole(self) | {"kind": alone(self.kind)}, {"pool": "average"})
 
     @property
     def shortcuts(self) -> tuple[Shortcut, ...]:

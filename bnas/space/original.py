@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
-from bnas.spec import Spec
+from bnas.spec import Spec, without_usual
 from bnas.trust import Named
 
 
@@ -25,5 +25,4 @@ class Original(Spec):
     @model_serializer(mode="wrap")
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what was not said: descriptions from before, and their ids, do not have it."""
-        said: dict[str, Any] = whole(self)
-        return said if self.normalise is not None else {k: v for k, v in said.items() if k != "normalise"}
+        return without_usual(whole(self), {"normalise": None})

@@ -15,7 +15,7 @@ from pydantic import (
 
 from bnas.errors import SpecError
 from bnas.space.choices import OneOrMany
-from bnas.spec import Flag, Spec
+from bnas.spec import Flag, Spec, without_usual
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -144,8 +144,7 @@ class Stage(Length):
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what recipes from before do not have, so that their runs go on."""
-        said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key not in ("one_expert", "ema") or value}
+        return without_usual(whole(self), {"one_expert": 0.0, "ema": 0.0})
 
     @model_validator(mode="after")
     def _bop_flips_binary_weights(self) -> "Stage":

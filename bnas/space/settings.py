@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from bnas.space.recipe import Augment, Distillation, Fraction, Length, NonNegative, Recipe, Stage, batch_for
-from bnas.spec import Flag, Spec
+from bnas.spec import Flag, Spec, without_usual
 from bnas.trust import Named
 
 
@@ -47,8 +47,7 @@ class SupernetRecipe(Length):
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what spaces from before do not have, so that their runs go on."""
-        said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key != "dtype" or value != "float32"}
+        return without_usual(whole(self), {"dtype": "float32"})
 
     def on(self, images: int) -> "SupernetRecipe":
         """Return it for so many training images, as `Recipe.on` does."""
@@ -90,8 +89,7 @@ class Retraining(Spec):
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what spaces from before do not have, so that their runs go on."""
-        said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key != "final_on_all" or value}
+        return without_usual(whole(self), {"final_on_all": False})
 
     @model_validator(mode="after")
     def _inherited_weights_have_all_experts(self) -> "Retraining":
@@ -134,7 +132,7 @@ class SearchSettings(Spec):
     budget: dict[str, str | int | float] = Field(default_factory=dict)
     """Limits, `40k` or `20k..40k`, of `ops`, `bops`, `flops`, `bytes`, `activation_bytes`, `latency_ms`."""
     targets: tuple[dict[str, str | int | float], ...] = ()
-    """Budgets that one supernet is searched under, one by one, in place of `budget`."""
+    """Budgets that one supernet is searched under, one by one; limits of `budget` on other quantities hold too."""
     start_with: tuple[str, ...] = ()
     """YAML files of architectures that are scored first, and trained alone in the end."""
     trials: PositiveInt = 200
@@ -163,8 +161,7 @@ class SearchSettings(Spec):
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what settings from before do not have, so that their runs go on."""
-        said: dict[str, Any] = whole(self)
-        return {key: value for key, value in said.items() if key != "teacher" or value is not None}
+        return without_usual(whole(self), {"teacher": None})
 
     @property
     def taught(self) -> tuple[str, ...]:

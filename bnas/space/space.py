@@ -15,7 +15,7 @@ from bnas.space.choices import BinarizerChoices, Choices, ShortcutChoices, Stage
 from bnas.space.latency import Latency
 from bnas.space.settings import SearchSettings
 from bnas.space.values import Channels, Classes, Every, Precision, Side, Size, shrunk
-from bnas.spec import Flag, Spec
+from bnas.spec import Flag, Spec, without_usual
 
 Genes = tuple[int, ...]
 
@@ -86,8 +86,8 @@ class SearchSpace(Spec):
     def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what spaces from before do not have, so that their runs go on."""
         usual = {"prelu": True, "deploy": None, "latency": None, "classifier": "real"}
-        said: dict[str, Any] = whole(self) | {"mix_every": alone(self.mix_every), "classifier": alone(self.classifier)}
-        return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
+        said = whole(self) | {"mix_every": alone(self.mix_every), "classifier": alone(self.classifier)}
+        return without_usual(said, usual)
 
     @model_validator(mode="after")
     def _groups_divide_widths(self) -> "SearchSpace":

@@ -39,11 +39,11 @@ class Memories:
         self._known = WeakIdKeyDictionary()
         for name, tensor in named:
             memory = Memory(real_values(tensor.numel(), tensor), -1, sources=frozenset({name}), name=name)
-            self._known.setdefault(_place(tensor), memory)
+            self._known.setdefault(place_of(tensor), memory)
 
     def of(self, tensor: Tensor, *, step: int) -> Memory:
         """Return the memory behind a tensor; one never met before was made by this step."""
-        place = _place(tensor)
+        place = place_of(tensor)
         known: Memory | None = self._known.get(place)
         if known is None:
             values = tensor.numel() if isinstance(place, Tensor) else place.nbytes() // tensor.element_size()
@@ -57,7 +57,7 @@ def real_values(count: int, tensor: Tensor) -> int:
     return 2 * count if tensor.is_complex() else count
 
 
-def _place(tensor: Tensor) -> Tensor | UntypedStorage:
+def place_of(tensor: Tensor) -> Tensor | UntypedStorage:
     """Return what tensors that share values have in common: their storage; a sparse tensor, which has none, itself."""
     try:
         return tensor.untyped_storage()

@@ -1,7 +1,5 @@
 """A model and decisions -> the same model with binary layers; and the description of such a model by name."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from torch import nn
@@ -13,7 +11,7 @@ from bnas.lookup import not_among
 from bnas.networks.user_model import build_original
 from bnas.select import Decision, Decisions, Original, Selection
 from bnas.select.conversion.suitable import obstacle
-from bnas.spec import read
+from bnas.spec import id_of, read
 from bnas.trust import check_code
 
 
@@ -97,8 +95,7 @@ class ConvertedModel(Decisions):
     @property
     def id(self) -> str:
         """A short name that is the same for equal descriptions."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return id_of(self)
 
     def build(self) -> nn.Module:
         """Return the converted model without the trained weights of the float one.

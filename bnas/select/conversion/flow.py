@@ -10,6 +10,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from bnas.cost.trace.operators import PRODUCTS, name_of
 from bnas.cost.trace.plain_model import tensors_in
 from bnas.cost.trace.planned import NORMS
+from bnas.cost.trace.values import place_of
 from bnas.torch_inside import AnyConv, OperatorMode, OpOverload
 
 End = tuple[str, int]  # a layer by its path, and which of its calls
@@ -48,22 +49,22 @@ class Flow(OperatorMode):
         for module in model.modules():
             for parameter in () if isinstance(module, NORMS) else module.parameters(recurse=False):
                 if parameter.squeeze().ndim > 1 or isinstance(module, _MULTIPLY):
-                    self._known[_place(parameter)] = _WEIGHT
+                    self._known[place_of(parameter)] = _WEIGHT
                 else:
-                    self._scales[_place(parameter)] = None
+                    self._scales[place_of(parameter)] = None
         for tensor in inputs:
-            self._known[_place(tensor)] = _Made(of_input=True)
+            self._known[place_of(tensor)] = _Made(of_input=True)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        read = [_place(tensor) for tensor in tensors_in((args, kwargs))]
+        read = [place_of(tensor) for tensor in tensors_in((args, kwargs))]
         out = func(*args, **kwargs)
-        changed = [_place(tensor) for tensor in tensors_in(_written(func, args, kwargs))]
+        changed = [place_of(tensor) for tensor in tensors_in(_written(func, args, kwargs))]
         for place in changed:
             self._norms.pop(place, None)
         made = self._made(read, multiplies=name_of(func) in PRODUCTS)
         if made is not None:
-            for place in [*map(_place, tensors_in(out)), *changed]:
+            for place in [*map(place_of, tensors_in(out)), *changed]:
                 self._known[place] = made
         return out
 
@@ -87,36 +88,28 @@ class Flow(OperatorMode):
     def note_norm(self, output: Any, *, is_plain: bool) -> None:
         """Note what a norm gave."""
         for tensor in tensors_in(output):
-            self._norms[_place(tensor)] = is_plain
+            self._norms[place_of(tensor)] = is_plain
 
     def note_layer(self, output: Any, end: End) -> None:
         """Note what a layer gave."""
         for tensor in tensors_in(output):
-            before = self._known.get(_place(tensor), _Made())
-            self._known[_place(tensor)] = _Made(before.of_input, of_weights=True, ends=frozenset({end}))
+            before = self._known.get(place_of(tensor), _Made())
+            self._known[place_of(tensor)] = _Made(before.of_input, of_weights=True, ends=frozenset({end}))
 
     def norm_before(self, x: Tensor) -> bool | None:
         """Return whether the norm is plain that these values are from, unchanged; None if they are from none."""
-        found: bool | None = self._norms.get(_place(x))
+        found: bool | None = self._norms.get(place_of(x))
         return found
 
     def is_raw(self, x: Tensor) -> bool:
         """Say whether values are the model's input, or made of it without weights."""
-        made = self._known.get(_place(x))
+        made = self._known.get(place_of(x))
         return made is not None and made.of_input and not made.of_weights
 
     def ends(self, answer: Any) -> set[End]:
         """Return the layers that a model's answer is made of, without those that another layer is made of."""
-        made = (self._known.get(_place(tensor)) for tensor in tensors_in(answer))
+        made = (self._known.get(place_of(tensor)) for tensor in tensors_in(answer))
         return {end for one in made if one is not None for end in one.ends} - self._used
-
-
-def _place(tensor: Tensor) -> _Place:
-    """Return what tensors that share values have in common: their storage; a sparse tensor, which has none, itself."""
-    try:
-        return tensor.untyped_storage()
-    except NotImplementedError:
-        return tensor
 
 
 def _written(operator: Any, args: Any, kwargs: Any) -> list[Any]:
