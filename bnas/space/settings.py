@@ -132,7 +132,7 @@ class SearchSettings(Spec):
     budget: dict[str, str | int | float] = Field(default_factory=dict)
     """Limits, `40k` or `20k..40k`, of `ops`, `bops`, `flops`, `bytes`, `activation_bytes`, `latency_ms`."""
     targets: tuple[dict[str, str | int | float], ...] = ()
-    """Budgets that one supernet is searched under, one by one, in place of `budget`."""
+    """Budgets that one supernet is searched under, one by one; limits of `budget` on other quantities hold too."""
     start_with: tuple[str, ...] = ()
     """YAML files of architectures that are scored first, and trained alone in the end."""
     trials: PositiveInt = 200
