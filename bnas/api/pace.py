@@ -25,8 +25,8 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, batch_for
 from bnas.space.settings import Retraining, SearchSettings
 from bnas.train import ALONE, SharedStore, build_for, train_staged, train_supernet
+from bnas.train.halving import cuts_of, halved
 from bnas.train.oneshot import Draws
-from bnas.train.retrain import cuts_of, halved
 
 BATCHES, NETWORKS = 6, 3  # that are tried of each phase
 DRAWN_FOR_ONE = 4  # of so many draws the dearest stands for one that is trained alone: winners use most of a budget

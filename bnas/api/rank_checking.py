@@ -24,7 +24,7 @@ from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alo
 from bnas.searcher.ranking.table import training
 from bnas.space.space import Genes
 from bnas.train import evaluate, train_supernet
-from bnas.train.retrain import labelled
+from bnas.train.staged import labelled
 
 Row = dict[str, Any]
 LOSS, ACCURACY, AS_TRAINED, PARAMETERS = (

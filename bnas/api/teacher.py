@@ -24,7 +24,7 @@ from bnas.space.settings import SearchSettings
 from bnas.spec import dump
 from bnas.train import Ranks, SharedStore, train_staged
 from bnas.train.oneshot import Lesson
-from bnas.train.retrain import labelled
+from bnas.train.staged import labelled
 
 NAME = "teacher"  # of its checkpoints, and in phases, log and manifest
 

@@ -20,11 +20,12 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe
 from bnas.space.settings import Retraining
 from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
+from bnas.train.halving import Rung, Rungs, cuts_of
+from bnas.train.staged import labelled
 from bnas.train.state import model_weights
 
 RETRAIN = "retrain"  # of the checkpoints
 ON_ALL = "on-all"  # of those of the winner's last training
-_NAMED_BY = 12  # letters, as many as an id has
 EVALUATION_BATCH = 500  # images of one evaluation step
 
 
@@ -95,76 +96,102 @@ def retrain(
         TrainingError: a loss is not finite.
     """
     settings = settings.model_copy(update={"recipe": settings.recipe.on(len(data.train))})
-    recipe, cuts = settings.recipe, cuts_of(settings)
-    last, rungs = cuts[-1], _Rungs(store)
-
-    def reach(arch: Architecture, cut: int, watch: Progress, *, images: DataSet = data, name: str = "") -> Network:
-        return train_staged(
-            partial(build_for, arch), recipe, images, name=f"{RETRAIN}/{name or arch.id}", seed=seed, store=store,
-            device=device, start=inherited(arch) if inherited else None, teacher=teacher, until=cut,
-            measure=BinaryWatch, progress=watch, ranks=ranks,
-        )  # fmt: skip
-
-    def once_more(arch: Architecture, images: DataSet) -> Network | None:
-        name, label = f"{ON_ALL}/{arch.id}", "retrain the best on all"
-        if (name, last) not in rungs:
-            if ranks.told(is_time_up):
-                return None
-            started = time.monotonic()
-            reach(arch, last, labelled(progress, label, arch.id), images=images, name=name)
-            rungs.add(name, last, _Rung(math.nan, math.nan, time.monotonic() - started))  # nothing is held out of it
-        return reach(arch, last, silent, images=images, name=name)
-
-    def tested(network: Network) -> float:
-        return ranks.told(partial(_evaluated, network, data.test, device))[0]
-
+    work = _Work(
+        recipe=settings.recipe, cuts=cuts_of(settings), rungs=Rungs(store), data=data, seed=seed, store=store,
+        device=device, inherited=inherited, teacher=teacher, is_time_up=is_time_up, progress=progress, ranks=ranks,
+    )  # fmt: skip
     every = {arch.id: arch for archs in chosen.values() for arch in archs}
-    alive, reached = {origin: [arch.id for arch in archs] for origin, archs in chosen.items()}, dict.fromkeys(every, 0)
-    for cut in cuts:
-        going = list(dict.fromkeys(itertools.chain(*alive.values())))
-        for place, name in enumerate(going):
-            if (name, cut) not in rungs:
-                if any(reached.values()) and ranks.told(is_time_up):
-                    continue
-                started, label = time.monotonic(), f"retrain {place + 1} of {len(going)}"
-                network = reach(every[name], cut, labelled(progress, label, name))
-                accuracy, loss = ranks.told(partial(_evaluated, network, data.validation, device))
-                rungs.add(name, cut, _Rung(accuracy, loss, time.monotonic() - started))
-            reached[name] = cut
-        alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
-        if cut != last:
-            alive = {origin: rungs.better_half(names, cut) for origin, names in alive.items()}
+    reached = work.halvings(every, {origin: [arch.id for arch in archs] for origin, archs in chosen.items()})
     trained = [name for name in every if reached[name]]
-    trained.sort(key=lambda name: (reached[name], rungs[name, reached[name]].quality), reverse=True)
+    trained.sort(key=lambda name: (reached[name], work.rungs[name, reached[name]].quality), reverse=True)
     everything = data.with_held_out() if settings.final_on_all else data
-    again = once_more(every[trained[0]], everything) if settings.final_on_all else None
+    again = work.once_more(every[trained[0]], everything) if settings.final_on_all else None
     results = []
     for name in trained:
-        network = reach(every[name], reached[name], silent)  # only read back: it is trained this far
         origins = tuple(origin for origin, archs in chosen.items() if name in {arch.id for arch in archs})
-        epochs, validation = recipe.epochs - last + reached[name], rungs[name, reached[name]].accuracy
-        results.append(
-            Retrained(every[name], network, origins, epochs, validation, tested(network), rungs.seconds(name))
-        )
+        results.append(work.result(every[name], reached[name], origins))
     if again is not None:
-        final = Final(again, len(everything.train), recipe.epochs, tested(again))
+        final = Final(again, len(everything.train), settings.recipe.epochs, work.tested(again))
         results[0] = replace(results[0], final=final)
     return results
 
 
-def cuts_of(settings: Retraining) -> list[int]:
-    """Return after which epochs of the last stage networks are compared; the last is its end."""
-    last = settings.recipe.stages[-1].epochs
-    return [*sorted({max(1, round(share * last)) for share in settings.halvings} - {last}), last]
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What all networks of a retraining are trained alone with; a method that trains reads back what is there."""
 
+    recipe: Recipe
+    cuts: list[int]  # epochs of the last stage; the last is its end
+    rungs: Rungs
+    data: DataSet
+    seed: int
+    store: Store
+    device: torch.device
+    inherited: Callable[[Architecture], Network] | None
+    teacher: nn.Module | None
+    is_time_up: Callable[[], bool]
+    progress: Progress
+    ranks: Ranks
 
-def halved(networks: int) -> int:
-    """Return how many of some networks go on after a halving."""
-    return -(-networks // 2)
+    def halvings(self, every: Mapping[str, Architecture], alive: Mapping[str, list[str]]) -> dict[str, int]:
+        """Train networks from cut to cut, of each origin the better half; return how far each came, 0 for not at all.
 
+        Args:
+            every: architectures by id.
+            alive: the ids of those that are still trained, by origin.
+        """
+        reached = dict.fromkeys(every, 0)
+        for cut in self.cuts:
+            going = list(dict.fromkeys(itertools.chain(*alive.values())))
+            for place, name in enumerate(going):
+                if (name, cut) not in self.rungs:
+                    if any(reached.values()) and self.ranks.told(self.is_time_up):
+                        continue
+                    self._reach(every[name], cut, label=f"retrain {place + 1} of {len(going)}")
+                reached[name] = cut
+            alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
+            if cut != self.cuts[-1]:
+                alive = {origin: self.rungs.better_half(names, cut) for origin, names in alive.items()}
+        return reached
 
-def _evaluated(network: Network, split: Split, device: torch.device) -> tuple[float, float]:
-    return evaluate(network, split.batches(EVALUATION_BATCH, device=device))
+    def once_more(self, arch: Architecture, images: DataSet) -> Network | None:
+        """Return the best, trained again to the end on more images; None where the time is up."""
+        name, last = f"{ON_ALL}/{arch.id}", self.cuts[-1]
+        if (name, last) not in self.rungs:
+            if self.ranks.told(self.is_time_up):
+                return None
+            started = time.monotonic()
+            self._trained(arch, last, labelled(self.progress, "retrain the best on all", arch.id), images, name)
+            # Nothing is held out of these images to compare it by.
+            self.rungs.add(name, last, Rung(math.nan, math.nan, time.monotonic() - started))
+        return self._trained(arch, last, silent, images, name)
+
+    def result(self, arch: Architecture, reached: int, origins: tuple[str, ...]) -> Retrained:
+        """Return a network that was trained so far, and how well it does."""
+        network = self._trained(arch, reached, silent, self.data, arch.id)
+        epochs = self.recipe.epochs - self.cuts[-1] + reached
+        validation = self.rungs[arch.id, reached].accuracy
+        return Retrained(arch, network, origins, epochs, validation, self.tested(network), self.rungs.seconds(arch.id))
+
+    def tested(self, network: Network) -> float:
+        """Return the accuracy on the test images."""
+        return self._evaluated(network, self.data.test)[0]
+
+    def _reach(self, arch: Architecture, cut: int, *, label: str) -> None:
+        started = time.monotonic()
+        network = self._trained(arch, cut, labelled(self.progress, label, arch.id), self.data, arch.id)
+        accuracy, loss = self._evaluated(network, self.data.validation)
+        self.rungs.add(arch.id, cut, Rung(accuracy, loss, time.monotonic() - started))
+
+    def _trained(self, arch: Architecture, cut: int, watch: Progress, images: DataSet, name: str) -> Network:
+        return train_staged(
+            partial(build_for, arch), self.recipe, images, name=f"{RETRAIN}/{name}", seed=self.seed, store=self.store,
+            device=self.device, start=self.inherited(arch) if self.inherited else None, teacher=self.teacher,
+            until=cut, measure=BinaryWatch, progress=watch, ranks=self.ranks,
+        )  # fmt: skip
+
+    def _evaluated(self, network: Network, split: Split) -> tuple[float, float]:
+        return self.ranks.told(lambda: evaluate(network, split.batches(EVALUATION_BATCH, device=self.device)))
 
 
 class TrainedAlone(NamedTuple):
@@ -190,53 +217,3 @@ def trained_alone(arch: Architecture, recipe: Recipe, *, store: Store) -> Traine
         raise TrainingError(f"{RETRAIN}/{arch.id}: the weights that are kept are not those of the network") from problem
     before = recipe.epochs - recipe.stages[-1].epochs
     return TrainedAlone(network.eval(), before + int(kept.state["epoch"]))
-
-
-class _Rung(NamedTuple):
-    """How a network does on the validation images at a halving, and how long it took to get there from the last."""
-
-    accuracy: float
-    loss: float
-    seconds: float
-
-    @property
-    def quality(self) -> tuple[float, float]:
-        """What networks are ranked by: accuracy, then the lower loss."""
-        return self.accuracy, -self.loss
-
-
-class _Rungs:
-    """What each network reached at each halving, kept so that a second call decides alike."""
-
-    NAME = f"{RETRAIN}/rungs"
-
-    def __init__(self, store: Store) -> None:
-        kept = store.load_checkpoint(self.NAME)
-        rows: dict[str, list[float]] = kept.state if kept else {}
-        self._store, self._rungs = store, {key: _Rung(*row) for key, row in rows.items()}
-
-    def __contains__(self, place: tuple[str, int]) -> bool:
-        return f"{place[0]}@{place[1]}" in self._rungs
-
-    def __getitem__(self, place: tuple[str, int]) -> _Rung:
-        return self._rungs[f"{place[0]}@{place[1]}"]
-
-    def add(self, name: str, cut: int, rung: _Rung) -> None:
-        self._rungs[f"{name}@{cut}"] = rung
-        self._store.save_checkpoint(self.NAME, {}, {key: list(rung) for key, rung in self._rungs.items()})
-
-    def better_half(self, names: Sequence[str], cut: int) -> list[str]:
-        ranked = sorted(names, key=lambda name: self[name, cut].quality, reverse=True)
-        return ranked[: halved(len(ranked))]
-
-    def seconds(self, name: str) -> float:
-        return sum(rung.seconds for key, rung in self._rungs.items() if key.startswith(f"{name}@"))
-
-
-def labelled(progress: Progress, label: str, network: str) -> Progress:
-    """Return what tells how a network's stages go under a label, with the first letters of the network's name."""
-
-    def told(phase: str, done: int, total: int, note: str = "") -> None:
-        progress(f"{label}, stage {int(phase.rpartition('-')[2]) + 1}", done, total, f"{network[:_NAMED_BY]}, {note}")
-
-    return told

@@ -22,6 +22,8 @@ from bnas.train.ranks import ALONE, Ranks
 from bnas.train.state import Measure, Store
 from bnas.train.step import Net, in_channels_last, start_stage
 
+_NAMED_BY = 12  # letters of a network's name that progress shows: as many as an id has
+
 
 def train_staged(
     make: Callable[[Stage], Net],
@@ -89,6 +91,15 @@ def train_staged(
         before = network.eval()
     assert network is not None
     return network
+
+
+def labelled(progress: Progress, label: str, network: str) -> Progress:
+    """Return what tells how a network's stages go under a label, with the first letters of the network's name."""
+
+    def told(phase: str, done: int, total: int, note: str = "") -> None:
+        progress(f"{label}, stage {int(phase.rpartition('-')[2]) + 1}", done, total, f"{network[:_NAMED_BY]}, {note}")
+
+    return told
 
 
 def augmented(data: DataSet, recipe: Recipe) -> DataSet:
