@@ -1,5 +1,6 @@
 """A search that may take some minutes: settings that fit them, a whole result when they are over."""
 
+import json
 import math
 from pathlib import Path
 
@@ -142,6 +143,19 @@ class TestSearch:
         again = CliRunner().invoke(app, [*words[:3], "0.3", *words[4:]])
         assert again.exit_code == 1
         assert "minutes" in str(again.exception)
+
+    def test_a_candidate_is_exported_with_the_recipe_that_it_was_trained_by(self, ran, tmp_path) -> None:
+        found = bnas.open_run(ran[2])
+        (epochs,) = [event["epochs"] for event in found.run.events() if event["event"] == "alone"]
+        planned = found.space.search.retrain.recipe
+        with pytest.MonkeyPatch.context() as patch:  # the pace of now is that of before, more or less
+            space = found.run.space_yaml.replace(f"epochs: {planned.stages[-1].epochs}", f"epochs: {epochs + 7}")
+            patch.setattr(Run, "space_yaml", property(lambda run: space))
+            best = bnas.open_run(ran[2]).best
+            out = bnas.export(ran[2], candidate=best.architecture.id, out=tmp_path / "out")
+        manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        assert manifest["recipe"] == best.manifest["recipe"]
+        assert manifest["recipe"]["stages"][-1]["epochs"] == epochs
 
     @pytest.mark.parametrize(
         ("option", "differs"),

@@ -8,6 +8,7 @@ from torch import nn
 from bnas.api.manifest import manifest_of
 from bnas.api.opening import load_matching
 from bnas.api.result import SearchResult, TrainResult, open_run
+from bnas.api.timing import known_retraining
 from bnas.errors import ExportError
 from bnas.runs.selection_folder import run_in
 from bnas.ship import TrainedNetwork, export_network
@@ -60,7 +61,8 @@ def _candidate(found: SearchResult, candidate: str, data: Any) -> TrainedNetwork
     """Return a candidate with the best weights there are of it, and what is known of it."""
     arch = found.architecture(candidate)
     request = found.request(data=data)
-    recipe = request.settings.retrain.recipe
+    settings = request.settings.retrain
+    recipe = (known_retraining(found.run, settings) or settings).recipe
     alone = trained_alone(arch, recipe, store=found.run)
     network: nn.Module = found.network(candidate, data=data, device="cpu") if alone is None else alone.network
     accuracy: dict[str, float | None] = {"proxy": found.proxy_accuracy(arch.id), "validation": None, "test": None}

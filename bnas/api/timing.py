@@ -22,6 +22,7 @@ from bnas.spec import parse, parse_yaml
 from bnas.train import Ranks
 from bnas.train.thread_count import using
 
+ALONE = "alone"  # the event of how many epochs the last stage has
 SHARE = 0.9  # of the time that is planned with: steps vary, and reading images and writing reports take some
 
 
@@ -75,13 +76,22 @@ class TimeUp:
         if self._request.minutes is None:
             return settings
         tops = {origin: len(archs) for origin, archs in chosen.items()}
-        known = [event["epochs"] for event in self._run.events() if event["event"] == "alone"]
-        if known:
-            return with_last(settings, known[-1])
+        if (known := known_retraining(self._run, settings)) is not None:
+            return known
         step = alone_step([arch for archs in chosen.values() for arch in archs], self._request, data)
         made = longest(settings, tops, step, data, SHARE * (self._end - time.monotonic()))
-        self._run.log("alone", epochs=made.recipe.stages[-1].epochs)
+        self._run.log(ALONE, epochs=made.recipe.stages[-1].epochs)
         return made
+
+
+def known_retraining(run: Run, settings: Retraining) -> Retraining | None:
+    """Return how the networks of a run of some minutes are trained alone, as far as it was found; else None.
+
+    Args:
+        settings: of its space, which say what was planned.
+    """
+    known = [event["epochs"] for event in run.events() if event["event"] == ALONE]
+    return with_last(settings, known[-1]) if known else None
 
 
 def _as_begun(request: SearchRequest, run: Run, *, trials: int | None) -> SearchRequest:
