@@ -46,7 +46,7 @@ def images(space: SearchSpace, name: str) -> DataSet:
     settings = space.search
     return load_data(
         name, validation=settings.validation, seed=SEED, input_shape=space.input,
-        limit=settings.limit,
+        limit=settings.limit, augment=settings.augment,
     )  # fmt: skip
 
 

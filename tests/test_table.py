@@ -142,6 +142,15 @@ class TestTerms:
         searched = SPACE.search.model_copy(update={"trials": 7, "supernet": SupernetRecipe(epochs=9)})
         assert Terms.of("digits", searched) == Terms.of("digits", SPACE.search) != Terms.of("mnist", SPACE.search)
 
+    def test_images_that_are_augmented_otherwise_are_other_terms(self, tmp_path) -> None:
+        own, terms = SPACE.search.model_copy(update={"augment": ("flip",)}), Terms.of("digits", SPACE.search)
+        terms.keep(tmp_path / "table.csv")
+        with pytest.raises(LookupFailed, match="were trained with augment"):
+            Terms.of("digits", own).check(tmp_path / "table.csv")
+        recipe = SPACE.search.retrain.recipe.model_copy(update={"augment": ()})
+        said = own.retrain.model_copy(update={"recipe": recipe})
+        assert Terms.of("digits", own.model_copy(update={"retrain": said})).augment is None
+
     def test_of_the_committed_table_are_those_of_its_space(self) -> None:
         Terms.of("cifar10", BENCH.search).check(ROOT / "benchmarks" / "results" / "bench_table.csv")
 

@@ -17,7 +17,7 @@ from bnas.progress import Progress, silent
 from bnas.runs import replacing
 from bnas.runs.asked import Asked
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe
+from bnas.space.recipe import Augment, Recipe
 from bnas.space.settings import SearchSettings
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import Spec, dump, read
@@ -67,13 +67,15 @@ class Terms(Spec):
     limit: int | None
     resize: bool
     recipe: Recipe
+    augment: Augment | None = None  # of the images; those of a recipe that says its own count in their place
 
     @classmethod
     def of(cls, data: str, settings: SearchSettings) -> Self:
         """Return what a search trains its best candidates with."""
+        recipe = settings.retrain.recipe
         return cls(
-            data=data, validation=settings.validation, limit=settings.limit, resize=settings.resize,
-            recipe=settings.retrain.recipe,
+            data=data, validation=settings.validation, limit=settings.limit, resize=settings.resize, recipe=recipe,
+            augment=settings.augment if recipe.augment is None else None,
         )  # fmt: skip
 
     def check(self, table: Path) -> None:
