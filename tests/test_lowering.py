@@ -11,6 +11,8 @@ from spaces import line_of, make_arch
 from torch import Tensor, nn
 from users_models import MODELS as USERS
 
+from bnas.binarize import WEIGHT_BINARIZERS
+from bnas.cost.plan import plan
 from bnas.errors import ExportError
 from bnas.layers import BinaryConv, RSign
 from bnas.networks.models import MODELS, build_model
@@ -82,6 +84,19 @@ def test_networks_of_a_space_keep_their_logits(space: str) -> None:
 def test_every_part_of_a_network_keeps_its_logits(changes: dict[str, Any]) -> None:
     arch = make_arch(**changes)
     same_as_lowered(worn_network(arch), arch.input)
+
+
+@pytest.mark.parametrize("weights", WEIGHT_BINARIZERS)
+def test_filters_have_as_many_scales_and_offsets_as_are_counted(weights: str) -> None:
+    stage = {"experts": 3, "precision": "weight"}
+    arch = make_arch(stage=stage, classifier="weight", binarizers={"weight": weights})
+    network = worn_network(arch)
+    with torch.no_grad():
+        network.get_parameter("stages.0.0.main.conv.weight")[0, :, 0, 0, 0] = 30  # beside which the others are small
+    filters = [step.filters for step in lower_plainly(network, arch.input).steps if isinstance(step, Conv)]
+    kept = [f.scale.size + (0 if f.offset is None else f.offset.size) for f in filters if isinstance(f, SignFilters)]
+    conv, classifier = (layer.real_values for layer in plan(arch) if layer.precision == "weight")
+    assert kept == [conv, classifier - arch.classes]  # which has a bias too
 
 
 USUALLY = {  # of each network one preset; together all presets, and both kinds of weights

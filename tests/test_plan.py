@@ -270,6 +270,8 @@ def test_scales_that_deployed_weights_keep() -> None:
     assert scale_values("real", "xnor", experts=4, out_channels=16) == 0
     assert scale_values("binary", "xnor", experts=4, out_channels=16) == 4 * 16
     assert scale_values("weight", "sign", experts=4, out_channels=16) == 16  # alpha alone, which experts share
+    assert scale_values("binary", "irnet", experts=4, out_channels=16) == 4 * 16
+    assert scale_values("binary", "group", experts=4, out_channels=16) == 16  # times 1 / sqrt(weights of a filter)
     assert scale_values("binary", "my.module:method", experts=4, out_channels=16) == 2 * 4 * 16  # and offsets
 
 

@@ -14,8 +14,8 @@ Role = Literal["stem", "main", "mix", "shortcut", "gate", "squeeze_excite", "cla
 Kind = Literal["conv", "transposed", "linear", "matmul", "norm", "activation", "values"]
 _WEIGHTED: frozenset[Kind] = frozenset({"conv", "transposed", "linear"})
 _COUNTED: frozenset[Kind] = _WEIGHTED | {"matmul"}
-_SCALE_SHARED_BY_EXPERTS = frozenset({"sign"})
-_SCALE_WITHOUT_OFFSET = frozenset({"sign", "xnor"})
+_SCALE_SHARED_BY_EXPERTS = frozenset({"sign", "group"})  # the learned alpha alone, or times one number for all
+_SCALE_WITHOUT_OFFSET = frozenset({"sign", "xnor", "irnet", "group"})
 
 
 @dataclass(frozen=True)
