@@ -334,6 +334,18 @@ class TestRefused:
         assert says in line_of(caught)
         assert not (tmp_path / "run").exists()
 
+    def test_one_that_was_trained_on_images_normalised_otherwise(self, tmp_path) -> None:
+        recipe, large = Recipe(batch=256, stages=(Stage(epochs=1, distill=Distillation()),)), described().as_real()
+        other = bnas.train_model(large, recipe=recipe, normalise="unit", out=tmp_path / "other", progress=False)
+        said = "was trained on images normalised by mean 0 and std 1, but these are by mean 0.2"
+        with pytest.raises(SpecError, match=f"search.teacher.model: .*best: {said}"):
+            bnas.search(space_with(other.run.path / "best"), out=tmp_path / "run", progress=False)
+        assert not (tmp_path / "run").exists()
+        how = {"recipe": recipe, "teacher": other.run.path / "best", "progress": False}
+        with pytest.raises(SpecError, match=f"teacher .*best: {said}"):
+            bnas.train_model(large, out=tmp_path / "a", **how)
+        bnas.train_model(large, normalise="unit", out=tmp_path / "b", **how)
+
     def test_one_without_the_maps_that_a_stage_compares(self, folder, tmp_path) -> None:
         (tmp_path / "other.yaml").write_text(dump(described(stages=[{"width": 8}, {"width": 8}])), encoding="utf-8")
         with pytest.raises(SpecError) as caught:

@@ -29,6 +29,7 @@ from bnas.trust import check_code
 
 RECIPE = "straight_through"  # ours for real networks
 MODEL = "search.teacher.model"
+FAR = 0.1  # of a deviation, by which means may be apart, and deviations themselves
 
 
 def appointed(request: SearchRequest, data: DataSet, *, trust: bool) -> SearchRequest:
@@ -53,7 +54,9 @@ def appointed(request: SearchRequest, data: DataSet, *, trust: bool) -> SearchRe
         )
     known = _of_run(request, asked, trust=trust) if request.supernet_of else _named(request.space, asked, trust=trust)
     _check_description(asked, known.described, request.space)
-    if not known.folder:
+    if known.folder:
+        check_normalised(known.folder, data, where=f"{MODEL}: {asked.model}")
+    else:
         recipe = asked.recipe or read_recipe(RECIPE)
         check_batch(recipe.batch, data, source="search.teacher.recipe.batch")
         recipe = recipe if has_experts(known.described) else recipe.for_one_expert()
@@ -152,6 +155,30 @@ def check_teacher(network: nn.Module, data: DataSet, *, where: str) -> None:
         raise SpecError(
             f"{where}: gives {got} for a batch of 2, but {data.classes} classes need logits [2, {data.classes}]; give "
             "one for these"
+        )
+
+
+def check_normalised(folder: str | Path, data: DataSet, *, where: str) -> None:
+    """Raise unless the network of a folder was trained on images that were normalised as these are, more or less.
+
+    A part of the same images, drawn anew, has another mean and deviation, but hardly so: that of another way to
+    normalise is far from it, and the network sees what it was never trained on.
+
+    Raises:
+        SpecError: it was not; says both.
+    """
+    known = read_network(Path(folder)).manifest.get("normalisation")
+    if known is None:  # of a build that did not say it
+        return
+    theirs, ours = (tuple(known["mean"]), tuple(known["std"])), (data.mean, data.std)
+    shifts = [abs(a - b) / s for a, b, s in zip(theirs[0], ours[0], ours[1], strict=True)]
+    factors = [abs(a / b - 1) for a, b in zip(theirs[1], ours[1], strict=True)]
+    if max(*shifts, *factors) > FAR:
+        said = [f"mean {', '.join(f'{m:.3g}' for m in mean)} and std {', '.join(f'{s:.3g}' for s in std)}"
+                for mean, std in (theirs, ours)]  # fmt: skip
+        raise SpecError(
+            f"{where}: was trained on images normalised by {said[0]}, but these are by {said[1]}; give one that was "
+            "trained on images normalised alike"
         )
 
 

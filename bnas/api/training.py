@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from bnas.api.appointing import check_teacher
+from bnas.api.appointing import check_normalised, check_teacher
 from bnas.api.making import copied, maker, sum_of, teacher_name, teacher_of, untaught
 from bnas.api.manifest import manifest_of
 from bnas.api.opening import check_batch, load_for, open_for
@@ -145,6 +145,8 @@ def train_model(
             taught_by = teacher_of(described, teacher, trust=trust)
             if taught_by is not None:
                 check_teacher(taught_by, images, where="teacher")
+                if isinstance(teacher, str | Path):
+                    check_normalised(teacher, images, where=f"teacher {teacher}")
             say(f"plan {chosen.said(len(images.train))}; written to {run.path}", progress)
             if remark := untaught(chosen, is_taught=taught_by is not None, remedy="give one, or leave distill out"):
                 say(remark, progress)
