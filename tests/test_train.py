@@ -523,6 +523,17 @@ def test_a_network_that_changes_its_images_in_place_is_taught_of_the_same_ones()
     assert torch.allclose(taught, alone)  # it agrees with itself: nothing is added
 
 
+@pytest.mark.parametrize("side", [1, 2])
+def test_attention_needs_maps_of_one_size(side: int) -> None:
+    logits, weights = torch.zeros(4, 3), Distillation(attention=1.0)
+    own, taught = [torch.randn(4, 8, 6, 6)], [torch.randn(4, 16, side, side)]
+    with pytest.raises(
+        TrainingError, match=rf"is \[6, 6\], height and width, and that of its teacher \[{side}, {side}\]"
+    ):
+        distance(logits, own, logits, taught, weights)
+    assert distance(logits, own, logits, [torch.randn(4, 16, 6, 6)], weights) > 0
+
+
 def test_attention_needs_maps_on_both_sides() -> None:
     linear = torch.nn.Linear(4, 3)
     stage = Stage(epochs=1, distill=Distillation(attention=1.0))

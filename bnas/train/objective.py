@@ -51,7 +51,8 @@ def distance(
     """Return KL of the logits and the attention distance of all stages but the first, weighted and added.
 
     Raises:
-        TrainingError: attention is to be matched, but the networks do not give the same number of maps, or none.
+        TrainingError: attention is to be matched, but the networks do not give the same number of maps, or none, or
+            maps of other sizes.
     Source: Martinez et al., Training Binary Neural Networks with Real-to-Binary Convolutions, 2020, section 3.1.
     """
     t = weights.temperature
@@ -67,6 +68,11 @@ def distance(
         )
     pairs = list(zip(maps, taught_maps, strict=True))
     for own, taught in pairs[1:] or pairs:
+        if own.shape[2:] != taught.shape[2:]:  # one position beside many would be compared with each of them
+            raise TrainingError(
+                f"distill.attention: a map of the network is {list(own.shape[2:])}, height and width, and that of its "
+                f"teacher {list(taught.shape[2:])}; set attention: 0, or give a teacher whose stages have the same strides"
+            )
         loss = loss + weights.attention * (attention(own) - attention(taught)).square().sum(1).mean()
     return loss
 
