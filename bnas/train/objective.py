@@ -71,7 +71,7 @@ def distance(
         if own.shape[2:] != taught.shape[2:]:  # one position beside many would be compared with each of them
             raise TrainingError(
                 f"distill.attention: a map of the network is {list(own.shape[2:])}, height and width, and that of its "
-                f"teacher {list(taught.shape[2:])}; set attention: 0, or give a teacher whose stages have the same strides"
+                f"teacher {list(taught.shape[2:])}; set attention: 0, or give a teacher of the same strides"
             )
         loss = loss + weights.attention * (attention(own) - attention(taught)).square().sum(1).mean()
     return loss
