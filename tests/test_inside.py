@@ -54,6 +54,20 @@ def test_in_a_budget_that_all_keep_every_choice_comes_about_as_often() -> None:
     assert len(counts) == sum(len(dimension.choices) for dimension in space.dimensions)
 
 
+def test_choices_come_as_often_where_what_they_are_of_is_there() -> None:
+    stages = [
+        {"depth": [0, 1, 2, 3], "width": [8, 16, 32], "precision": ["binary", "weight"]},
+        {"depth": [0, 1], "width": [16, 32, 64], "stride": 2, "downsample": ["conv", "max_pool"]},
+    ]
+    space, counts = make_space(stages=stages), Counter[tuple[int, int]]()
+    for arch in drawn(space, Budget(), steps=2 * STEPS):
+        genes = space.genes(arch)
+        counts.update((place, genes[place]) for place in space.deciding(genes))
+    for place, dimension in enumerate(space.dimensions):
+        each = [counts[place, gene] for gene in range(len(dimension.choices))]
+        assert min(each) > 0.5 * max(each), dimension.name
+
+
 def test_a_step_is_the_same_whenever_it_is_asked_for_and_another_for_another_seed() -> None:
     space = read(SearchSpace, "search_spaces/digits.yaml")
     budget = Budget.parse(space.search.budget)

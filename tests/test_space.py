@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spaces import STEMS, every_genotype, later_space, line_of, make_arch, make_space, position, rich_space, space_data
+from spaces import (
+    STEMS,
+    WHOLE,
+    every_genotype,
+    later_space,
+    line_of,
+    make_arch,
+    make_space,
+    position,
+    rich_space,
+    space_data,
+)
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
@@ -323,6 +334,15 @@ class TestGenotypes:
             genes[block : block + 2] = unused
             assert space.canonical(genes) == space.genes(space.smallest())
             assert space.architecture(genes) == space.smallest()
+
+    @given(SEEDS)
+    def test_an_entry_decides_something_where_another_is_another_network(self, seed: int) -> None:
+        space, random = later_space(**WHOLE), Random(seed)
+        here = space.sample(random)
+        places = [place for place, dimension in enumerate(space.dimensions) if len(dimension.choices) > 1]
+        changed = [(*here[:place], 1 - min(here[place], 1), *here[place + 1 :]) for place in places]
+        found = [place for place, genes in zip(places, changed, strict=True) if space.canonical(genes) != here]
+        assert found == sorted(set(space.deciding(here)) & set(places))
 
     @given(SEEDS)
     def test_canonical_changes_no_network_and_happens_once(self, seed: int) -> None:

@@ -66,9 +66,9 @@ class InsideDraws:
             draws = self._draws[(cycle * CYCLE * len(self._budgets) + step) % len(self._draws)]
             budget = self._budgets[step % len(self._budgets)]
             pair = [draws.draw(random) or sample_within(self._space, budget, random) for _ in range(PAIR)]
-            chosen = min(pair, key=lambda genes: _commonness(genes, counts))
-            for place, gene in enumerate(chosen):
-                counts[place][gene] += 1
+            chosen = min(pair, key=self._commonness(counts))
+            for place in self._space.deciding(chosen):
+                counts[place][chosen[place]] += 1
             dealt.append(chosen)
         return dealt
 
@@ -82,6 +82,19 @@ class InsideDraws:
             if drawn is not None:
                 yield drawn
         yield from self._cycle(0)
+
+    def _commonness(self, counts: Sequence[Sequence[int]]) -> Callable[[Genes], int]:
+        """Return what says how often the choices of a network have come, beyond an even share of their dimensions.
+
+        What decides nothing in a network, as the width of a stage that is not there, has not come.
+        """
+        sums = list(map(sum, counts))
+
+        def beyond(genes: Genes) -> int:
+            places = self._space.deciding(genes)
+            return sum(counts[place][genes[place]] * len(counts[place]) - sums[place] for place in places)
+
+        return beyond
 
     def _ops(self, genes: Sequence[int]) -> float:
         return cost_of(self._space, tuple(genes)).ops
@@ -100,8 +113,3 @@ def _spread(space: SearchSpace, budget: Budget) -> Iterator[EvenDraws]:
         draws = even_draws(space, band)
         if draws.draw(Random(0)) is not None:
             yield draws
-
-
-def _commonness(genes: Genes, counts: Sequence[Sequence[int]]) -> float:
-    """Return how often the choices of a network have come, each against an even share of its dimension."""
-    return sum(counts[place][gene] * len(counts[place]) for place, gene in enumerate(genes))

@@ -142,6 +142,13 @@ class StageChoices(Spec):
             result[self.keys.index("downsample")] = 0
         return result
 
+    def deciding(self, genes: Sequence[int]) -> list[int]:
+        """Return the places of the keys whose index decides something, where there is one for each."""
+        if not self.depth[genes[0]]:
+            return [0]
+        idle = {"downsample"} if self.stride[genes[STAGE_KEYS.index("stride")]] == 1 else set[str]()
+        return [place for place, key in enumerate(self.keys) if key not in idle]
+
     def spec(self, values: Sequence[Any], precision: tuple[Precision, ...]) -> StageSpec:
         """Return the stage of one choice for each of the keys but depth."""
         return _stage(self.keys[1:], tuple(values), precision)

@@ -276,6 +276,15 @@ class SearchSpace(Spec):
             result[places.start + depth : places.stop] = [0] * (len(places) - depth)
         return tuple(result)
 
+    def deciding(self, genes: Sequence[int]) -> list[int]:
+        """Return the places of the entries of a genotype that decide something; `canonical` sets the others to 0."""
+        found = list(range(self.first_genes))
+        for stage, places in zip(self.stages, self.precision_places, strict=True):
+            first = places.start - len(stage.keys)
+            found += [first + place for place in stage.deciding(genes[first : places.start])]
+            found += places[: stage.depth[genes[first]]]
+        return found
+
     def contains(self, arch: Architecture) -> bool:
         """Say whether an architecture is one of this space."""
         try:
