@@ -79,6 +79,16 @@ def test_one_number_stands_for_all_placements() -> None:
     assert free.size == 2 * (2 + 4) * (2 + 4)
 
 
+def test_stages_that_are_not_there_have_no_shapes_to_count() -> None:
+    stages = [
+        {"depth": [0, 2], "width": [8, 16], "precision": ["binary", "weight"]},
+        {"depth": [0, 1], "width": [8, 16]},
+    ]
+    errors = {(0, block): LayerErrors(0.1 + block, 0.0, {}) for block in range(2)}
+    space = MetricSpace.of(make_space(stages=stages, precision="by_metric"), errors)
+    assert len(every_network(space)) == space.size == (1 + 2 * 3) * (1 + 2)
+
+
 def test_a_fixed_metric_decides_by_itself() -> None:
     product, hybrid = metric_space(), metric_space(metric="hybrid")
     assert {hybrid.canonical(genes) for genes in every_network(product)} != set(every_network(product))

@@ -143,6 +143,23 @@ class TestSearch:
         assert again.exit_code == 1
         assert "minutes" in str(again.exception)
 
+    @pytest.mark.parametrize(
+        ("option", "differs"),
+        [
+            (["--final-on-all"], "retrain.final_on_all"),
+            (["--sampler", "random"], "sampler"),
+            (["--top", "1"], "retrain.top"),
+            (["--augment", "none"], "augment"),
+        ],
+    )
+    def test_what_else_is_asked_is_not_left_out_in_silence(self, ran, option, differs: str) -> None:
+        _, words, folder = ran
+        before = (folder / "retrained.csv").read_bytes()
+        again = CliRunner().invoke(app, [*words, *option])
+        assert again.exit_code == 1
+        assert f"{differs}: stored " in str(again.exception)
+        assert (folder / "retrained.csv").read_bytes() == before
+
 
 def test_a_stopped_search_goes_on_with_its_settings(monkeypatch, tmp_path) -> None:
     def stopped(*args, **kwargs):

@@ -142,6 +142,20 @@ class TestFromARun:
         assert "supernet" not in trainings(Run.read(tmp_path / "run"))
         assert CliRunner().invoke(app, command[:3]).exit_code == 2
 
+    def test_images_that_the_supernet_was_trained_on_are_not_held_out(self, found, tmp_path) -> None:
+        search = tiny_space().search.model_dump() | {"validation": 0.2}
+        for space, seed in ((tiny_space(), 1), (tiny_space(search=search), 0)):
+            with pytest.raises(RunError, match=r"its supernet was trained on other images than the \d+ of digits that"):
+                bnas.search(space, supernet_of=found, seed=seed, trials=2, out=tmp_path / "run", progress=False)
+        assert not (tmp_path / "run").exists()
+
+    def test_on_the_command_line_the_seed_is_that_of_the_run(self, tmp_path) -> None:
+        first = bnas.search(tiny_space(), trials=2, top=1, seed=3, out=tmp_path / "first", progress=False)
+        command = ["search", "--from", str(first.run.path), "--trials", "3", "--out", str(tmp_path / "run")]
+        told = CliRunner().invoke(app, command)
+        assert told.exit_code == 0, told.output
+        assert Run.read(tmp_path / "run").config["seed"] == 3
+
 
 class TestMoreTrials:
     def test_a_finished_search_goes_on_to_what_it_would_have_been(self, tmp_path) -> None:

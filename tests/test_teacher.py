@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ from bnas.data import load_data
 from bnas.errors import BnasError, LookupFailed, RunError, SpecError
 from bnas.networks.build import build
 from bnas.runs import Run
+from bnas.runs.saved_network import manifest_text
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Distillation, Recipe, Stage
 from bnas.space.settings import SearchSettings, SupernetRecipe, Teacher
@@ -237,6 +239,23 @@ class TestThatOfAFolder:
         assert trainings(again.run)[0] == "supernet"
         assert ends(again.run) == ends(found.run)
         assert again.run.config["teacher"].endswith(found.run.read_teacher().manifest["weights_sha256"])
+
+    def test_what_it_may_have_been_trained_on_is_no_validation(self, found, tmp_path) -> None:
+        large = described().as_real()
+        recipe = Recipe(batch=256, stages=(Stage(epochs=1, rate=1e-2),))
+        other = bnas.train_model(large, recipe=recipe, seed=1, out=tmp_path / "other", progress=False)
+        final = tmp_path / "final"
+        shutil.copytree(found.run.path / "teacher", final)
+        manifest = found.run.read_teacher().manifest | {"final_training": {"done": True}}
+        (final / "manifest.json").write_text(manifest_text(manifest), encoding="utf-8")
+        for number, source in enumerate((other.run.path / "best", final)):
+            taught = bnas.search(space_with(source), trials=2, top=1, out=tmp_path / f"{number}", progress=False)
+            (accuracy,) = taught.run.read_teacher().manifest["accuracy"].items()
+            assert accuracy[0] == "maybe_seen"
+            assert taught.best.manifest["teacher"]["maybe_seen_accuracy"] == accuracy[1]
+            assert "validation_accuracy" not in taught.best.manifest["teacher"]
+            page = " ".join(taught.run.report.read_text(encoding="utf-8").replace("\u2060", "").split())
+            assert "of the held-out images right, which it may have been trained on, teaches" in page
 
     def test_a_recipe_for_it_is_refused(self, found, tmp_path) -> None:
         with pytest.raises(SpecError) as caught:

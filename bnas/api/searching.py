@@ -19,7 +19,7 @@ from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, say_at_once, say_images, watched
 from bnas.api.request import Items, SearchRequest, name_of, resolve
 from bnas.api.result import SearchResult
-from bnas.api.taken import take_supernet
+from bnas.api.taken import check_held_out, take_supernet
 from bnas.api.teacher import facts_of, lesson_of, trained_teacher
 from bnas.api.threads import threads_for
 from bnas.api.timing import TimeUp, check_minutes, in_time
@@ -175,6 +175,7 @@ def search(
     check_minutes(minutes, ranks)
     sample_within(request.space, request.budget, Random(seed))  # a budget nothing fits is an error before any training
     images = load_matching(request)
+    check_held_out(request, images)
     request = appointed(request, images, trust=trust).on(images)
     if minutes is not None:
         request = in_time(replace(request, minutes=minutes), images, out, trials=trials, progress=progress)

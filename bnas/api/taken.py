@@ -1,7 +1,10 @@
 """A run that was searched -> its supernet, for another search of the same space."""
 
+from pathlib import Path
+
 from bnas.api.request import SearchRequest
 from bnas.cost.budget import Budget
+from bnas.data import DataSet
 from bnas.errors import RunError
 from bnas.runs import Run
 from bnas.space.space import SearchSpace
@@ -37,6 +40,28 @@ def take_supernet(run: Run, request: SearchRequest) -> None:
     if not any(_is_inside(request.budget, budget) for budget in trained):
         inside = " or ".join(str(budget) for budget in trained)
         run.warn(f"{source}: its supernet was trained inside {inside}; of networks beyond that a proxy loss says less")
+
+
+def check_held_out(request: SearchRequest, data: DataSet) -> None:
+    """Raise unless the supernet that a request names was trained on the images that are trained on now, if it is known.
+
+    Among the images that are held out now are then none that it has seen.
+
+    Raises:
+        RunError: it was trained on others.
+    """
+    source = request.supernet_of
+    if not source or not Path(source).is_dir():  # moved since, perhaps; where it is needed, taking it says so
+        return
+    other = Run.read(source)
+    before = other.config.get("images", {})
+    known, now = before.get("checksums", {}).get("train"), data.facts()["checksums"]["train"]
+    if known not in (None, now):
+        raise RunError(
+            f"{source}: its supernet was trained on other images than the {len(data.train)} of {data.name} that are "
+            f"not held out now ({before.get('train')} then), so that it may have seen those that are; give the images "
+            f"of that run, its seed {other.config.get('seed')}, and its search.validation and search.limit"
+        )
 
 
 def _choices(space: SearchSpace) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """The teacher of a search -> a real network, trained once or taken, kept in the run for all that learn from it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bnas.api.request import SearchRequest
 from bnas.api.standing import standing_of
 from bnas.data import DataSet
 from bnas.progress import Progress
+from bnas.report.final_training import MAYBE_SEEN, is_final
 from bnas.runs import Run
 from bnas.runs.saved_network import WEIGHTS, read_network
 from bnas.seeds import derived, seeded
@@ -91,7 +93,7 @@ def _keep(
     assert known is not None
     assert asked is not None
     standing = standing_of(network.to(request.device), data.validation, classes=data.classes)
-    accuracy = {"validation": standing.accuracy}
+    accuracy = {"validation" if _has_not_seen(manifest, data) else MAYBE_SEEN: standing.accuracy}
     tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     if manifest is None:
         assert asked.recipe is not None
@@ -99,11 +101,27 @@ def _keep(
             known.described, network.cpu(), tensors, accuracy=accuracy, data=data, recipe=asked.recipe,
             epochs=asked.recipe.epochs, seed=request.seed,
         )  # fmt: skip
-    run.log(NAME, model=asked.model, validation_accuracy=standing.accuracy)
+    run.log(NAME, model=asked.model, **_named(accuracy))
     run.write_teacher(dump(known.described), tensors, manifest | {"accuracy": accuracy})
     progress(f"{NAME} on held-out images", 1, 1, f"accuracy {percent(standing.accuracy)}")
     if not standing.knows:
         run.warn(f"{MODEL}: {asked.model} gets {standing}: it has nothing to teach; train it longer, or give another")
+
+
+def _has_not_seen(manifest: Mapping[str, Any] | None, data: DataSet) -> bool:
+    """Whether a teacher is known to be trained on the images that are trained on here, and no others.
+
+    Args:
+        manifest: of one that came trained; None of one that was trained here.
+    """
+    if manifest is None:
+        return True
+    checksums = manifest.get("images", {}).get("checksums", {})
+    return not is_final(manifest) and checksums.get("train") == data.facts()["checksums"]["train"]
+
+
+def _named(accuracy: Mapping[str, float]) -> dict[str, float]:
+    return {f"{part}_accuracy": value for part, value in accuracy.items()}
 
 
 def lesson_of(settings: SearchSettings, teacher: nn.Module | None) -> Lesson | None:
@@ -135,5 +153,5 @@ def facts_of(run: Run, settings: SearchSettings) -> dict[str, Any]:
     if settings.teacher is None:
         return {}
     manifest = run.read_teacher().manifest
-    said = {"model": settings.teacher.model, "validation_accuracy": manifest["accuracy"]["validation"]}
+    said = {"model": settings.teacher.model, **_named(manifest["accuracy"])}
     return {NAME: said | {"weights_sha256": manifest["weights_sha256"]}}

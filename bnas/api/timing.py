@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from bnas.api.pace import Plan, alone_step, fitted, longest, pace_of, planned, with_last
@@ -48,7 +47,7 @@ def in_time(
     """Return a request whose settings fit its minutes: those that its run was begun with, or by the pace of now."""
     assert request.minutes is not None
     if holds_run(Path(out)):
-        return _as_begun(request, Run.read(out))
+        return _as_begun(request, Run.read(out), trials=trials)
     with using(threads_here(request, data)):
         pace = pace_of(request, data)
     made = fitted(request, pace, data, SHARE * 60 * request.minutes, trials=trials)
@@ -85,11 +84,25 @@ class TimeUp:
         return made
 
 
-def _as_begun(request: SearchRequest, run: Run) -> SearchRequest:
-    """Return a request with the settings of a run that was begun with the same minutes."""
+def _as_begun(request: SearchRequest, run: Run, *, trials: int | None) -> SearchRequest:
+    """Return a request with the epochs and trials that a run was begun with.
+
+    All else stays as it is asked now, so that a run which was asked something else is not taken for this one.
+    """
     text = parse_yaml(run.space_yaml, source="space.yaml")
-    settings = parse(SearchSpace, text, source=str(run.file("space.yaml"))).search
-    return replace(request, space=request.space.model_copy(update={"search": settings}))
+    begun = parse(SearchSpace, text, source=str(run.file("space.yaml"))).search
+    own, teacher = request.settings, request.settings.teacher
+    alone = own.retrain.recipe.lasting(begun.retrain.recipe.epochs)
+    if teacher and teacher.recipe and begun.teacher and begun.teacher.recipe:
+        lasting = teacher.recipe.lasting(begun.teacher.recipe.epochs)
+        teacher = teacher.model_copy(update={"recipe": lasting})
+    changes = {
+        "trials": begun.trials if trials is None else trials,
+        "supernet": own.supernet.model_copy(update={"epochs": begun.supernet.epochs}),
+        "retrain": own.retrain.model_copy(update={"recipe": alone}),
+        "teacher": teacher,
+    }
+    return request.with_settings(own.model_copy(update=changes))
 
 
 def _said(settings: SearchSettings, plan: Plan, minutes: float, out: str | Path) -> str:

@@ -80,7 +80,12 @@ def search_command(
         typer.Option(help=f"{', '.join(SAMPLERS_KNOWN)}, or pkg.mod:attr.", autocompletion=one_of(SAMPLERS_KNOWN)),
     ] = None,
     augment: Annotated[str | None, typer.Option(help=AUGMENT)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="The same seed gives the same result.  [default: 0, or that of --from]", show_default=False
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-OF-SPACE]")] = None,
     top: Annotated[
         int | None, typer.Option(min=1, help="How many of the best to train alone, and as many of the twin's.")
@@ -140,10 +145,11 @@ def search_command(
     where = Path(space) if space else Path(str(supernet_of)) / "space.yaml"
     crew = Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address)
     asked: dict[str, Any] = {
-        "data": data or _data_of(supernet_of), "seed": seed, "out": out or named_after(space or where.parent),
+        "data": data or _of_run(supernet_of, "data", "digits"), "out": out or named_after(space or where.parent),
         "trials": trials, "sampler": sampler, "top": top, "deploy": deploy, "start_with": start_with or (),
         "augment": augment, "latency": latency, "final_on_all": final_on_all or None,
         "storage": storage, "device": device, "engine": crew, "trust": trust,
+        "seed": _of_run(supernet_of, "seed", 0) if seed is None else seed,
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         found: Any
@@ -158,13 +164,13 @@ def search_command(
     _show(found, as_json)
 
 
-def _data_of(run: Path | None) -> str:
-    """Return the images of a run that is searched again, or the default."""
+def _of_run(run: Path | None, key: str, usual: Any) -> Any:
+    """Return what a run that is searched again was asked, or what is usual: its supernet knows the images of a seed."""
     if run is None:
-        return "digits"
+        return usual
     from bnas.runs import Run
 
-    return str(Run.read(run).config["data"])
+    return Run.read(run).config[key]
 
 
 def _show(found: Any, as_json: bool) -> None:
@@ -228,12 +234,10 @@ def show_result(result: Any) -> None:
 
 def _taught(best: Any) -> str:
     """Say on a line what taught the networks, where something did."""
+    from bnas.report.final_training import teacher_accuracy
+
     teacher = best.manifest.get("teacher")
-    return (
-        f"teacher: {teacher['model']}, validation accuracy {percent(teacher['validation_accuracy'])}\n"
-        if teacher
-        else ""
-    )
+    return f"teacher: {teacher['model']}, {teacher_accuracy(teacher)}\n" if teacher else ""
 
 
 def _answer(best: Any) -> str:

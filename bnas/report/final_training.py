@@ -1,4 +1,4 @@
-"""What a manifest says of the winner's last training, on all training images -> a sentence."""
+"""What a manifest says of images that were held out, and that a network was trained on after all -> a sentence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +6,20 @@ from typing import Any
 from bnas.amounts import percent
 
 FINAL = "final_training"  # the key of the manifest
+MAYBE_SEEN = "maybe_seen"  # of an accuracy on held-out images, in place of validation: by a teacher from elsewhere
 
 
 def is_final(manifest: Mapping[str, Any]) -> bool:
     """Whether the network was trained once more after it was chosen, on the images held out before too."""
     return bool(manifest.get(FINAL, {"done": False})["done"])
+
+
+def teacher_accuracy(facts: Mapping[str, Any]) -> str:
+    """Say what a teacher gets right of the held-out images, as a manifest or an event has it; "" where it has not."""
+    if (seen := facts.get(f"{MAYBE_SEEN}_accuracy")) is not None:
+        return f"{percent(seen)} of the held-out images right, which it may have been trained on"
+    known = facts.get("validation_accuracy")
+    return "" if known is None else f"{percent(known)} of the held-out images right"
 
 
 def final_sentence(manifest: Mapping[str, Any]) -> str:

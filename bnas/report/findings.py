@@ -12,7 +12,7 @@ from bnas.amounts import percent
 from bnas.cost.budget import Budget
 from bnas.data.facts import Guessing
 from bnas.report.classes import Classes, read_classes
-from bnas.report.final_training import final_sentence
+from bnas.report.final_training import final_sentence, teacher_accuracy
 from bnas.report.tables import ranking_table, retrained_table
 from bnas.runs import Run
 from bnas.runs.documents import taking
@@ -54,7 +54,7 @@ class Findings:
     manifest: dict[str, Any] | None  # of the best network
     environment: dict[str, Any]
     work: Work | None
-    teacher: float | None  # accuracy on held-out images of what teaches the networks, once it is known
+    teacher: str  # what the teacher of the networks gets right of the held-out images, once it is known
     losses: dict[str, dict[int, float]]  # training loss of each epoch, by phase of training
     ranking: dict[str, Any] | None  # how far the proxy can be trusted, once it was checked
     ranked: pd.DataFrame  # the networks that it was checked with
@@ -201,9 +201,9 @@ def _environment(events: list[dict[str, Any]], manifest: dict[str, Any] | None) 
     return made or (driven[-1] if driven else {})
 
 
-def _teacher(events: list[dict[str, Any]]) -> float | None:
-    known = [e["validation_accuracy"] for e in events if e.get("event") == "teacher" and "validation_accuracy" in e]
-    return float(known[-1]) if known else None
+def _teacher(events: list[dict[str, Any]]) -> str:
+    said = [teacher_accuracy(event) for event in events if event.get("event") == "teacher"]
+    return next(filter(None, reversed(said)), "")
 
 
 def losses_of(events: list[dict[str, Any]]) -> dict[str, dict[int, float]]:

@@ -110,7 +110,7 @@ def teacher_sentence(found: Findings) -> str:
     settings = found.space.search
     if settings.teacher is None:
         return ""
-    known = "" if found.teacher is None else f", which gets {percent(found.teacher)} of the held-out images right,"
+    known = f", which gets {found.teacher}," if found.teacher else ""
     return f"A real network, {settings.teacher.model}{known} teaches {' and '.join(settings.taught)}."
 
 

@@ -98,13 +98,12 @@ class MetricSpace(SearchSpace):
         """The number of architectures, each counted once."""
         if self.precision != "by_metric":
             return super().size
-        several = [stage for stage in self.stages if len(stage.precision) > 1]
-        ways = math.prod(len(stage.depth) for stage in self.stages)
-        sums = sum(ways // len(stage.depth) * sum(stage.depth) for stage in several)  # of decided blocks, over all ways
-        fixed = math.prod(map(len, (*self.stem.choices, *self.whole.values()))) * math.prod(
-            stage.shapes for stage in self.stages
-        )
-        return fixed * (ways + sums)
+        total, blocks = math.prod(map(len, (*self.stem.choices, *self.whole.values()))), 0
+        for stage in self.stages:  # blocks: those that are decided, of all networks together
+            ways = sum(stage.shapes if depth else 1 for depth in stage.depth)
+            own = stage.shapes * sum(stage.depth) if len(stage.precision) > 1 else 0
+            total, blocks = total * ways, blocks * ways + total * own
+        return total + blocks
 
     def _blocks(self, genes: Genes) -> Iterator[DecidedBlock]:
         """Yield the blocks of a genotype whose precision is decided."""
