@@ -27,7 +27,7 @@ from bnas.api.subject import recipe_for
 from bnas.data import DataSet, load_data
 from bnas.networks.model_spec import ModelSpec
 from bnas.train import evaluate_soft
-from bnas.train.evaluate import EVALUATION_BATCH
+from bnas.train.retrain import EVALUATION_BATCH
 
 RESULTS = Path(__file__).parent / "results" / "lenet.csv"
 REAL, GROUP = "real", "group"

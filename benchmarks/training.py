@@ -9,7 +9,7 @@ from torch import nn
 from bnas.data import DataSet, Split
 from bnas.space.recipe import Recipe, Stage
 from bnas.train import evaluate, train_staged
-from bnas.train.evaluate import EVALUATION_BATCH
+from bnas.train.retrain import EVALUATION_BATCH
 
 
 def processor() -> torch.device:

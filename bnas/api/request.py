@@ -234,7 +234,11 @@ def _given(arch: str | Path | Architecture, space: SearchSpace, budget: Budget) 
 
 
 def pick_device(name: str | None) -> torch.device:
-    """Return the named device, or the first GPU, or the CPU."""
+    """Return the named device, or the first GPU, or the CPU.
+
+    Raises:
+        SpecError: there is no such device here, or networks are not computed on its kind.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as problem:

@@ -45,8 +45,7 @@ from bnas.space.space import SearchSpace
 from bnas.spec import dump
 from bnas.supernet import Supernet
 from bnas.train import ALONE, Ranks, SharedStore, confusion, train_supernet
-from bnas.train.evaluate import EVALUATION_BATCH
-from bnas.train.retrain import Retrained, retrain
+from bnas.train.retrain import EVALUATION_BATCH, Retrained, retrain
 from bnas.train.thread_count import using
 
 TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended

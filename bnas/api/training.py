@@ -44,7 +44,7 @@ from bnas.train import (
     train_staged,
 )
 from bnas.train.blindness import warn_of_blind_layers
-from bnas.train.evaluate import EVALUATION_BATCH
+from bnas.train.retrain import EVALUATION_BATCH
 from bnas.train.staged import labelled
 
 NAME = "train"  # of the checkpoints

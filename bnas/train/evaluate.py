@@ -10,8 +10,6 @@ from torch.nn.parameter import is_lazy
 from bnas.errors import DataError
 from bnas.torch_inside import AnyBatchNorm
 
-EVALUATION_BATCH = 500  # images of one evaluation step
-
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:

@@ -20,13 +20,13 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe
 from bnas.space.settings import Retraining
 from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
-from bnas.train.evaluate import EVALUATION_BATCH
 from bnas.train.halving import Rung, Rungs, cuts_of
 from bnas.train.staged import labelled
 from bnas.train.state import model_weights
 
 RETRAIN = "retrain"  # of the checkpoints
 ON_ALL = "on-all"  # of those of the winner's last training
+EVALUATION_BATCH = 500  # images of one evaluation step
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from bnas.space.settings import SearchSettings
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import Spec, dump, read
 from bnas.train import Store, build_for, evaluate, train_staged
-from bnas.train.evaluate import EVALUATION_BATCH
+from bnas.train.retrain import EVALUATION_BATCH
 
 STRATA = 10
 MOST = 100_000  # networks that are worth listing
