@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from claim import Claim
 from rows import Rows, shard
-from training import EVALUATION_BATCH, accuracy, processor, train
+from training import accuracy, processor, train
 
 from bnas.allocator import keep_freed_memory
 from bnas.api.making import maker
@@ -27,6 +27,7 @@ from bnas.api.subject import recipe_for
 from bnas.data import DataSet, load_data
 from bnas.networks.model_spec import ModelSpec
 from bnas.train import evaluate_soft
+from bnas.train.retrain import EVALUATION_BATCH
 
 RESULTS = Path(__file__).parent / "results" / "lenet.csv"
 REAL, GROUP = "real", "group"

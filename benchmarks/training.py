@@ -9,8 +9,7 @@ from torch import nn
 from bnas.data import DataSet, Split
 from bnas.space.recipe import Recipe, Stage
 from bnas.train import evaluate, train_staged
-
-EVALUATION_BATCH = 500  # images; the accuracy is the same for any
+from bnas.train.retrain import EVALUATION_BATCH
 
 
 def processor() -> torch.device:

@@ -172,3 +172,10 @@ def test_events_are_dated_lines_of_json(result) -> None:
     lines = (result.run.path / "log.jsonl").read_text().splitlines()
     assert all({"time", "event"} <= set(json.loads(line)) for line in lines)
     assert Run.read(result.run.path).events()
+
+
+def test_binarizers_that_share_no_weights_are_refused_before_anything_is_read(tmp_path) -> None:
+    space = tiny_space(binarizers={"weight": ["xnor", "group"]})
+    with pytest.raises(SpecError, match=r"binarizers\.weight: group is annealed, so it shares no weights with others"):
+        bnas.search(space, data="no such data", out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

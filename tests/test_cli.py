@@ -237,6 +237,20 @@ def test_wrong_usage_is_exit_code_2() -> None:
     assert bnas("nothing").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("beside", "option"),
+    [
+        (["--budget", "ops=2M"], "--budget"),
+        (["--minutes", "3"], "--minutes"),
+        (["--from", "r", "--out", "o"], "--target"),
+    ],
+)
+def test_what_does_not_go_with_several_targets_is_refused(beside: list[str], option: str) -> None:
+    done = bnas("search", "digits", "--target", "ops=1M", *beside)
+    assert done.returncode == 2
+    assert f"Invalid value for {option}: " in done.stderr
+
+
 def test_debug_shows_where_it_came_from(tmp_path) -> None:
     with pytest.raises(SpecError, match="no such file"):
         bnas("--debug", "search", tmp_path / "none.yaml")

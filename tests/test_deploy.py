@@ -274,3 +274,49 @@ def test_a_target_says_itself_what_is_checked() -> None:
     space, left_out = taken_by(tiny_space(), "finn")
     assert space.deploy == "finn"
     assert "pads bits with -1" in left_out
+
+
+def test_weight_binarizers_that_a_target_refuses_are_left_out() -> None:
+    target = "finn"
+    space = make_space(binarizers={"weight": ["xnor", "alpha_beta"]}, shortcut={"kind": "conv"})
+    left, said = taken_by(space, target)
+    assert left.binarizers.weight == ("xnor",)
+    assert "; leaves out binarizers.weight alpha_beta: " in said
+    assert said.endswith(f"; {left.size:,} of {space.size:,} networks stay")
+    assert said.count("networks stay") == 1
+    with pytest.raises(SpecError, match=f"deploy: {target} takes no network of this space: .*offset"):
+        taken_by(make_space(binarizers={"weight": "alpha_beta"}, shortcut={"kind": "conv"}), target)
+    assert taken_by(space, "packed") == (space.model_copy(update={"deploy": "packed"}), "")
+
+
+def test_blocks_that_a_target_refuses_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_BLOCKS)
+    plain, gated = f"{tmp_path / 'mine.py'}:Plain", f"{tmp_path / 'mine.py'}:Gated"
+    stages = [{"width": 8, "depth": [0, 1], "block": ["bnas", gated, plain]}, {"width": 8, "block": [gated, "bnas"]}]
+    space = make_space(stem={"width": 8}, stages=stages, prelu=False)
+    left, said = taken_by(space, "hls4ml")
+    assert [stage.block for stage in left.stages] == [("bnas", plain), ("bnas",)]
+    assert said.count("leaves out stages[") == 2
+    assert "takes no squeeze-excite" in said
+    assert refused(left, "hls4ml", count=1) == []
+
+
+OWN_BLOCKS = """
+import torch
+from torch import nn
+from bnas.layers import BinaryConv
+
+class Plain(nn.Module):
+    def __init__(self, ins, out, *, kernel, stride, groups, precision, **rest):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(ins)
+        self.conv = BinaryConv(ins, out, kernel=kernel, stride=stride, groups=groups, precision=precision, pad_value=-1)
+
+    def forward(self, x):
+        return self.conv(self.norm(x))
+
+class Gated(Plain):
+    def forward(self, x):
+        y = super().forward(x)
+        return y * torch.sigmoid(y.mean((2, 3), keepdim=True))
+"""

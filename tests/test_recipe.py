@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from spaces import line_of, space_data
+from spaces import line_of, make_arch, space_data
 from torch import nn
 
 import bnas
+from bnas.api.subject import recipe_for
 from bnas.errors import SpecError
 from bnas.space.recipe import FEW_STEPS, Recipe, Stage, batch_for
 from bnas.space.settings import SupernetRecipe
@@ -129,3 +130,17 @@ def test_a_real_network_learns_600_drawn_shapes_as_a_plain_loop_does(tmp_path) -
         recipe="straight_through", out=tmp_path / "run", progress=False,
     )  # fmt: skip
     assert result.accuracy > 0.85  # of 120 images; 0.94 was measured
+
+
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [
+        ({}, "two_stages"),
+        ({"stage": {"experts": 4}}, "expert"),
+        ({"binarizers": {"weight": "alpha_beta"}}, "two_stages"),
+        ({"binarizers": {"weight": "group"}}, "group"),
+        ({"binarizers": {"weight": "group"}, "stage": {"experts": 4}}, "group"),
+    ],
+)
+def test_an_architecture_is_trained_as_its_binarizer_and_experts_want(arch: dict[str, Any], name: str) -> None:
+    assert recipe_for(make_arch(**arch)) == read_recipe(name)

@@ -1,4 +1,7 @@
-"""A space and what its networks are for -> the part that the target takes, checked by lowering one of its networks."""
+"""A space and what its networks are for -> the part that the target takes, tried by lowering networks of it."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from bnas.errors import ExportError, LookupFailed, SpecError
 from bnas.lookup import not_among
@@ -6,13 +9,17 @@ from bnas.networks.build import build
 from bnas.seeds import seeded
 from bnas.ship.lowering import lower
 from bnas.ship.targets import refusal
-from bnas.space.deploy import Deployable, deployable
+from bnas.space.deploy import Deployable, counted, deployable
 from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS
+from bnas.space.values import OURS
 
 
 def taken_by(space: SearchSpace, deploy: str | None = None) -> Deployable:
     """Return the part of a space that a target takes, and what is left out.
+
+    Weight binarizers and blocks, of which there may be some of the user's own, are each tried: a network with it is
+    lowered.
 
     Args:
         deploy: an entry of `TARGETS`; None takes that of the space, if it has one.
@@ -22,20 +29,64 @@ def taken_by(space: SearchSpace, deploy: str | None = None) -> Deployable:
     """
     if deploy is not None and deploy not in TARGETS:
         raise LookupFailed(not_among(deploy, TARGETS, what="deployment target"))
-    found = deployable(space if deploy is None else space.model_copy(update={"deploy": deploy}))
-    if found.space.deploy is not None:
-        _check_taken(found.space, found.space.deploy)
-    return found
+    whole = space if deploy is None else space.model_copy(update={"deploy": deploy})
+    found = deployable(whole)
+    if found.space.deploy is None:
+        return found
+    left, target, told = found.space, found.space.deploy, list[str]()
+    for name, values in _only_tried(left):
+        reasons = {value: _refused(_with(left, name, value), target) for value in values}
+        taken = tuple(value for value, reason in reasons.items() if reason is None)
+        if not taken:
+            raise SpecError(f"deploy: {target} takes no network of this space: {next(iter(reasons.values()))}")
+        told += [f"leaves out {name} {value}: {reason}" for value, reason in reasons.items() if reason]
+        left = _with(left, name, *taken) if taken != values else left
+    if not told:
+        return found
+    before = found.left_out.removesuffix(counted(whole, found.space)) or f"deploy {target}: "
+    return Deployable(left, f"{before}{'; '.join(told)}; {counted(whole, left)}")
 
 
-def _check_taken(space: SearchSpace, target: str) -> None:
-    """Raise SpecError if what all networks share, such as a binarizer of the user's own, cannot be deployed."""
-    arch = space.smallest()
+def _only_tried(space: SearchSpace) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what no rule of a target speaks of, and its choices: binarizers, and the blocks of each stage."""
+    yield "binarizers.weight", space.binarizers.weight
+    for index, stage in enumerate(space.stages):
+        if stage.block != (OURS,):
+            yield f"stages[{index}].block", stage.block
+
+
+def _with(space: SearchSpace, name: str, *values: str) -> SearchSpace:
+    """Return a space with these choices alone of what `_only_tried` names."""
+    fields: dict[str, Any] = {key: getattr(space, key) for key in type(space).model_fields}
+    if name == "binarizers.weight":
+        fields["binarizers"] = space.binarizers.model_copy(update={"weight": values})
+    else:
+        index = int(name.partition("[")[2].partition("]")[0])
+        stages = list(space.stages)
+        stages[index] = stages[index].model_copy(update={"block": values})
+        fields["stages"] = tuple(stages)
+    return type(space)(**fields)
+
+
+def _refused(space: SearchSpace, target: str) -> str | None:
+    """Return why a target does not take the smallest network of a space that has all its stages; None where it does.
+
+    Its blocks are ours where these are offered, so that each choice is tried by itself.
+    """
+    fields = {key: getattr(space, key) for key in type(space).model_fields}
+    fields["stages"] = tuple(
+        stage.model_copy(
+            update={
+                "depth": tuple(depth for depth in stage.depth if depth) or stage.depth,
+                "block": (OURS,) if OURS in stage.block else stage.block,
+            }
+        )
+        for stage in space.stages
+    )
+    arch = type(space)(**fields).smallest()
     with seeded(0):
         network = build(arch).eval()
     try:
-        reason = refusal(lower(network, arch.input), target)
+        return refusal(lower(network, arch.input), target)
     except ExportError as problem:
-        reason = str(problem)
-    if reason is not None:
-        raise SpecError(f"deploy: {target} takes no network of this space: {reason}")
+        return str(problem)

@@ -89,7 +89,12 @@ def first_space(
     device: str | None,
     progress: Progress | bool,
 ) -> FirstSpace:
-    """Return what `init` writes, with the same arguments."""
+    """Return what `init` writes, with the same arguments.
+
+    Raises:
+        SpecError: `out` is there already.
+        BnasError: as of `init`.
+    """
     if out is not None and Path(out).exists():
         raise SpecError(f"{out}: is there already; give another file, or remove it")
     check_minutes(minutes, ALONE)

@@ -69,4 +69,9 @@ def sum_of(model: nn.Module) -> str:
 
 
 def copied(module: nn.Module) -> nn.Module:
+    """Return a copy of a module that was given in Python.
+
+    Raises:
+        TrainingError: it cannot be copied.
+    """
     return copy_of(module, where=type(module).__name__, error=TrainingError)

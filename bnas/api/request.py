@@ -23,6 +23,7 @@ from bnas.space.settings import Retraining, SearchSettings
 from bnas.space.shipped import space_file
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import dump, parse, read
+from bnas.supernet import check_shared
 from bnas.train.averages import check_averages
 from bnas.trust import check_code
 
@@ -165,6 +166,7 @@ def resolve(
         TrustError: the space's file names code, which is not trusted.
     """
     whole_space, left_out = taken_by(read_space(space, trust=trust), deploy)
+    check_shared(whole_space)
     checked = _timed(whole_space, latency)
     source = str(space) if isinstance(space, str | Path) else "search"
     settings = checked.search.model_dump()
@@ -232,7 +234,11 @@ def _given(arch: str | Path | Architecture, space: SearchSpace, budget: Budget) 
 
 
 def pick_device(name: str | None) -> torch.device:
-    """Return the named device, or the first GPU, or the CPU."""
+    """Return the named device, or the first GPU, or the CPU.
+
+    Raises:
+        SpecError: there is no such device here, or networks are not computed on its kind.
+    """
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as problem:

@@ -61,10 +61,10 @@ def describe(model: str | Description, data: DataSet, *, precision: str | None, 
 def recipe_for(described: Description) -> Recipe:
     """Return our recipe for a network: by its binarizer, its experts, and whether its inputs are binary."""
     if isinstance(described, Architecture):
+        if has_exact_gradient(described.binarizers.weight):
+            return read_recipe("group")
         return read_recipe("expert" if any(stage.experts > 1 for stage in described.stages) else "two_stages")
-    if isinstance(described, ConvertedModel):
-        return read_recipe("finetune")
-    if isinstance(described, HeldModel):
+    if isinstance(described, ConvertedModel | HeldModel):
         return read_recipe("finetune")
     if described.precision in ("real", "weight"):
         return read_recipe("group" if has_exact_gradient(described.weights) else "straight_through")

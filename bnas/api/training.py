@@ -44,10 +44,10 @@ from bnas.train import (
     train_staged,
 )
 from bnas.train.blindness import warn_of_blind_layers
+from bnas.train.retrain import EVALUATION_BATCH
 from bnas.train.staged import labelled
 
 NAME = "train"  # of the checkpoints
-BATCH = 500  # images of one evaluation step
 SEEN_FIRST = 64  # images on which binary layers must see something, before training begins
 
 
@@ -124,11 +124,7 @@ def train_model(
         described = describe(named, images, precision=precision, weights=weights)
     else:
         described = describe_module(held, input=images.input_shape, classes=images.classes, source=source)
-    chosen = (asked or recipe_for(described)).model_copy(update={"augment": None})  # the images say it from here on
-    check_batch(chosen.batch, images, source="recipe: batch")
-    chosen = chosen.on(len(images.train))
-    chosen = chosen if epochs is None else chosen.lasting(epochs)
-    chosen = chosen if has_experts(described) else chosen.for_one_expert()
+    chosen = _recipe_on(images, asked or recipe_for(described), epochs=epochs, experts=has_experts(described))
     with seeded(seed):
         check_fits(rebuild(described) if held is None else copied(held), images, chosen)
     config = {
@@ -142,20 +138,25 @@ def train_model(
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not _is_complete(run):
-            taught_by = teacher_of(described, teacher, trust=trust)
-            if taught_by is not None:
-                check_teacher(taught_by, images, where="teacher")
-                if isinstance(teacher, str | Path):
-                    check_normalised(teacher, images, where=f"teacher {teacher}")
-            say(f"plan {chosen.said(len(images.train))}; written to {run.path}", progress)
-            if remark := untaught(chosen, is_taught=taught_by is not None, remedy="give one, or leave distill out"):
-                say(remark, progress)
             load_same = partial(_load_same, load_images, images.facts())
             work = _Work(described, held, chosen, load_same, seed, pick_device(device), teacher, compiled, trust)
+            is_taught = work.check_teacher(images)
+            say(f"plan {chosen.said(len(images.train))}; written to {run.path}", progress)
+            if remark := untaught(chosen, is_taught=is_taught, remedy="give one, or leave distill out"):
+                say(remark, progress)
             ranks.call(work.beside)
             _drive(run, work, images, tell, ranks)
         write_training_report(run)
     return TrainResult(run, held, trust=True)  # what is run of it was given here
+
+
+def _recipe_on(images: DataSet, recipe: Recipe, *, epochs: int | None, experts: bool) -> Recipe:
+    """Return a recipe for these images, which say from here on how they are augmented, lasting as long as asked."""
+    recipe = recipe.model_copy(update={"augment": None})
+    check_batch(recipe.batch, images, source="recipe: batch")
+    recipe = recipe.on(len(images.train))
+    recipe = recipe if epochs is None else recipe.lasting(epochs)
+    return recipe if experts else recipe.for_one_expert()
 
 
 def _is_complete(run: Run) -> bool:
@@ -181,12 +182,26 @@ class _Work(NamedTuple):
     compiled: bool
     trust: bool  # whether code that the teacher's folder names may be run
 
+    @property
+    def taught_by(self) -> nn.Module | None:
+        """The network that teaches it, if any."""
+        return teacher_of(self.described, self.teacher, trust=self.trust)
+
+    def check_teacher(self, images: DataSet) -> bool:
+        """Return whether there is a teacher; raise where it is none for these images."""
+        teacher = self.taught_by
+        if teacher is not None:
+            check_teacher(teacher, images, where="teacher")
+        if isinstance(self.teacher, str | Path):
+            check_normalised(self.teacher, images, where=f"teacher {self.teacher}")
+        return teacher is not None
+
     def train(self, data: DataSet, store: Store | None, ranks: Ranks, **told: Any) -> nn.Module:
         """Return the network, trained together with the other ranks."""
         return train_staged(
             maker(self.described, self.seed, held=self.held), self.recipe, data, name=NAME, seed=self.seed,
             store=SharedStore(store, ranks), device=self.device, compiled=self.compiled, ranks=ranks,
-            teacher=teacher_of(self.described, self.teacher, trust=self.trust), **told,
+            teacher=self.taught_by, **told,
         )  # fmt: skip
 
     def beside(self, ranks: Ranks) -> None:
@@ -214,13 +229,13 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
     told = labelled(progress, NAME, run.path.absolute().name)
     network = work.train(data, run, ranks, measure=partial(_watch, data, device), progress=told)
     accuracy = {
-        "validation": evaluate(network, data.validation.batches(BATCH, device=device))[0],
-        "validation_soft": evaluate_soft(network, data.validation.batches(BATCH, device=device))[0],
-        "test": evaluate(network, data.test.batches(BATCH, device=device))[0],
+        "validation": evaluate(network, data.validation.batches(EVALUATION_BATCH, device=device))[0],
+        "validation_soft": evaluate_soft(network, data.validation.batches(EVALUATION_BATCH, device=device))[0],
+        "test": evaluate(network, data.test.batches(EVALUATION_BATCH, device=device))[0],
     }
     if not all(map(math.isfinite, accuracy.values())):
         raise TrainingError(f"{run.path}: the trained network gives values that are not finite; lower the rate")
-    run.write_table(CONFUSION, confusion(network, data.test.batches(BATCH, device=device)))
+    run.write_table(CONFUSION, confusion(network, data.test.batches(EVALUATION_BATCH, device=device)))
     network = network.cpu()
     tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     manifest = manifest_of(
@@ -234,7 +249,7 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
 
 def _watch(data: DataSet, device: torch.device, network: nn.Module) -> BinaryWatch:
     def accuracy() -> dict[str, float]:
-        return {"validation_accuracy": evaluate(network, data.validation.batches(BATCH, device=device))[0]}
+        return {"validation_accuracy": evaluate(network, data.validation.batches(EVALUATION_BATCH, device=device))[0]}
 
     for images, _ in data.train.take(SEEN_FIRST, seed=0).batches(SEEN_FIRST, device=device):
         warn_of_blind_layers(network, images)

@@ -126,14 +126,8 @@ def search_command(
     if supernet_of and not out:
         raise typer.BadParameter("give the folder of the new run, beside that of --from", param_hint="--out")
     several = bool(target or (space and not supernet_of and read(SearchSpace, space_file(space)).search.targets))
-    if several and budget:
-        raise typer.BadParameter(
-            "targets are budgets of their own; give either these or one budget", param_hint="--budget"
-        )
-    if several and minutes:
-        raise typer.BadParameter("time is given to a search under one budget", param_hint="--minutes")
-    if several and supernet_of:
-        raise typer.BadParameter("a supernet is searched again under one budget; give --budget", param_hint="--target")
+    if several:
+        _check_several(budget, minutes, supernet_of)
     say_loading("search")
     from bnas.api import search  # torch is imported only when there is work for it
     from bnas.api.many_budgets import search_targets
@@ -162,6 +156,18 @@ def search_command(
                 where, budget=budget, minutes=minutes, supernet_of=supernet_of, progress=progress, ranks=ranks, **asked
             )
     _show(found, as_json)
+
+
+def _check_several(budget: list[str] | None, minutes: float | None, supernet_of: Path | None) -> None:
+    """Raise BadParameter for what does not go with several targets."""
+    if budget:
+        raise typer.BadParameter(
+            "targets are budgets of their own; give either these or one budget", param_hint="--budget"
+        )
+    if minutes:
+        raise typer.BadParameter("time is given to a search under one budget", param_hint="--minutes")
+    if supernet_of:
+        raise typer.BadParameter("a supernet is searched again under one budget; give --budget", param_hint="--target")
 
 
 def _of_run(run: Path | None, key: str, usual: Any) -> Any:

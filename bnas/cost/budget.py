@@ -95,7 +95,11 @@ class Budget(NamedTuple):
 
 
 def amount(text: str, *, source: str) -> float:
-    """Return the number that `3M`, `20k`, `1.5G`, `64KiB` or `1000` writes."""
+    """Return the number that `3M`, `20k`, `1.5G`, `64KiB` or `1000` writes.
+
+    Raises:
+        SpecError: it writes none, or none above zero.
+    """
     match = _AMOUNT.fullmatch(text.strip())
     value = float(match[1]) * _FACTORS[match[2] or ""] if match else math.nan
     if not 0 < value < math.inf:

@@ -44,6 +44,8 @@ def held(where: str, pixels: Tensor, labels: Labels, *, sizes: Sequence[Shape] =
 
     Args:
         sizes: channels, height and width that they had, where they are resized already; that of the first comes first.
+    Raises:
+        DataError: there are more or fewer labels than images.
     """
     if len(pixels) != len(labels):
         raise DataError(f"{where}: there are {len(pixels)} images but {len(labels)} labels; give one label each")

@@ -1,9 +1,8 @@
 """A folder -> one run: what was asked, checkpoints, tables, the best network; the only place that names its files."""
 
-import logging
 import os
 import platform
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -17,23 +16,19 @@ from bnas.runs.asked import Asked, trains_a_model
 from bnas.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
 from bnas.runs.documents import Rows, json_of, json_text, table_of, table_text
 from bnas.runs.files import previous_of, remove, set_aside, sweep
+from bnas.runs.kept_network import KeptNetwork
 from bnas.runs.lock import Access
 from bnas.runs.log import RunLog
 from bnas.runs.names import check_folder, checkpoint_parts, table_file
 from bnas.runs.opening import take_up
-from bnas.runs.saved_network import ANEW, MANIFEST, SavedNetwork, network_files, read_network, write_network
-from bnas.runs.settings import (
-    environment,
-    read_asked,
-    run_id,
-)
-from bnas.runs.sums import Sums, sha256
+from bnas.runs.saved_network import ANEW, SavedNetwork
+from bnas.runs.settings import environment, read_asked, run_id
+from bnas.runs.sums import Sums
 
 _STUDY, _LEDGER, _RANKING = "study.db", "ledger.json", "ranking.json"
 _BEST, _TEACHER, _FIGURES = "best", "teacher", "figures"
 _REPORT, _WEIGHTS = "report.html", "weights.safetensors"
 _BESIDE_STUDY = ("-journal", "-wal", "-shm")  # files that SQLite keeps beside the study
-_logger = logging.getLogger(__name__)
 
 
 def best_in(folder: Path) -> Path:
@@ -51,6 +46,8 @@ class Run:
         self._access = Access(path, readonly=readonly)
         self._sums = Sums(self._access)
         self._log = RunLog(self._access, self._sums)
+        self._best = KeptNetwork(_BEST, self._access, self._sums, self._log)
+        self._teacher = KeptNetwork(_TEACHER, self._access, self._sums, self._log)
 
     @classmethod
     def open(
@@ -162,7 +159,13 @@ class Run:
         with self._access.driving(since=self._log.began):
             sweep(self.path, shared=(self.figures, self.report))
             damage = self._log.mend()
-            self.log("driver", host=platform.node(), pid=os.getpid(), environment=environment(), run=self._id())
+            self.log(
+                "driver",
+                host=platform.node(),
+                pid=os.getpid(),
+                environment=environment(),
+                run=run_id(self.path, self._sums),
+            )
             for said in damage:
                 self.warn(said)
             try:
@@ -294,15 +297,15 @@ class Run:
         Raises:
             RunError: it cannot be written; the best network before it is intact.
         """
-        self._write_network(_BEST, network_files(architecture_yaml, tensors, manifest))
+        self._best.write(architecture_yaml, tensors, manifest)
 
     def wrote_best(self) -> bool:
         """Whether a best network was written; it may be damaged, or gone since."""
-        return self._wrote_network(_BEST)
+        return self._best.was_written()
 
     def has_best(self) -> bool:
         """Whether a best network is there and sound; one that is damaged is named in the log."""
-        return self.wrote_best() and self._is_sound(self.read_best)
+        return self._best.is_sound()
 
     def read_best(self) -> SavedNetwork:
         """Return description, weights and manifest of the best network.
@@ -314,7 +317,7 @@ class Run:
             raise RunError(
                 f"{self.path}: has a winner for each of several budgets; give the run of one, below targets/"
             )
-        return self._read_network(_BEST)
+        return self._best.read()
 
     def write_teacher(self, description_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
         """Write the network that teaches the others, as `write_best` does the best.
@@ -322,15 +325,11 @@ class Run:
         Raises:
             RunError: it cannot be written; what was there is intact.
         """
-        self._write_network(_TEACHER, network_files(description_yaml, tensors, manifest))
-
-    def wrote_teacher(self) -> bool:
-        """Whether a teacher was written; it may be damaged, or gone since."""
-        return self._wrote_network(_TEACHER)
+        self._teacher.write(description_yaml, tensors, manifest)
 
     def has_teacher(self) -> bool:
         """Whether a teacher is there and sound; one that is damaged is named in the log."""
-        return self.wrote_teacher() and self._is_sound(self.read_teacher)
+        return self._teacher.is_sound()
 
     def read_teacher(self) -> SavedNetwork:
         """Return description, weights and manifest of the network that teaches the others.
@@ -338,30 +337,7 @@ class Run:
         Raises:
             RunError: there is none yet, or one of its files is not the one that was written.
         """
-        return self._read_network(_TEACHER)
-
-    def _write_network(self, name: str, files: dict[str, bytes]) -> None:
-        with self._sums.writing(f"{name}/{MANIFEST}", sha256(files[MANIFEST])):
-            write_network(self._access.target(name), files, check=self._access.check)
-
-    def _wrote_network(self, name: str) -> bool:
-        return self._sums.has(f"{name}/{MANIFEST}") or self._access.inside(name).exists()
-
-    def _read_network(self, name: str) -> SavedNetwork:
-        found = read_network(self._access.inside(name))
-        self._sums.read(f"{name}/{MANIFEST}", hint=ANEW)
-        return found
-
-    def _is_sound(self, read: Callable[[], object]) -> bool:
-        try:
-            read()
-        except RunError as problem:
-            self.warn(str(problem))
-            return False
-        return True
-
-    def _id(self) -> str:
-        return run_id(self.path, self._sums)
+        return self._teacher.read()
 
     def warn(self, message: str) -> None:
         """Warn, and where this run may be written, keep that in the log."""

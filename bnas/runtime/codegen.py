@@ -175,9 +175,7 @@ class _Assembler:
         words = [*where, x.height, x.width, *step.kernel, *step.stride, *step.padding, int(step.count_padding)]
         return (c.MEAN if step.mean else c.MAX), words
 
-    def _convolution(
-        self, made: Pass, step: Conv, place: Place, beyond: int, window: Any, weights: NDArray[Any]
-    ) -> list[Word]:
+    def _convolution(self, step: Conv, place: Place, beyond: int, window: Any, weights: NDArray[Any]) -> list[Word]:
         """Return the words that all convolutions have; weights are [experts, ...]."""
         above, _, left, _ = step.padding
         out = step.filters.shape[1]
@@ -207,7 +205,7 @@ class _Assembler:
         filters: Any = step.filters
         scale = per_lane(filters.scale, step)
         offset = None if filters.offset is None else per_lane(filters.offset, step)
-        common = self._convolution(made, step, place, place.group, window, bit_words(step, window, place))
+        common = self._convolution(step, place, place.group, window, bit_words(step, window, place))
         kind = starts.filters[0, 0].nbytes
         return [
             *common,
@@ -229,7 +227,7 @@ class _Assembler:
         place = self._place(made.loaded.slot)
         window = real_window(step, place)
         beyond = 4 * step.filters.shape[2]
-        return [*self._convolution(made, step, place, beyond, window, real_weights(step)), window.run]
+        return [*self._convolution(step, place, beyond, window, real_weights(step)), window.run]
 
     def _parts(self, chain: Chain, made: Pass) -> None:
         """Add what makes the slots of a pass, and writes their values."""

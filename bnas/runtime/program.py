@@ -36,7 +36,11 @@ class Program:
 
     @cached_property
     def values(self) -> tuple[Value, ...]:
-        """What each slot holds."""
+        """What each slot holds.
+
+        Raises:
+            ProgramError: a step does not go with what it reads, or there is too much of something.
+        """
         values = [Value("real", *self.input)]
         if len(self.steps) > MOST_STEPS:
             raise ProgramError(f"program: {len(self.steps)} steps are more than {MOST_STEPS}")

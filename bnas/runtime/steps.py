@@ -245,11 +245,6 @@ class Flatten(Step):
         return Value("real", given[0].channels * given[0].pixels, 1, 1)
 
 
-STEPS: tuple[type[Step], ...] = (
-    Conv, Argmax, Threshold, Affine, PReLU, Clip, Sigmoid, Add, Multiply, Pool, Channels, Concat, Flatten,
-)  # fmt: skip
-
-
 def _need(holds: bool, rule: str) -> None:
     if not holds:
         raise ProgramError(rule)

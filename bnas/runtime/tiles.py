@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from bnas.runtime.cpu import BIT_WORD, LANES
+from bnas.runtime.cpu import BIT_WORD, LANES, VECTOR_BYTES
 from bnas.runtime.vector import ADDRESS, REAL, REALS, WHOLES, WORD, call, operation, read, spread, write
 
 COUNT = ir.IntType(8 * BIT_WORD)
@@ -51,7 +51,7 @@ def bit_tile(pixels: int, vectors: int, *, masked: bool) -> Any:
             for vector in range(vectors):
                 found = counts[pixel * vectors + vector]
                 differing = found if BIT_WORD == 4 else b.trunc(found, WHOLES)
-                place = WORD(64 * vector)
+                place = WORD(VECTOR_BYTES * vector)
                 dot = b.sub(read(b, b.add(start, place), WHOLES), b.add(differing, differing))
                 factor, more = (read(b, b.add(part, place), REALS) for part in (scale, shift))
                 write(b, b.add(row, place), call(b, "fmuladd", b.sitofp(dot, REALS), factor, more))
@@ -72,7 +72,7 @@ def real_tile(pixels: int, vectors: int) -> Any:
         b: Any, windows: Any, beyond: Any, places: Any, weights: Any, count: Any, channels: Any, *rest: Any
     ) -> None:
         shift, out, pitch = rest
-        size = 64 * vectors
+        size = VECTOR_BYTES * vectors
         table = _table(b, windows, beyond, pixels)
 
         def products(k: Any, sums: list[Any]) -> list[Any]:
@@ -81,7 +81,7 @@ def real_tile(pixels: int, vectors: int) -> Any:
             bank = b.add(weights, b.mul(b.mul(k, channels), WORD(size)))
 
             def of_channel(c: Any, sums: list[Any]) -> list[Any]:
-                rows = [read(b, b.add(_at(b, bank, c, size), WORD(64 * v)), REALS, 4) for v in range(vectors)]
+                rows = [read(b, b.add(_at(b, bank, c, size), WORD(VECTOR_BYTES * v)), REALS, 4) for v in range(vectors)]
                 values = [spread(b, read(b, _at(b, window, c, 4), REAL, 4), LANES) for window in seen]
                 return [
                     call(b, "fmuladd", value, row, sums[p * vectors + v])
@@ -95,8 +95,8 @@ def real_tile(pixels: int, vectors: int) -> Any:
         for pixel in range(pixels):
             row = b.add(out, b.mul(pitch, WORD(pixel)))
             for vector in range(vectors):
-                more = read(b, b.add(shift, WORD(64 * vector)), REALS)
-                write(b, b.add(row, WORD(64 * vector)), b.fadd(sums[pixel * vectors + vector], more))
+                more = read(b, b.add(shift, WORD(VECTOR_BYTES * vector)), REALS)
+                write(b, b.add(row, WORD(VECTOR_BYTES * vector)), b.fadd(sums[pixel * vectors + vector], more))
 
     return operation(emit, types.void, [ADDRESS] * 9)
 

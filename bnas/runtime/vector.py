@@ -15,7 +15,7 @@ from numba.extending import intrinsic, register_model
 
 from bnas.runtime.cpu import LANES
 
-BYTE, WORD, WHOLE, REAL = ir.IntType(8), ir.IntType(64), ir.IntType(32), ir.FloatType()
+WORD, WHOLE, REAL = ir.IntType(64), ir.IntType(32), ir.FloatType()
 REALS, WHOLES = ir.VectorType(REAL, LANES), ir.VectorType(WHOLE, LANES)
 HALFWORD = ir.IntType(LANES)
 

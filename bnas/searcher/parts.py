@@ -5,7 +5,7 @@ Blocks of one stage that cost alike are told apart by how many of them have whic
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from random import Random
@@ -36,9 +36,6 @@ class Part(NamedTuple):
     first: int = 0  # precision of the first block
     unmixed: Counts = ()  # of the later blocks after which nothing is mixed
     mixed: Counts = ()  # of the later blocks that mix
-
-
-Layer = Mapping[State, Sequence[Part]]
 
 
 def in_units(name: str, value: float) -> float:

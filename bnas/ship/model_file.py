@@ -158,20 +158,10 @@ def _list(names: Sequence[str]) -> str:
 
 def _of_architecture(arch: Architecture, users: UsersCode) -> _Body:
     """Return what builds an architecture, with a line for each block, and the size and cost of each stage."""
-    planned: dict[str, list[PlannedLayer]] = {}
-    for layer in plan(arch):
-        planned.setdefault(".".join(layer.name.split(".")[:2]), []).append(layer)
-    names, stages, size = dict[str, str](), "", shrunk(arch.input[1:], arch.stem.stride)
-    for number, blocks in enumerate(arch.blocks()):
-        for block in blocks:
-            size = shrunk(size, block.stride)
-            if block.block != OURS:
-                names[block.block] = users.gather(block.block)
-        stages += _stage(blocks, planned[f"stages.{number}"], size, names) if blocks else "        [],\n"
-    first, last = (
-        _keywords(stem_settings(arch.stem, arch.binarizers)),
-        _keywords(head_settings(arch.classifier, arch.binarizers)),
-    )
+    own = [block.block for blocks in arch.blocks() for block in blocks if block.block != OURS]
+    names = {name: users.gather(name) for name in dict.fromkeys(own)}
+    first = _keywords(stem_settings(arch.stem, arch.binarizers))
+    last = _keywords(head_settings(arch.classifier, arch.binarizers))
     takes, says = "", f"Return the network with fresh weights; architecture {arch.id}."
     if has_experts(arch):
         takes = "*, one_expert: bool = False"
@@ -181,7 +171,7 @@ def _of_architecture(arch: Architecture, users: UsersCode) -> _Body:
     functions = f'''def build({takes}) -> nn.Module:
     """{says}"""
     stages = [
-{stages}    ]
+{_stages(arch, names)}    ]
     first = {_call("stem", str(arch.input[0]), str(arch.stem.width), *first, indent=4)}
     return Network(first, stages, {_call("Head", str(arch.last_width), str(arch.classes), *last, indent=4)})
 '''
@@ -194,6 +184,19 @@ def _of_architecture(arch: Architecture, users: UsersCode) -> _Body:
         functions,
         [stem.__module__, Block.__module__],
     )
+
+
+def _stages(arch: Architecture, names: Mapping[str, str]) -> str:
+    """Return the stages of an architecture; one that is not there is an empty list."""
+    planned: dict[str, list[PlannedLayer]] = {}
+    for layer in plan(arch):
+        planned.setdefault(".".join(layer.name.split(".")[:2]), []).append(layer)
+    lines, size = "", shrunk(arch.input[1:], arch.stem.stride)
+    for number, blocks in enumerate(arch.blocks()):
+        for block in blocks:
+            size = shrunk(size, block.stride)
+        lines += _stage(blocks, planned[f"stages.{number}"], size, names) if blocks else "        [],\n"
+    return lines
 
 
 def _stage(blocks: Iterable[BlockSpec], layers: list[PlannedLayer], size: Size, names: Mapping[str, str]) -> str:

@@ -45,7 +45,7 @@ def deployable(space: SearchSpace) -> Deployable:
     left = type(space)(**{name: getattr(space, name) for name in type(space).model_fields} | changes)
     if left == space:
         return Deployable(space, "")
-    return Deployable(left, f"deploy {space.deploy}: {'; '.join(_told(space, left))}; {_counted(space, left)}")
+    return Deployable(left, f"deploy {space.deploy}: {'; '.join(_told(space, left))}; {counted(space, left)}")
 
 
 def _never_taken(space: SearchSpace, takes: Target) -> Iterator[str]:
@@ -174,5 +174,6 @@ def _told(space: SearchSpace, left: SearchSpace) -> Iterator[str]:
         yield "blocks have no PReLU"
 
 
-def _counted(space: SearchSpace, left: SearchSpace) -> str:
+def counted(space: SearchSpace, left: SearchSpace) -> str:
+    """Return in words how many networks of a space are left."""
     return f"{left.size:,} of {space.size:,} networks stay"

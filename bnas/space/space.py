@@ -233,17 +233,7 @@ class SearchSpace(Spec):
             return error
 
     def _genes(self, arch: Architecture) -> Genes:
-        for key in ("input", "classes", "squeeze_excite", "prelu"):
-            if getattr(arch, key) != getattr(self, key):
-                raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
-        offers = {
-            "shortcut": self.shortcut.shortcuts, "mix_every": self.mix_every, "classifier": self.classifier,
-            "binarizers": self.binarizers.each,
-        }  # fmt: skip
-        for key, offered in offers.items():
-            if getattr(arch, key) not in offered:
-                several = " or ".join(map(str, offered))
-                raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {several}")
+        self._check_beside_stages(arch)
         if len(arch.stages) != len(self.stages):
             raise SpecError(f"stages: the architecture has {len(arch.stages)}, the space {len(self.stages)}")
         if arch.stem.kind != self.stem.kind:
@@ -265,6 +255,20 @@ class SearchSpace(Spec):
             if value not in dimension.choices:
                 raise SpecError(f"{dimension.name}: {value} is not one of {list(dimension.choices)}")
         return tuple(d.choices.index(value) for d, value in zip(self.dimensions, values, strict=True))
+
+    def _check_beside_stages(self, arch: Architecture) -> None:
+        """Raise SpecError unless the space offers what an architecture has once for all of its stages."""
+        for key in ("input", "classes", "squeeze_excite", "prelu"):
+            if getattr(arch, key) != getattr(self, key):
+                raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {getattr(self, key)}")
+        offers = {
+            "shortcut": self.shortcut.shortcuts, "mix_every": self.mix_every, "classifier": self.classifier,
+            "binarizers": self.binarizers.each,
+        }  # fmt: skip
+        for key, offered in offers.items():
+            if getattr(arch, key) not in offered:
+                several = " or ".join(map(str, offered))
+                raise SpecError(f"{key}: the architecture has {getattr(arch, key)}, the space {several}")
 
     def canonical(self, genes: Sequence[int]) -> Genes:
         """Return the genotype with the entries that decide nothing, as those of blocks that do not exist, set to 0."""

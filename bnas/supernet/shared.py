@@ -20,6 +20,20 @@ Tensors = dict[str, Tensor]
 Pairs = list[tuple[int, int]]  # (in, out) channels that occur
 
 
+def check_shared(space: SearchSpace) -> None:
+    """Raise unless the weight binarizers of a space can share the weights behind the bits.
+
+    Raises:
+        SpecError: of several, one is annealed: at every step the weights would be as hard as another wants them.
+    """
+    names = space.binarizers.weight
+    annealed = next((name for name in names if len(names) > 1 and is_annealed(weight_binarizer(name))), None)
+    if annealed is not None:
+        raise SpecError(
+            f"binarizers.weight: {annealed} is annealed, so it shares no weights with others; offer it alone"
+        )
+
+
 class SharedBlock(nn.Module):
     """The shared weights of one block: its unit, and the unit that mixes groups where the space has any.
 
@@ -71,19 +85,10 @@ class SharedWeights(LatentWeights):
     """
 
     def take_on(self, space: SearchSpace) -> None:
-        """Get ready for the binarizers of a space.
-
-        Raises:
-            SpecError: of several, one is annealed: at every step the weights would be as hard as another wants them.
-        """
+        """Get ready for the binarizers of a space, which must be `check_shared`."""
         names = space.binarizers.weight
         self._binarize = {name: weight_binarizer(name) for name in names}
         self.weights, self._several = names[0], len(names) > 1
-        annealed = [name for name, binarize in self._binarize.items() if is_annealed(binarize)]
-        if self._several and annealed:
-            raise SpecError(
-                f"binarizers.weight: {annealed[0]} is annealed, so it shares no weights with others; offer it alone"
-            )
         self.alphas = nn.ParameterDict()
         self.register_buffer("hardness", fresh_hardness(self._binarize[self.weights]), persistent=False)
 

@@ -17,7 +17,17 @@ from bnas.networks.build import build_block, build_head, build_stem
 from bnas.space.arch import Architecture, Binarizers
 from bnas.space.space import SearchSpace
 from bnas.space.stem import Stem
-from bnas.supernet.shared import SharedBlock, SharedClassifier, SharedUnit, Tensors, key, matrix, own, prefixed
+from bnas.supernet.shared import (
+    SharedBlock,
+    SharedClassifier,
+    SharedUnit,
+    Tensors,
+    check_shared,
+    key,
+    matrix,
+    own,
+    prefixed,
+)
 
 CAPACITY = 4096  # parts kept; a part has no weights, so this is a few megabytes
 
@@ -80,6 +90,7 @@ class Supernet(nn.Module):
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
+        check_shared(space)
         self.space = space
         self._several = len(space.binarizers.weight) > 1
         self.stems = nn.ModuleDict()

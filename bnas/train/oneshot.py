@@ -105,36 +105,23 @@ def train_supernet(
         if lone_epochs and epoch == lone_epochs:
             supernet.copy_first_expert([optimizer.state for optimizer in optimizers])
 
-    stage = Stage(
+    drawn = draws or WholeSpace(space, seed=seed)
+    lone_steps = lone_epochs * data.train.steps(batch)
+    objective = partial(OBJECTIVES[recipe.mode], supernet, recipe, drawn, lone_steps, lesson=lesson)
+    with seeded(derived(seed, NAME, "steps")):
+        fit(
+            supernet, objective, data.train, stage=_stage_of(recipe), batch=batch, name=NAME, seed=seed, store=store,
+            device=device, optimize=_lazily, before_epoch=copy_when_due, measure=SupernetWatch(supernet),
+            progress=progress, ranks=ranks,
+        )  # fmt: skip
+    return supernet
+
+
+def _stage_of(recipe: SupernetRecipe) -> Stage:
+    return Stage(
         epochs=recipe.epochs, rate=recipe.rate, warmup=recipe.warmup, weight_decay=recipe.weight_decay,
         label_smoothing=recipe.label_smoothing, dtype=recipe.dtype,
     )  # fmt: skip
-    lone_steps = lone_epochs * data.train.steps(batch)
-    with seeded(derived(seed, NAME, "steps")):
-        fit(
-            supernet,
-            partial(
-                OBJECTIVES[recipe.mode],
-                supernet,
-                recipe,
-                draws or WholeSpace(space, seed=seed),
-                lone_steps,
-                lesson=lesson,
-            ),
-            data.train,
-            stage=stage,
-            batch=batch,
-            name=NAME,
-            seed=seed,
-            store=store,
-            device=device,
-            optimize=_lazily,
-            before_epoch=copy_when_due,
-            measure=SupernetWatch(supernet),
-            progress=progress,
-            ranks=ranks,
-        )
-    return supernet
 
 
 def _lazily(supernet: nn.Module, stage: Stage) -> list[Optimizer]:

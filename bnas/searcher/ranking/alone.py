@@ -22,10 +22,10 @@ from bnas.space.settings import SearchSettings
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import Spec, dump, read
 from bnas.train import Store, build_for, evaluate, train_staged
+from bnas.train.retrain import EVALUATION_BATCH
 
 STRATA = 10
 MOST = 100_000  # networks that are worth listing
-BATCH = 500  # images of one evaluation step
 
 
 def every_network(space: SearchSpace) -> list[Genes]:
@@ -149,6 +149,6 @@ def train_alone(
         progress=progress,
     )  # fmt: skip
     seconds = time.process_time() - started
-    validation, _ = evaluate(network, data.validation.batches(BATCH, device=device))
-    test, _ = evaluate(network, data.test.batches(BATCH, device=device))
+    validation, _ = evaluate(network, data.validation.batches(EVALUATION_BATCH, device=device))
+    test, _ = evaluate(network, data.test.batches(EVALUATION_BATCH, device=device))
     return Alone(validation, test, seconds)

@@ -47,7 +47,13 @@ def norm_step(slot: int, norm: nn.Module) -> Affine:
 def norm_affine(
     slot: int, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor, eps: float
 ) -> Affine:
-    """Return weight (x - mean) / sqrt(variance + eps) + bias as one affine step, in float64."""
+    """Return weight (x - mean) / sqrt(variance + eps) + bias as one affine step, in float64.
+
+    Args:
+        weight, bias, mean, variance: [channels]; without weight it is 1, without bias 0.
+    Raises:
+        CannotLower: a variance is negative.
+    """
     scale = 1 / np.sqrt(array(variance) + eps)
     if not np.isfinite(scale).all():
         raise CannotLower("a batch norm has a negative variance")

@@ -144,6 +144,13 @@ def _pixels_to_channels(draft: Draft, x: Lowered, block: int) -> int:
 
 
 def reshaped(draft: Draft, x: Lowered, *_: Any, shape: Sequence[int]) -> int:
+    """Add what gives values another shape, and return the slot.
+
+    Args:
+        shape: the batch first.
+    Raises:
+        CannotLower: images do not stay apart, or it is neither a flattening nor a change of ones.
+    """
     value, wanted = draft.values[x.slot], value_shape(shape)
     if shape[0] == x.shape[0] and wanted == value[1:]:
         return x.slot
@@ -153,6 +160,7 @@ def reshaped(draft: Draft, x: Lowered, *_: Any, shape: Sequence[int]) -> int:
 
 
 def same(draft: Draft, x: Lowered, *_: Any, **__: Any) -> int:
+    """Return the slot of an operator that changes nothing at inference."""
     return x.slot
 
 

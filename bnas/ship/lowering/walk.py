@@ -36,7 +36,11 @@ def lower(model: nn.Module, input_shape: Sequence[int]) -> Program:
 
 
 def lower_plainly(model: nn.Module, input_shape: Sequence[int]) -> Program:
-    """Return the same in float64, operator by operator, nothing folded."""
+    """Return the same in float64, operator by operator, nothing folded.
+
+    Raises:
+        ExportError: a part of it has no steps; names the module and the reason.
+    """
     captured = capture(model, tuple(input_shape))
     walk = _Walk(model, captured, Draft(input_shape))
     try:
