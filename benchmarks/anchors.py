@@ -4,9 +4,10 @@
 
 TFC, SFC and LFC are FINN's networks for MNIST, fully connected, of one-bit images, weights and activations. Each seed
 searches `mnist_tiny.yaml` anew, one supernet for three budgets, which are theirs; the winner of each is handed over by
-the search, chosen on held-out images. A claim compares the shares of test images that are wrong, means over seeds, and
-the dearest winner's ops and bytes. A search goes on where it was stopped, in --runs; what is in results/anchors.csv is
-not searched again. --quick reads that table, and trains the smallest network of it again for a few epochs.
+the search, chosen on held-out images, and written down as soon as its budget is done. A claim compares the shares of
+test images that are wrong, means over seeds, and the dearest winner's ops and bytes. A search goes on where it was
+stopped, in --runs; what is in results/anchors.csv is not searched again. --quick reads that table, and trains the
+smallest network of it again for a few epochs.
 """
 
 import argparse
@@ -23,7 +24,10 @@ from rows import Rows
 
 import bnas
 from bnas.allocator import keep_freed_memory
+from bnas.api import Best
+from bnas.cost.budget import Budget
 from bnas.data import load_data
+from bnas.runs import Run
 from bnas.space.arch import Architecture
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
@@ -55,13 +59,19 @@ ANCHORS = (
 
 
 def searched(rows: Rows, runs: Path, seed: int) -> None:
-    """Search once for all anchors, and write down each winner that is not there yet, and its architecture."""
+    """Search once for all anchors, and write down each winner that is not there yet, those of a stopped search too."""
+    folder = runs / f"{SPACE}-{seed}"
+    note(rows, folder, seed)
     frame = rows.frame()
-    if set(frame["anchor"][frame["seed"] == seed]) >= {anchor.name for anchor in ANCHORS}:
-        return
-    found = bnas.search_targets(SPACE, data=DATA, seed=seed, out=runs / f"{SPACE}-{seed}")
-    for anchor, result in zip(ANCHORS, found.values(), strict=True):
-        best = result.best
+    if not set(frame["anchor"][frame["seed"] == seed]) >= {anchor.name for anchor in ANCHORS}:
+        bnas.search_targets(SPACE, data=DATA, seed=seed, out=folder)
+        note(rows, folder, seed)
+
+
+def note(rows: Rows, folder: Path, seed: int) -> None:
+    """Write down the winners that a run folder has, and their architectures, but for those that are there."""
+    frame = rows.frame()
+    for anchor, best in winners(folder):
         if ((frame["anchor"] == anchor.name) & (frame["seed"] == seed)).any():
             continue
         place = network_file(anchor, seed)
@@ -71,6 +81,18 @@ def searched(rows: Rows, runs: Path, seed: int) -> None:
             anchor=anchor.name, seed=seed, id=best.architecture.id, ops=best.cost.ops, bytes=best.cost.bytes,
             validation_accuracy=best.manifest["accuracy"]["validation"], test_accuracy=best.accuracy,
         )  # fmt: skip
+
+
+def winners(folder: Path) -> Iterator[tuple[Anchor, Best]]:
+    """Yield each anchor whose budget a run has searched to the end, and the winner."""
+    settings = read(SearchSpace, space_file(SPACE)).search
+    targets = [Budget.parse(target, over=Budget.parse(settings.budget)) for target in settings.targets]
+    for place in sorted(folder.glob("targets/*/")):
+        run = Run.read(place)
+        if run.has_best():
+            found = bnas.open_run(place)
+            assert isinstance(found, bnas.SearchResult)
+            yield ANCHORS[targets.index(Budget.parse(run.config["budget"]))], found.best
 
 
 def network_file(anchor: Anchor, seed: int) -> Path:

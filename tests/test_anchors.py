@@ -8,12 +8,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import bnas
 from bnas.cost.budget import Budget
+from bnas.cost.plan import plan
+from bnas.cost.totals import cost
 from bnas.networks.counting import count
 from bnas.networks.models import MODELS, build_model
+from bnas.space.arch import Architecture
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import read
+from bnas.spec import dump, read
+from tests.tiny import tiny_space
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -60,3 +65,37 @@ def test_a_claim_holds_where_it_is_better_and_smaller(
     anchors: ModuleType, changed: dict[str, Any], verdicts: list[bool]
 ) -> None:
     assert [claim.holds for claim in anchors.claims(frame(anchors, **changed))] == verdicts
+
+
+def test_winners_are_written_down_once_with_their_networks(
+    anchors: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = [{"ops": "8k"}, {"ops": "10k"}, {"ops": "12k"}]
+    space = tiny_space()
+    space = space.model_copy(
+        update={"search": space.search.model_copy(update={"targets": tuple(targets), "trials": 2})}
+    )
+    (tmp_path / "three.yaml").write_text(dump(space))
+    monkeypatch.setattr(anchors, "SPACE", str(tmp_path / "three.yaml"))
+    monkeypatch.setattr(anchors, "RESULTS", tmp_path)
+    rows = anchors.Rows(tmp_path / "anchors.csv", anchors.COLUMNS, texts=("anchor", "id"))
+    found = bnas.search_targets(space, data="digits", out=tmp_path / "run", progress=False)
+    for _ in range(2):
+        anchors.note(rows, tmp_path / "run", 0)
+    table = rows.frame()
+    assert sorted(table["anchor"]) == sorted(anchor.name for anchor in anchors.ANCHORS)
+    for anchor, result in zip(anchors.ANCHORS, found.values(), strict=True):
+        (row,) = table[table["anchor"] == anchor.name].to_dict("records")
+        assert row["id"] == result.best.architecture.id
+        assert row["test_accuracy"] == pytest.approx(result.best.accuracy, abs=1e-5)
+        assert read(Architecture, anchors.network_file(anchor, 0)) == result.best.architecture
+
+
+def test_the_table_has_what_its_networks_cost(anchors: ModuleType) -> None:
+    rows = anchors.Rows(anchors.RESULTS / "anchors.csv", anchors.COLUMNS, texts=("anchor", "id")).frame()
+    assert len(rows)
+    for row in rows.to_dict("records"):
+        anchor = next(anchor for anchor in anchors.ANCHORS if anchor.name == row["anchor"])
+        arch = read(Architecture, anchors.network_file(anchor, row["seed"]))
+        price = cost(plan(arch))
+        assert (arch.id, price.ops, price.bytes) == (row["id"], row["ops"], row["bytes"])
