@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from claim import Claim, medians
 from handmade import Task, fitted
-from training import processor
+from in_one_go import processor
 
 import bnas
 from bnas.allocator import keep_freed_memory

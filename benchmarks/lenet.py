@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 from claim import Claim
+from in_one_go import accuracy, processor, train
 from rows import Rows, shard
-from training import accuracy, processor, train
 
 from bnas.allocator import keep_freed_memory
 from bnas.api.making import maker

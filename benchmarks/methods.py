@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import pandas as pd
 from claim import Claim
+from in_one_go import accuracy, train
 from rows import Rows, shard
 from torch import nn
-from training import accuracy, train
 
 from bnas.allocator import keep_freed_memory
 from bnas.data import DataSet, load_data

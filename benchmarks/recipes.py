@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 from claim import Claim
 from handmade import Family, Task, fitted
+from in_one_go import accuracy, train
 from rows import Rows, shard
 from torch import nn
-from training import accuracy, train
 
 from bnas.allocator import keep_freed_memory
 from bnas.cost.budget import Budget

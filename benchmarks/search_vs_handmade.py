@@ -19,7 +19,7 @@ from pathlib import Path
 
 from claim import Claim
 from handmade import FAMILIES, Task, fitted
-from training import accuracy, train
+from in_one_go import accuracy, train
 
 from bnas.api.teacher import teacher_in
 from bnas.cost.budget import Budget

@@ -6,13 +6,13 @@ from functools import cache, partial
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
+from in_one_go import accuracy, train
 from selection_networks import FBIN, LATEST, REAL, Setting
 from selection_networks import WBIN as ALL_WEIGHTS
 from selection_rows import Bench
 from sketch_gates import GATES, StandardisedGate, with_gates
 from sketch_networks import BLOCKS, PAPERS, SIZE, in_papers_block, ours, widened
 from torch import nn
-from training import accuracy, train
 
 from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost

@@ -13,9 +13,9 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from in_one_go import processor
 from nowhere import NoStore
 from rows import shard
-from training import processor
 
 from bnas.allocator import keep_freed_memory
 from bnas.data import DataSet, load_data

@@ -134,3 +134,8 @@ def test_files_have_the_modes_of_the_umask(run, mask: int, mode: int, tmp_path) 
         os.umask(before)
     assert {stat.S_IMODE(file.stat().st_mode) for file in out.rglob("*") if file.is_file()} == {mode}
     assert stat.S_IMODE(out.stat().st_mode) == 0o777 & ~mask
+
+
+def test_no_benchmark_has_the_name_of_a_module_that_is_handed_over() -> None:
+    handed_over = {"model", "layers", "train", "training", "images"}
+    assert not handed_over & {path.stem for path in (Path(__file__).parent.parent / "benchmarks").glob("*.py")}

@@ -90,11 +90,11 @@ def test_a_row_is_trained(recipes: ModuleType, monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_network_is_measured_where_it_was_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    training = importlib.import_module("training")
+    in_one_go = importlib.import_module("in_one_go")
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (200, 8, 8, 3), dtype=np.uint8), np.arange(200) % 10
     data = from_arrays("drawn", images, labels)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
-    trained = training.train(lambda stage: network, Recipe(stages=(Stage(epochs=1),), batch=32), data, seed=0)
-    assert next(trained.parameters()).device.type == training.processor().type
-    assert 0 <= training.accuracy(trained, data.test) <= 1
+    trained = in_one_go.train(lambda stage: network, Recipe(stages=(Stage(epochs=1),), batch=32), data, seed=0)
+    assert next(trained.parameters()).device.type == in_one_go.processor().type
+    assert 0 <= in_one_go.accuracy(trained, data.test) <= 1
