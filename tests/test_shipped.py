@@ -33,7 +33,7 @@ def test_a_space_is_found_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("find", "name", "error", "says"),
     [
-        (space_file, "digts", LookupFailed, "space 'digts': did you mean 'digits'? give bench, cifar10, cifar10_gpu, digits"),
+        (space_file, "digts", LookupFailed, "space 'digts': did you mean 'digits'? give bench, cifar10, cifar10_gpu"),
         (read_recipe, "grup", LookupFailed, "recipe 'grup': did you mean 'group'? give bop"),
         (read_recipe, "none/mine.yaml", SpecError, "none/mine.yaml: no such file; give the path of a YAML file"),
         (read_space, "digits.yaml", SpecError, "digits.yaml: no such file; give the path of a YAML file"),
