@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +21,10 @@ class Spec(BaseModel):
     """A description: frozen, compared by value, no unknown keys, no quiet conversions between kinds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    def but(self, **changes: Any) -> Self:
+        """Return the same with other values of some fields, checked, and with nothing kept that was computed before."""
+        return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
 
 
 S = TypeVar("S", bound=Spec)

@@ -130,7 +130,8 @@ def test_a_network_is_contained_where_a_search_may_come_upon_it() -> None:
 @pytest.mark.parametrize("dimension", ["stem.width", "stages[0].width"])
 def test_its_parts_decide_as_the_whole_does(dimension) -> None:
     space = metric_space()
-    parts = space.split(dimension)
+    choices = next(d.choices for d in space.dimensions if d.name == dimension)
+    parts = [space.offering(dimension, choice) for choice in choices]
     assert all(part.errors == space.errors for part in parts)
     for part in parts:
         for genes in every_network(part):
@@ -143,7 +144,7 @@ def test_a_part_that_leaves_nothing_to_decide_is_free() -> None:
         make_space(stages=stages, precision="by_metric"), {(0, b): LayerErrors(0.1, 0.0, {}) for b in (0, 1)}
     )
     for whole in (space, make_space(stages=stages, precision="by_metric")):
-        assert [part.precision for part in whole.split("stages[0].precision")] == ["free", "free"]
+        assert {whole.offering("stages[0].precision", p).precision for p in ("binary", "weight")} == {"free"}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -159,7 +159,7 @@ class TestGenotypes:
         for genes in every_genotype(space):
             assert space.genes(space.architecture(genes)) == genes
         for key in keys:
-            parts = space.split(f"stem.{key}")
+            parts = parts_of(space, f"stem.{key}")
             assert [getattr(part.stem, key) for part in parts] == [(one,) for one in getattr(space.stem, key)]
         assert parse(SearchSpace, parse_yaml(dump(space), source=""), source="") == space
         assert ("levels" in dump(space)) == (kind == "thermometer")
@@ -179,7 +179,7 @@ class TestGenotypes:
             (2, "conv"),
             (2, "max_pool"),
         }
-        parts = space.split("stages[0].downsample")
+        parts = parts_of(space, "stages[0].downsample")
         assert sum(part.size for part in parts) == space.size + 2 * 2  # those without a stride are in both
 
     def test_a_pooling_that_is_not_offered_is_named(self) -> None:
@@ -261,7 +261,7 @@ class TestGenotypes:
             ("conv", 2, 2), ("conv", 2, 1), ("repeat", 2, 2), ("repeat", 2, 1)
         }  # fmt: skip
         for name in ("shortcut.kind", "mix_every"):
-            parts = space.split(name)
+            parts = parts_of(space, name)
             assert sum(part.size for part in parts) == space.size
             assert all(len(part.dimensions) == len(space.dimensions) - 1 for part in parts)
         assert (space.smallest().shortcut.kind, space.smallest().mix_every) == ("repeat", 2)
@@ -457,13 +457,23 @@ class TestExtremes:
         assert space.contains(large)
 
 
+def parts_of(space: SearchSpace, name: str) -> list[SearchSpace]:
+    """Return one space for each choice of a dimension, or of the precisions of a stage."""
+    choices = next(d.choices for d in space.dimensions if d.name in (name, f"{name}[0]"))
+    return [space.offering(name, choice) for choice in choices]
+
+
 DIMENSIONS = [
     *(f"stem.{key}" for key in ("width", "kernel", "stride")),
     *(f"stages[0].{key}" for key in ("depth", "width", "groups", "experts", "kernel", "stride", "precision")),
 ]
+OFFERED = [
+    *DIMENSIONS[:3], "shortcut.kind", "mix_every", "classifier", "binarizers.weight", *DIMENSIONS[3:-1],
+    *(f"stages[0].{key}" for key in ("downsample", "squeeze_excite", "activation", "block", "precision")),
+]  # fmt: skip
 
 
-class TestSplit:
+class TestParts:
     """The parts of a space are spaces, and together they are the whole."""
 
     @pytest.fixture
@@ -479,18 +489,18 @@ class TestSplit:
     def test_parts_cover_the_space_once(self, space: SearchSpace, dimension: str) -> None:
         whole = {space.architecture(genes) for genes in every_genotype(space)}
         seen: list[Architecture] = []
-        for part in space.split(dimension):
+        for part in parts_of(space, dimension):
             seen += [part.architecture(genes) for genes in every_genotype(part)]
-        assert len(seen) == sum(part.size for part in space.split(dimension)) == space.size
+        assert len(seen) == sum(part.size for part in parts_of(space, dimension)) == space.size
         assert set(seen) == whole
 
     def test_a_part_offers_one_choice(self, space: SearchSpace) -> None:
-        parts = space.split("stages[0].width")
+        parts = parts_of(space, "stages[0].width")
         assert [part.stages[0].width for part in parts] == [(8,), (16,)]
         assert [part.dimensions[position(part, "stages[0].width")].choices for part in parts] == [(8,), (16,)]
 
     def test_a_part_samples_its_own_networks(self, space: SearchSpace) -> None:
-        for part in space.split("stem.width"):
+        for part in parts_of(space, "stem.width"):
             arch = part.architecture(part.sample(Random(0)))
             assert arch.stem.width == part.stem.width[0]
             assert part.contains(arch)
@@ -498,19 +508,19 @@ class TestSplit:
 
     def test_precision_is_split_for_all_blocks_of_a_stage(self) -> None:
         space = make_space(stage={"width": 8, "depth": 3, "precision": ["binary", "real"]})
-        parts = space.split("stages[0].precision")
+        parts = parts_of(space, "stages[0].precision")
         assert [part.size for part in parts] == [1, 1]
         assert [part.smallest().stages[0].precision for part in parts] == [("binary",) * 3, ("real",) * 3]
 
     def test_settings_stay(self) -> None:
         space = make_space(search={"trials": 7})
-        assert {part.search.trials for part in space.split("stages[0].width")} == {7}
+        assert {part.search.trials for part in parts_of(space, "stages[0].width")} == {7}
 
     @pytest.mark.parametrize("name", ["stages[1].width", "stage[0].width", "width", "stages[0].precision[0]"])
     def test_an_unknown_dimension_is_answered_with_all(self, space: SearchSpace, name: str) -> None:
         with pytest.raises(SpecError) as caught:
-            space.split(name)
-        assert line_of(caught) == f"split: {name!r} is no dimension of the space; choose from {', '.join(DIMENSIONS)}"
+            space.offering(name, 8)
+        assert line_of(caught) == f"{name!r} is no dimension of the space; choose from {', '.join(OFFERED)}"
 
 
 def test_a_genotype_is_a_plain_tuple() -> None:

@@ -1,7 +1,6 @@
 """A space and what its networks are for -> the part that the target takes, tried by lowering networks of it."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from bnas.errors import ExportError, LookupFailed, SpecError
 from bnas.lookup import not_among
@@ -35,12 +34,12 @@ def taken_by(space: SearchSpace, deploy: str | None = None) -> Deployable:
         return found
     left, target, told = found.space, found.space.deploy, list[str]()
     for name, values in _only_tried(left):
-        reasons = {value: _refused(_with(left, name, value), target) for value in values}
+        reasons = {value: _refused(left.offering(name, value), target) for value in values}
         taken = tuple(value for value, reason in reasons.items() if reason is None)
         if not taken:
             raise SpecError(f"deploy: {target} takes no network of this space: {next(iter(reasons.values()))}")
         told += [f"leaves out {name} {value}: {reason}" for value, reason in reasons.items() if reason]
-        left = _with(left, name, *taken) if taken != values else left
+        left = left.offering(name, *taken) if taken != values else left
     if not told:
         return found
     before = found.left_out.removesuffix(counted(whole, found.space)) or f"deploy {target}: "
@@ -55,35 +54,16 @@ def _only_tried(space: SearchSpace) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield f"stages[{index}].block", stage.block
 
 
-def _with(space: SearchSpace, name: str, *values: str) -> SearchSpace:
-    """Return a space with these choices alone of what `_only_tried` names."""
-    fields: dict[str, Any] = {key: getattr(space, key) for key in type(space).model_fields}
-    if name == "binarizers.weight":
-        fields["binarizers"] = space.binarizers.model_copy(update={"weight": values})
-    else:
-        index = int(name.partition("[")[2].partition("]")[0])
-        stages = list(space.stages)
-        stages[index] = stages[index].model_copy(update={"block": values})
-        fields["stages"] = tuple(stages)
-    return type(space)(**fields)
-
-
 def _refused(space: SearchSpace, target: str) -> str | None:
     """Return why a target does not take the smallest network of a space that has all its stages; None where it does.
 
     Its blocks are ours where these are offered, so that each choice is tried by itself.
     """
-    fields = {key: getattr(space, key) for key in type(space).model_fields}
-    fields["stages"] = tuple(
-        stage.model_copy(
-            update={
-                "depth": tuple(depth for depth in stage.depth if depth) or stage.depth,
-                "block": (OURS,) if OURS in stage.block else stage.block,
-            }
-        )
-        for stage in space.stages
-    )
-    arch = type(space)(**fields).smallest()
+    for index, stage in enumerate(space.stages):
+        space = space.offering(f"stages[{index}].depth", *(tuple(filter(None, stage.depth)) or stage.depth))
+        if OURS in stage.block:
+            space = space.offering(f"stages[{index}].block", OURS)
+    arch = space.smallest()
     with seeded(0):
         network = build(arch).eval()
     try:

@@ -267,8 +267,7 @@ def _sub_space(space: SearchSpace, budget: Budget, number: int) -> SearchSpace:
     archs = [end(space, name) for end, name in ends]
     stages = list(space.stages)
     while True:
-        fields = {name: getattr(space, name) for name in type(space).model_fields}
-        sub = type(space)(**fields | {"stages": tuple(stages)})
+        sub = space.but(stages=tuple(stages))
         longest = max(
             ((len(spare), stage, key, spare)
              for stage, choices in enumerate(stages)

@@ -41,8 +41,7 @@ def deployable(space: SearchSpace) -> Deployable:
     never = [*_never_taken(space, takes), *_without_choice(space, takes)]
     if never:
         raise SpecError(f"deploy: {space.deploy} takes no network of this space: {'; '.join(never)}")
-    changes = {**_settings(space, takes), "stages": tuple(_taken(space, i, takes) for i in range(len(space.stages)))}
-    left = type(space)(**{name: getattr(space, name) for name in type(space).model_fields} | changes)
+    left = space.but(**_settings(space, takes), stages=tuple(_taken(space, i, takes) for i in range(len(space.stages))))
     if left == space:
         return Deployable(space, "")
     return Deployable(left, f"deploy {space.deploy}: {'; '.join(_told(space, left))}; {counted(space, left)}")

@@ -1,21 +1,16 @@
-"""The allowed choices: sample, mutate, cross, contain, count and split architectures."""
+"""A set of architectures as genotypes: sample, mutate, cross, contain and count them."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import combinations
 from random import Random
-from typing import Annotated, Any, Literal, NamedTuple, Self
-
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from typing import Any, NamedTuple
 
 from bnas.errors import SpecError
-from bnas.space.arch import LATER_KEYS, Architecture, Shared, check_prelu, common_divisors
-from bnas.space.choices import BinarizerChoices, Choices, ShortcutChoices, StageChoices, StemChoices, alone, sizes
-from bnas.space.latency import Latency
-from bnas.space.settings import SearchSettings
-from bnas.space.values import Channels, Classes, Every, Precision, Side, Size, shrunk
-from bnas.spec import Flag, Spec, without_usual
+from bnas.space.arch import LATER_KEYS, Architecture
+from bnas.space.choices import sizes
+from bnas.space.offers import Offers
 
 Genes = tuple[int, ...]
 
@@ -27,130 +22,17 @@ class Dimension(NamedTuple):
     choices: tuple[Any, ...]
 
 
-class SearchSpace(Spec):
+class SearchSpace(Offers):
     """A set of architectures that share input, classes, shortcut and binarizers.
 
     A genotype is one index a dimension, in the order of `dimensions`. Entries that a shallower network does not use
     are 0, so that equal architectures have equal genotypes.
     """
 
-    input: tuple[Channels, Side, Side]
-    """Channels, height and width of an image; others are resized to it."""
-    classes: Classes
-    """How many classes it tells apart."""
-    stem: StemChoices
-    """The layers that see the image."""
-    stages: Annotated[tuple[StageChoices, ...], Field(min_length=1, max_length=32)]
-    """What may be chosen for each stage, in order."""
-    shortcut: ShortcutChoices = ShortcutChoices()
-    """What goes round a convolution that changes channels or size."""
-    squeeze_excite: Flag = False
-    """Whether every convolution's output is weighted, channel by channel, by what its input holds on average."""
-    mix_every: Choices[Every] = (1,)
-    """Blocks from one 1x1 convolution that mixes groups to the next."""
-    binarizers: BinarizerChoices = BinarizerChoices()
-    """How values become bits."""
-    prelu: Flag = True
-    """Whether every unit ends with a PReLU."""
-    classifier: Choices[Precision] = ("real",)
-    """Of the last layer: `real`, `weight` (real input, weight in one bit) or `binary`."""
-    deploy: Literal["c", "finn", "hls4ml", "packed"] | None = None
-    """What the networks are for: a search proposes only what it takes."""
-    precision: Literal["free", "by_metric", "first_by_metric"] = "free"
-    """Real inputs: chosen block by block (`free`), only their number (`by_metric`), or so first (`first_by_metric`)."""
-    search: SearchSettings = SearchSettings()
-    """Budget, trials and trainings of a search of this space."""
-    latency: Latency | None = None
-    """What each part takes on some machine, for a budget of latency_ms: a file of `bnas latency-table`."""
-
-    @model_validator(mode="after")
-    def _a_metric_has_two_precisions_to_choose_from(self) -> "SearchSpace":
-        offered = {index: stage.precision for index, stage in enumerate(self.stages) if len(stage.precision) > 1}
-        if self.precision != "free" and not offered:
-            raise ValueError(f"precision: {self.precision} has nothing to choose; offer [binary, weight] in a stage")
-        for index, precisions in offered.items() if self.precision != "free" else ():
-            if len(precisions) > 2 or "binary" not in precisions:
-                raise ValueError(
-                    f"stages[{index}].precision: {self.precision} chooses between binary and one other, but "
-                    f"{list(precisions)} is offered; give [binary, weight]"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _react_keeps_its_prelu(self) -> "SearchSpace":
-        of_stages = ("react" if "react" in (stage.activation or ()) else None for stage in self.stages)
-        check_prelu(self.binarizers, of_stages, prelu=self.prelu)
-        return self
-
-    @model_serializer(mode="wrap")
-    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what spaces from before do not have, so that their runs go on."""
-        usual = {"prelu": True, "deploy": None, "latency": None, "classifier": "real"}
-        said = whole(self) | {"mix_every": alone(self.mix_every), "classifier": alone(self.classifier)}
-        return without_usual(said, usual)
-
-    @model_validator(mode="after")
-    def _groups_divide_widths(self) -> "SearchSpace":
-        for index, stage in enumerate(self.stages):
-            before = self.widths_before(index)
-            for groups in stage.groups:
-                for whose, widths in (("the stage", stage.width), ("what comes before it", before)):
-                    wrong = next((width for width in widths if width % groups), None)
-                    if wrong is not None:
-                        allowed = ", ".join(map(str, common_divisors(*stage.width, *before)))
-                        raise ValueError(
-                            f"stages[{index}].groups: {groups} must divide every width of {whose}, "
-                            f"but width {wrong} is offered; choose groups from {allowed}"
-                        )
-        return self
-
-    def widths_before(self, index: int) -> tuple[int, ...]:
-        """Return the channels that may come into a stage, or, behind the last, into the classifier's pooling."""
-        widths = self.stem.width
-        for stage in self.stages[:index]:
-            widths = tuple(dict.fromkeys((*widths, *stage.width))) if 0 in stage.depth else stage.width
-        return widths
-
-    def sizes_before(self, index: int) -> set[Size]:
-        """Return the heights and widths, in pixels, that may come into a stage."""
-        sizes = {shrunk(self.input[1:], stride) for stride in self.stem.stride}
-        for stage in self.stages[:index]:
-            after = {shrunk(size, stride) for size in sizes for stride in stage.stride}
-            sizes = after | sizes if 0 in stage.depth else after
-        return sizes
-
-    @property
-    def whole(self) -> dict[str, tuple[Any, ...]]:
-        """What can be chosen once for a whole network, beside its stem; what has one choice is no dimension.
-
-        Builds from before knew no such choices: the genotypes of their spaces stay what they are.
-        """
-        offered: dict[str, tuple[Any, ...]] = {
-            "shortcut.kind": self.shortcut.kind, "mix_every": self.mix_every, "classifier": self.classifier,
-            "binarizers.weight": self.binarizers.weight,
-        }  # fmt: skip
-        return {name: choices for name, choices in offered.items() if len(choices) > 1}
-
     @property
     def first_genes(self) -> int:
         """How many genes stand before those of the stages."""
         return len(self.stem.keys) + len(self.whole)
-
-    def shared(self, whole: Genes = ()) -> Shared:
-        """Return what all blocks of a network have alike.
-
-        Args:
-            whole: one index for each of the choices of `whole`; left out, the first of each.
-        """
-        genes = dict(zip(self.whole, whole, strict=True)) if whole else {}
-        shortcut = self.shortcut.shortcuts[genes.get("shortcut.kind", 0)]
-        mix_every = self.mix_every[genes.get("mix_every", 0)]
-        binarizers = self.binarizers.each[genes.get("binarizers.weight", 0)]
-        return Shared(shortcut, self.squeeze_excite, binarizers, self.prelu, mix_every)
-
-    def classifier_of(self, whole: Genes) -> Precision:
-        """Return the classifier's precision, by one index for each of the choices of `whole`."""
-        return self.classifier[dict(zip(self.whole, whole, strict=True)).get("classifier", 0)]
 
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
@@ -352,38 +234,3 @@ class SearchSpace(Spec):
     def _end(self, end: Callable[[Iterable[int]], int]) -> Architecture:
         places = [(found := sizes(d.name, d.choices)).index(end(found)) for d in self.dimensions]
         return self.architecture(self.canonical(places))
-
-    def split(self, dimension: str) -> tuple[Self, ...]:
-        """Return one space for each choice of a dimension (`stages[1].width`; for precision of a stage, all blocks).
-
-        Raises:
-            SpecError: there is no such dimension; lists those there are.
-        """
-        names = {f"stem.{key}": ("stem", 0, key) for key in self.stem.keys}
-        names |= {name: ("whole", 0, name) for name in self.whole}
-        for index, stage in enumerate(self.stages):
-            names |= {f"stages[{index}].{key}": ("stages", index, key) for key in (*stage.keys, "precision")}
-        if dimension not in names:
-            raise SpecError(f"split: {dimension!r} is no dimension of the space; choose from {', '.join(names)}")
-        part, index, key = names[dimension]
-        offers = (
-            self.whole[key] if part == "whole" else getattr(self.stem if part == "stem" else self.stages[index], key)
-        )
-        return tuple(self._with(part, index, key, choice) for choice in offers)
-
-    def _with(self, part: str, index: int, key: str, choice: Any) -> Self:
-        fields = {name: getattr(self, name) for name in type(self).model_fields}
-        if part == "stem":
-            fields["stem"] = self.stem.model_copy(update={key: (choice,)})
-        elif key in ("mix_every", "classifier"):
-            fields[key] = (choice,)
-        elif "." in key and part == "whole":
-            where, _, name = key.partition(".")
-            fields[where] = type(fields[where])(**dict(fields[where]) | {name: (choice,)})
-        else:
-            stages = list(self.stages)
-            stages[index] = stages[index].model_copy(update={key: (choice,)})
-            fields["stages"] = tuple(stages)
-            if all(len(stage.precision) == 1 for stage in stages):
-                fields["precision"] = "free"  # nothing is left for a metric to decide
-        return type(self)(**fields)  # not a copy, which would keep the dimensions of the whole
