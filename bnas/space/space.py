@@ -181,7 +181,7 @@ class SearchSpace(Offers):
 
     @property
     def size(self) -> int:
-        """The number of architectures, each counted once."""
+        """The number of architectures, each once; but one with nothing to mix for each of `mix_every`."""
         total = math.prod(map(len, (*self.stem.choices, *self.whole.values())))
         for stage in self.stages:
             there = sum(len(stage.precision) ** depth for depth in stage.depth if depth)
