@@ -41,7 +41,7 @@ QUICK_EPOCHS, QUICK_SHARE = 3, 0.9  # of the accuracy that the whole recipe reac
 
 
 class Anchor(NamedTuple):
-    """A published network, and what is wanted of ours."""
+    """A published network, or a budget of which none is known, and what is wanted of ours."""
 
     name: str
     ops: float  # that ours may take at most

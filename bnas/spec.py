@@ -23,7 +23,11 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def but(self, **changes: Any) -> Self:
-        """Return the same with other values of some fields, checked, and with nothing kept that was computed before."""
+        """Return the same with other values of some fields, checked, and with nothing kept that was computed before.
+
+        Raises:
+            ValueError: a value breaks a rule.
+        """
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
 
 

@@ -265,12 +265,11 @@ def _sub_space(space: SearchSpace, budget: Budget, number: int) -> SearchSpace:
     random = Random(f"sub-space {number}")
     ends = [(end, name) for name, limit in budget.limits for end in (cheapest, dearest)[: 1 + (limit.at_least > 0)]]
     archs = [end(space, name) for end, name in ends]
-    stages = list(space.stages)
+    sub = space
     while True:
-        sub = space.but(stages=tuple(stages))
         longest = max(
             ((len(spare), stage, key, spare)
-             for stage, choices in enumerate(stages)
+             for stage, choices in enumerate(sub.stages)
              for key, spare in _spare(choices, space.shared(), [arch.stages[stage] for arch in archs])),
             default=(0, 0, "", ()),
         )  # fmt: skip
@@ -278,8 +277,8 @@ def _sub_space(space: SearchSpace, budget: Budget, number: int) -> SearchSpace:
         if not length or count(sub, decided=isinstance(sub, MetricSpace)) <= _MOST_PARTS_SOME:
             return sub
         dropped = set(random.sample(spare, -(-length // 2)))
-        left = tuple(value for value in getattr(stages[stage], key) if value not in dropped)
-        stages[stage] = stages[stage].model_copy(update={key: left})
+        left = (value for value in getattr(sub.stages[stage], key) if value not in dropped)
+        sub = sub.offering(f"stages[{stage}].{key}", *left)
 
 
 def _spare(choices: StageChoices, shared: Shared, kept: Sequence[StageSpec]) -> Iterator[tuple[str, tuple[Any, ...]]]:

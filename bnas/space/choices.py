@@ -127,11 +127,6 @@ class StageChoices(Spec):
         return (*STAGE_KEYS, *(key for key, usual in LATER_KEYS.items() if getattr(self, key) not in (usual, (usual,))))
 
     @property
-    def offered(self) -> tuple[str, ...]:
-        """Every key of which there may be several choices."""
-        return (*STAGE_KEYS, *LATER_KEYS, "precision")
-
-    @property
     def shapes(self) -> int:
         """The number of different shapes: of choices for all keys but depth."""
         free = [key for key in self.keys if key not in ("depth", "stride", "downsample")]

@@ -144,9 +144,10 @@ class Offers(Spec):
             dimension: as in `stem.width`, `classifier`, `stages[1].groups` or, for all blocks, `stages[1].precision`.
         Raises:
             SpecError: there is no such dimension; lists those there are.
+            ValueError: a choice is none for it, or does not go with the others.
         """
         offered = [f"stem.{key}" for key in self.stem.keys] + list(self._once)
-        offered += [f"stages[{index}].{key}" for index, stage in enumerate(self.stages) for key in stage.offered]
+        offered += [f"stages[{index}].{key}" for index in range(len(self.stages)) for key in StageChoices.model_fields]
         if dimension not in offered:
             raise SpecError(f"{dimension!r} is no dimension of the space; choose from {', '.join(offered)}")
         if found := _OF_STAGE.fullmatch(dimension):
