@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas.networks.build import build
+from bnas.networks.models import MODELS
 from bnas.ship.packed import exact_logits as exact_logits
 from bnas.space.arch import Architecture
 
@@ -43,6 +44,14 @@ def _wear_norm(norm: Any, generator: torch.Generator) -> None:
 def worn_network(arch: Architecture, *, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return worn(build(arch), seed=seed)
+
+
+def small_input(name: str) -> tuple[int, int, int]:
+    """Return a shape [channels, height, width] of images for a reference network: sides of 32, where it takes them."""
+    channels, *sides = MODELS[name].input
+    whole = name in ("alexnet", "sketch_a_net", "vgg_small", "lenet5", "cnv", "tfc", "sfc", "lfc")
+    height, width = sides if whole else (min(side, 32) for side in sides)
+    return channels, height, width
 
 
 def images_for(shape: tuple[int, ...], *, batch: int = 3, seed: int = 0) -> Tensor:

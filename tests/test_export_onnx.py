@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from exported import finished_run, manifest_of, trained
-from packed import ARCHITECTURES, apart, exact_logits, far_apart, images_for, worn, worn_network
+from packed import ARCHITECTURES, MANY, apart, exact_logits, far_apart, images_for, small_input, worn, worn_network
 from programs import random_program
 from spaces import line_of, make_arch
 from test_docs import DOCS, FENCE
@@ -258,14 +258,18 @@ def test_signals_and_classifiers_in_bits_are_exported(classifier: str) -> None:
     same_as_trained(arch, worn_network(arch))
 
 
+REFERENCES = [
+    (name, preset)
+    for name, model in sorted(MODELS.items())
+    for preset in (model.presets if MANY else [p for p in ("binary", "weight") if p in model.presets][:1])
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_reference_models_are_exported(name: str) -> None:
-    precision = "binary" if "binary" in MODELS[name].presets else "weight"
-    channels, *sides = MODELS[name].input
-    whole = name in ("alexnet", "sketch_a_net", "vgg_small", "lenet5")  # their classifiers want this size
-    shape = (channels, *(side if whole else min(side, 64) for side in sides))
-    described = ModelSpec(model=name, input=shape, classes=10, precision=precision, weights="xnor")  # type: ignore[arg-type]
+@pytest.mark.parametrize(("name", "preset"), REFERENCES)
+def test_reference_models_are_exported(name: str, preset: str) -> None:
+    shape = small_input(name)
+    described = ModelSpec(model=name, input=shape, classes=10, precision=preset, weights="xnor")  # type: ignore[arg-type]
     torch.manual_seed(0)
     same_as_trained(described, worn(rebuild(described)), batch=1)
 

@@ -1,9 +1,12 @@
 """QONNX files in FINN and hls4ml themselves: `make test-fpga` installs both beside what they need."""
 
+import itertools
 import json
+import os
 import random
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 import torch
 from exported import finished_run
 from fpga_networks import MEAN, STD, like_cnv, three_layers, trained_on_digits
-from packed import MANY, apart, exact_logits, far_apart, worn_network
+from packed import MANY, apart, exact_logits, far_apart, small_input, worn, worn_network
 from spaces import make_arch
 from test_deploy import shipped
 from test_runtime import SPACES
@@ -22,8 +25,10 @@ from torch import nn
 from bnas.api.exporting import export
 from bnas.data import load_data
 from bnas.networks.model_spec import ModelSpec
+from bnas.networks.models import MODELS, build_model
 from bnas.runtime.program import Program
 from bnas.ship.lowering import lower
+from bnas.ship.targets import refusal
 from bnas.space.arch import Architecture
 from bnas.space.deploy import deployable
 from bnas.space.recipe import Recipe, Stage
@@ -41,10 +46,23 @@ from bnas.ship.onnx_files.qonnx_steps import Form, of_pixels, qonnx_model  # noq
 pytestmark = pytest.mark.slow
 
 HERE, RECIPE = Path(__file__).parent, Recipe(stages=(Stage(epochs=1),))
+Shape = tuple[int, int, int]
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"three_layers": three_layers, "like_cnv": like_cnv}
 FINN = Form(pads_bits=True, splits_groups=True)
 HLS4ML = Form(pads_bits=True, parts_signs=True, multiplies_means=True)
-NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="hls4ml's C simulation needs g++")
+GCC = shutil.which("g++")
+NEEDS_COMPILER = pytest.mark.skipif(GCC is None, reason="hls4ml's C simulation needs g++")
+
+
+@pytest.fixture(autouse=True)
+def quick_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a g++ first that optimises nothing: hls4ml asks for -O3, and compiling takes nearly all of the time."""
+    if GCC:
+        program = tmp_path / "bin" / "g++"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {GCC} "$@" -O0\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
 
 
 @pytest.fixture(scope="module", params=sorted(NETWORKS))
@@ -96,29 +114,27 @@ def test_hls4ml_gives_every_digit_the_same_class(trained: tuple[Path, nn.Module]
     assert apart(found, expected) < 1e-4
 
 
-def same_in_finn(arch: Architecture, *, seed: int = 0) -> None:
-    network = worn_network(arch, seed=seed)
+def same_in_finn(network: nn.Module, shape: Shape) -> None:
     model = finn_flow.on_hardware(
-        finn_flow.streamlined(finn_flow.converted(qonnx_model(program_of(arch, network), FINN)))
+        finn_flow.streamlined(finn_flow.converted(qonnx_model(program_of(network, shape), FINN)))
     )
-    same(arch, network, partial(finn_flow.logits_of, model))
+    same(network, shape, partial(finn_flow.logits_of, model))
 
 
-def same_in_hls4ml(arch: Architecture, folder: Path, *, seed: int = 0) -> None:
-    network = worn_network(arch, seed=seed)
-    program = program_of(arch, network)
+def same_in_hls4ml(network: nn.Module, shape: Shape, folder: Path) -> None:
+    program = program_of(network, shape)
     model = channels_last(qonnx_model(program, HLS4ML))
-    same(arch, network, partial(simulated, model, configuration(program, model), folder))
+    same(network, shape, partial(simulated, model, configuration(program, model), folder))
 
 
-def program_of(arch: Architecture, network: nn.Module) -> Program:
-    channels = arch.input[0]
-    return of_pixels(lower(network, arch.input), (MEAN,) * channels, (STD,) * channels)
+def program_of(network: nn.Module, shape: Shape) -> Program:
+    channels = shape[0]
+    return of_pixels(lower(network, shape), (MEAN,) * channels, (STD,) * channels)
 
 
-def same(arch: Architecture, network: nn.Module, found: Callable[[np.ndarray], np.ndarray]) -> None:
+def same(network: nn.Module, shape: Shape, found: Callable[[np.ndarray], np.ndarray]) -> None:
     """Images whose signs no rounding turns round have the same logits."""
-    pixels = np.random.default_rng(0).integers(0, 256, (3, *arch.input)).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *shape)).astype(np.float32)
     assert not far_apart(found(pixels), lambda changed: exact_logits(network, normalised(changed)), pixels).any()
 
 
@@ -133,7 +149,8 @@ def same(arch: Architecture, network: nn.Module, found: Callable[[np.ndarray], n
     ids=["groups", "residual with another width", "react", "max pooling"],
 )
 def test_finn_computes_what_a_network_of_a_space_does(changes: dict[str, Any]) -> None:
-    same_in_finn(make_arch(**{"binarizers": {"pad_value": -1}} | changes))
+    arch = make_arch(**{"binarizers": {"pad_value": -1}} | changes)
+    same_in_finn(worn_network(arch), arch.input)
 
 
 @NEEDS_COMPILER
@@ -150,24 +167,53 @@ def test_finn_computes_what_a_network_of_a_space_does(changes: dict[str, Any]) -
 )
 def test_hls4ml_computes_what_a_network_of_a_space_does(changes: dict[str, Any], tmp_path: Path) -> None:
     changes = {"binarizers": {"pad_value": -1}, "prelu": False, "shortcut": {"kind": "conv"}} | changes
-    same_in_hls4ml(make_arch(**changes), tmp_path)
+    arch = make_arch(**changes)
+    same_in_hls4ml(worn_network(arch), arch.input, tmp_path)
 
 
-def drawn(name: str, target: str) -> Iterator[Architecture]:
-    """Yield networks of a shipped space for a target: one of the smallest here, thirty of all with BNAS_MANY."""
-    space, draw = deployable(shipped(name, target)).space, random.Random(0)
-    for _ in range(30 if MANY else 1):
-        yield space.architecture(space.sample(draw))
+DRAWN = list(itertools.product(SPACES, range(30))) if MANY else [("digits", 0)]
 
 
-@pytest.mark.parametrize("name", SPACES if MANY else ["digits"])
-def test_finn_computes_what_networks_of_shipped_spaces_do(name: str) -> None:
-    for seed, arch in enumerate(drawn(name, "finn")):
-        same_in_finn(arch, seed=seed)
+def drawn(name: str, target: str, number: int) -> Architecture:
+    """Return a network that is drawn from a shipped space for a target: the same for the same number."""
+    space, draw = deployable(shipped(name, target)).space, random.Random(number)
+    return space.architecture(space.sample(draw))
+
+
+@pytest.mark.parametrize(("name", "number"), DRAWN)
+def test_finn_computes_what_networks_of_shipped_spaces_do(name: str, number: int) -> None:
+    arch = drawn(name, "finn", number)
+    same_in_finn(worn_network(arch, seed=number), arch.input)
 
 
 @NEEDS_COMPILER
-@pytest.mark.parametrize("name", SPACES if MANY else ["digits"])
-def test_hls4ml_computes_what_networks_of_shipped_spaces_do(name: str, tmp_path: Path) -> None:
-    for seed, arch in enumerate(drawn(name, "hls4ml")):
-        same_in_hls4ml(arch, tmp_path / str(seed), seed=seed)
+@pytest.mark.parametrize(("name", "number"), DRAWN)
+def test_hls4ml_computes_what_networks_of_shipped_spaces_do(name: str, number: int, tmp_path: Path) -> None:
+    arch = drawn(name, "hls4ml", number)
+    same_in_hls4ml(worn_network(arch, seed=number), arch.input, tmp_path)
+
+
+PRESETS = [(name, preset) for name in MODELS for preset in MODELS[name].presets] if MANY else [("tfc", "binary")]
+SMALL = ("lenet5", "cnv", "tfc", "sfc", "lfc")  # whose C++ a compiler gets through
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_finn_computes_what_reference_networks_do(name: str, preset: str) -> None:
+    same_in_finn(*reference(name, preset, "finn"))
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(("name", "preset"), [(name, preset) for name, preset in PRESETS if name in SMALL])
+def test_hls4ml_computes_what_reference_networks_do(name: str, preset: str, tmp_path: Path) -> None:
+    same_in_hls4ml(*reference(name, preset, "hls4ml"), tmp_path)
+
+
+def reference(name: str, preset: str, target: str) -> tuple[nn.Module, Shape]:
+    """Return a reference network that a target takes, and the shape of its images."""
+    torch.manual_seed(0)
+    network, shape = worn(build_model(name, precision=preset)), small_input(name)
+    refused = refusal(lower(network, shape), target)
+    if refused:
+        assert re.match(rf"step \d+ \(\w+\): {target} (pads bits with -1|takes no|repeats)", refused)
+        pytest.skip(refused)
+    return network, shape

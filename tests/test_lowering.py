@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from packed import MANY, apart, exact_logits, images_for, worn, worn_network
+from packed import MANY, apart, exact_logits, images_for, small_input, worn, worn_network
 from spaces import line_of, make_arch
 from torch import Tensor, nn
 from users_models import MODELS as USERS
@@ -126,10 +126,7 @@ REFERENCES = ALL if MANY else [(name, *USUALLY[name]) for name in MODELS]
 def test_reference_networks_keep_their_logits(name: str, preset: str, weights: str) -> None:
     torch.manual_seed(0)
     network = worn(build_model(name, precision=preset, weights=weights))
-    channels, *sides = MODELS[name].input
-    # Their classifiers want this size.
-    whole = name in ("alexnet", "sketch_a_net", "vgg_small", "lenet5", "cnv", "tfc", "sfc", "lfc")
-    same_as_lowered(network, (channels, *(side if whole else min(side, 32) for side in sides)), batch=2)
+    same_as_lowered(network, small_input(name), batch=2)
 
 
 CONVERTIBLE = [name for name, model in USERS.items() if len(model.inputs) == 1 and len(model.inputs[0]) == 3]
