@@ -14,6 +14,8 @@ from bnas.report.comparison import Point, covered, front, leads, write_compariso
 from bnas.runs import Run
 from tests.tiny import tiny_space
 
+pytestmark = pytest.mark.draws
+
 A = [Point(10, 0.5), Point(20, 0.7), Point(30, 0.6)]
 B = [Point(15, 0.6), Point(40, 0.9)]
 

@@ -38,6 +38,8 @@ from bnas.space.stem import Stem
 from bnas.spec import dump, parse
 from bnas.train import confusion
 
+pytestmark = pytest.mark.draws
+
 SPACE = parse(
     SearchSpace,
     {
