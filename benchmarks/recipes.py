@@ -87,6 +87,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "real weights first, which teach": {"first": {}, "distill": Distillation()},
     "taught by a real network": {"distill": Distillation()},
     "average of weights": {"ema": 0.998},
+    "batch of 64": {"batch": 64},
+    "batch of 32": {"batch": 32},
+    "batch of 32, half the rate": {"batch": 32, "rate": 2e-3},
     "mixup 0.2": {"mixup": 0.2},
     "not augmented": {"augment": ()},
     "cutout too": {"augment": ("flip", "crop", "cutout")},
@@ -116,8 +119,8 @@ def jobs(*, images: int, epochs: int, seeds: int, stem: str) -> list[Job]:
 def recipe_of(name: str, epochs: int) -> Recipe:
     """Return a recipe by its name."""
     changed = dict(RECIPES[name])
-    augment = changed.pop("augment", None)
-    return Recipe(stages=stages(epochs, **changed), batch=BATCH, augment=augment)
+    augment, batch = changed.pop("augment", None), changed.pop("batch", BATCH)
+    return Recipe(stages=stages(epochs, **changed), batch=batch, augment=augment)
 
 
 def row_of(job: Job) -> dict[str, Any]:
