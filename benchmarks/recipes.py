@@ -55,6 +55,10 @@ class Net(NamedTuple):
 
 NETWORKS = {
     PLAIN: Net(Family(blocks=2), (2, 1, 2, 2)),
+    "pixels of 2x2 as channels": Net(Family(blocks=2, blocks_of_pixels=True), (2, 1, 2, 2)),
+    "squeeze and excite": Net(Family(blocks=2, excite=True), (2, 1, 2, 2)),
+    "shifted signs": Net(Family(blocks=2, activation="react"), (2, 1, 2, 2)),
+    "one block a stage": Net(Family(blocks=1), (2, 1, 2, 2)),
     "thermometer of 4 levels": Net(Family(blocks=2, levels=4), (2, 1, 2, 2)),
     "thermometer of 8 levels": Net(Family(blocks=2, levels=8), (2, 1, 2, 2)),
     "thermometer of 16 levels": Net(Family(blocks=2, levels=16), (2, 1, 2, 2)),
