@@ -5,6 +5,7 @@ axes or get them. qonnx's own transformation moves such turns about, and goes wr
 (`findings/qonnx-channels-last-fork.sh`).
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -53,9 +54,11 @@ def _shape(value: ValueInfoProto) -> list[int]:
 
 def _turn_constants(graph: GraphProto, shapes: Shapes) -> None:
     """Lay out filters, and what says the padding or the shape of images."""
-    told = [
-        node.input[1] for node in graph.node if node.op_type in ("Pad", "Reshape") and _is_image(shapes[node.input[0]])
-    ]
+    told = []
+    for node in graph.node:
+        ins, out = shapes[node.input[0]], shapes[node.output[0]]
+        if node.op_type in ("Pad", "Reshape") and _is_image(out) and not _is_turned(ins, out):
+            told.append(node.input[1])
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.ndim == len(LAST):
@@ -72,11 +75,11 @@ def _laid_out(graph: GraphProto, node: NodeProto, shapes: Shapes) -> Iterator[No
         node.domain = DOMAIN
     if _is_image(ins) and node.op_type == "Concat":
         node.attribute[0].i = LAST.index(node.attribute[0].i)
-    if _is_image(ins) and not _is_image(out):
+    if _is_image(ins) and _is_turned(out, ins):
         turn = _turn(graph, node.input[0], f"{node.name}_first", ins, FIRST)
         node.input[0] = turn.output[0]
         yield turn
-    if _is_image(out) and not _is_image(ins):
+    if _is_image(out) and _is_turned(ins, out):
         turn = _turn(graph, f"{node.name}_first", node.output[0], out, LAST)
         node.output[0] = turn.input[0]
         yield from (node, turn)
@@ -89,6 +92,11 @@ def _turn(graph: GraphProto, x: str, y: str, first: list[int], order: Sequence[i
     new = y if order == FIRST else x
     graph.value_info.append(helper.make_tensor_value_info(new, TensorProto.FLOAT, first))
     return helper.make_node("Transpose", [x], [y], name=f"{new}_turn", perm=order)
+
+
+def _is_turned(flat: Sequence[int], image: Sequence[int]) -> bool:
+    """Whether a value without axes of its own has its channels first, beside an image of more than a pixel."""
+    return not _is_image(flat) and math.prod(image[2:]) > 1
 
 
 def _is_image(shape: Sequence[int]) -> bool:

@@ -55,9 +55,12 @@ class Graph:
         return self.constant(values.astype(np.float32).reshape(1, -1, 1, 1))
 
     def node(self, kind: str, inputs: Sequence[str], *, outputs: int = 1, **attributes: Any) -> str:
-        """Add a node and return the name of what it writes; of several outputs the first, as in `NAME`, `NAME_1`."""
+        """Add a node and return the name of what it writes; of several outputs the first, as in `NAME`, `NAME_1`.
+
+        The node has the same name, by which hls4ml looks for what a Reshape writes.
+        """
         name = f"{kind}_{len(self._nodes)}"
-        made = [f"{name}_out", *(f"{name}_out_{number}" for number in range(1, outputs))]
+        made = [name, *(f"{name}_{number}" for number in range(1, outputs))]
         self._nodes.append(helper.make_node(kind, inputs, made, name=name, **attributes))
         return made[0]
 
