@@ -1,7 +1,7 @@
 """A budget -> the networks that people write down without a search, each as wide as the budget lets it be."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from bnas.amounts import show
 from bnas.cost.budget import Budget
@@ -32,13 +32,16 @@ class Family(NamedTuple):
     """Networks that differ only in their widths: a stem, then stages of which all is binary.
 
     blocks: 3x3 blocks in each stage. pointwise: behind each stands a 1x1 block, and only these widen the network.
-    levels: of a thermometer in place of a real stem, which then has nothing real.
+    levels: of a thermometer in place of a real stem, which then has nothing real. blocks_of_pixels: whether a real stem
+    is one pixel wide, of pixels that the stride brought together. excite: whether all blocks squeeze and excite.
     """
 
     blocks: int
     pointwise: bool = False
     activation: str = "sign"
     levels: int | None = None
+    blocks_of_pixels: bool = False
+    excite: bool = False
 
     def network(self, task: Task, widths: Sequence[int]) -> Architecture:
         """Return the network of some widths, one a stage; the stem is as wide as the first."""
@@ -46,12 +49,17 @@ class Family(NamedTuple):
         for width, stride in zip(widths, task.strides[1:], strict=True):
             stages += self._stage(before, width, stride)
             before = width
-        kind: Any = "thermometer" if self.levels else "conv"
-        stem = Stem(kind=kind, width=widths[0], stride=task.strides[0], levels=self.levels)
         return Architecture(
-            input=task.input, classes=task.classes, stem=stem,
-            stages=tuple(stages), binarizers=Binarizers(activation=self.activation),
+            input=task.input, classes=task.classes, stem=self._stem(widths[0], task.strides[0]),
+            stages=tuple(stages), binarizers=Binarizers(activation=self.activation), squeeze_excite=self.excite,
         )  # fmt: skip
+
+    def _stem(self, width: int, stride: int) -> Stem:
+        if self.levels:
+            return Stem(kind="thermometer", width=width, stride=stride, levels=self.levels)
+        if self.blocks_of_pixels:
+            return Stem(kind="space_to_depth", width=width, stride=stride, kernel=1)
+        return Stem(width=width, stride=stride)
 
     def _stage(self, before: int, width: int, stride: int) -> list[StageSpec]:
         if not self.pointwise:

@@ -55,6 +55,10 @@ class Net(NamedTuple):
 
 NETWORKS = {
     PLAIN: Net(Family(blocks=2), (2, 1, 2, 2)),
+    "pixels of 2x2 as channels": Net(Family(blocks=2, blocks_of_pixels=True), (2, 1, 2, 2)),
+    "squeeze and excite": Net(Family(blocks=2, excite=True), (2, 1, 2, 2)),
+    "shifted signs": Net(Family(blocks=2, activation="react"), (2, 1, 2, 2)),
+    "one block a stage": Net(Family(blocks=1), (2, 1, 2, 2)),
     "thermometer of 4 levels": Net(Family(blocks=2, levels=4), (2, 1, 2, 2)),
     "thermometer of 8 levels": Net(Family(blocks=2, levels=8), (2, 1, 2, 2)),
     "thermometer of 16 levels": Net(Family(blocks=2, levels=16), (2, 1, 2, 2)),
@@ -87,6 +91,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "real weights first, which teach": {"first": {}, "distill": Distillation()},
     "taught by a real network": {"distill": Distillation()},
     "average of weights": {"ema": 0.998},
+    "batch of 64": {"batch": 64},
+    "batch of 32": {"batch": 32},
+    "batch of 32, half the rate": {"batch": 32, "rate": 2e-3},
     "mixup 0.2": {"mixup": 0.2},
     "not augmented": {"augment": ()},
     "cutout too": {"augment": ("flip", "crop", "cutout")},
@@ -116,8 +123,8 @@ def jobs(*, images: int, epochs: int, seeds: int, stem: str) -> list[Job]:
 def recipe_of(name: str, epochs: int) -> Recipe:
     """Return a recipe by its name."""
     changed = dict(RECIPES[name])
-    augment = changed.pop("augment", None)
-    return Recipe(stages=stages(epochs, **changed), batch=BATCH, augment=augment)
+    augment, batch = changed.pop("augment", None), changed.pop("batch", BATCH)
+    return Recipe(stages=stages(epochs, **changed), batch=batch, augment=augment)
 
 
 def row_of(job: Job) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python benchmarks/search_vs_scratch.py [--quick] [--json] [--seeds N] [--longer TIMES] [--results CSV]
 
-Space, budget and recipe are one and the same: the choices of search_spaces/cifar10.yaml at 16x16, with the images and
+Space, budget and recipe are one and the same, results/search_vs_scratch.yaml: CIFAR-10 at 16x16, with the images and
 settings of search_spaces/bench.yaml. The search is a process of its own, timed from its start to its end, its random
 twin and its retraining included. Each rival then gets --longer times as many seconds, or until what it would hand over
 is as good: it trains each network inside the budget by the search's own recipe, and is told its validation accuracy;
@@ -46,8 +46,8 @@ from bnas.searcher.samplers import MovedInside, RandomWithin
 from bnas.space.space import SearchSpace
 from bnas.spec import dump, read
 
-SPACES = Path(__file__).parents[1] / "search_spaces"
 RESULTS = Path(__file__).parent / "results" / "search_vs_scratch.csv"
+SPACE_FILE = RESULTS.with_suffix(".yaml")  # that all search
 RUNS = Path("runs") / "search_vs_scratch"
 COLUMNS = ("way", "seed", "number", "id", "ops", "seconds", "validation_accuracy", "test_accuracy")
 SEARCH = "search"
@@ -63,13 +63,6 @@ def modelling_tpe(space: SearchSpace, budget: Budget, seed: int) -> BaseSampler:
 
 
 RIVALS: dict[str, MakeSampler] = {"tpe": modelling_tpe, "random": RandomWithin}
-
-
-def common_space() -> SearchSpace:
-    """Return the space that both search."""
-    wide, small = (read(SearchSpace, SPACES / f"{name}.yaml") for name in ("cifar10", "bench"))
-    fields = {name: getattr(wide, name) for name in SearchSpace.model_fields}
-    return SearchSpace(**fields | {"input": small.input, "search": small.search})
 
 
 def search(space: SearchSpace, seed: int, results: Rows) -> None:
@@ -205,7 +198,7 @@ def main() -> None:
     parser.add_argument("--longer", type=float, default=2.0, help="times as long as the search that a rival may take")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    results, space = Rows(options.results, COLUMNS, texts=("way", "id")), common_space()
+    results, space = Rows(options.results, COLUMNS, texts=("way", "id")), read(SearchSpace, SPACE_FILE)
     for seed in range(0 if options.quick else options.seeds):
         if of(results.frame(), SEARCH, seed).empty:
             search(space, seed, results)

@@ -162,8 +162,16 @@ def test_finn_computes_what_a_network_of_a_space_does(changes: dict[str, Any]) -
         {"stem": {"kind": "space_to_depth", "width": 8, "stride": 2}},
         {"stage": {"stride": 2, "downsample": "max_pool"}, "input": [3, 8, 8]},
         {"stage": {"stride": 2, "downsample": "max_pool"}},
+        {"stem": {"width": 8, "stride": 4}, "stage": {"stride": 2, "depth": 2}, "input": (1, 8, 8)},
     ],
-    ids=["equal units", "cut windows", "space to depth", "max pooling", "max pooling over the edge"],
+    ids=[
+        "equal units",
+        "cut windows",
+        "space to depth",
+        "max pooling",
+        "max pooling over the edge",
+        "a single pixel",
+    ],
 )
 def test_hls4ml_computes_what_a_network_of_a_space_does(changes: dict[str, Any], tmp_path: Path) -> None:
     changes = {"binarizers": {"pad_value": -1}, "prelu": False, "shortcut": {"kind": "conv"}} | changes

@@ -75,9 +75,19 @@ class TestTargets:
         assert 'href="targets/ops%3D8000%2Cbytes%3D4000/report.html"' in page
         assert CliRunner().invoke(app, ["report", str(family.run.path)]).exit_code == 0
 
+    def test_its_folder_gives_them_again(self, family) -> None:
+        again = bnas.open_run(family.run.path)
+        assert isinstance(again, bnas.TargetResults)
+        assert {name: result.best.manifest for name, result in again.items()} == {
+            name: result.best.manifest for name, result in family.items()
+        }
+
     def test_a_winner_is_exported_from_the_run_of_its_budget(self, family, tmp_path) -> None:
-        with pytest.raises(RunError, match="has a winner for each of several budgets; give the run of one"):
-            bnas.export(family.run.path, out=tmp_path / "out")
+        for run in (family, family.run.path):
+            with pytest.raises(RunError, match="has a winner for each of several budgets; give the run of one"):
+                bnas.export(run, out=tmp_path / "out")
+        with pytest.raises(RunError, match="has candidates for each of several budgets; give the run of one"):
+            bnas.export(family.run.path, candidate="abcd", out=tmp_path / "out")
         folder = next(iter(family.folders.values()))
         assert (bnas.export(folder, out=tmp_path / "out") / "model.py").exists()
 

@@ -2,9 +2,9 @@
 
 from bnas.api.exporting import export
 from bnas.api.first_space import init
-from bnas.api.many_budgets import TargetResults, search_targets
+from bnas.api.many_budgets import search_targets
 from bnas.api.rank_checking import check_ranking
-from bnas.api.result import Best, SearchResult, TrainResult, candidate_of, open_run
+from bnas.api.result import Best, SearchResult, TargetResults, TrainResult, candidate_of, open_run
 from bnas.api.searching import search
 from bnas.api.selecting import select_layers
 from bnas.api.training import train_model

@@ -7,9 +7,8 @@ from torch import nn
 
 from bnas.api.manifest import manifest_of
 from bnas.api.opening import load_matching
-from bnas.api.result import SearchResult, TrainResult, open_run
+from bnas.api.result import SearchResult, TargetResults, TrainResult, searched
 from bnas.api.timing import known_retraining
-from bnas.errors import ExportError
 from bnas.runs.selection_folder import run_in
 from bnas.ship import TrainedNetwork, export_network
 from bnas.ship.folder import best_network, variant_of
@@ -45,16 +44,13 @@ def export(
         RunError: the run has no best network, or `out` cannot be written.
         LookupFailed: there is no such target or variant, or no such candidate.
     """
-    if isinstance(run, SearchResult | TrainResult):
+    if isinstance(run, SearchResult | TargetResults | TrainResult):
         trust = trust or run.trust
         run = run.run.path
     to, folder = variant_of(to, for_), run_in(Path(run))
     if candidate is None:
         return export_network(best_network(folder, trust=trust), to=to, out=out)
-    found = open_run(folder, trust=trust)
-    if isinstance(found, TrainResult):
-        raise ExportError(f"{folder}: one network was trained here, and no candidates were searched; leave the id out")
-    return export_network(_candidate(found, candidate, data), to=to, out=out)
+    return export_network(_candidate(searched(folder, trust=trust), candidate, data), to=to, out=out)
 
 
 def _candidate(found: SearchResult, candidate: str, data: Any) -> TrainedNetwork:

@@ -1,19 +1,17 @@
 """A space and several budgets -> one supernet trained inside all of them, and a search of it under each."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from bnas.api.advice import on_experts
 from bnas.api.appointing import appointed
 from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, watched
 from bnas.api.request import Items, SearchRequest, check_timed, resolve
-from bnas.api.result import SearchResult
+from bnas.api.result import SearchResult, TargetResults
 from bnas.api.searching import Logged, search, trained_supernet
 from bnas.api.teacher import trained_teacher
 from bnas.cost.budget import Budget
@@ -24,35 +22,9 @@ from bnas.report import write_targets_report
 from bnas.report.final_training import FINAL, is_final
 from bnas.report.tables import best_of_each
 from bnas.report.targets_page import BEFORE, TARGETS
-from bnas.runs import Run
 from bnas.space.latency import LatencyTable
 from bnas.space.space import SearchSpace
 from bnas.train import ALONE, Ranks
-
-
-@dataclass(frozen=True, repr=False)
-class TargetResults(Mapping[str, SearchResult]):
-    """What was found under each budget, by the budget as text, in the order in which they were given."""
-
-    run: Run
-    folders: Mapping[str, Path]
-
-    def __getitem__(self, target: str) -> SearchResult:
-        return SearchResult(Run.read(self.folders[target]))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.folders)
-
-    def __len__(self) -> int:
-        return len(self.folders)
-
-    def __repr__(self) -> str:
-        return f"TargetResults({str(self.run.path)!r}: {', '.join(self)})"
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The winner of each budget, one a row, beside the best of its random twin."""
-        return self.run.read_table(TARGETS)
 
 
 def search_targets(
@@ -88,7 +60,7 @@ def search_targets(
     """
     asked = resolve(space, data, augment=augment, latency=latency, seed=seed, device=device, deploy=deploy, trust=trust)
     budgets = _budgets(asked, targets)
-    request = replace(asked, targets=tuple(budgets.values()))
+    request = replace(asked, targets=budgets)
     _ = request.draws  # a budget that nothing fits is an error before any training
     images = load_matching(request)
     request = appointed(request, images, trust=trust).on(images)
@@ -101,10 +73,10 @@ def search_targets(
         teacher = trained_teacher(run, request, images, logged, ranks)
         trained_supernet(run, request, images, logged, ranks, teacher=teacher)
     alone = asked.space.model_copy(update={"search": request.settings.model_copy(update={"targets": ()})})
-    results = TargetResults(run, {name: run.path / TARGETS / name for name in budgets})
-    for name, budget in budgets.items():
+    results = TargetResults(run, trust)
+    for folder, budget in zip(results.folders.values(), budgets, strict=True):
         search(
-            alone, data=data, budget=budget.as_dict(), seed=seed, out=results.folders[name], device=device,
+            alone, data=data, budget=budget.as_dict(), seed=seed, out=folder, device=device,
             trust=trust, progress=progress, ranks=ranks, supernet_of=run.path, **each,
         )  # fmt: skip
     with run.lock():
@@ -113,8 +85,7 @@ def search_targets(
     return results
 
 
-def _budgets(request: SearchRequest, targets: Sequence[Items] | None) -> dict[str, Budget]:
-    """Return the budgets by a name that can be that of a folder."""
+def _budgets(request: SearchRequest, targets: Sequence[Items] | None) -> tuple[Budget, ...]:
     given = request.settings.targets if targets is None else targets
     found = [Budget.parse(items, source=f"targets[{place}]", over=request.budget) for place, items in enumerate(given)]
     for budget in found:
@@ -124,11 +95,7 @@ def _budgets(request: SearchRequest, targets: Sequence[Items] | None) -> dict[st
             f"targets: two or more budgets are needed, each another one, but got {[str(budget) for budget in found]}; "
             "give --target ops=100k --target ops=350k, or search.targets in the space"
         )
-    return {_name(budget): budget for budget in found}
-
-
-def _name(budget: Budget) -> str:
-    return ",".join(f"{name}={limit.written()}" for name, limit in budget.limits)
+    return tuple(found)
 
 
 def _beside(request: SearchRequest, ranks: Ranks) -> None:

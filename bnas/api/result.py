@@ -1,5 +1,6 @@
 """A run folder -> what its search found, and every candidate of it, with the weights that it inherits."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from bnas.errors import DataError, LookupFailed, RunError
 from bnas.networks.build import build
 from bnas.report.classes import CONFUSION
 from bnas.report.final_training import is_final
+from bnas.report.targets_page import TARGETS
 from bnas.runs import Run
 from bnas.searcher.score import Scorer
 from bnas.ship import load
@@ -216,8 +218,40 @@ class TrainResult:
         return f"TrainResult({str(self.run.path)!r}: {found})"
 
 
-def open_run(path: str | Path, *, trust: bool = False) -> SearchResult | TrainResult:
-    """Return what `bnas.search` gave, or of a training `bnas.train_model`, from its folder; of an unfinished run too.
+@dataclass(frozen=True, repr=False)
+class TargetResults(Mapping[str, SearchResult]):
+    """What was found under each budget, by the budget as text, in the order in which they were given."""
+
+    run: Run
+    trust: bool = False
+
+    def __getitem__(self, target: str) -> SearchResult:
+        return SearchResult(Run.read(self.folders[target]), self.trust)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.folders)
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __repr__(self) -> str:
+        return f"TargetResults({str(self.run.path)!r}: {', '.join(self)})"
+
+    @cached_property
+    def folders(self) -> dict[str, Path]:
+        """The run folder of each budget."""
+        budgets = (Budget.parse(items, source="config.yaml: targets") for items in self.run.config["targets"])
+        names = [",".join(f"{name}={limit.written()}" for name, limit in budget.limits) for budget in budgets]
+        return {name: self.run.path / TARGETS / name for name in names}
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The winner of each budget, one a row, beside the best of its random twin."""
+        return self.run.read_table(TARGETS)
+
+
+def open_run(path: str | Path, *, trust: bool = False) -> SearchResult | TargetResults | TrainResult:
+    """Return what `bnas.search`, `search_targets` or `train_model` gave, from its folder; of an unfinished run too.
 
     Args:
         path: the run folder.
@@ -226,7 +260,23 @@ def open_run(path: str | Path, *, trust: bool = False) -> SearchResult | TrainRe
         RunError: it is no run folder, or one of the files that make it one is damaged.
     """
     run = Run.read(path)
-    return TrainResult(run, trust=trust) if run.is_training else SearchResult(run, trust)
+    if run.is_training:
+        return TrainResult(run, trust=trust)
+    return TargetResults(run, trust) if run.has_targets else SearchResult(run, trust)
+
+
+def searched(path: str | Path, *, trust: bool = False) -> SearchResult:
+    """Return what a search found, from its folder.
+
+    Raises:
+        RunError: it is no run folder, that of a training, or of several budgets.
+    """
+    found = open_run(path, trust=trust)
+    if isinstance(found, TrainResult):
+        raise RunError(f"{path}: one network was trained here, and no candidates were searched; leave the id out")
+    if isinstance(found, TargetResults):
+        raise RunError(f"{path}: has candidates for each of several budgets; give the run of one, below targets/")
+    return found
 
 
 def candidate_of(run: str | Path, candidate: str) -> Architecture:
@@ -234,12 +284,9 @@ def candidate_of(run: str | Path, candidate: str) -> Architecture:
 
     Raises:
         LookupFailed: no candidate has this id, or several do.
-        RunError: the folder is no run, or that of a training.
+        RunError: the folder is no run of one search.
     """
-    found = open_run(run)
-    if isinstance(found, TrainResult):
-        raise RunError(f"{run}: one network was trained here, and no candidates were searched; leave the id out")
-    return found.architecture(candidate)
+    return searched(run).architecture(candidate)
 
 
 def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device, trust: bool) -> SearchRequest:

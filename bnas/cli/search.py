@@ -180,7 +180,7 @@ def _of_run(run: Path | None, key: str, usual: Any) -> Any:
 
 
 def _show(found: Any, as_json: bool) -> None:
-    from bnas.api.many_budgets import TargetResults
+    from bnas.api.result import TargetResults
 
     if isinstance(found, TargetResults):
         show_targets(found, as_json)

@@ -77,12 +77,15 @@ class Cut(NamedTuple):
     turn: Array
     shift: Array
 
-    def written(self, graph: Graph, x: str, value: Value, form: Form) -> str:
-        """Write the signs, each time anew: what two layers read, FINN changes for both."""
+    def written(self, graph: Graph, x: str, sides: tuple[int, ...], form: Form) -> str:
+        """Write the signs, each time anew: what two layers read, FINN changes for both.
+
+        Args:
+            sides: height and width; none of [batch, channels].
+        """
         normed = _normed(graph, x, self.turn, self.shift, len(self.turn))
         if form.parts_signs:
-            shape = value[1:] if value.pixels > 1 else (value.channels,)
-            normed = graph.node("Reshape", [normed, graph.constant([graph.batch, *shape])])
+            normed = graph.node("Reshape", [normed, graph.constant([graph.batch, len(self.turn), *sides])])
         return bipolar(graph, normed)
 
 
@@ -91,7 +94,7 @@ def _conv(graph: Graph, step: Conv, inputs: list[str], *, form: Form, bounds: li
     source, cut, step = _source(graph.program, step, bounds)
     x, value, made = graph.names[source], graph.program.values[source], graph.program.values[len(graph.names)]
     if step.filters.shape[3:] == (1, 1) == step.stride and value.pixels == step.groups == 1 and not any(step.padding):
-        x = cut.written(graph, x, value, form) if cut else x
+        x = cut.written(graph, x, (), form) if cut else x
         y = graph.node("MatMul", [x, weights_of(graph, step, is_matrix=True)])
     else:
         y = _as_value(graph, _of_images(graph, step, _as_image(graph, x, value), inputs[1:], cut, form), made)
@@ -123,7 +126,7 @@ def _source(program: Program, step: Conv, bounds: list[Range]) -> tuple[int, Cut
 def _of_images(graph: Graph, step: Conv, x: str, choice: list[str], cut: Cut | None, form: Form) -> str:
     """Write a convolution without its scale, if it has no experts; those have theirs in their weights."""
     if choice:
-        x = cut.written(graph, x, graph.program.values[step.inputs[0]], form) if cut else x
+        x = cut.written(graph, x, graph.program.values[step.inputs[0]][2:], form) if cut else x
         return by_experts(graph, replace(step, bias=None), [x, *choice], weights=as_floats)
     if step.groups == 1 or not form.splits_groups:
         return _one(graph, step, x, cut, form)
@@ -138,7 +141,7 @@ def _of_images(graph: Graph, step: Conv, x: str, choice: list[str], cut: Cut | N
 
 
 def _one(graph: Graph, step: Conv, x: str, cut: Cut | None, form: Form) -> str:
-    x = cut.written(graph, x, graph.program.values[step.inputs[0]], form) if cut else x
+    x = cut.written(graph, x, graph.program.values[step.inputs[0]][2:], form) if cut else x
     pads = pads_of(step)
     if step.pad_value and any(pads) and not form.pads_bits:
         x, pads = padded(graph, step, x), [0] * 4
