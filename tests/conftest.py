@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from PIL import Image
 
 from bnas.report import page
+from tests.tiny import blank
 
 # Derandomized, so that a run says something about the code and not about its luck.
 settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True, database=None)
@@ -30,7 +30,8 @@ def blank_figures(request: pytest.FixtureRequest) -> Iterator[None]:
     """Leave the figures of reports blank, which take half the time of a small search; not in modules marked `draws`."""
     with pytest.MonkeyPatch.context() as patch:
         if not request.node.get_closest_marker("draws"):
-            patch.setattr(page, "painted", lambda figure: Image.new("P", (page.DPI, page.DPI)))
+            for name, value in blank().items():
+                patch.setattr(page, name, value)
         yield
 
 

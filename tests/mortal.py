@@ -25,10 +25,12 @@ from sqlalchemy.engine import Engine
 from bnas.api import exploring, searching
 from bnas.api.progress_bars import ProgressBars
 from bnas.cli.app import main
+from bnas.report import page
 from bnas.runs import Run, events
 from bnas.searcher import evolution, sampler, storage
 from bnas.ship import training as exporting
 from bnas.train import loop
+from tests.tiny import blank
 
 # A server that has imported everything forks a process in milliseconds; a fresh interpreter takes seconds.
 SERVER = multiprocessing.get_context("forkserver")
@@ -90,6 +92,8 @@ def _live(command: list[str], said: Path, log: Path, fate: Fate) -> None:
             write(run)
 
     searching.write_report = write_report
+    for name, value in blank().items():
+        _change(page, name, value)
     if not fate.report:
         _change(exporting, "prove_model_file", lambda *_, **__: {})
     _change(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # one after each step

@@ -1,7 +1,7 @@
 """What the tests of packed networks share: networks as training leaves them, and how far logits are apart."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,15 @@ from bnas.ship.packed import exact_logits as exact_logits
 from bnas.space.arch import Architecture
 
 MANY = os.environ.get("BNAS_MANY") == "1"  # every preset and thousands of draws: minutes, where seconds serve
-ARCHITECTURES = 30 if MANY else 3  # of a shipped space, for each target
+ARCHITECTURES = 30 if MANY else 2  # of a shipped space, for each target
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def pairs(ones: Iterable[Any], others: Iterable[Any], *, each: int = 1) -> list[tuple[Any, Any]]:
+    """Return with BNAS_MANY=1 all pairs, else each of the ones with some of the others, which take turns."""
+    others = list(others)
+    step = 1 if MANY else len(others) // each
+    return [(one, other) for n, one in enumerate(ones) for m, other in enumerate(others) if (n + m) % step == 0]
 
 
 def worn(network: nn.Module, *, seed: int = 0) -> nn.Module:

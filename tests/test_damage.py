@@ -19,7 +19,7 @@ from bnas.errors import BnasError
 from bnas.report.findings import read_findings
 from bnas.report.page import Picture, render
 from bnas.runs import Run
-from tests.packed import MANY
+from tests.packed import MANY, pairs
 from tests.tiny import tiny_space
 
 SPACE = tiny_space()
@@ -276,8 +276,10 @@ def test_every_file_of_a_run_is_damaged_here(whole: Whole) -> None:
     assert set(CHECKPOINTS) <= set(whole.files)
 
 
-@pytest.mark.parametrize("kind", ["a digit", "a line gone", "a line twice", "a cut tail", "odd values", "gone"])
-@pytest.mark.parametrize("file", FILES)
+OFTEN = ("a digit", "a line gone", "a line twice", "a cut tail", "odd values", "gone")
+
+
+@pytest.mark.parametrize(("file", "kind"), pairs(FILES, OFTEN, each=2))
 def test_what_is_damaged_is_named_or_made_anew(whole, tmp_path, caplog, file: str, kind: str) -> None:
     path = damaged(tmp_path, whole, file, kind, seed=0)
     if path:
@@ -286,8 +288,7 @@ def test_what_is_damaged_is_named_or_made_anew(whole, tmp_path, caplog, file: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 6) if MANY else [1])
-@pytest.mark.parametrize("kind", list(DAMAGES)[:: 1 if MANY else 5])
-@pytest.mark.parametrize("file", [*FILES, *CHECKPOINTS])
+@pytest.mark.parametrize(("file", "kind"), pairs([*CHECKPOINTS, *FILES], DAMAGES))
 def test_whatever_is_damaged_is_named_or_made_anew(whole, tmp_path, caplog, file: str, kind: str, seed: int) -> None:
     path = damaged(tmp_path, whole, file, kind, seed)
     if path:
@@ -296,8 +297,7 @@ def test_whatever_is_damaged_is_named_or_made_anew(whole, tmp_path, caplog, file
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4) if MANY else [0])
-@pytest.mark.parametrize("kind", list(DAMAGES)[:: 1 if MANY else 5])
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(("file", "kind"), pairs(FILES, DAMAGES))
 def test_a_run_without_checksums_says_in_one_line_what_it_cannot_use(whole, tmp_path, file, kind, seed) -> None:
     path = damaged(tmp_path, whole, file, kind, seed, is_old=True)
     for use in (page_of, lambda path: bnas.load(path / "best"), again, page_of) if path else ():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from exported import finished_run, manifest_of, trained
-from packed import ARCHITECTURES, MANY, exact_logits, hangs_on_rounding, worn, worn_network
+from packed import ARCHITECTURES, MANY, exact_logits, hangs_on_rounding, pairs, worn, worn_network
 from programs import random_program
 from spaces import line_of, make_arch
 from test_runtime import SPACES, drawn
@@ -147,8 +147,7 @@ CALLED = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word_bits", [64, 32])
-@pytest.mark.parametrize("name", sorted(MACHINES))
+@pytest.mark.parametrize(("name", "word_bits"), pairs(MACHINES, (64, 32)))
 def test_every_compiler_and_machine_gives_the_same(name: str, word_bits: int, tmp_path: Path) -> None:
     for seed in range(20, 28 if MANY else 23):
         program = rounded(simplified(random_program(seed))) if seed % 2 else random_program(seed)

@@ -239,7 +239,7 @@ def same_as_trained(described: Description, network: nn.Module, *, batch: int = 
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("count", [1, pytest.param(ARCHITECTURES, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [pytest.param(ARCHITECTURES, marks=pytest.mark.slow) if MANY else 1])
 def test_architectures_of_every_shipped_space_are_exported(space: str, count: int) -> None:
     found, draw = read(SearchSpace, f"search_spaces/{space}.yaml"), random.Random(1)
     for seed in range(count):

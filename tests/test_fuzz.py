@@ -1,4 +1,4 @@
-"""Thousands of malformed spaces, architectures, manifests and commands: one line each, soon, and no file elsewhere."""
+"""Hundreds of malformed spaces, architectures, manifests and commands: one line each, soon, and no file elsewhere."""
 
 import copy
 import io
@@ -33,12 +33,16 @@ from bnas.runs.temporary import is_temporary, target_of
 from bnas.ship import load
 from bnas.ship import training as exporting
 from bnas.spec import dump, parse_yaml
+from tests.packed import MANY
 from tests.tiny import TINY, tiny_space
 
 SECONDS = 5.0  # of work, or of waiting for anything but a processor, after which a command hangs
 PATIENCE = 60.0  # seconds after which it is ended, for other programs may have the processors meanwhile
-EXAMPLES = {"spaces": 750, "architectures": 750, "manifests": 300, "commands": 700, "writers": 300}
-MALFORMED = 2000  # distinct inputs that must have been refused, of all kinds together
+EXAMPLES = {"spaces": 200, "architectures": 200, "manifests": 80, "commands": 200, "writers": 80}
+MALFORMED = 500  # distinct inputs that must have been refused, of all kinds together
+if MANY:
+    EXAMPLES = {"spaces": 750, "architectures": 750, "manifests": 300, "commands": 700, "writers": 300}
+    MALFORMED = 2000
 UNKNOWN = "data set 'nowhere' is not known"  # said of what is sound up to there
 SPACE: Any = parse_yaml(TINY, source="tiny")
 ARCHITECTURE: Any = parse_yaml(dump(tiny_space().largest()), source="tiny")
@@ -398,7 +402,7 @@ def write(here: Here, writer: str, out: str, parts: list[str]) -> None:
 wrote = set[str]()  # commands that did
 
 
-def test_two_thousand_inputs_were_malformed_each_another_and_every_writer_wrote() -> None:
+def test_most_inputs_were_malformed_each_another_and_every_writer_wrote() -> None:
     if not all(refused.values()):
         pytest.skip("it counts what the other tests of this file have done")
     assert sum(map(len, refused.values())) >= MALFORMED, {what: len(given) for what, given in refused.items()}

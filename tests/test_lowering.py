@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from packed import MANY, apart, exact_logits, images_for, small_input, worn, worn_network
 from spaces import line_of, make_arch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from users_models import MODELS as USERS
 
 from bnas.binarize import WEIGHT_BINARIZERS
@@ -245,7 +246,20 @@ def test_writing_in_place_changes_what_was_named_before() -> None:
         y.add_(1)
         return torch.cat([z, y[:, 2:]], 1).mean((2, 3))
 
-    same_as_lowered(Calling(function).eval(), (3, 4, 4))
+    def of_the_sum(_: nn.Module, x: Tensor) -> Tensor:
+        y = 2 * x
+        z = y.add_(x)
+        y.mul_(0.5)
+        return (z + y).mean((2, 3))
+
+    for written in (function, of_the_sum):
+        same_as_lowered(Calling(written).eval(), (3, 4, 4))
+
+
+def test_what_nothing_else_reads_is_written_without_torch_rewriting_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda *_: pytest.fail("takes three times as long"))
+    same_as_lowered(worn_network(make_arch(stage={"depth": 2}, squeeze_excite=True)), (3, 9, 7))
+    same_as_lowered(Calling(lambda _, x: (2 * x).add_(x).mul_(x).sub_(1).mean((2, 3))).eval(), (3, 4, 4))
 
 
 def test_a_learned_sign_becomes_a_threshold() -> None:

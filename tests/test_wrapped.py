@@ -69,7 +69,7 @@ def test_is_one_line_before_the_work(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(WORKS) - {"tuple_answer", "mapping_answer"})[:: 1 if MANY else 3])
+@pytest.mark.parametrize("name", sorted(set(WORKS) - {"tuple_answer", "mapping_answer"})[:: 1 if MANY else 6])
 def test_is_fine_tuned_and_exported(name: str, tmp_path: Path) -> None:
     selected(name, tmp_path / "d", finetune=1)
     handed = bnas.export(tmp_path / "d", out=tmp_path / "out", trust=True)

@@ -1,13 +1,16 @@
-"""A space small enough to search in seconds, and a store in memory."""
+"""A space small enough to search in seconds, reports without figures, and a store in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 import bnas.data
+from bnas.report import page
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 
@@ -46,6 +49,12 @@ def tiny_file(folder: Path) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(TINY, encoding="utf-8")
     return path
+
+
+def blank() -> dict[str, Callable[..., Any]]:
+    """Return what stands in the place of functions of `bnas.report.page` where figures are left blank."""
+    drawn = {name: lambda *_: None for name in vars(page) if name.startswith("draw_")}
+    return {**drawn, "painted": lambda _: Image.new("P", (page.DPI, page.DPI))}
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,14 @@
 """A trained `nn.Module` -> the graph of torch operators that it runs on an image, our own layers left whole."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
 from bnas.errors import ExportError
@@ -16,6 +18,7 @@ from bnas.ship.lowering.geometry import output_size
 
 BATCH = 2  # images in the example: one could be told apart from a dimension of one no more
 WHOLE = (BinaryLayer, PReLU, RPReLU, RSign)
+NEW = ("add", "batch_norm", "cat", "conv1d", "conv2d", "layer", "linear", "mul", "sub")  # results that share no memory
 
 Shape = tuple[int, ...]
 
@@ -40,9 +43,11 @@ class Captured(NamedTuple):
     result: Node
 
 
-def capture(model: nn.Module, input_shape: Shape) -> Captured:
+def capture(model: nn.Module, input_shape: Shape, *, known: Container[str] = ()) -> Captured:
     """Return what a model does with images of a shape [channels, height, width]; the model stays as it is.
 
+    Args:
+        known: names of operators; where there are others, torch makes simpler ones of those that it can.
     Raises:
         ExportError: the model cannot be followed, or gives something other than one tensor.
     """
@@ -55,7 +60,7 @@ def capture(model: nn.Module, input_shape: Shape) -> Captured:
             example = torch.zeros(BATCH, *input_shape, dtype=_dtype(model))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # torch.export warns of itself
-                program = torch.export.export(model, (example,), strict=False).run_decompositions({})
+                program = _functional(torch.export.export(model, (example,), strict=False), known)
         except ExportError:
             raise
         except Exception as problem:  # whatever a model or the export runs into
@@ -66,6 +71,37 @@ def capture(model: nn.Module, input_shape: Shape) -> Captured:
                 f"{type(problem).__name__}: {(lines or ['without a message'])[0][:200]}"
             ) from problem
     return _of_program(program)
+
+
+def _functional(program: ExportedProgram, known: Container[str]) -> ExportedProgram:
+    """Return a program without in-place operators.
+
+    Those that write into what nothing else reads get the names of others; torch, which takes three times as long as the
+    export itself, rewrites only programs with more of them, or with operators that are not known.
+    """
+    operators = [node for node in program.graph.nodes if isinstance(node.target, OpOverload)]
+    others = [_not_in_place(node) if node.target._schema.is_mutable else node.target for node in operators]
+    if any(str(other) not in known for other in others):
+        return program.run_decompositions({})
+    for node, other in zip(operators, others, strict=True):
+        node.target = other
+    return program
+
+
+def _not_in_place(node: Node) -> OpOverload | None:
+    """Return the operator that gives what an in-place one writes; None where something else may read that too."""
+    written, operator = node.args[0], node.target
+    assert isinstance(operator, OpOverload)
+    made = written.target if isinstance(written, Node) and len(written.users) == 1 else None
+    if not isinstance(made, OpOverload) or _kind(made) not in NEW or not operator._schema.name.endswith("_"):
+        return None
+    found: OpOverload | None = getattr(getattr(torch.ops.aten, _kind(operator), None), operator._overloadname, None)
+    return found
+
+
+def _kind(operator: OpOverload) -> str:
+    """Return the name of an operator, in place or not."""
+    return operator._schema.name.partition("::")[2].removesuffix("_")
 
 
 def _of_program(program: Any) -> Captured:

@@ -169,8 +169,16 @@ def flat(x: Lowered) -> int:
 
 
 def _norm(
-    draft: Draft, x: Lowered, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, _: float, eps: float
-) -> list[int]:
+    draft: Draft, x: Lowered, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor,
+    of_batch: bool, _: float, eps: float, *__: bool,
+) -> int:  # fmt: skip
+    if of_batch:
+        raise CannotLower("a batch norm without statistics of its own has no step in a packed network")
+    return draft.add(norm_affine(x.slot, weight, bias, mean, variance, eps))
+
+
+def _norm_at_rest(draft: Draft, x: Lowered, *values: Any) -> list[int]:
+    weight, bias, mean, variance, _, eps = values
     return [draft.add(norm_affine(x.slot, weight, bias, mean, variance, eps))]
 
 
@@ -180,5 +188,6 @@ PRODUCTS: dict[str, Lowering] = {
     "aten.conv2d.default": _conv,
     "aten.conv2d.padding": _conv,
     "aten.linear.default": _linear,
-    "aten._native_batch_norm_legit_no_training.default": _norm,
+    "aten.batch_norm.default": _norm,
+    "aten._native_batch_norm_legit_no_training.default": _norm_at_rest,
 }

@@ -101,6 +101,10 @@ def _split(draft: Draft, x: Lowered, sizes: int | Sequence[int], dim: int = 0) -
     return [_slice(draft, x, dim, start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
+def _chunk(draft: Draft, x: Lowered, count: int, dim: int = 0) -> list[int]:
+    return _split(draft, x, -(-x.shape[dim] // count), dim)
+
+
 def _repeat(draft: Draft, x: Lowered, times: Sequence[int]) -> int:
     if len(times) != len(x.shape) or any(count != 1 for dim, count in enumerate(times) if dim != 1):
         raise CannotLower(f"repeating {list(times)} times has no step; channels alone does")
@@ -181,7 +185,7 @@ SHAPES: dict[str, Lowering] = {
     "aten.slice.Tensor": _slice,
     "aten.split.Tensor": _split,
     "aten.split_with_sizes.default": _split,
-    "aten.chunk.default": _split,
+    "aten.chunk.default": _chunk,
     "aten.repeat.default": _repeat,
 }
 

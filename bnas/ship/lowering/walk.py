@@ -20,6 +20,7 @@ from bnas.ship.lowering.pointwise import POINTWISE
 from bnas.ship.lowering.shapes import RESHAPES, SAME, SHAPES, reshaped, same
 
 LOWERINGS: dict[str, Lowering] = PRODUCTS | POINTWISE | SHAPES
+KNOWN = LOWERINGS.keys() | RESHAPES | SAME | {str(torch.ops.bnas.layer.default)}
 
 
 def lower(model: nn.Module, input_shape: Sequence[int]) -> Program:
@@ -41,7 +42,7 @@ def lower_plainly(model: nn.Module, input_shape: Sequence[int]) -> Program:
     Raises:
         ExportError: a part of it has no steps; names the module and the reason.
     """
-    captured = capture(model, tuple(input_shape))
+    captured = capture(model, tuple(input_shape), known=KNOWN)
     walk = _Walk(model, captured, Draft(input_shape))
     try:
         return walk.program()
