@@ -37,6 +37,8 @@ from bnas.space.arch import Binarizers
 from bnas.space.recipe import Stage
 from bnas.spec import dump, parse, read
 
+pytestmark = pytest.mark.draws
+
 USERS_FILE = """
 import torch
 from torch import nn
