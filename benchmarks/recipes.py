@@ -4,7 +4,7 @@
                                  [--shard I/N] [--results CSV] [--quick] [--json]
 
 All networks are plain binary ResNets of `handmade.py`, as wide as 350k ops and 120 kB let them be; what is trained
-first are the stems, by one recipe, then the recipes, on one stem. A claim compares the shares of test images that are
+first are stems and blocks, by one recipe, then the recipes, on one. A claim compares the shares of test images that are
 wrong, means over the seeds that both have, of a row and of the row that it changes. Rows go to results/recipes.csv as
 they come; those that are there are not trained again. --quick reads the table, and trains a small network for two
 epochs.
@@ -47,7 +47,7 @@ TEACHER, TEACHER_EPOCHS = "resnet20_cifar", 6
 
 
 class Net(NamedTuple):
-    """A stem before the plain network, and the strides of stem and stages."""
+    """A family of networks, and the strides of stem and stages."""
 
     family: Family
     strides: tuple[int, ...]
@@ -112,7 +112,7 @@ class Job(NamedTuple):
 
 
 def jobs(*, images: int, epochs: int, seeds: int, stem: str) -> list[Job]:
-    """Return all rows: the stems by one recipe, then the recipes on one stem, seed by seed."""
+    """Return all rows: the networks by one recipe, then the recipes on one of them, seed by seed."""
     found = []
     for seed in range(seeds):
         found += [Job(network, BASE, images, epochs, seed) for network in NETWORKS]
