@@ -44,13 +44,12 @@ from qonnx.util.inference_cost import inference_cost
 from bnas.ship.onnx_files.channels_last import channels_last
 from bnas.ship.onnx_files.hls4ml_config import configuration, whole_number
 from bnas.ship.onnx_files.means import corrections, mean_as_conv, without_means
-from bnas.ship.onnx_files.qonnx_steps import PIXELS, Form, of_pixels, qonnx_model
+from bnas.ship.onnx_files.qonnx_steps import FORMS, PIXELS, Form, of_pixels, qonnx_model
 from bnas.ship.onnx_files.ranges import ranges
 from bnas.ship.qonnx_export import executed
 
 RECIPE = Recipe(stages=(Stage(epochs=1),))
-FINN = Form(pads_bits=True, splits_groups=True)
-HLS4ML = Form(pads_bits=True, parts_signs=True, multiplies_means=True)
+FINN, HLS4ML = FORMS["finn"], FORMS["hls4ml"]
 HERE = Path(__file__).parent
 
 
@@ -154,6 +153,8 @@ def test_channels_last_change_nothing_but_the_layout(changes: dict[str, Any]) ->
     expected = exact_logits(network, torch.from_numpy(normalised(pixels)).float())
     assert apart(executed(model, pixels.transpose(0, 2, 3, 1)), expected) < 1e-4
     assert not {"AveragePool", "GlobalAveragePool"} & set(kinds(model))
+    # By its name hls4ml looks for what a Reshape writes.
+    assert all(node.name in node.output for node in model.graph.node if node.op_type == "Reshape")
 
 
 @pytest.mark.slow

@@ -36,18 +36,17 @@ def export_qonnx(best: TrainedNetwork, folder: Path, *, flow: Flow | None = None
 
     from bnas.ship.onnx_files.channels_last import channels_last
     from bnas.ship.onnx_files.hls4ml_config import configuration
-    from bnas.ship.onnx_files.qonnx_steps import Form, of_pixels, qonnx_model
+    from bnas.ship.onnx_files.qonnx_steps import FORMS, of_pixels, qonnx_model
 
     shipped, whole = ready(best).on_pixels()
     pixels = whole.astype(np.float32)
     program = of_pixels(shipped.program, shipped.card.mean, shipped.card.std)
     if flow and (rule := refusal(program, flow, layers=_layers(shipped))):
         raise ExportError(rule)
-    is_hls4ml = flow == "hls4ml"
-    form = Form(flow is not None, splits_groups=flow == "finn", parts_signs=is_hls4ml, multiplies_means=is_hls4ml)
+    form = FORMS[flow]
     model = qonnx_model(program, form, metadata=metadata_of(shipped.card, inside=True))
     twin = qonnx_model(program, form._replace(pads_bits=False), batch=len(pixels))
-    if is_hls4ml:
+    if flow == "hls4ml":
         model, twin, pixels = channels_last(model), channels_last(twin), pixels.transpose(0, 2, 3, 1)
         text = json.dumps(configuration(program, model), indent=2)
         (folder / CONFIGURATION).write_text(f"{text}\n", encoding="utf-8")

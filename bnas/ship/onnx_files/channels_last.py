@@ -81,7 +81,7 @@ def _laid_out(graph: GraphProto, node: NodeProto, shapes: Shapes) -> Iterator[No
         yield turn
     if _is_image(out) and _is_turned(ins, out):
         turn = _turn(graph, f"{node.name}_first", node.output[0], out, LAST)
-        node.output[0] = turn.input[0]
+        node.name = node.output[0] = turn.input[0]
         yield from (node, turn)
     else:
         yield node

@@ -37,12 +37,22 @@ class Form(NamedTuple):
         parts_signs: whether what changes nothing stands between a batch norm and signs, which hls4ml would join
             to thresholds, to forget that a scale is negative and make all weights of a linear layer behind them +1.
         multiplies_means: whether averages are convolutions.
+        packs_vectors: whether what is flattened is an image of one pixel on the way, for hls4ml's streams go on with
+            the channels of a pixel at a time where they are only told to flatten.
     """
 
     pads_bits: bool = False
     splits_groups: bool = False
     parts_signs: bool = False
     multiplies_means: bool = False
+    packs_vectors: bool = False
+
+
+FORMS = {
+    None: Form(),
+    "finn": Form(pads_bits=True, splits_groups=True),
+    "hls4ml": Form(pads_bits=True, parts_signs=True, multiplies_means=True, packs_vectors=True),
+}
 
 
 def of_pixels(program: Program, mean: tuple[float, ...], std: tuple[float, ...]) -> Program:
@@ -64,8 +74,9 @@ def qonnx_model(
     whole = [graph.constant(number) for number in (1.0, 0.0, float(PIXEL_BITS))]  # scale, zero point, bits
     pixels = graph.node("Quant", [INPUT, *whole], domain=DOMAIN, signed=0, narrow=0, rounding_mode="ROUND")
     graph.names[0] = _as_value(graph, pixels, program.values[0])
-    writers = _QONNX | ({Pool: _multiplied} if form.multiplies_means else {})
-    graph.write(writers | {Conv: partial(_conv, form=form, bounds=ranges(program, *PIXELS))})
+    conv = partial(_conv, form=form, bounds=ranges(program, *PIXELS))
+    pool = partial(_multiplied, form=form) if form.multiplies_means else _pool
+    graph.write(_QONNX | {Conv: conv, Pool: pool, Flatten: partial(_flatten, form=form)})
     graph.result(graph.names[-1])
     model = graph.model(opset=OPSET, metadata=metadata or {}, domains=(DOMAIN,))
     return ModelWrapper(model).transform(InferShapes()).model
@@ -193,7 +204,7 @@ def _pool(graph: Graph, step: Pool, inputs: list[str]) -> str:
     return _as_value(graph, y, graph.program.values[len(graph.names)])
 
 
-def _multiplied(graph: Graph, step: Pool, inputs: list[str]) -> str:
+def _multiplied(graph: Graph, step: Pool, inputs: list[str], *, form: Form) -> str:
     """Write an average as a convolution; cut windows have fewer pixels to divide by, which is mended value by value."""
     if not step.mean:
         return _pool(graph, step, inputs)
@@ -202,15 +213,25 @@ def _multiplied(graph: Graph, step: Pool, inputs: list[str]) -> str:
     y = _one(graph, conv, _as_image(graph, inputs[0], value), None, Form())
     each = corrections(step, value)
     if (each != 1).any():
-        flat = graph.node("Flatten", [y], axis=1)
         size = made.channels * made.pixels
+        flat = _flat(graph, y, size, form)
         flat = _normed(graph, flat, np.tile(each.reshape(-1), made.channels), np.zeros(1), size)
         y = graph.node("Reshape", [flat, graph.constant([graph.batch, *made[1:]])])
     return _as_value(graph, y, made)
 
 
-def _flatten(graph: Graph, step: Flatten, inputs: list[str]) -> str:
-    return inputs[0] if _given(graph, step).pixels == 1 else graph.node("Flatten", inputs, axis=1)
+def _flatten(graph: Graph, step: Flatten, inputs: list[str], *, form: Form) -> str:
+    value = _given(graph, step)
+    return inputs[0] if value.pixels == 1 else _flat(graph, inputs[0], value.channels * value.pixels, form)
+
+
+def _flat(graph: Graph, image: str, size: int, form: Form) -> str:
+    """Write what makes a vector of an image."""
+    flat = graph.node("Flatten", [image], axis=1)
+    if not form.packs_vectors:
+        return flat
+    pixel = graph.node("Reshape", [flat, graph.constant([graph.batch, size, 1, 1])])
+    return graph.node("Flatten", [pixel], axis=1)
 
 
 def _given(graph: Graph, step: Step, number: int = 0) -> Value:
@@ -226,6 +247,5 @@ def _as_image(graph: Graph, x: str, value: Value) -> str:
 
 
 _QONNX: dict[type[Step], Writer] = STANDARD | {
-    Threshold: _threshold, Affine: _affine, PReLU: _prelu, Add: _pointwise, Multiply: _pointwise, Pool: _pool,
-    Flatten: _flatten,
+    Threshold: _threshold, Affine: _affine, PReLU: _prelu, Add: _pointwise, Multiply: _pointwise,
 }  # fmt: skip
