@@ -81,6 +81,35 @@ def test_again_it_trains_nothing_and_a_larger_sample_holds_the_smaller(checked, 
     assert check_ranking(folder, networks=NETWORKS, repeated=2).ranking.as_dict() == checked.ranking.as_dict()
 
 
+def test_trainings_of_another_length_are_kept_apart(checked, tmp_path, monkeypatch, capsys) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(checked.run.path, folder)
+    own = checked.run.read_table("alone")
+    own.drop(columns="epochs").to_csv(folder / "alone.csv", index=False)  # as older builds wrote it
+    (folder / "sums.json").unlink()
+    short = check_ranking(folder, networks=NETWORKS, repeated=0, epochs=1)
+    assert "trained for 1 of the recipe's epochs" in short.ranking.sentence
+    assert "trained for 1 of the recipe's epochs" in unescape(short.run.report.read_text())
+    kept = short.run.read_table("alone")
+    assert kept["epochs"].value_counts().to_dict() == {tiny_space().search.retrain.recipe.epochs: len(own), 1: NETWORKS}
+    monkeypatch.setattr(rank_check, "train_alone", refuse)
+    again = check_ranking(folder, networks=NETWORKS, repeated=2)
+    assert again.ranking.as_dict() == checked.ranking.as_dict()
+    command = [
+        "bnas",
+        "rank-check",
+        str(folder),
+        "--networks",
+        str(NETWORKS),
+        "--repeated",
+        "0",
+        "--epochs",
+        "1",
+        "--json",
+    ]
+    assert json.loads(printed(command, monkeypatch, capsys))["epochs"] == 1
+
+
 @pytest.fixture
 def table(checked, tmp_path):
     """A table of the trainings of the check, with its terms beside it."""

@@ -31,6 +31,7 @@ LOSS, ACCURACY, AS_TRAINED, PARAMETERS = (
     "proxy loss", "proxy accuracy", "batch norm as trained", "parameters"
 )  # fmt: skip
 ALONE = "trained alone"  # the event of a training
+EPOCHS = "epochs"  # of a training; older runs, which have no such column, trained for those of the recipe
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def check_ranking(
     data: Any = None,
     networks: int = 24,
     repeated: int = 8,
+    epochs: int | None = None,
     table: str | Path | None = None,
     device: str | None = None,
     trust: bool = False,
@@ -63,6 +65,7 @@ def check_ranking(
         data: what the run was given, where that was no name or path.
         networks: candidates in the sample, drawn evenly from the cheapest to the dearest.
         repeated: how many of them are trained from a second seed, for the noise of the accuracy itself.
+        epochs: of each training, where the recipe's own take too long; then the verdict is of networks trained so long.
         table: a CSV file of benchmarks/table.py, of networks trained alone on the same data by the same recipe; those
             it has are taken first, and not trained.
         device: as in `search`.
@@ -74,16 +77,18 @@ def check_ranking(
     """
     looked_at = Run.read(run)
     opened = Run.open(run, config=looked_at.config, space_yaml=looked_at.space_yaml)
-    request = request_of(opened, SearchResult(opened).space, data=data, device=pick_device(device), trust=trust)
+    whole = request_of(opened, SearchResult(opened).space, data=data, device=pick_device(device), trust=trust)
+    request = _lasting(whole, epochs)
     known = _known(table, request)
     with opened.lock(), watched(progress) as tell:
         teacher = teacher_in(opened, request.settings, trust=trust)
-        check = _Check(opened, request, load_matching(request), tell, teacher)
+        usual = whole.settings.retrain.recipe.epochs
+        check = _Check(opened, request, load_matching(request), tell, teacher, usual)
         say_images(check.images, progress)
         chosen = _sample(opened, networks, known)
         trainings = _trained(check, chosen, repeated, known)
         rows = _networks(check, chosen, trainings)
-        ranking = _judged(rows, trainings, request.seed)
+        ranking = _judged(check, rows, trainings)
         opened.write_ranking(ranking.as_dict())
         opened.write_table("ranking", rows)  # the last of the two: where it is, both are
         write_report(opened)
@@ -99,15 +104,25 @@ class _Check:
     images: DataSet
     progress: Progress
     teacher: nn.Module | None
+    usual: int  # epochs of the run's own recipe
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of each training."""
+        return self.request.settings.retrain.recipe.epochs
+
+    def checkpoint(self, arch_id: str, seed: int) -> str:
+        """Return the name under which a training is kept."""
+        return f"alone/{arch_id}-{seed}" + ("" if self.epochs == self.usual else f"-{self.epochs}")
 
     def train(self, genes: Genes, seed: int, label: str) -> Row:
         """Return the training of a network from a seed."""
         arch, recipe = self.request.space.architecture(genes), self.request.settings.retrain.recipe
         reached = train_alone(
             arch, recipe, self.images, seed=seed, store=self.run, device=self.request.device,
-            name=_checkpoint(arch.id, seed), teacher=self.teacher, progress=labelled(self.progress, label, arch.id),
+            name=self.checkpoint(arch.id, seed), teacher=self.teacher, progress=labelled(self.progress, label, arch.id),
         )  # fmt: skip
-        return training(arch, genes, seed, reached)
+        return training(arch, genes, seed, reached) | {EPOCHS: self.epochs}
 
     def as_trained(self, candidates: Sequence[Row]) -> list[float]:
         """Return proxy accuracies with the batch-norm statistics that training left, not set anew."""
@@ -120,6 +135,14 @@ class _Check:
         batches = self.images.validation.batches(scoring.batch, augment=False, drop_last=False, device=request.device)
         held_out = list(itertools.islice(batches, math.ceil(scoring.validation_images / scoring.batch)))
         return [evaluate(supernet.extract(request.space.architecture(_genes(row))), held_out)[0] for row in candidates]
+
+
+def _lasting(request: SearchRequest, epochs: int | None) -> SearchRequest:
+    """Return what is asked for, with trainings that last so long."""
+    if epochs is None:
+        return request
+    alone = request.settings.retrain
+    return request.retraining(alone.model_copy(update={"recipe": alone.recipe.lasting(epochs)}))
 
 
 def _known(table: str | Path | None, request: SearchRequest) -> Table | None:
@@ -151,21 +174,28 @@ def _trained(check: _Check, chosen: Sequence[Row], repeated: int, known: Table |
     """Return the trainings of the table and of the run, with those that were missing: each is kept as it ends."""
     run, first = check.run, check.request.seed
     looked_up = _records(known.trainings) if known else []
-    own = _own(run)
+    kept = _own(run, check.usual)
+    own = [row for row in kept if row[EPOCHS] == check.epochs]
     for row in own:  # of one that was killed before it could
         _discard(check, row["id"], row["seed"])
     wanted = [(candidate, 1) for candidate in chosen] + [(candidate, 2) for candidate in chosen[:repeated]]
     for number, (candidate, times) in enumerate(wanted, start=1):
         for seed in _missing_seeds([*looked_up, *own], candidate["id"], times=times, first=first):
             own.append(check.train(_genes(candidate), seed, f"alone {number} of {len(wanted)}"))
+            kept.append(own[-1])
             run.log(ALONE, training=own[-1])
-            run.write_table("alone", own)
+            run.write_table("alone", kept)
             _discard(check, candidate["id"], seed)
-    return [*looked_up, *own]
+    return [*looked_up, *({name: row[name] for name in row if name != EPOCHS} for row in own)]
 
 
-def _own(run: Run) -> list[Row]:
-    """Return the trainings of a run: those of its table, or where that is damaged, of its log."""
+def _own(run: Run, usual: int) -> list[Row]:
+    """Return the trainings of a run, of any length: those of its table, or where that is damaged, of its log."""
+    found = _kept(run)
+    return [row | {EPOCHS: usual if pd.isna(row.get(EPOCHS)) else int(row[EPOCHS])} for row in found]
+
+
+def _kept(run: Run) -> list[Row]:
     try:
         return _records(run.read_table("alone")) if run.has_table("alone") else []
     except RunError as problem:
@@ -180,7 +210,7 @@ def _own(run: Run) -> list[Row]:
 def _discard(check: _Check, arch_id: str, seed: int) -> None:
     """Remove the weights of a network whose accuracy is known: they are not needed."""
     for stage in range(len(check.request.settings.retrain.recipe.stages)):
-        check.run.discard_checkpoint(f"{_checkpoint(arch_id, seed)}-{stage}")
+        check.run.discard_checkpoint(f"{check.checkpoint(arch_id, seed)}-{stage}")
 
 
 def _missing_seeds(trainings: Sequence[Row], arch_id: str, *, times: int, first: int) -> list[int]:
@@ -197,7 +227,7 @@ def _networks(check: _Check, chosen: Sequence[Row], trainings: Sequence[Row]) ->
     return rows.assign(as_trained_accuracy=check.as_trained(chosen)).join(accuracy).reset_index()
 
 
-def _judged(rows: pd.DataFrame, trainings: Sequence[Row], seed: int) -> Ranking:
+def _judged(check: _Check, rows: pd.DataFrame, trainings: Sequence[Row]) -> Ranking:
     """Return how well each score ranks the networks; what a search ranks by is judged."""
     scores = {
         LOSS: -rows["proxy_loss"], ACCURACY: rows["proxy_accuracy"], AS_TRAINED: rows["as_trained_accuracy"],
@@ -206,17 +236,14 @@ def _judged(rows: pd.DataFrame, trainings: Sequence[Row], seed: int) -> Ranking:
     ids = set(rows["id"])
     repeated = _table([row for row in trainings if row["id"] in ids]).repeated()
     return judge(
-        scores, rows["test_accuracy"], rows["ops"], proxy=LOSS, seed=seed,
+        scores, rows["test_accuracy"], rows["ops"], proxy=LOSS, seed=check.request.seed,
         repeated=repeated if len(repeated[0]) > 1 else None,
+        epochs=None if check.epochs == check.usual else check.epochs,
     )  # fmt: skip
 
 
 def _table(trainings: Sequence[Row]) -> Table:
     return Table.of(pd.DataFrame(trainings), name="alone")
-
-
-def _checkpoint(arch_id: str, seed: int) -> str:
-    return f"alone/{arch_id}-{seed}"
 
 
 def _records(frame: pd.DataFrame) -> list[Row]:

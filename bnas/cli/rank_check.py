@@ -24,6 +24,9 @@ def rank_check_command(
     run: Annotated[Path, typer.Argument(help="Run folder of a search.")],
     networks: Annotated[int, typer.Option(min=3, help="Candidates to train alone, spread evenly over ops.")] = 24,
     repeated: Annotated[int, typer.Option(min=0, help="How many of them from a second seed, for the noise.")] = 8,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of each training.  [default: those of the run's recipe]")
+    ] = None,
     table: Annotated[
         Path | None, typer.Option(help="CSV of benchmarks/table.py, to look up networks trained by the same recipe.")
     ] = None,
@@ -39,7 +42,8 @@ def rank_check_command(
 
     with ProgressBars() as watch, Stop(watch) as progress:
         found = check_ranking(
-            run, networks=networks, repeated=repeated, table=table, device=device, trust=trust, progress=progress
+            run, networks=networks, repeated=repeated, epochs=epochs, table=table, device=device, trust=trust,
+            progress=progress,
         )  # fmt: skip
     if as_json:
         print(json.dumps({"run": str(run)} | found.ranking.as_dict()))

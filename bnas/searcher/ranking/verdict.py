@@ -71,6 +71,7 @@ class Ranking:
     measured: tuple[Measured, ...]
     seeds: Seeds | None
     lead: tuple[float, float, float]  # tau of the proxy less that of ops, with its interval
+    epochs: int | None = None  # of each training, where those are not what the recipe says
 
     def __getitem__(self, score: str) -> Measured:
         return next(row for row in self.measured if row.score == score)
@@ -83,7 +84,10 @@ class Ranking:
     @property
     def sentence(self) -> str:
         """Can the proxy be trusted, and for what?"""
-        return sentence(self)
+        if self.epochs is None:
+            return sentence(self)
+        lasted = f"Each was trained for {self.epochs} of the recipe's epochs: by all of them the order may differ."
+        return f"{sentence(self)} {lasted}"
 
     @classmethod
     def known(cls, found: Mapping[str, Any]) -> Self:
@@ -95,7 +99,8 @@ class Ranking:
         measured = tuple(map(Measured.known, found["measured"]))
         lead, low, high = map(_number, found["lead"])
         seeds = Seeds(**found["seeds"]) if found["seeds"] else None
-        return cls(int(found["networks"]), str(found["proxy"]), measured, seeds, (lead, low, high))
+        epochs = found.get("epochs")  # None where they are the recipe's, and in files of older builds
+        return cls(int(found["networks"]), str(found["proxy"]), measured, seeds, (lead, low, high), epochs)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything for machines; numbers that do not exist are None."""
@@ -115,6 +120,7 @@ def judge(
     *,
     proxy: str,
     repeated: tuple[ArrayLike, ArrayLike] | None = None,
+    epochs: int | None = None,
     seed: int = 0,
 ) -> Ranking:
     """Return how well each score ranks networks by their accuracy.
@@ -125,6 +131,7 @@ def judge(
         ops: of each network; its quartiles are the bands, of few networks fewer parts.
         proxy: the name of the score that is judged.
         repeated: accuracies of two trainings of the same few networks.
+        epochs: of each training, where those are not what the recipe says.
         seed: draws the bootstrap's samples.
     """
     truth, ops = np.asarray(truth, dtype=float), np.asarray(ops, dtype=float)
@@ -140,6 +147,7 @@ def judge(
         measured=(*rows, _chance(truth, int(band.max()) + 1)),
         seeds=_seeds(*repeated) if repeated is not None else None,
         lead=(lead, *interval(taus[proxy] - taus[OPS])),
+        epochs=epochs,
     )
 
 
