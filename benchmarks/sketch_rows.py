@@ -28,7 +28,8 @@ from bnas.train.binary_watch import evenness
 
 BATCH = 64
 DTYPE = "bfloat16"  # of every row: about half the time on a CPU that knows it
-DATA, EPOCHS = "sketches:50", 60
+DATA = "sketches:50"
+SHORT, LONG = 20, 60  # epochs; what is compared first is also trained for longer
 NO_EXPERTS = "-"  # where usage would stand; an empty cell is of a row that a kill tore
 COLUMNS = (
     "family", "network", "data", "epochs", "choice", "seed", "ops", "bops", "bytes", "train_accuracy",
@@ -59,12 +60,14 @@ class Trained(NamedTuple):
 
 def block_jobs(seed: int) -> Iterator[Job]:
     """Yield the rows of alpha-beta: the comparison in every network, then what each difference is worth in one."""
+    for choice in ("FBin xnor", "FBin alpha_beta"):
+        yield Job("alpha-beta", "Sketch-A-Net", DATA, LONG, choice, seed)
     whole = [choice for choice in BLOCKS if " + " not in choice]
     for network in ("Sketch-A-Net", "ResNet-18", "GoogLeNet"):
         for choice in sorted(whole, key=lambda choice: not choice.startswith("FBin")):  # these first
-            yield Job("alpha-beta", network, DATA, EPOCHS, choice, seed)
+            yield Job("alpha-beta", network, DATA, SHORT, choice, seed)
     for choice in (choice for choice in BLOCKS if choice not in whole):
-        yield Job("alpha-beta", "Sketch-A-Net", DATA, EPOCHS, choice, seed)
+        yield Job("alpha-beta", "Sketch-A-Net", DATA, SHORT, choice, seed)
 
 
 def train_block(job: Job, data: DataSet) -> Trained:
@@ -96,7 +99,7 @@ def hybrid_jobs(seed: int) -> Iterator[Job]:
         choices = [FBIN, REAL, ALL_WEIGHTS, *published]
         choices += [f"{way} at {budget} %" for budget in BUDGETS for way in (*WAYS, LATEST, *CHANCES)]
         for choice in choices:
-            yield Job("hybrid", network, DATA, EPOCHS // 3, choice, seed)
+            yield Job("hybrid", network, DATA, SHORT, choice, seed)
 
 
 def train_hybrid(job: Job, data: DataSet) -> Trained:
@@ -124,16 +127,15 @@ ONE, COPIED, AT_ONCE, STAGED = "1 expert", "experts copied", "experts from the s
 
 
 def expert_jobs(seed: int) -> Iterator[Job]:
-    """Yield the rows of experts: over widths, over their number, then over length and data for one width."""
-    for widths in WIDTHS:
+    """Yield the rows of experts: two at length, then over widths, over their number and gates, and on all classes."""
+    for widths, data, epochs in (
+        ("8-16-32", DATA, LONG), *((widths, DATA, SHORT) for widths in WIDTHS), ("8-16-32", "sketches", SHORT // 2)
+    ):  # fmt: skip
         for choice in (ONE, f"4 {COPIED}"):
-            yield Job("experts", f"ours {widths}", DATA, EPOCHS, choice, seed)
+            yield Job("experts", f"ours {widths}", data, epochs, choice, seed)
     gates = (f"4 {COPIED} + {gate}" for gate in GATES)
     for choice in (f"4 {AT_ONCE}", *gates, f"2 {COPIED}", f"8 {COPIED}", f"1 expert {STAGED}", f"4 experts {STAGED}"):
-        yield Job("experts", "ours 8-16-32", DATA, EPOCHS, choice, seed)
-    for data, epochs in ((DATA, EPOCHS // 3), ("sketches", EPOCHS // 6)):
-        for choice in (ONE, f"4 {COPIED}"):
-            yield Job("experts", "ours 8-16-32", data, epochs, choice, seed)
+        yield Job("experts", "ours 8-16-32", DATA, SHORT, choice, seed)
 
 
 def channels(network: str) -> tuple[int, ...]:
@@ -162,10 +164,12 @@ NARROW = (12, 24, 48, 96)
 
 
 def width_jobs(seed: int) -> Iterator[Job]:
-    """Yield the rows of width expansion, for both arrangements of the blocks."""
+    """Yield the rows of width expansion: two at length, then for both arrangements of the blocks."""
+    for choice in ("1 group", "4 groups"):
+        yield Job("width", "ours 2-2-2-2", DATA, LONG, choice, seed)
     for arranged in ARRANGED:
         for choice in GROUPED:
-            yield Job("width", f"ours {arranged}", DATA, EPOCHS, choice, seed)
+            yield Job("width", f"ours {arranged}", DATA, SHORT, choice, seed)
 
 
 def train_width(job: Job, data: DataSet) -> Trained:
