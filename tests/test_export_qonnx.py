@@ -140,11 +140,21 @@ def test_real_convolutions_average_what_they_read_where_no_window_is_cut() -> No
         {"stage": {"depth": 3}},
         {"stage": {"width": 24, "stride": 2, "depth": 2}},
         {"stage": {"width": 24, "stride": 2}, "input": (3, 7, 9)},
+        {"stage": {"width": 24, "stride": 2, "downsample": "max_pool"}, "input": (3, 7, 9)},
         {"stage": {"width": 9, "kernel": 1}, "input": (9, 9, 9)},  # where wrong turns keep their shape
         {"stem": {"width": 8, "stride": 4}, "stage": {"stride": 2, "depth": 2}, "input": (1, 8, 8)},
         {"stem": {"kind": "space_to_depth", "width": 8, "kernel": 3, "stride": 2}},
     ],
-    ids=["plain", "equal units", "halved", "cut windows", "a cube", "a single pixel", "space to depth"],
+    ids=[
+        "plain",
+        "equal units",
+        "halved",
+        "cut windows",
+        "cut max pooling",
+        "a cube",
+        "a single pixel",
+        "space to depth",
+    ],
 )
 def test_channels_last_change_nothing_but_the_layout(changes: dict[str, Any]) -> None:
     arch = make_arch(**{"binarizers": {"pad_value": -1}, "prelu": False, "shortcut": {"kind": "conv"}} | changes)

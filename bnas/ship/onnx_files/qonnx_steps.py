@@ -21,7 +21,7 @@ from bnas.ship.onnx_files.graph import INPUT, Array, Graph, Writer
 from bnas.ship.onnx_files.means import corrections, mean_as_conv, without_means
 from bnas.ship.onnx_files.qonnx_filters import DOMAIN, bipolar, bits_of, groups_of, turned, weights_of
 from bnas.ship.onnx_files.ranges import Range, ranges
-from bnas.ship.onnx_files.steps import OPSET, STANDARD, attributes, by_experts, padded, pads_of
+from bnas.ship.onnx_files.steps import MAX_POOL, OPSET, STANDARD, attributes, by_experts, padded, pads_of, pads_of_pool
 
 PIXEL_BITS = 8
 PIXELS = (0, 2**PIXEL_BITS - 1)
@@ -37,6 +37,8 @@ class Form(NamedTuple):
         parts_signs: whether what changes nothing stands between a batch norm and signs, which hls4ml would join
             to thresholds, to forget that a scale is negative and make all weights of a linear layer behind them +1.
         multiplies_means: whether averages are convolutions.
+        pads_with_zeros: whether what goes round a max pooling are zeros, and no part of it: hls4ml's streams take no
+            other pooling, nor windows that overlap.
         packs_vectors: whether what is flattened is an image of one pixel on the way, for hls4ml's streams go on with
             the channels of a pixel at a time where they are only told to flatten.
     """
@@ -45,13 +47,14 @@ class Form(NamedTuple):
     splits_groups: bool = False
     parts_signs: bool = False
     multiplies_means: bool = False
+    pads_with_zeros: bool = False
     packs_vectors: bool = False
 
 
 FORMS = {
     None: Form(),
     "finn": Form(pads_bits=True, splits_groups=True),
-    "hls4ml": Form(pads_bits=True, parts_signs=True, multiplies_means=True, packs_vectors=True),
+    "hls4ml": Form(pads_bits=True, parts_signs=True, multiplies_means=True, pads_with_zeros=True, packs_vectors=True),
 }
 
 
@@ -74,8 +77,8 @@ def qonnx_model(
     whole = [graph.constant(number) for number in (1.0, 0.0, float(PIXEL_BITS))]  # scale, zero point, bits
     pixels = graph.node("Quant", [INPUT, *whole], domain=DOMAIN, signed=0, narrow=0, rounding_mode="ROUND")
     graph.names[0] = _as_value(graph, pixels, program.values[0])
-    conv = partial(_conv, form=form, bounds=ranges(program, *PIXELS))
-    pool = partial(_multiplied, form=form) if form.multiplies_means else _pool
+    bounds = ranges(program, *PIXELS)
+    conv, pool = partial(_conv, form=form, bounds=bounds), partial(_pool, form=form, bounds=bounds)
     graph.write(_QONNX | {Conv: conv, Pool: pool, Flatten: partial(_flatten, form=form)})
     graph.result(graph.names[-1])
     model = graph.model(opset=OPSET, metadata=metadata or {}, domains=(DOMAIN,))
@@ -199,25 +202,39 @@ def _pointwise(graph: Graph, step: Add | Multiply, inputs: list[str]) -> str:
     return graph.node("Add" if isinstance(step, Add) else "Mul", [inputs[0], second])
 
 
-def _pool(graph: Graph, step: Pool, inputs: list[str]) -> str:
-    y = STANDARD[Pool](graph, step, [_as_image(graph, inputs[0], _given(graph, step))])
-    return _as_value(graph, y, graph.program.values[len(graph.names)])
+def _pool(graph: Graph, step: Pool, inputs: list[str], *, form: Form, bounds: list[Range]) -> str:
+    value, made = _given(graph, step), graph.program.values[len(graph.names)]
+    x = _as_image(graph, inputs[0], value)
+    if step.mean and form.multiplies_means:
+        y = _multiplied(graph, step, x, form)
+    elif not step.mean and form.pads_with_zeros and any(pads := pads_of_pool(step, value)):
+        y = _padded(graph, step, x, pads, np.floor(bounds[step.inputs[0]].low))
+    else:
+        y = STANDARD[Pool](graph, step, [x])
+    return _as_value(graph, y, made)
 
 
-def _multiplied(graph: Graph, step: Pool, inputs: list[str], *, form: Form) -> str:
+def _padded(graph: Graph, step: Pool, x: str, pads: list[int], low: Array) -> str:
+    """Write a max pooling of values that are moved until none is below the zeros round them, and moved back."""
+    x = _normed(graph, x, np.ones(1), -low, len(low))
+    around = graph.constant([0, 0, *pads[:2], 0, 0, *pads[2:]])
+    x = graph.node("Pad", [x, around], mode="constant")
+    y = graph.node("MaxPool", [x], kernel_shape=step.kernel, strides=step.stride, pads=[0] * 4, **MAX_POOL)
+    return _normed(graph, y, np.ones(1), low, len(low))
+
+
+def _multiplied(graph: Graph, step: Pool, x: str, form: Form) -> str:
     """Write an average as a convolution; cut windows have fewer pixels to divide by, which is mended value by value."""
-    if not step.mean:
-        return _pool(graph, step, inputs)
     value, made = _given(graph, step), graph.program.values[len(graph.names)]
     conv = mean_as_conv(step, value)
-    y = _one(graph, conv, _as_image(graph, inputs[0], value), None, Form())
+    y = _one(graph, conv, x, None, Form())
     each = corrections(step, value)
     if (each != 1).any():
         size = made.channels * made.pixels
         flat = _flat(graph, y, size, form)
         flat = _normed(graph, flat, np.tile(each.reshape(-1), made.channels), np.zeros(1), size)
         y = graph.node("Reshape", [flat, graph.constant([graph.batch, *made[1:]])])
-    return _as_value(graph, y, made)
+    return y
 
 
 def _flatten(graph: Graph, step: Flatten, inputs: list[str], *, form: Form) -> str:

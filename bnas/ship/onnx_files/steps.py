@@ -30,6 +30,7 @@ from bnas.ship.onnx_files.filters import Weights, as_bits, as_floats, banks_of, 
 from bnas.ship.onnx_files.graph import Graph, Writer
 
 OPSET = 13  # the oldest that has all that is needed, so that readers of the last years take it
+MAX_POOL: dict[str, Any] = {"dilations": [1, 1], "ceil_mode": 0}  # what a reader may ask for, whatever is usual
 OPSET_OF_BITS = 18  # the oldest with BitwiseAnd
 
 
@@ -149,25 +150,23 @@ def _pool(graph: Graph, step: Pool, inputs: list[str]) -> str:
     """Write a pooling; a size that is rounded up is written as padding, for readers disagree about ceil_mode."""
     if is_whole_mean(graph.program, step):
         return graph.node("GlobalAveragePool", inputs)
-    x, before, value = inputs[0], list(step.padding), graph.program.values[step.inputs[0]]
-    made = step.value(value)
-    if step.mean and step.ceil and step.count_padding and any(before):
-        around = graph.constant([0, 0, *before, 0, 0, *before])
+    x, value = inputs[0], graph.program.values[step.inputs[0]]
+    pads = pads_of_pool(step, value)
+    if step.mean and step.ceil and step.count_padding and any(step.padding):
+        around = graph.constant([0, 0, *step.padding, 0, 0, *step.padding])
         x = graph.node("Pad", [x, around, graph.constant(0.0)], mode="constant")
-        value = value._replace(height=value.height + 2 * before[0], width=value.width + 2 * before[1])
-        before = [0, 0]
-    ends = _ends(step, value, made, before) if step.ceil else before
-    more = {"count_include_pad": int(step.count_padding and not step.ceil)} if step.mean else {"dilations": [1, 1]}
+        pads = [0, 0, *(max(0, end - pad) for end, pad in zip(pads[2:], step.padding, strict=True))]
+    more = {"count_include_pad": int(step.count_padding and not step.ceil), "ceil_mode": 0} if step.mean else MAX_POOL
     return graph.node(
-        "AveragePool" if step.mean else "MaxPool", [x], kernel_shape=step.kernel, strides=step.stride,
-        pads=[*before, *ends], ceil_mode=0, **more,
-    )  # fmt: skip
+        "AveragePool" if step.mean else "MaxPool", [x], kernel_shape=step.kernel, strides=step.stride, pads=pads, **more
+    )
 
 
-def _ends(step: Pool, value: Value, made: Value, before: list[int]) -> list[int]:
-    """Return how far the last windows reach beyond what is there."""
-    sides = zip(made[2:], step.stride, step.kernel, value[2:], before, strict=True)
-    return [max(0, (count - 1) * stride + taps - side - first) for count, stride, taps, side, first in sides]
+def pads_of_pool(step: Pool, value: Value) -> list[int]:
+    """Return how far the windows of a pooling reach beyond what is there: at the top, left, bottom and right."""
+    sides = zip(step.value(value)[2:], step.stride, step.kernel, value[2:], step.padding, strict=True)
+    reached = [max(0, (count - 1) * stride + taps - side - first) for count, stride, taps, side, first in sides]
+    return [*step.padding, *(reached if step.ceil else step.padding)]
 
 
 def _channels(graph: Graph, step: Channels, inputs: list[str]) -> str:
