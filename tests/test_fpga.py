@@ -207,7 +207,10 @@ PRESETS = [(name, preset) for name in MODELS for preset in MODELS[name].presets]
 SMALL = ("lenet5", "cnv", "tfc", "sfc", "lfc")  # whose C++ a compiler gets through, and which pool within their images
 
 
-@pytest.mark.parametrize(("name", "preset"), PRESETS)
+IN_FINN = [pair for pair in PRESETS if pair != ("resnet18", "real")]  # that ends in a ValueError: docs/deploying.md
+
+
+@pytest.mark.parametrize(("name", "preset"), IN_FINN)
 def test_finn_computes_what_reference_networks_do(name: str, preset: str) -> None:
     same_in_finn(*reference(name, preset, "finn"))
 
