@@ -2,7 +2,8 @@
 
 from bnas.space.space import SearchSpace
 
-# Training images up to which four experts ended level with one, or behind: benchmarks/methods.py, on CIFAR-10.
+# Training images up to which four experts ended level with one, or behind: benchmarks/methods.py, on CIFAR-10. On
+# drawings: benchmarks/sketches.py.
 EXPERTS_LEVEL, EXPERTS_BEHIND = 50_000, 10_000
 
 
@@ -13,6 +14,6 @@ def on_experts(space: SearchSpace, images: int) -> str:
         return ""
     return (
         f"hint: up to {most} experts are offered, for {images:,} training images; where that was measured, 4 ended "
-        f"behind 1 on {EXPERTS_BEHIND:,} photographs and level on {EXPERTS_LEVEL:,}, and ahead only in very narrow "
-        "networks of drawings; experts: 1 leaves a smaller space (docs/methods.md, Experts)"
+        f"behind 1 on {EXPERTS_BEHIND:,} photographs, level on {EXPERTS_LEVEL:,}, and no better on drawings; "
+        "experts: 1 leaves a smaller space (docs/methods.md, Experts)"
     )
