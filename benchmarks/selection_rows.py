@@ -140,7 +140,7 @@ class Bench:
         if self._keep and kept.exists():
             network.load_state_dict(torch.load(kept, weights_only=True))
             return network.eval()
-        self._train(network, epochs)
+        self._train(network, epochs).to(memory_format=torch.contiguous_format)  # as one that is read back is laid out
         if not self._keep:
             return network
         with replacing(kept) as temporary:
