@@ -204,7 +204,7 @@ def test_hls4ml_computes_what_networks_of_shipped_spaces_do(name: str, number: i
 
 
 PRESETS = [(name, preset) for name in MODELS for preset in MODELS[name].presets] if MANY else [("tfc", "binary")]
-SMALL = ("lenet5", "cnv", "tfc", "sfc", "lfc")  # whose C++ a compiler gets through, and which pool within their images
+SMALL = ("lenet5", "cnv", "tfc", "sfc")  # whose C++ a compiler gets through; lfc's needs a larger stack than is usual
 
 
 IN_FINN = [pair for pair in PRESETS if pair != ("resnet18", "real")]  # that ends in a ValueError: docs/deploying.md

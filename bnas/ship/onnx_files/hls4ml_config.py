@@ -11,7 +11,9 @@ from bnas.ship.onnx_files.graph import INPUT
 from bnas.ship.onnx_files.qonnx_steps import PIXEL_BITS, PIXELS
 from bnas.ship.onnx_files.ranges import ranges
 
-FRACTION = 24  # bits behind the point of real values: as many as a float32 has
+FRACTION = (
+    32  # bits behind the point of real values: a sum of small weights times pixels of 255 is as exact as float32's
+)
 _PRODUCTS = ("Conv", "MatMul")
 _PASSES_ON = ("Quant", "BipolarQuant", "Transpose", "Reshape", "Flatten")  # what it is given, or a format of its own
 
