@@ -95,18 +95,8 @@ def test_trainings_of_another_length_are_kept_apart(checked, tmp_path, monkeypat
     monkeypatch.setattr(rank_check, "train_alone", refuse)
     again = check_ranking(folder, networks=NETWORKS, repeated=2)
     assert again.ranking.as_dict() == checked.ranking.as_dict()
-    command = [
-        "bnas",
-        "rank-check",
-        str(folder),
-        "--networks",
-        str(NETWORKS),
-        "--repeated",
-        "0",
-        "--epochs",
-        "1",
-        "--json",
-    ]
+    options = f"--networks {NETWORKS} --repeated 0 --epochs 1 --json".split()
+    command = ["bnas", "rank-check", str(folder), *options]
     assert json.loads(printed(command, monkeypatch, capsys))["epochs"] == 1
 
 

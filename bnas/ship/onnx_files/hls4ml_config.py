@@ -11,9 +11,8 @@ from bnas.ship.onnx_files.graph import INPUT
 from bnas.ship.onnx_files.qonnx_steps import PIXEL_BITS, PIXELS
 from bnas.ship.onnx_files.ranges import ranges
 
-FRACTION = (
-    32  # bits behind the point of real values: a sum of small weights times pixels of 255 is as exact as float32's
-)
+# Bits behind the point of real values: a sum of small weights times pixels up to 255 is as exact as in float32.
+FRACTION = 32
 _PRODUCTS = ("Conv", "MatMul")
 _PASSES_ON = ("Quant", "BipolarQuant", "Transpose", "Reshape", "Flatten")  # what it is given, or a format of its own
 
