@@ -180,12 +180,19 @@ class TestPReLU:
             assert torch.allclose(actual, expected, rtol=4 * torch.finfo(dtype).eps)
 
     def test_autocast_computes_in_bfloat16(self) -> None:
-        layer, x = PReLU(4), images(5, 4, 3, 7).bfloat16()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = layer(x)
-        y.sum().backward()
-        assert y.dtype == torch.bfloat16
-        assert layer.weight.grad.dtype == torch.float32
+        x = images(5, 4, 3, 7)
+        for dtype in (torch.bfloat16, torch.float32):
+            steps = []
+            for layer in (PReLU(4), nn.PReLU(4)):
+                value = x.to(dtype).requires_grad_()
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    y = layer(value)
+                y.backward(y.detach())
+                assert y.dtype == torch.bfloat16
+                assert layer.weight.grad.dtype == torch.float32
+                steps.append((y.float(), value.grad.float(), layer.weight.grad))
+            for actual, expected in zip(*steps, strict=True):
+                assert torch.allclose(actual, expected, rtol=4 * torch.finfo(torch.bfloat16).eps)
 
     def test_compiled_equals_eager(self) -> None:
         layer, x = PReLU(4), images(5, 4, 3, 7)

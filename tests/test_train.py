@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from spaces import STEMS, WHOLE, later_space
 from torch import nn
 
 from bnas.binarize.alpha_beta import alpha_beta
@@ -33,7 +34,7 @@ from bnas.train import loop as training
 from bnas.train.binary_watch import SupernetWatch
 from bnas.train.objective import answering, attention, distance, stage_loss
 from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule
-from bnas.train.step import constrain, start_stage
+from bnas.train.step import constrain, in_channels_last, start_stage
 from tests.tiny import MemoryStore, tiny_space
 
 CPU = torch.device("cpu")
@@ -163,6 +164,19 @@ def test_a_supernet_in_bfloat16_learns_nearly_the_same(digits, mode: str) -> Non
     assert not all(map(torch.equal, exact, short))
     moved = [(one - other).abs().mean() for one, other in zip(exact, short, strict=True)]
     assert max(moved) < 0.05
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_every_kind_of_network_learns_in_bfloat16(stem: str) -> None:
+    for seed in range(6):
+        space = later_space(stem=STEMS[stem], squeeze_excite=seed % 2 == 0, **WHOLE)
+        arch = space.architecture(space.sample(random.Random(seed)))
+        network = in_channels_last(build(arch))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = network(torch.randn(4, *arch.input))
+        y.float().square().mean().backward()
+        for name, weight in network.named_parameters():
+            assert torch.isfinite(weight.grad).all(), (arch.id, name)
 
 
 def test_a_supernet_in_float32_is_described_as_before_there_was_another() -> None:

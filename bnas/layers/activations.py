@@ -20,6 +20,7 @@ class QuickSlope(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         value, slope = ctx.saved_tensors
+        grad = grad.to(value.dtype)  # of a real value autocast makes bfloat16
         by_slope = value.clamp_max(0).mul_(grad).sum((0, 2, 3))
         above: Tensor = torch.ops.aten.threshold_backward(grad, value, 0)
         return above.lerp_(grad, slope.view(-1, 1, 1)), by_slope
