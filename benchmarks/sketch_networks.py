@@ -149,14 +149,14 @@ BLOCKS: dict[str, Block] = {
             ("learned alpha", "learned_alpha", True), ("PReLU", "prelu", True), ("not centred", "centred", False)
         )
     },
-    "FBin alpha_beta + no class means": FBIN[1]._replace(weights="sketch_networks:without_class_means"),
+    "FBin alpha_beta + class means": FBIN[1]._replace(weights="sketch_networks:with_class_means"),
     "FBin alpha_beta + no offset": FBIN[1]._replace(weights="sketch_networks:without_offset"),
 }  # fmt: skip
 
 
-def without_class_means(weight: Tensor) -> BinaryWeight:
-    """Return what `alpha_beta` does, with the straight-through term of its gradient alone."""
-    return alpha_beta(weight, class_means=False)
+def with_class_means(weight: Tensor) -> BinaryWeight:
+    """Return what `alpha_beta` does, with the exact derivative of both values in its gradient too."""
+    return alpha_beta(weight, class_means=True)
 
 
 def without_offset(weight: Tensor) -> BinaryWeight:

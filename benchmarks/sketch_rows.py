@@ -60,7 +60,7 @@ class Trained(NamedTuple):
 
 def block_jobs(seed: int) -> Iterator[Job]:
     """Yield the rows of alpha-beta: the comparison in every network, then what each difference is worth in one."""
-    for choice in ("FBin xnor", "FBin alpha_beta", "FBin alpha_beta + no class means"):
+    for choice in ("FBin xnor", "FBin alpha_beta", "FBin alpha_beta + class means"):
         yield Job("alpha-beta", "Sketch-A-Net", DATA, LONG, choice, seed)
     whole = [choice for choice in BLOCKS if " + " not in choice]
     for network in ("Sketch-A-Net", "ResNet-18", "GoogLeNet"):

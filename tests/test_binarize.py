@@ -253,27 +253,27 @@ def test_alpha_and_beta_by_hand(filter: list[float], alpha: float, beta: float) 
 
 def test_alpha_beta_class_means_are_the_exact_gradient() -> None:
     weight = latent(3, 2, 3, 3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda w: alpha_beta(w, straight_through=False).dense(), weight)
+    assert torch.autograd.gradcheck(lambda w: alpha_beta(w, class_means=True, straight_through=False).dense(), weight)
 
 
 def test_alpha_beta_gradient_is_the_mean_over_the_class() -> None:
     weight = torch.tensor([[0.1, 0.9, 0.2, 0.8]], dtype=torch.float64)
     toward = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
-    means = gradient(partial(alpha_beta, straight_through=False), weight, toward)
+    means = gradient(partial(alpha_beta, class_means=True, straight_through=False), weight, toward)
     assert means[0].tolist() == pytest.approx([(1 + 3) / 2, (2 + 4) / 2, (1 + 3) / 2, (2 + 4) / 2])
 
 
 def test_alpha_beta_gradients_add_up() -> None:
     weight, toward = latent(4, 3, 3, 3, deviation=0.8), latent(4, 3, 3, 3, seed=1)
-    means = gradient(partial(alpha_beta, straight_through=False), weight, toward)
-    through = gradient(partial(alpha_beta, class_means=False), weight, toward)
-    assert torch.allclose(gradient(alpha_beta, weight, toward), means + through)
+    means = gradient(partial(alpha_beta, class_means=True, straight_through=False), weight, toward)
+    through = gradient(alpha_beta, weight, toward)
+    assert torch.allclose(gradient(partial(alpha_beta, class_means=True), weight, toward), means + through)
     assert torch.allclose(through, toward * (weight.abs() < 1))
 
 
 def test_alpha_beta_without_gradients_is_constant() -> None:
     weight = latent(2, 3, 3, 3).requires_grad_()
-    assert not alpha_beta(weight, class_means=False, straight_through=False).dense().requires_grad
+    assert not alpha_beta(weight, straight_through=False).dense().requires_grad
 
 
 def test_irnet_filters_are_balanced_and_scaled_by_powers_of_two() -> None:

@@ -123,7 +123,7 @@ def test_any_weight_binarizer_gets_the_exact_gate_gradient() -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("weights", ["alpha_beta", "group", "irnet"])
-def test_binarizers_that_mix_a_filter_get_the_exact_gate_gradient(weights: str) -> None:
+def test_other_binarizers_get_the_exact_gate_gradient_too(weights: str) -> None:
     torch.manual_seed(0)
     conv = spread_gate(ExpertConv(6, 12, weights=weights, stride=2)).double()
     x = torch.randn(24, 6, 7, 5, dtype=torch.float64)

@@ -78,7 +78,7 @@ def test_one_thing_is_changed_at_a_time(load: Any) -> None:
     assert [("ReLU" in names, "PReLU" in names) for names in kinds] == [(True, False), (False, True)]
     weight = torch.randn(4, 3, 3, 3)
     whole = alpha_beta(weight)
-    assert torch.equal(networks.without_class_means(weight).dense(), whole.dense())
+    assert torch.equal(networks.with_class_means(weight).dense(), whole.dense())
     assert torch.equal(networks.without_offset(weight).dense(), whole.sign * whole.scale)
 
 

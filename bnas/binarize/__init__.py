@@ -22,7 +22,7 @@ WEIGHT_BINARIZERS: dict[str, WeightBinarizer] = {
 }
 
 # Weight binarizers whose backward pass multiplies each weight's gradient by one number of its own.
-ELEMENTWISE_BACKWARD: frozenset[str] = frozenset({"sign", "xnor"})
+ELEMENTWISE_BACKWARD: frozenset[str] = frozenset({"sign", "xnor", "alpha_beta"})
 
 # Annealed weight binarizers whose result is binary from the start: it is their gradient that hardens, and is not exact.
 HARDENED_GRADIENT: frozenset[str] = frozenset({"irnet"})

@@ -7,21 +7,21 @@ from bnas.binarize.sign import clipped, hard_sign
 from bnas.binarize.weight import BinaryWeight, filter_dims
 
 
-def alpha_beta(weight: Tensor, *, class_means: bool = True, straight_through: bool = True) -> BinaryWeight:
+def alpha_beta(weight: Tensor, *, class_means: bool = False, straight_through: bool = True) -> BinaryWeight:
     """Binarize each filter to two values, alpha for its larger weights and beta for the others.
 
     For a filter w of n weights and a split e in {0, 1}^n, W~ = alpha e + beta (1 - e), with alpha and
     beta the means of the two classes. The split is the one of least squared error, see `best_cut`.
 
-    Backward, two terms, both with the split held fixed:
+    Backward, two terms, both with the split held fixed, of which the first is left out by default:
         class means:      dL/dw_i = mean of dL/dW~ over the class of w_i, the exact derivative;
         straight through: dL/dw_i = dL/dW~_i where |w_i| < 1, zero elsewhere.
-    The second is what moves a weight from one class to the other, the first moves both classes as
-    wholes; with the second scaled down by (alpha - beta) / 2, as a gradient of the sign would be,
-    the first drowns it and training suffers.
+    The second is what moves a weight from one class to the other. The first moves both classes as wholes, drowns it,
+    and cost accuracy wherever it was measured (docs/methods.md); `xnor`, too, takes its scale for a constant.
 
-    A filter of one value only, or of n = 1, has alpha = beta: scale 0 and signs +1. A filter that
-    holds an infinity or NaN has signs too, but alpha or beta is not finite.
+    A filter of one value only, or of n = 1, has signs +1 and that value as alpha; beta, which it has no use for, lies a
+    rounding below, for with a scale of 0 no gradient would ever pass. A filter that holds an infinity or NaN has signs
+    too, but alpha or beta is not finite.
 
     Args:
         weight: latent weights [..., out, in, kh, kw] or [out, in], floating point.
@@ -64,13 +64,14 @@ def best_cut(weight: Tensor) -> Tensor:
 
 
 def _class_means(weight: Tensor, signs: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return the means of the weights of sign +1 and of sign -1, per filter; twice the same where no sign is -1."""
+    """Return the means of the weights of sign +1 and of sign -1, per filter; where no sign is -1, a hair below."""
     flat = weight.flatten(-len(dims)).to(torch.promote_types(weight.dtype, torch.float32))
     flat_signs = signs.flatten(-len(dims)).to(flat.dtype)
     n, total, balance = flat.shape[-1], flat.sum(-1), torch.linalg.vecdot(flat, flat_signs)
     count = (n + flat_signs.sum(-1)) / 2
     alpha = (total + balance) / (2 * count)
-    beta = torch.where(count < n, (total - balance) / (2 * (n - count).clamp_min(1)), alpha)
+    hair = 2 * torch.finfo(weight.dtype).eps * alpha.detach().abs().clamp_min(1)
+    beta = torch.where(count < n, (total - balance) / (2 * (n - count).clamp_min(1)), alpha - hair)
     shape = (*alpha.shape, *(1,) * len(dims))
     return alpha.view(shape).to(weight.dtype), beta.view(shape).to(weight.dtype)
 
