@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bnas.api.advice import on_experts
+from bnas.api.advice import hints
 from bnas.api.appointing import appointed
 from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, watched
@@ -65,7 +65,7 @@ def search_targets(
     images = load_matching(request)
     request = appointed(request, images, trust=trust).on(images)
     run = open_for(images, out, config=request.config, space_yaml=request.space_yaml)
-    for line in filter(None, (request.left_out, on_experts(request.space, len(images.train)))):
+    for line in filter(None, (request.left_out, *hints(request.space, len(images.train), request.device))):
         say(line, progress)
     with run.lock(), watched(progress) as tell:
         ranks.call(partial(_beside, replace(request, images=images.facts())))

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from bnas.api.advice import on_experts
+from bnas.api.advice import hints
 from bnas.api.appointing import appointed
 from bnas.api.exploring import explore, open_studies
 from bnas.api.latency import latency_of
@@ -184,7 +184,7 @@ def search(
     say_images(images, progress)
     with run.lock(), watched(progress) as tell:
         if not (_is_complete(run, request.settings.trials) and (storage is not None or _is_stored(run))):
-            if not request.supernet_of and (hint := on_experts(request.space, len(images.train))):
+            for hint in () if request.supernet_of else hints(request.space, len(images.train), request.device):
                 say(hint, progress)
             say(f"plan {_plan(request, images, run)}", progress)
             recipe, is_taught = request.settings.retrain.recipe, request.settings.teacher is not None

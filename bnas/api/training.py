@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from bnas.api.advice import on_bfloat16
 from bnas.api.appointing import check_normalised, check_teacher
 from bnas.api.making import copied, maker, sum_of, teacher_name, teacher_of, untaught
 from bnas.api.manifest import manifest_of
@@ -144,6 +145,8 @@ def train_model(
             say(f"plan {chosen.said(len(images.train))}; written to {run.path}", progress)
             if remark := untaught(chosen, is_taught=is_taught, remedy="give one, or leave distill out"):
                 say(remark, progress)
+            if hint := on_bfloat16({stage.dtype for stage in chosen.stages}, work.device):
+                say(hint, progress)
             ranks.call(work.beside)
             _drive(run, work, images, tell, ranks)
         write_training_report(run)
