@@ -4,11 +4,11 @@
                                  [--epochs N] [--size PIXELS] [--images N] [--width N] [--results CSV]
 
 Real; binary weights (WBin) by xnor, alpha_beta and group; binary inputs too (FBin) by xnor, alpha_beta, and xnor with 4
-experts. The plain net is VGG-Small, the residual one has two blocks in each of three stages with a shortcut round each
-convolution; first and last layer are real. All are trained for the same number of epochs on CIFAR-10 ($BNAS_DATA): real
-and WBin in one stage, FBin in two, binary inputs first. Rows go to results/methods.csv as they come; those that are
-there are not trained again, and several processes share the work where each has a shard of its own. --quick trains one
-network for two epochs, and reads the table.
+experts; alpha_beta also with the derivative of its class means. The plain net is VGG-Small, the residual one has two
+blocks in each of three stages with a shortcut round each convolution; first and last layer are real. All are trained
+for the same number of epochs on CIFAR-10 ($BNAS_DATA): real and WBin in one stage, FBin in two, binary inputs first.
+Rows go to results/methods.csv as they come; those that are there are not trained again, and several processes share the
+work where each has a shard of its own. --quick trains one network for two epochs, and reads the table.
 
 The full networks, where a GPU is at hand: `bnas train vgg_small --weights group --data cifar10 --recipe cifar_group`,
 and resnet18_cifar likewise; here VGG-Small by all methods: --network VGG-Small --size 32 --images 50000 --width 128
@@ -54,13 +54,16 @@ class Method(NamedTuple):
     recipe: str
 
 
+CLASS_MEANS = "sketch_networks:with_class_means"  # the exact derivative of alpha and beta in the gradient too
 METHODS = {
     "real": Method("real", "xnor", 1, "straight_through"),
     "WBin xnor": Method("weight", "xnor", 1, "straight_through"),
     "WBin alpha_beta": Method("weight", "alpha_beta", 1, "straight_through"),
+    "WBin alpha_beta + class means": Method("weight", CLASS_MEANS, 1, "straight_through"),
     "WBin group": Method("weight", "group", 1, "group"),
     "FBin xnor": Method("binary", "xnor", 1, "two_stages"),
     "FBin alpha_beta": Method("binary", "alpha_beta", 1, "two_stages"),
+    "FBin alpha_beta + class means": Method("binary", CLASS_MEANS, 1, "two_stages"),
     "FBin xnor + 4 experts": Method("binary", "xnor", 4, "two_stages"),
 }
 
@@ -125,7 +128,7 @@ def complete(results: Rows, options: argparse.Namespace) -> None:
         accuracy = trained(network, method, seed, options.epochs, data=cifar(options, seed), width=options.width)
         results.add(**key, test_accuracy=accuracy)
         if not options.json:
-            print(f"{network:<10} {method:<22} seed {seed}: {accuracy:.2%}", flush=True)
+            print(f"{network:<10} {method:<30} seed {seed}: {accuracy:.2%}", flush=True)
 
 
 def cifar(options: argparse.Namespace, seed: int) -> DataSet:
