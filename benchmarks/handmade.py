@@ -76,6 +76,7 @@ FAMILIES = {
     "plain": Family(blocks=2),  # the binary ResNet of the papers, with a shortcut round every convolution
     "react": Family(blocks=2, pointwise=True, activation="react"),  # as ReActNet: 3x3 and 1x1 in turn, shifted signs
     "shallow": Family(blocks=1),  # wide and shallow
+    "pixels": Family(blocks=2, blocks_of_pixels=True),  # the same behind a real 1x1 of pixels brought together
     "thermometer": Family(blocks=2, levels=8),  # as FracBNN: bits from the image on
 }
 

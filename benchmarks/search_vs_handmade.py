@@ -1,99 +1,152 @@
-"""A finished run's best network beside those that people make by hand, under the same budget, trained as long.
+"""Networks that searches found beside those that people make by hand, as large, and trained alone as long.
 
-    python benchmarks/search_vs_handmade.py RUN [--seeds N] [--rivals plain react ...] [--json]
+    python benchmarks/search_vs_handmade.py [ARCH.yaml ...] [--seeds N] [--epochs N] [--rivals FAMILY ...]
+                                            [--shard I/N] [--results CSV] [--quick] [--json]
 
-The rivals are the families of `handmade.py`: each has the strides of the run's winner, and is as wide as the run's
-budget lets it be; of ops and bytes, what the run did not limit is limited to what the winner takes. All are trained by
-the run's own recipe to its end, taught by its own teacher where it has one, from the same seeds, of which the first is
-the run's own: there the winner has been trained already. Compared are the mean test errors of the winner and of the
-best rival.
+ARCH.yaml is the best network of a search, as in RUN/best/architecture.yaml; left out, those for CIFAR-10 that
+anchors.py has kept. The rivals are the families of `handmade.py`: each has the found network's strides, and is as wide
+as its ops and bytes let it be. All are trained from nothing, by the recipe of `cifar10.yaml` in bfloat16 lasting so
+many epochs, from the same seeds. A claim compares mean test errors of the found network and of the best rival, picked
+on held-out images, and says the interval that 95 % of resampled seeds give. Rows go to results/search_vs_handmade.csv
+as they come; those that are there are not trained again. --quick reads the table, and trains a small network.
 """
 
 import argparse
-import json
-import statistics
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
+from anchors import RESULTS, TASKS, in_bfloat16
 from claim import Claim
 from handmade import FAMILIES, Task, fitted
 from in_one_go import accuracy, train
+from recipes import small_network
+from rows import Rows, shard
 
-from bnas.api.teacher import teacher_in
+from bnas.allocator import keep_freed_memory
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data import load_data
 from bnas.errors import BudgetError
-from bnas.runs import Run
 from bnas.space.arch import Architecture
-from bnas.space.recipe import Recipe
+from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import parse, parse_yaml
+from bnas.spec import read
 from bnas.train import build_for
 
+COLUMNS = (
+    "found", "network", "epochs", "seed", "ops", "bytes", "train_accuracy", "validation_accuracy", "test_accuracy",
+    "seconds",
+)  # fmt: skip
+SPACE, EPOCHS, FOUND, POINTS = "cifar10", 10, "found", 0.015
+RESAMPLED = 10_000
 
-def budget_of(run: Run, winner: Architecture) -> Budget:
-    """Return what a run limits, and of ops and bytes what its winner takes where the run does not limit them."""
-    price = cost(plan(winner))
-    taken = Budget.parse({"ops": price.ops, "bytes": price.bytes})
-    return Budget.parse(run.config["budget"], source="config.yaml: budget", over=taken)
+
+class Job(NamedTuple):
+    """One row: the id of the found network, which network is trained beside it, how long, and from which seed."""
+
+    found: str
+    network: str
+    epochs: int
+    seed: int
 
 
-def fitting(names: Sequence[str], task: Task, budget: Budget) -> dict[str, Architecture]:
-    """Return the rivals that a budget has room for, and say why others are left out."""
-    rivals = {}
-    for name in names:
+def kept() -> list[Path]:
+    """Return the networks for CIFAR-10 that anchors.py found."""
+    names = [anchor.name.lower() for task in TASKS if task.space == SPACE for anchor in task.anchors]
+    return sorted(file for name in names for file in (RESULTS / "anchors").glob(f"{name}-*.yaml"))
+
+
+def beside(found: Architecture, families: Sequence[str]) -> dict[str, Architecture]:
+    """Return a found network and the rivals that take no more ops and bytes; says why others are left out."""
+    price = cost(plan(found))
+    budget = Budget.parse({"ops": price.ops, "bytes": price.bytes})
+    networks = {FOUND: found}
+    for name in families:
         try:
-            rivals[name] = fitted(name, task, budget)
+            networks[name] = fitted(name, Task.of(found), budget)
         except BudgetError as problem:
             print(f"left out: {problem}", file=sys.stderr)
-    if not rivals:
-        raise SystemExit("no network made by hand fits the budget")
-    return rivals
+    return networks
+
+
+def row_of(job: Job, arch: Architecture) -> dict[str, Any]:
+    """Return a row: train its network and measure it."""
+    settings = in_bfloat16(read(SearchSpace, space_file(SPACE))).search
+    recipe = settings.retrain.recipe.lasting(job.epochs)
+    data = load_data("cifar10", validation=settings.validation, seed=job.seed, input_shape=arch.input)
+    price, started = cost(plan(arch)), time.process_time()
+    network = train(partial(build_for, arch), recipe, data, seed=job.seed)
+    right = [accuracy(network, part) for part in (data.train, data.validation, data.test)]
+    return job._asdict() | {
+        "ops": price.ops, "bytes": price.bytes, "train_accuracy": right[0], "validation_accuracy": right[1],
+        "test_accuracy": right[2], "seconds": time.process_time() - started,
+    }  # fmt: skip
+
+
+def claims(table: pd.DataFrame) -> Iterator[Claim]:
+    """Yield for each found network whether it is ahead of the best rival, over the seeds that both have."""
+    for (found, epochs), rows in table.groupby(["found", "epochs"]):
+        ours, rivals = rows[rows["network"] == FOUND], rows[rows["network"] != FOUND]
+        if ours.empty or rivals.empty:
+            continue
+        best = rivals.groupby("network")["validation_accuracy"].mean().idxmax()
+        errors = 1 - rows.pivot(index="seed", columns="network", values="test_accuracy")[[FOUND, best]].dropna()
+        if errors.empty:
+            continue
+        least, most = interval((errors[best] - errors[FOUND]).to_numpy())
+        ops = ours["ops"].iloc[0]
+        what = (
+            f"{found}, {ops:,.0f} ops, {epochs} epochs, {len(errors)} seeds, gain {least:+.2%} to {most:+.2%}: "
+            f"test error against that of {best}, the best made by hand, less {POINTS:.1%}"
+        )
+        yield Claim(what, float(errors[FOUND].mean()), float(errors[best].mean()) - POINTS, 1.0)
+
+
+def interval(gains: np.ndarray) -> tuple[float, float]:
+    """Return what 95 % of the means of resampled gains lie between."""
+    drawn = np.random.default_rng(0).choice(gains, (RESAMPLED, len(gains))).mean(axis=1)
+    least, most = np.quantile(drawn, (0.025, 0.975))
+    return float(least), float(most)
 
 
 def main() -> None:
-    """Train both from each seed and print one claim."""
+    """Train what the table lacks, then print each claim."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("networks", type=Path, nargs="*", metavar="ARCH.yaml")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--rivals", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="FAMILY")
+    parser.add_argument("--shard", help="which part of the work this process does, as in 2/4; it claims nothing")
+    parser.add_argument("--results", type=Path, default=RESULTS / "search_vs_handmade.csv")
+    parser.add_argument("--quick", action="store_true", help="read the table; train one small network")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
-    run = Run.read(options.run)
-    text, _, manifest = run.read_best()
-    winner = parse(Architecture, parse_yaml(text, source="best"), source="best")
-    space = parse(SearchSpace, parse_yaml(run.space_yaml, source="space"), source="space")
-    recipe = parse(Recipe, manifest["recipe"], source="recipe")
-    data = load_data(
-        run.config["data"], validation=space.search.validation, seed=run.config["seed"],
-        input_shape=space.input, limit=space.search.limit, augment=space.search.augment,
-    )  # fmt: skip
-    teacher = teacher_in(run, space.search, trust=False)
-    budget, task = budget_of(run, winner), Task.of(winner)
-    networks = {"found": winner} | fitting(options.rivals, task, budget)
-    errors: dict[str, list[float]] = {}
-    first = run.config["seed"]
-    for seed in range(first, first + options.seeds):
-        for name, arch in networks.items():
-            if (name, seed) == ("found", first):
-                right = manifest["accuracy"]["test"]
-            else:
-                network = train(partial(build_for, arch), recipe, data, seed=seed, teacher=teacher)
-                right = accuracy(network, data.test)
-            errors.setdefault(name, []).append(1 - right)
-            price = cost(plan(arch))
-            row = {"network": name, "seed": seed, "test_accuracy": right, "ops": price.ops, "bytes": price.bytes}
-            print(json.dumps(row) if options.json else row, flush=True)
-    means = {name: statistics.fmean(values) for name, values in errors.items()}
-    best = min(set(means) - {"found"}, key=lambda name: means[name])
-    claim = Claim(
-        f"test error of the found network against the best made by hand, {best}", means["found"], means[best], 1.0
-    )
-    print(claim.as_json() if options.json else claim)
+    keep_freed_memory()
+    file = Rows(options.results, COLUMNS, texts=("found", "network"))
+    found = [read(Architecture, place) for place in options.networks or kept()]
+    groups = {arch.id: beside(arch, options.rivals) for arch in found}
+    wanted = [
+        Job(arch_id, name, options.epochs, seed)
+        for seed in range(options.seeds)
+        for arch_id, networks in groups.items()
+        for name in networks
+    ]
+    for job in () if options.quick else shard(wanted, options.shard):
+        if tuple(job) not in set(zip(*(file.frame()[name] for name in Job._fields), strict=True)):
+            row = row_of(job, groups[job.found][job.network])
+            file.add(**row)
+            print(*row.values(), sep="  ", file=sys.stderr, flush=True)
+    if options.shard:
+        return
+    for claim in (*([small_network()] if options.quick else []), *claims(file.frame())):
+        print(claim.as_json() if options.json else claim, flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from bnas.networks.build import build
 from bnas.space.arch import Architecture
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-NAMES = ("plain", "react", "shallow", "thermometer")
+NAMES = ("plain", "react", "shallow", "pixels", "thermometer")
 BUDGETS = {
     "tight in ops": {"ops": "150k", "bytes": "1M"},
     "tight in bytes": {"ops": "3M", "bytes": "20k"},

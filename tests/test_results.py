@@ -1,6 +1,5 @@
 """The tables that the documents show are those of the committed results."""
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -90,15 +89,6 @@ def test_by_metric() -> None:
         mean = rows[["proxy_accuracy", "test_accuracy", "ops", "real_inputs"]].mean()
         accuracies = (f"{100 * mean[key]:.2f}" for key in ("proxy_accuracy", "test_accuracy"))
         assert row(str(way), *accuracies, f"{mean['ops'] / 1e3:.0f}k", f"{mean['real_inputs']:.1f}") in SHOWN
-
-
-def test_found_and_hand_made() -> None:
-    table = pd.read_csv(RESULTS / "search_vs_handmade.csv").set_index("network")["test_accuracy"]
-    accuracies = re.search(
-        r"found (\S+) % with [^;]+; a binary ResNet [^%]+? trained as long, (\S+) %", " ".join(SHOWN.split())
-    )
-    assert accuracies
-    assert accuracies.groups() == tuple(f"{100 * table[name]:.1f}" for name in ("found", "hand-made"))
 
 
 def test_signals() -> None:

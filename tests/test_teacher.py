@@ -1,9 +1,7 @@
 """A real teacher: trained once, kept in the run, and what it teaches; refused before any training where it cannot."""
 
-import importlib
 import json
 import shutil
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -459,20 +457,6 @@ class TestLessons:
         with pytest.raises(ZeroDivisionError):
             bnas.check_ranking(found.run.path, networks=3, repeated=0, progress=False)
         assert torch.equal(given[0].head.classifier.weight, found.run.read_teacher().tensors["head.classifier.weight"])
-
-    def test_rivals_made_by_hand_are_taught_by_it(self, found, monkeypatch, capsys) -> None:
-        monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
-        benchmark, given = importlib.import_module("search_vs_handmade"), []
-
-        def trained(make, recipe, data, *, teacher, **more):
-            given.append(teacher)
-            return make(recipe.stages[-1])
-
-        monkeypatch.setattr(benchmark, "train", trained)
-        monkeypatch.setattr(sys, "argv", ["", str(found.run.path), "--seeds", "1", "--rivals", "thermometer", "--json"])
-        benchmark.main()
-        (rival,) = given
-        assert torch.equal(rival.head.classifier.weight, found.run.read_teacher().tensors["head.classifier.weight"])
 
 
 @pytest.fixture(scope="module")
