@@ -4,9 +4,11 @@
 
 What is committed comes from --networks 200 --seeds-of 30 3, as far as it has got. The networks are drawn in strata of
 ops, in an order in which every sample is the beginning of a larger one, so --networks 384 extends the table to the
-whole space. Rows are appended as they come, and what is there is not trained again: it may be stopped at any time.
-Several processes share the work where each has a shard of its own. What they were trained with is written beside the
-table, as YAML; a table of another recipe or data set is not extended. CIFAR-10 lies under $BNAS_DATA.
+whole space. A second table, results/bench_table_copied.csv, comes from --space benchmarks/bench_copied.yaml, whose
+experts are copied from one while they train. Rows are appended as they come, and what is there is not trained again: it
+may be stopped at any time. Several processes share the work where each has a shard of its own. What they were trained
+with is written beside the table, as YAML; a table of another recipe or data set is not extended. CIFAR-10 lies under
+$BNAS_DATA.
 """
 
 import argparse

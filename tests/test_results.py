@@ -6,6 +6,8 @@ import pandas as pd
 
 from bnas.searcher.ranking import Table, tau
 from bnas.searcher.ranking.measure import bands, tau_within
+from bnas.space.space import SearchSpace
+from bnas.spec import read
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -75,6 +77,39 @@ def test_ranking() -> None:
         scores = (found["accuracy"], -found["loss"])
         taus = [value for score in scores for value in (tau(score, truth), tau_within(score, truth, bands(ops)))]
         assert row(supernet, scoring, str(seed), *(f"{value:.2f}" for value in taus)) in SHOWN
+
+
+def test_experts_from_the_start_and_copied() -> None:
+    space = read(SearchSpace, ROOT / "search_spaces" / "bench.yaml")
+    tables = [pd.read_csv(RESULTS / f"bench_table{name}.csv").set_index(["id", "seed"]) for name in ("", "_copied")]
+    has_several = {
+        genes: max(stage.experts for stage in space.architecture(genes_of(genes)).stages) > 1
+        for genes in tables[0]["genes"].unique()
+    }
+    both = tables[0].join(tables[1], how="inner", rsuffix="_copied")
+    both = both[both["genes"].map(has_several)]
+    gains = both["test_accuracy_copied"] - both["test_accuracy"]
+    text = " ".join(SHOWN.split())
+    assert f"gains {gain(gains)} points over {len(gains)} trainings" in text
+    said = []
+    for table in tables:
+        reached: dict[tuple[str, bool], float] = {}
+        for genes, right in table.xs(0, level="seed").set_index("genes")["test_accuracy"].items():
+            one = space.architecture(genes_of(str(genes))).with_one_expert().id
+            reached[one, has_several[str(genes)]] = right
+        ones = {one: right for (one, several), right in reached.items() if not several}
+        pairs = pd.Series([reached[one, True] - right for one, right in ones.items() if (one, True) in reached])
+        said.append((len(pairs), gain(pairs)))
+    (many, first), (_, copied) = said
+    assert f"in {many} pairs of networks {first} from the start and {copied} copied" in text
+
+
+def gain(values: pd.Series) -> str:
+    return f"{100 * values.mean():.2f} ± {100 * values.sem():.2f}"
+
+
+def genes_of(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("-")))
 
 
 def test_replays() -> None:

@@ -153,6 +153,8 @@ class TestTerms:
 
     def test_of_the_committed_table_are_those_of_its_space(self) -> None:
         Terms.of("cifar10", BENCH.search).check(ROOT / "benchmarks" / "results" / "bench_table.csv")
+        copied = read(SearchSpace, ROOT / "benchmarks" / "bench_copied.yaml")
+        Terms.of("cifar10", copied.search).check(ROOT / "benchmarks" / "results" / "bench_table_copied.csv")
 
 
 @pytest.mark.slow
