@@ -6,10 +6,10 @@ TFC, SFC and LFC are FINN's networks for MNIST, fully connected, of one-bit imag
 convolutional one for CIFAR-10, beside which a budget of 350k ops stands that nobody published. Each seed searches
 `mnist_tiny.yaml` anew, with one supernet for its three budgets, and `cifar10.yaml` for either of its two; a winner is
 handed over by the search, chosen on held-out images, and written down as soon as its budget is done. CIFAR-10 is
-trained in bfloat16, which takes two thirds of float32's time on a processor that has AMX, and much longer on one that
-has no such instructions. A claim compares the shares of test images that are wrong, means over seeds, and the dearest
-winner's ops and bytes. A search goes on where it was stopped, in --runs; what is in results/anchors.csv is not searched
-again. --quick reads that table, and trains the smallest network of it again for a few epochs.
+trained in bfloat16: quicker than float32 on a processor that has such instructions, much slower on others. A claim
+compares the shares of test images that are wrong, means over seeds, and the dearest winner's ops and bytes. A search
+goes on where it was stopped, in --runs; what is in results/anchors.csv is not searched again. --quick reads that table,
+and trains the smallest network of it again for a few epochs.
 """
 
 import argparse

@@ -11,7 +11,6 @@ epochs.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -209,11 +208,8 @@ def main() -> None:
     file = Rows(options.results, COLUMNS, texts=("network", "recipe"))
     wanted = jobs(images=options.images, epochs=options.epochs, seeds=options.seeds, stem=options.stem)
     wanted = [job for job in wanted if {job.network, job.recipe} <= {options.stem, BASE, *options.only}]
-    for job in () if options.quick else shard(wanted, options.shard):
-        if tuple(job) not in set(zip(*(file.frame()[name] for name in Job._fields), strict=True)):
-            row = row_of(job)
-            file.add(**row)
-            print(*row.values(), sep="  ", file=sys.stderr, flush=True)
+    if not options.quick:
+        file.complete(shard(wanted, options.shard), row_of)
     if options.shard:
         return
     for claim in (*([small_network()] if options.quick else []), *claims(file.frame())):

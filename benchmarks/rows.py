@@ -1,8 +1,10 @@
 """A CSV file of results that grows row by row, so that a long benchmark can be stopped and goes on, or be shared."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -27,6 +29,24 @@ class Rows:
     def add(self, **row: object) -> None:
         """Append a row; several processes may do so at once."""
         append_row(self._path, columns=self._columns, cells=[_said(row[column]) for column in self._columns])
+
+    def complete(self, jobs: Sequence[Job], row_of: Callable[[Job], dict[str, Any]], most: int | None = None) -> None:
+        """Do the jobs whose rows are missing, and write each row down, here and on stderr, as it comes.
+
+        Args:
+            jobs: named tuples, of columns that tell rows apart.
+            row_of: what does a job.
+            most: do at most so many.
+        """
+        missing = (job for job in jobs if not self._has(job))  # looked at one by one: another process may add some
+        for job in islice(missing, most):
+            row = row_of(job)
+            self.add(**row)
+            print(*(row[column] for column in self._columns), sep="  ", file=sys.stderr, flush=True)
+
+    def _has(self, job: Any) -> bool:
+        frame = self.frame()
+        return tuple(job) in set(zip(*(frame[name] for name in job._fields), strict=True))
 
 
 def shard(jobs: Sequence[Job], part: str | None) -> Sequence[Job]:

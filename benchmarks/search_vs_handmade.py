@@ -138,11 +138,8 @@ def main() -> None:
         for arch_id, networks in groups.items()
         for name in networks
     ]
-    for job in () if options.quick else shard(wanted, options.shard):
-        if tuple(job) not in set(zip(*(file.frame()[name] for name in Job._fields), strict=True)):
-            row = row_of(job, groups[job.found][job.network])
-            file.add(**row)
-            print(*row.values(), sep="  ", file=sys.stderr, flush=True)
+    if not options.quick:
+        file.complete(shard(wanted, options.shard), lambda job: row_of(job, groups[job.found][job.network]))
     if options.shard:
         return
     for claim in (*([small_network()] if options.quick else []), *claims(file.frame())):

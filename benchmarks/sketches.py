@@ -16,7 +16,6 @@ time. Several processes share the work where each has a shard of its own; the cl
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,17 +31,6 @@ USAGE = ("usage_entropy", "usage_least")
 TEXTS = ("family", "network", "data", "choice", *USAGE)
 QUICK = Job("experts", "ours 4-8-16", "sketches:10", 3, "1 expert", 0)
 CELL = ["family", "network", "data", "epochs", "choice"]
-
-
-def complete(file: Rows, wanted: list[Job], rows: int | None) -> None:
-    """Train what the table does not have, as many rows as are asked for, and write each down as it comes."""
-    found = file.frame()
-    have = set(zip(*(found[name] for name in Job._fields), strict=True))
-    missing = [job for job in wanted if tuple(job) not in have]
-    for job in missing[:rows]:
-        row = row_of(job)
-        file.add(**row)
-        print(*(row[column] for column in COLUMNS), sep="  ", file=sys.stderr, flush=True)
 
 
 def ahead(table: pd.DataFrame, better: str, than: str) -> pd.DataFrame:
@@ -135,7 +123,7 @@ def main() -> None:
     file = Rows(options.results, COLUMNS, texts=TEXTS)
     wanted = [job for job in jobs(options.seeds) if options.family in (None, job.family)]
     if not options.quick:
-        complete(file, list(shard(wanted, options.shard)), options.rows)
+        file.complete(shard(wanted, options.shard), row_of, options.rows)
     if options.shard:
         return
     table = file.frame()

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # torch 2.13.0 (oneDNN inside), x86: a convolution under autocast to bfloat16 on a processor without such instructions.
-# It is no little slower than float32 but several times: with AVX-512 and no BF16 4 to 5 times, with AVX2 alone 17,
+# It is no little slower than float32 but several times: with AVX-512 and no BF16 some 4 times, with AVX2 alone 17 to 18,
 # forward and backward, 48 channels of 16x16, a batch of 64, one thread; with AMX it takes a third of float32's time.
 # What torch itself offers to ask, torch.ops.mkldnn._is_mkldnn_bf16_supported, says True with AVX-512 and no BF16, where
-# it takes 4 to 5 times as long. Who lets people choose bfloat16 on CPUs: look for the instructions (torch.cpu.get_capabilities).
+# it takes some 4 times as long. Who lets people choose bfloat16 on CPUs: look for the instructions, as
+# torch.cpu.get_capabilities names them.
 # The script holds oneDNN back to either set of instructions; it needs a processor that has AVX-512.
 set -euo pipefail
 

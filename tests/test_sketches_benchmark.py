@@ -121,21 +121,19 @@ def test_a_gain_is_claimed_in_standard_errors_over_the_seeds_that_both_have(sket
     assert "3 seeds" in claim.claim
 
 
-def test_rows_that_are_there_are_not_trained_again(
-    sketches: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_that_are_there_are_not_trained_again(sketches: ModuleType, tmp_path: Path) -> None:
     rows, trained = importlib.import_module("sketch_rows"), []
 
     def made(job: Any) -> dict[str, Any]:
         trained.append(job)
         return row(*job[:2], job.choice, job.seed, 0.5) | job._asdict()
 
-    monkeypatch.setattr(sketches, "row_of", made)
     file = sketches.Rows(tmp_path / "rows.csv", rows.COLUMNS, texts=sketches.TEXTS)
     wanted = rows.jobs(2)[:10]
-    sketches.complete(file, wanted, 4)
-    sketches.complete(file, wanted, None)
-    sketches.complete(file, wanted, None)
+    file.complete(wanted, made, 4)
+    assert trained == wanted[:4]
+    file.complete(wanted, made)
+    file.complete(wanted, made)
     assert trained == wanted
     assert len(file.frame()) == len(wanted)
 

@@ -39,7 +39,7 @@ def on_bfloat16(dtypes: Iterable[str], device: torch.device) -> str:
         return ""
     return (
         "hint: dtype: bfloat16 is asked for, and this processor has no instructions for it: a convolution then took 4 "
-        "to 17 times as long as in float32 where that was measured; leave dtype out"
+        "to 18 times as long as in float32 where that was measured; leave dtype out"
     )
 
 

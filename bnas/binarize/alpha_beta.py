@@ -17,7 +17,7 @@ def alpha_beta(weight: Tensor, *, class_means: bool = False, straight_through: b
         class means:      dL/dw_i = mean of dL/dW~ over the class of w_i, the exact derivative;
         straight through: dL/dw_i = dL/dW~_i where |w_i| < 1, zero elsewhere.
     The second is what moves a weight from one class to the other. The first moves both classes as wholes, drowns it,
-    and cost accuracy wherever it was measured (docs/methods.md); `xnor`, too, takes its scale for a constant.
+    and gained nothing wherever it was measured (docs/results.md); `xnor`, too, takes its scale for a constant.
 
     A filter of one value only, or of n = 1, has signs +1 and that value as alpha; beta, which it has no use for, lies a
     rounding below, for with a scale of 0 no gradient would ever pass. A filter that holds an infinity or NaN has signs
