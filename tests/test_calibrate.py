@@ -178,6 +178,22 @@ class TestMeasureErrors:
         assert line_of(caught).startswith(expected)
         assert not any(module._forward_pre_hooks for module in model.modules())
 
+    def test_a_layer_that_no_batch_reaches_is_named(self) -> None:
+        class Early(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3)
+
+            def forward(self, x: Tensor) -> Tensor:
+                maps = self.first(x)
+                return maps.mean((2, 3)) if x.mean() > 1 else self.second(maps).mean((2, 3))
+
+        images = torch.randn(8, 1, 8, 8) + 3
+        images[0] -= 3  # which the survey looks at alone
+        with pytest.raises(DataError, match="layer 'second' is called for none of the batches") as caught:
+            measured(Early(), [images])
+        line_of(caught)
+
     def test_one_image_cannot_be_normalised(self) -> None:
         model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
         with pytest.raises(DataError, match=r"layer '0' sees one value a channel; give batches of several images"):

@@ -18,7 +18,7 @@ from users_models import MODELS, Model
 from bnas.cost.totals import cost
 from bnas.cost.trace.plain_model import tensors_in
 from bnas.cost.trace.trace_model import trace
-from bnas.errors import BnasError
+from bnas.errors import BnasError, SpecError
 from bnas.layers.binarized import BINARIZED, Binarized
 from bnas.layers.binary_conv import BinaryConv
 from bnas.select import Decision, Decisions, Rules, Selection, decide
@@ -330,6 +330,22 @@ class TestConvert:
         binary = convert(network, self.decisions(**{"0": "binary"}))
         assert {p.dtype for p in binary.parameters()} == {torch.float64}
         assert binary(torch.zeros(2, 4, dtype=torch.float64)).dtype == torch.float64
+        assert not any(module.training for module in binary.modules())
+
+    def test_weights_may_lie_in_memory_as_they_like(self) -> None:
+        network = nn.Sequential(nn.Conv2d(2, 4, 3))
+        turned = copy.deepcopy(network)
+        weight = turned[0].weight.detach()
+        turned[0].weight = nn.Parameter(weight.transpose(2, 3).contiguous().transpose(2, 3))
+        images = torch.randn(3, 2, 5, 5)
+        one, other = (convert(each, self.decisions(**{"0": "weight"})) for each in (network, turned))
+        assert torch.equal(one(images), other(images))
+
+    def test_a_layer_whose_forward_was_replaced_is_refused(self) -> None:
+        network = nn.Sequential(nn.Linear(4, 4))
+        network[0].forward = lambda x: F.linear(x, network[0].weight)
+        with pytest.raises(SpecError, match="'0': cannot be made binary: its forward was replaced on the object"):
+            convert(network, self.decisions(**{"0": "binary"}))
 
     @pytest.mark.parametrize(
         ("layers", "expected"),

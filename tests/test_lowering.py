@@ -197,6 +197,7 @@ class Calling(nn.Module):
         lambda _, x: x.repeat(1, 2, 1, 1)[:, 2:5].mean((2, 3)),
         lambda _, x: (x * torch.sigmoid(x.mean((2, 3), keepdim=True))).mean((2, 3)),
         lambda _, x: F.conv2d(x, torch.arange(36).view(3, 3, 2, 2).to(x) / 9, padding="same").mean((2, 3)),
+        lambda _, x: x.double().mean((2, 3)).to(x.dtype),
         lambda _, x: F.conv2d(x, torch.arange(27).view(3, 1, 3, 3).to(x), groups=3, dilation=2).mean((2, 3)),
     ],
 )
@@ -270,6 +271,11 @@ def test_a_learned_sign_becomes_a_threshold() -> None:
     assert not any(isinstance(step, Affine) for step in program.steps)
 
 
+def _with_gradients(x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        return x.mean((2, 3))
+
+
 REFUSED = {
     "a sign of 0 that is 0": (lambda _, x: torch.sign(x).mean((2, 3)), "aten.sign.default has no step"),
     "channels that change places": (lambda _, x: x.transpose(1, 2).mean((2, 3))[:, :3], "has no step"),
@@ -281,6 +287,8 @@ REFUSED = {
     "a choice by value": (lambda _, x: (x if x.sum() > 0 else -x).mean((2, 3)), "torch.export"),
     "weights from the image": (lambda _, x: F.linear(x.mean((2, 3)), x.mean((2, 3))[:1].repeat(3, 1)), "has no step"),
     "windows of several sizes": (lambda _, x: F.adaptive_avg_pool2d(x, 4).mean((2, 3)), "several sizes"),
+    "values that are rounded": (lambda _, x: (9 * x).to(torch.int32).to(x.dtype).mean((2, 3)), "rounds them"),
+    "a block with gradients": (lambda _, x: _with_gradients(x), "switches of gradients, out of forward"),
     "a vector beside an image": (lambda _, x: (x + x.mean((1, 2))[:, None, None]).mean((2, 3)), "mixes channels"),
 }
 

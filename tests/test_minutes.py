@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,12 @@ def test_the_pace_is_that_of_the_work_itself(asked) -> None:
     *measured, teacher_step = pace.pace_of(request, data)
     assert all(seconds > 0 for seconds in measured)
     assert teacher_step == 0  # there is none
+
+
+def test_where_an_epoch_has_one_step_the_pace_is_that_of_two(asked) -> None:
+    request, data = asked
+    few = replace(data, train=data.train.take(300, seed=0))
+    assert all(seconds > 0 for seconds in pace.pace_of(request, few)[:3])
 
 
 def test_networks_alone_are_timed_by_those_that_nearly_fill_the_budget(asked, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from dataclasses import replace
 
 import optuna
 import pytest
@@ -13,7 +14,12 @@ from torch import nn
 import bnas
 from bnas.data import from_arrays, load_data
 from bnas.errors import DataError, LookupFailed, RunError, SpecError
-from bnas.searcher.score import Scorer
+from bnas.networks.model_spec import ModelSpec
+from bnas.searcher.score import Scorer, scored_on
+from bnas.select import Decision, Decisions
+from bnas.ship.description import HeldModel, describe_module
+from bnas.space.arch import Binarizers
+from bnas.space.settings import Scoring
 from bnas.train import load_supernet
 from tests.tiny import TINY, tiny_file, tiny_space
 
@@ -22,6 +28,29 @@ from tests.tiny import TINY, tiny_file, tiny_space
 def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("objects")
     return bnas.search(tiny_file(folder), data="digits", out=folder / "run", progress=False)
+
+
+POOLED = """
+import torch.nn.functional as F
+from torch import nn
+
+
+def mean():
+    return nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+
+
+def most():
+    return nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+
+
+class Net(nn.Module):
+    def __init__(self, pool="max"):
+        super().__init__()
+        self.pool, self.fc = pool, nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.fc((F.max_pool2d(x, 2) if self.pool == "max" else F.avg_pool2d(x, 2)).flatten(1))
+"""
 
 
 class TestWhatIsPublic:
@@ -135,6 +164,35 @@ class TestAModelInMemory:
         with pytest.raises((SpecError, LookupFailed)):
             bnas.train_model(binary, **call, source=f"{tmp_path}/other.py:build", out=tmp_path / "run")
 
+    def test_a_source_of_equal_weights_is_compared_layer_by_layer(self, tmp_path) -> None:
+        (tmp_path / "pooled_nets.py").write_text(POOLED)
+        call = {"input": (1, 8, 8), "classes": 10}
+        model = nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 10))
+        assert isinstance(describe_module(model, source=f"{tmp_path}/pooled_nets.py:mean", **call), ModelSpec)
+        with pytest.raises(
+            SpecError, match=r"makes another network: it has MaxPool2d(.*) at '0', where the model has Avg"
+        ):
+            describe_module(model, source=f"{tmp_path}/pooled_nets.py:most", **call)
+
+    def test_a_class_that_makes_another_one_without_arguments_is_not_taken(self, tmp_path, monkeypatch) -> None:
+        (tmp_path / "pooled_net.py").write_text(POOLED)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        from pooled_net import Net  # type: ignore[import-not-found]
+
+        found = [describe_module(Net(pool), input=(1, 8, 8), classes=10) for pool in ("max", "avg")]
+        assert [type(each).__name__ for each in found] == ["ModelSpec", "HeldModel"]
+
+    def test_layers_that_were_converted_in_two_ways_have_no_description(self, tmp_path) -> None:
+        (tmp_path / "net.py").write_text(f"from torch import nn\n\n\n{inspect.getsource(net_of_mine)}")
+        model = net_of_mine()
+        layers = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)][:2]
+        for name, weights in zip(layers, ("xnor", "alpha_beta"), strict=True):
+            chosen = {name: Decision(precision="weight")}
+            model = bnas.convert(model, Decisions(layers=chosen, binarizers=Binarizers(weight=weights)))
+        with pytest.raises(SpecError, match=r"has other binarizers, .* convert all layers at once"):
+            describe_module(model, input=(1, 8, 8), classes=10, source=f"{tmp_path}/net.py:net_of_mine")
+        assert isinstance(describe_module(model, input=(1, 8, 8), classes=10), HeldModel)
+
     def test_a_class_that_makes_it_is_found(self, tmp_path, monkeypatch) -> None:
         body = inspect.getsource(net_of_mine).partition("return ")[2].strip()
         lines = ["from torch import nn", "", "", "class Net(nn.Module):", "    def __init__(self):"]
@@ -147,6 +205,15 @@ class TestAModelInMemory:
         call = {"data": "digits", "epochs": 1, "device": "cpu", "progress": False}
         result = bnas.train_model(Net(), **call, recipe="straight_through", out=tmp_path / "run")
         assert bnas.load(bnas.export(result, out=tmp_path / "out"), trust=True) is not None
+
+
+def test_candidates_are_scored_on_images_of_all_classes_however_they_lie() -> None:
+    data = load_data("digits")
+    order = data.validation.labels.sort(stable=True).indices
+    data = replace(data, validation=data.validation.select(order))
+    scored = scored_on(data, Scoring(validation_images=60), seed=0)
+    assert (len(scored), len(scored.labels.unique())) == (60, 10)
+    assert scored_on(data, Scoring(), seed=0) is data.validation
 
 
 class TestEveryCandidate:

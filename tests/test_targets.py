@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +15,10 @@ from bnas.cli.app import app
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
-from bnas.errors import BudgetError, RunError, SpecError
+from bnas.errors import BudgetError, LookupFailed, RunError, SpecError, Stopped, TrainingError
 from bnas.runs import Run
+from bnas.searcher.feasible import sample_within
+from bnas.searcher.score import Scorer
 from bnas.space.space import SearchSpace
 from bnas.spec import dump
 from tests.tiny import tiny_space
@@ -100,6 +104,41 @@ class TestTargets:
         with pytest.raises(BudgetError, match="no network of the space fits"):
             bnas.search_targets(tiny_space(), [["ops=8k"], ["ops=10"]], out=tmp_path / "run", progress=False)
 
+    def test_a_target_may_lift_a_limit_of_the_space(self, tmp_path) -> None:
+        search = tiny_space().search.model_dump() | {"trials": 3}
+        lifted = [["ops=8k", "bytes=none"], ["ops=12k", "bytes=none"]]
+        found = bnas.search_targets(tiny_space(search=search), lifted, out=tmp_path / "run", progress=False)
+        assert list(found) == ["ops=8000", "ops=12000"]
+        assert [result.run.config["budget"] for result in found.values()] == [{"ops": "8000"}, {"ops": "12000"}]
+        budgets = [result.space.search.budget for result in found.values()]
+        assert budgets == [{"ops": "8000"}, {"ops": "12000"}]
+
+    @pytest.mark.parametrize(
+        ("amiss", "error", "said"),
+        [
+            ({"sampler": "evolutoin"}, LookupFailed, "sampler 'evolutoin' is not known"),
+            ({"trails": 3}, TypeError, "does not take 'trails'; choose from"),
+            ({"budget": ["bytes=3k"]}, TypeError, "does not take 'budget'"),
+            (
+                {"start_with": [tiny_space().largest()]},
+                BudgetError,
+                "start_with: costs .* budget is ops <=",
+            ),
+        ],
+    )
+    def test_what_is_asked_amiss_is_an_error_before_training(self, amiss, error, said, tmp_path) -> None:
+        with pytest.raises(error, match=said):
+            bnas.search_targets(tiny_space(), TARGETS, out=tmp_path / "run", progress=False, **amiss)
+        assert not (tmp_path / "run").exists()
+
+    def test_a_network_to_start_with_is_given_to_the_targets_that_it_fits(self, tmp_path) -> None:
+        space = tiny_space(search=tiny_space().search.model_dump() | {"trials": 3})
+        own = next(a for a in map(space.architecture, drawn(space)) if 8000 < cost(plan(a)).ops <= 12000)
+        targets = [["ops=8k", "bytes=none"], ["ops=12k", "bytes=none"]]
+        found = bnas.search_targets(space, targets, start_with=[own], out=tmp_path / "run", progress=False)
+        firsts = [result.candidates["id"][0] == own.id for result in found.values()]
+        assert firsts == [False, True]
+
     def test_targets_are_not_passed_over(self, found, tmp_path) -> None:
         space = tmp_path / "many.yaml"
         search = tiny_space().search.model_dump() | {"targets": [{"ops": "8k"}, {"ops": "12k"}]}
@@ -167,6 +206,12 @@ class TestFromARun:
         assert Run.read(tmp_path / "run").config["seed"] == 3
 
 
+def drawn(space: SearchSpace, budget: Any = ()) -> list[tuple[int, ...]]:
+    """Networks of a space inside a budget."""
+    random = Random(0)
+    return [sample_within(space, Budget.parse(budget), random) for _ in range(200)]
+
+
 class TestMoreTrials:
     def test_a_finished_search_goes_on_to_what_it_would_have_been(self, tmp_path) -> None:
         def search(trials: int, name: str) -> Run:
@@ -176,8 +221,23 @@ class TestMoreTrials:
         grown, whole = search(7, "grown"), search(7, "whole")
         assert tables(grown) == tables(whole)
         assert trainings(grown).count("supernet") == 2
-        with pytest.raises(RunError, match="trials: stored 7, asked 5"):
+        assert tables(search(7, "grown")) == tables(whole)  # asked for once more, it has ended
+        assert tables(search(8, "grown")) == tables(search(8, "more"))
+        with pytest.raises(RunError, match="trials: stored 8, asked 5"):
             search(5, "grown")
+
+    def test_one_that_is_stopped_while_it_goes_on_does_so_when_asked_again(self, tmp_path) -> None:
+        def search(trials: int, name: str, progress: Any = False) -> Run:
+            return bnas.search(tiny_space(), trials=trials, out=tmp_path / name, progress=progress).run
+
+        def stops(phase: str, done: int, total: int, note: str = "") -> None:
+            if "retrain" in phase:
+                raise Stopped("enough")
+
+        search(4, "grown")
+        with pytest.raises(Stopped):
+            search(7, "grown", stops)
+        assert tables(search(7, "grown")) == tables(search(7, "whole"))
 
 
 class TestGiven:
@@ -192,6 +252,13 @@ class TestGiven:
         assert "given" in row["origin"]
         assert row["epochs"] == result.retrained["epochs"].max()
         assert result.best.manifest["accuracy"]["validation"] >= row["validation_accuracy"]
+
+    def test_of_several_each_is_trained_to_the_end(self, tmp_path) -> None:
+        space = tiny_space()
+        own = [space.architecture(genes) for genes in list(dict.fromkeys(drawn(space, space.search.budget)))[:3]]
+        result = bnas.search(space, start_with=own, out=tmp_path / "run", progress=False)
+        epochs = result.retrained.set_index("id")["epochs"]
+        assert (epochs[[arch.id for arch in own]] == epochs.max()).all()
 
     def test_one_over_the_budget_or_outside_the_space_is_an_error(self, tmp_path) -> None:
         space = tiny_space()
@@ -261,3 +328,14 @@ class TestCandidates:
 
 def test_a_known_model_is_counted_by_name() -> None:
     assert bnas.count("lenet5") == bnas.count(bnas.build_model("lenet5"), (1, 28, 28))
+
+
+def test_where_no_candidate_can_be_scored_it_says_why(tmp_path, monkeypatch) -> None:
+    def fails(self: Scorer, arch: object) -> None:
+        raise TrainingError("out of memory")
+
+    monkeypatch.setattr(Scorer, "__call__", fails)
+    with pytest.raises(
+        TrainingError, match=r"none of the 4 candidates .* has a score; the last failed with: out of memory"
+    ):
+        bnas.search(tiny_space(), trials=4, out=tmp_path / "run", progress=False)

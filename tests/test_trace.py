@@ -263,6 +263,23 @@ class TestWeights:
         made = cost(trace(model, (3, 5, 5)).layers)
         assert (made.weights, made.parameters) == (4 * 3 * 9, 4 * 3 * 9 + 4)
 
+    def test_a_normalised_weight_in_parts_counts_as_the_parts_of_a_plain_one(self) -> None:
+        def in_parts(w: Tensor, x: Tensor) -> Tensor:
+            return F.linear(x, w[:4]) + F.linear(x, w[4:8]) + F.linear(x, w[8:]) + F.linear(x, w[:4])
+
+        weight = nn.Parameter(torch.randn(12, 6))
+        plain, normed = (
+            cost(trace(module(lambda m, x, change=change: in_parts(change(m.w), x), w=weight), (6,)).layers)
+            for change in (lambda w: w, F.normalize)
+        )
+        assert (normed.weights, normed.parameters, normed.bytes) == (12 * 6, 12 * 6, plain.bytes)
+
+    def test_filters_that_take_one_input_as_it_is_are_no_bits(self) -> None:
+        conv, linear = nn.Conv2d(8, 8, 3, bias=False), nn.Linear(8, 8, bias=False)
+        nn.init.dirac_(conv.weight)
+        nn.init.eye_(linear.weight)
+        assert one(conv, (8, 5, 5)).precision == one(linear, (8,)).precision == "real"
+
     def test_parameters_beside_layers_count(self) -> None:
         model = module(lambda m, x: m.linear(x + m.place), linear=nn.Linear(6, 2), place=nn.Parameter(torch.zeros(6)))
         assert cost(trace(model, (6,)).layers).parameters == 6 * 2 + 2 + 6

@@ -22,6 +22,7 @@ from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_layer import BinaryLinear, set_hardness
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
+from bnas.progress import Progress, silent
 from bnas.seeds import derived
 from bnas.space.arch import Binarizers
 from bnas.space.recipe import Distillation, Recipe, Stage
@@ -34,6 +35,7 @@ from bnas.train import loop as training
 from bnas.train.binary_watch import SupernetWatch
 from bnas.train.objective import answering, attention, distance, stage_loss
 from bnas.train.optimizers import centrable_weights, latent_weights, make_optimizers, schedule
+from bnas.train.state import model_weights
 from bnas.train.step import constrain, in_channels_last, start_stage
 from tests.tiny import MemoryStore, tiny_space
 
@@ -132,18 +134,29 @@ def test_supernet_killed_after_any_step_ends_in_the_same_bits(digits, monkeypatc
 
 
 def test_experts_are_alike_until_the_warm_up_ends_and_then_differ(digits) -> None:
-    def banks(recipe: SupernetRecipe) -> torch.Tensor:
-        net = train_supernet(SPACE, recipe, digits, seed=0, store=MemoryStore(), device=CPU)
+    def banks(recipe: SupernetRecipe, store: MemoryStore | None = None, progress: Progress = silent) -> torch.Tensor:
+        kept = store or MemoryStore()
+        net = train_supernet(SPACE, recipe, digits, seed=0, store=kept, device=CPU, progress=progress)
         return net.get_parameter("stages.0.0.main.weight")
 
     torch.manual_seed(derived(0, "supernet"))
     start = Supernet(SPACE).get_parameter("stages.0.0.main.weight")
-    lone = banks(SupernetRecipe(epochs=1, batch=128, one_expert=1.0))
+
+    def stop(phase: str, done: int, total: int, note: str = "") -> None:
+        if done == total // 2:
+            raise Stopped("before the copy")
+
+    stopped = MemoryStore()
+    with pytest.raises(Stopped):
+        banks(SupernetRecipe(epochs=2, batch=128, one_expert=0.5), stopped, progress=stop)
+    lone = model_weights(stopped.kept["supernet"])["stages.0.0.main.weight"]
     assert not torch.equal(lone[0], start[0])  # the first learns
     assert torch.equal(lone[1], start[1])  # the second has not been used
     after = banks(SupernetRecipe(epochs=6, batch=128, one_expert=0.5))
     assert torch.corrcoef(after.flatten(1))[0, 1] > 0.5  # it began as a copy
     assert not torch.equal(after[0], after[1])
+    last = banks(SupernetRecipe(epochs=2, batch=128, one_expert=1.0))  # the last epoch trains all
+    assert torch.corrcoef(last.flatten(1))[0, 1] > 0.5
 
 
 def test_sandwich_trains_all_its_parts(digits) -> None:

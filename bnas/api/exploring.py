@@ -1,7 +1,7 @@
 """A trained supernet -> every candidate of the search and of its random twin, each scored once, and written down."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from bnas.amounts import percent
 from bnas.api.request import SearchRequest
 from bnas.data import DataSet
 from bnas.data.facts import Guessing
+from bnas.errors import TrainingError
 from bnas.progress import Progress
 from bnas.runs import Run
 from bnas.searcher.block_errors import with_metric
@@ -71,6 +72,7 @@ def explore(
 
     Raises:
         BudgetError: nothing fits the budget.
+        TrainingError: no candidate could be scored; says why the last could not.
         RunError: a storage or all workers are lost.
     """
     samplers: dict[str, MakeSampler] = {"search": request.make_sampler, "twin": RandomWithin}
@@ -91,12 +93,25 @@ def explore(
             )  # fmt: skip
             trials = _bought(found["search"]) if found else request.settings.trials
             found[name] = search.run(trials, executor.submit, progress=progress, note=_Table(run, tables[name]))
+            if name == "search":
+                _check_scored(found[name], journal)
             _warn_of_chance(run, data, found[name])
             run.write_table(tables[name], [c.row() for c in found[name]])
             run.log("searched", study=name, **ledger(found[name]))
     run.write_ledger({name: ledger(candidates) for name, candidates in found.items()})
     run.write_table("pareto", [c.facts() for c in front(found["search"])])
     return found
+
+
+def _check_scored(candidates: Sequence[Candidate], journal: Journal) -> None:
+    """Raise where every score failed: there is nothing to choose from."""
+    if not any(candidate.score for candidate in candidates):
+        failed = [candidate.id for candidate in candidates if candidate.status == "failed"]
+        raise TrainingError(
+            f"search: none of the {len(failed)} candidates that were paid for has a score; the last failed with: "
+            f"{journal[failed[-1]]}; what failed is kept, so search again under another --out, where memory ran out "
+            "with a smaller search.scoring.batch"
+        )
 
 
 def _warn_of_chance(run: Run, data: DataSet, candidates: Iterable[Candidate]) -> None:

@@ -1,8 +1,9 @@
 """A space and several budgets -> one supernet trained inside all of them, and a search of it under each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from bnas.api.advice import hints
 from bnas.api.appointing import appointed
 from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, watched
-from bnas.api.request import Items, SearchRequest, check_timed, resolve
+from bnas.api.request import Items, SearchRequest, check_admitted, check_timed, given_genes, resolve
 from bnas.api.result import SearchResult, TargetResults
 from bnas.api.searching import Logged, search, trained_supernet
 from bnas.api.teacher import trained_teacher
@@ -22,6 +23,8 @@ from bnas.report import write_targets_report
 from bnas.report.final_training import FINAL, is_final
 from bnas.report.tables import best_of_each
 from bnas.report.targets_page import BEFORE, TARGETS
+from bnas.searcher.feasible import cost_of
+from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable
 from bnas.space.space import SearchSpace
 from bnas.train import ALONE, Ranks
@@ -52,14 +55,21 @@ def search_targets(
         space: as in `search`.
         targets: a budget each, as `search` takes one; None takes `search.targets` of the space.
         data, augment, latency, seed, out, device, deploy, trust, progress, ranks: as in `search`.
-        each: what else `search` takes, for each of the searches.
+        each: what else `search` takes, for each of the searches; of the networks to start with, those that fit it.
     Raises:
         SpecError: there are fewer than two targets, or two are the same.
+        BudgetError: nothing fits a target, or a network to start with fits none of them.
         Stopped: progress asked for it.
         BnasError: one line that says where, which rule, which values, what to do.
     """
+    _check_names(each)
     asked = resolve(space, data, augment=augment, latency=latency, seed=seed, device=device, deploy=deploy, trust=trust)
     budgets = _budgets(asked, targets)
+    alone = _for_one(asked)
+    given = _fitting((*asked.settings.start_with, *each.pop("start_with", ())), alone, budgets)
+    for budget in budgets:  # what is asked amiss of a search is an error before any training
+        how = {name: value for name, value in each.items() if name in signature(resolve).parameters}
+        resolve(alone, data, budget=budget.as_dict(), start_with=given[budget], device=device, trust=trust, **how)
     request = replace(asked, targets=budgets)
     _ = request.draws  # a budget that nothing fits is an error before any training
     images = load_matching(request)
@@ -72,17 +82,49 @@ def search_targets(
         logged = Logged(run, tell)
         teacher = trained_teacher(run, request, images, logged, ranks)
         trained_supernet(run, request, images, logged, ranks, teacher=teacher)
-    alone = asked.space.model_copy(update={"search": request.settings.model_copy(update={"targets": ()})})
-    results = TargetResults(run, trust)
+    alone, results = _for_one(request), TargetResults(run, trust)
     for folder, budget in zip(results.folders.values(), budgets, strict=True):
         search(
             alone, data=data, budget=budget.as_dict(), seed=seed, out=folder, device=device,
-            trust=trust, progress=progress, ranks=ranks, supernet_of=run.path, **each,
+            trust=trust, progress=progress, ranks=ranks, supernet_of=run.path, start_with=given[budget], **each,
         )  # fmt: skip
     with run.lock():
         run.write_table(TARGETS, [{"target": name, **_winner(found)} for name, found in results.items()])
         write_targets_report(run)
     return results
+
+
+def _for_one(request: SearchRequest) -> SearchSpace:
+    """Return the space for a search under one of the budgets, which says all that the space's own says and it keeps."""
+    settings = request.settings.model_copy(update={"targets": (), "budget": {}, "start_with": ()})
+    return request.space.model_copy(update={"search": settings})
+
+
+def _check_names(each: Mapping[str, Any]) -> None:
+    """Raise unless these are arguments of `search` that each of several may be given."""
+    known = signature(search).parameters.keys() - signature(search_targets).parameters - {"budget", "supernet_of"}
+    if unknown := sorted(each.keys() - known):
+        raise TypeError(f"search_targets: does not take {unknown[0]!r}; choose from {', '.join(sorted(known))}")
+
+
+def _fitting(
+    given: Iterable[str | Path | Architecture], space: SearchSpace, budgets: Sequence[Budget]
+) -> dict[Budget, list[Architecture]]:
+    """Return the networks to start with that fit each budget.
+
+    Raises:
+        BudgetError: one fits none of them.
+        SpecError: one is no network of the space.
+    """
+    found: dict[Budget, list[Architecture]] = {budget: [] for budget in budgets}
+    for arch in given:
+        genes = given_genes(arch, space)
+        fits = [budget for budget in budgets if budget.admits(cost_of(space, genes))]
+        if not fits:
+            check_admitted(arch, genes, space, min(budgets, key=lambda budget: budget.excess(cost_of(space, genes))))
+        for budget in fits:
+            found[budget].append(space.architecture(genes))
+    return found
 
 
 def _budgets(request: SearchRequest, targets: Sequence[Items] | None) -> tuple[Budget, ...]:

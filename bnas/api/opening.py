@@ -108,16 +108,16 @@ def open_for(images: DataSet, out: str | Path, *, config: dict[str, Any], space_
     except RunError:  # damaged; but if what is asked is what it held, it is written anew
         kept = images.facts()
     whole = config | ({"images": kept} if kept else {})
-    run = Run.open(out, config=whole, space_yaml=space_yaml, mutable=_TRIALS if _asks_for_more(out, config) else ())
+    run = Run.open(out, config=whole, space_yaml=space_yaml, mutable=_TRIALS if _asks_for_as_many(out, config) else ())
     check_same_images(run.config.get("images", {}), images, where=str(run.path))
     return run
 
 
-def _asks_for_more(out: str | Path, config: Mapping[str, Any]) -> bool:
-    """Whether a run that is there is asked for more trials than it was."""
+def _asks_for_as_many(out: str | Path, config: Mapping[str, Any]) -> bool:
+    """Whether a run that is there is asked for as many trials as it was, or more."""
     if not holds_run(Path(out)):
         return False
     try:
-        return bool(config.get("trials", 0) > Run.read(out).config.get("trials", math.inf))
+        return bool(config.get("trials", 0) >= Run.read(out).config.get("trials", math.inf))
     except RunError:  # damaged: it is made anew only if the same is asked
         return False

@@ -25,7 +25,7 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, batch_for
 from bnas.space.settings import Retraining, SearchSettings
 from bnas.train import ALONE, SharedStore, build_for, train_staged, train_supernet
-from bnas.train.halving import cuts_of, halved
+from bnas.train.halving import GIVEN, cuts_of, halved
 from bnas.train.oneshot import Draws
 
 BATCHES, NETWORKS = 6, 3  # that are tried of each phase
@@ -77,9 +77,11 @@ def pace_of(request: SearchRequest, data: DataSet) -> Pace:
     settings, draws, device = request.settings, request.draws, request.device
     with seeded(0):
         steps, teacher = _Clock(), stand_in(request)
+        some = _some(data, settings.supernet.batch)
         supernet = train_supernet(
-            request.space, settings.supernet.model_copy(update={"epochs": 1}), _some(data, settings.supernet.batch),
-            seed=0, store=NO_STORE, device=device, draws=draws, lesson=lesson_of(settings, teacher), progress=steps,
+            request.space, settings.supernet.model_copy(update={"epochs": _passes(some, settings.supernet.batch)}),
+            some, seed=0, store=NO_STORE, device=device, draws=draws, lesson=lesson_of(settings, teacher),
+            progress=steps,
         )  # fmt: skip
         scorer = Scorer(supernet, data, settings.scoring, seed=0, device=device)
         archs = [draws(number) for number in range(NETWORKS)]
@@ -96,10 +98,11 @@ def _dearest(draws: Draws) -> list[Architecture]:
 def alone_step(archs: Sequence[Architecture], request: SearchRequest, data: DataSet) -> float:
     """Return the seconds of a training step of networks alone, over the stages of the recipe."""
     recipe, steps, teacher = request.settings.retrain.recipe, _Clock(), stand_in(request)
-    short = recipe.lasting(len(recipe.stages))
+    some = _some(data, recipe.batch)
+    short = recipe.lasting(_passes(some, recipe.batch) * len(recipe.stages))
     for arch in archs:
         train_staged(
-            partial(build_for, arch), short, _some(data, recipe.batch), name=arch.id, seed=0, store=NO_STORE,
+            partial(build_for, arch), short, some, name=arch.id, seed=0, store=NO_STORE,
             device=request.device, teacher=teacher, progress=steps,
         )  # fmt: skip
     return steps.step()
@@ -110,9 +113,11 @@ def _teacher_step(request: SearchRequest, data: DataSet) -> float:
     teacher, steps = request.settings.teacher, _Clock()
     if request.teacher is None or request.teacher.folder or teacher is None or teacher.recipe is None:
         return 0.0
+    some = _some(data, teacher.recipe.batch)
     train_staged(
-        maker(request.teacher.described, 0), teacher.recipe.lasting(len(teacher.recipe.stages)),
-        _some(data, teacher.recipe.batch), name="teacher", seed=0, store=NO_STORE, device=request.device,
+        maker(request.teacher.described, 0),
+        teacher.recipe.lasting(_passes(some, teacher.recipe.batch) * len(teacher.recipe.stages)),
+        some, name="teacher", seed=0, store=NO_STORE, device=request.device,
         progress=steps,
     )  # fmt: skip
     return steps.step()
@@ -144,12 +149,12 @@ def retrain_seconds(settings: Retraining, tops: Mapping[str, int], step: float, 
     recipe = settings.recipe
     before = recipe.epochs - recipe.stages[-1].epochs
     epochs = 0
-    for count in tops.values():
+    for origin, count in tops.items():
         epochs += before * count
         reached = 0
         for cut in cuts_of(settings):
             epochs += (cut - reached) * count
-            count, reached = halved(count), cut
+            count, reached = count if origin == GIVEN else halved(count), cut
     steps = epochs * _steps(data, recipe.batch)
     if settings.final_on_all:
         images = len(data.train) + len(data.validation)
@@ -219,6 +224,11 @@ def _some(data: DataSet, batch: int | None) -> DataSet:
     """Return a data set with some batches of training images."""
     images = len(data.train)
     return replace(data, train=data.train.take(min(BATCHES * batch_for(batch, images), images), seed=0))
+
+
+def _passes(data: DataSet, batch: int | None) -> int:
+    """Return the epochs in which there are two steps, from one of which to the other there is a time."""
+    return 1 if _steps(data, batch) > 1 else 2
 
 
 def _steps(data: DataSet, batch: int | None) -> int:

@@ -1,7 +1,6 @@
 """A searched run -> can its proxy be trusted? Some candidates are trained alone, and the two orders compared."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from bnas.report import write_report
 from bnas.runs import Run
 from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alone
 from bnas.searcher.ranking.table import training
+from bnas.searcher.score import scored_on
 from bnas.space.space import Genes
 from bnas.train import evaluate, train_supernet
 from bnas.train.staged import labelled
@@ -132,8 +132,8 @@ class _Check:
             device=request.device, progress=self.progress,
         )  # fmt: skip
         scoring = request.settings.scoring
-        batches = self.images.validation.batches(scoring.batch, augment=False, drop_last=False, device=request.device)
-        held_out = list(itertools.islice(batches, math.ceil(scoring.validation_images / scoring.batch)))
+        scored = scored_on(self.images, scoring, seed=request.seed)
+        held_out = list(scored.batches(scoring.batch, augment=False, drop_last=False, device=request.device))
         return [evaluate(supernet.extract(request.space.architecture(_genes(row))), held_out)[0] for row in candidates]
 
 

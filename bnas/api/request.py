@@ -218,19 +218,41 @@ def check_timed(space: SearchSpace, budget: Budget) -> None:
         )
 
 
-def _given(arch: str | Path | Architecture, space: SearchSpace, budget: Budget) -> Genes:
-    """Return the genotype of an architecture, or of that in a YAML file."""
-    where = "start_with" if isinstance(arch, Architecture) else f"start_with: {arch}"
+def given_genes(arch: str | Path | Architecture, space: SearchSpace) -> Genes:
+    """Return the genotype of an architecture to start with, or of that in a YAML file.
+
+    Raises:
+        SpecError: it is no network of the space.
+    """
     known = arch if isinstance(arch, Architecture) else read(Architecture, arch)
     try:
-        genes = space.canonical(space.genes(known))
+        return space.canonical(space.genes(known))
     except SpecError as problem:
-        raise SpecError(f"{where}: is no network of the space: {problem}") from problem
+        raise SpecError(f"{_named(arch)}: is no network of the space: {problem}") from problem
+
+
+def check_admitted(arch: str | Path | Architecture, genes: Genes, space: SearchSpace, budget: Budget) -> None:
+    """Raise unless an architecture to start with keeps a budget.
+
+    Raises:
+        BudgetError: it does not; says both sides.
+    """
     price = cost_of(space, genes)
     if not budget.admits(price):
         costs = ", ".join(f"{name} {getattr(price, name):g}" for name, _ in budget.limits)
-        raise BudgetError(f"{where}: costs {costs}, and the budget is {budget}; raise it, or leave the network out")
+        raise BudgetError(
+            f"{_named(arch)}: costs {costs}, and the budget is {budget}; raise it, or leave the network out"
+        )
+
+
+def _given(arch: str | Path | Architecture, space: SearchSpace, budget: Budget) -> Genes:
+    genes = given_genes(arch, space)
+    check_admitted(arch, genes, space, budget)
     return genes
+
+
+def _named(arch: str | Path | Architecture) -> str:
+    return "start_with" if isinstance(arch, Architecture) else f"start_with: {arch}"
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -45,6 +45,7 @@ from bnas.space.space import SearchSpace
 from bnas.spec import dump
 from bnas.supernet import Supernet
 from bnas.train import ALONE, Ranks, SharedStore, confusion, train_supernet
+from bnas.train.halving import GIVEN
 from bnas.train.retrain import EVALUATION_BATCH, Retrained, retrain
 from bnas.train.thread_count import using
 
@@ -300,7 +301,7 @@ def _chosen(found: Mapping[str, Sequence[Candidate]], request: SearchRequest) ->
     tops = {"search": settings.top, "twin": settings.top if settings.twin is None else settings.twin}
     chosen = {name: finalists(found[name], request.space, top=top) for name, top in tops.items()}
     given = [candidate for candidate in found["search"] if candidate.genes in request.given and candidate.score]
-    return {"given": given, **chosen} if given else chosen
+    return {GIVEN: given, **chosen} if given else chosen
 
 
 def _inherited(request: SearchRequest, supernet: Supernet, data: DataSet) -> Callable[[Architecture], Network] | None:

@@ -34,7 +34,7 @@ class Binarized(BinaryLayer):
         """Take on what a binary layer has and a real one has not."""
         self.take_on(precision=precision, weights=weights, activations=activations)
         self.pad_value = pad_value if precision == "binary" else 0
-        self.norm = self.fresh_norm() if norm and precision == "binary" else None
+        self.norm = self.fresh_norm().train(self.training) if norm and precision == "binary" else None
         self.to(self.weight)
 
     def fresh_norm(self) -> nn.Module:
@@ -52,7 +52,7 @@ class Binarized(BinaryLayer):
         return to_filters(self, weight)
 
     def from_filters(self, filters: Tensor) -> Tensor:
-        return filters.view(self.weight.shape)
+        return filters.reshape(self.weight.shape)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, precision={self.precision!r}, weights={self.weights!r}"
@@ -155,7 +155,7 @@ def to_filters(layer: nn.Module, weight: Tensor) -> Tensor:
     Torch has the weight of a transposed convolution input first, [in, out / groups, ...].
     """
     if not isinstance(layer, AnyTransposedConv):
-        return weight.view(*weight.shape[:2], -1, 1)
+        return weight.reshape(*weight.shape[:2], -1, 1)
     grouped = weight.flatten(2).unflatten(0, (layer.groups, -1))  # [groups, in / groups, out / groups, pixels]
     return grouped.transpose(1, 2).flatten(0, 1).unsqueeze(-1)
 

@@ -8,7 +8,7 @@ from bnas.runs.files import cannot_write
 from bnas.runs.lock import LOCK, Access
 from bnas.runs.log import RunLog
 from bnas.runs.names import check_empty
-from bnas.runs.settings import BEFORE_CONFIG, holds_run, read_asked, restore_asked, write_asked, write_config
+from bnas.runs.settings import BEFORE_CONFIG, holds_run, read_asked, restore_asked, write_asked, write_changed
 from bnas.runs.sums import Sums
 
 
@@ -40,9 +40,9 @@ def take_up(access: Access, sums: Sums, log: RunLog, asked: Asked, mutable: Coll
         )
     if found:
         with access.driving(since=log.began):
-            write_config(sums, asked.config)
+            write_changed(sums, asked, has_space=any(key.startswith("space") for key in found))
             log.append("config", {"changed": spelled(found)})
-    return Asked(asked.config, stored.space_yaml)
+    return read_asked(access.path, sums) if found else stored
 
 
 def _stored(access: Access, sums: Sums, log: RunLog, asked: Asked) -> Asked:

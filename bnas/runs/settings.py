@@ -67,15 +67,21 @@ def write_asked(sums: Sums, asked: Asked) -> None:
     if asked.space_yaml:
         sums.write(_SPACE, asked.space_yaml)
     write_environment(sums, environment(), run_id=secrets.token_hex(4))
-    write_config(sums, asked.config)  # last, for it makes the folder a run
+    _write_config(sums, asked.config)  # last, for it makes the folder a run
 
 
-def write_config(sums: Sums, config: dict[str, Any]) -> None:
-    """Write the settings alone.
+def write_changed(sums: Sums, asked: Asked, *, has_space: bool) -> None:
+    """Write the settings of a run that go on otherwise, and its space where that is among what changes.
 
     Raises:
         RunError: they cannot be written; those before are intact.
     """
+    if has_space:
+        sums.write(_SPACE, asked.space_yaml)  # before the settings: whoever asks again compares those first
+    _write_config(sums, asked.config)
+
+
+def _write_config(sums: Sums, config: dict[str, Any]) -> None:
     sums.write(_CONFIG, _config_text(config))
 
 

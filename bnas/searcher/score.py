@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas.binarize.error import InputError, input_error, summed
-from bnas.data import DataSet
+from bnas.data import DataSet, Split
 from bnas.errors import TrainingError
 from bnas.layers.binary_conv import OddConv
 from bnas.layers.blocks import Network
@@ -22,6 +22,14 @@ from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate
 
 
+def scored_on(data: DataSet, scoring: Scoring, *, seed: int) -> Split:
+    """Return the held-out images that candidates are scored on, drawn where there are more than are asked for.
+
+    A data set's own validation images may lie class by class.
+    """
+    return data.validation.take(scoring.validation_images, seed=seed)
+
+
 class Scorer:
     """Scores architectures of one trained supernet; a score depends on the architecture alone, for nothing is drawn."""
 
@@ -30,9 +38,10 @@ class Scorer:
             min(scoring.batch, len(data.train)), seed=seed, epoch=0, augment=False, drop_last=True, device=device
         )
         batches = max(1, round(scoring.recalibration_images / scoring.batch))
-        held_out = data.validation.batches(scoring.batch, augment=False, drop_last=False, device=device)
+        scored = scored_on(data, scoring, seed=seed).batches(
+            scoring.batch, augment=False, drop_last=False, device=device
+        )
         self._supernet = supernet.to(device)
-        scored = itertools.islice(held_out, max(1, math.ceil(scoring.validation_images / scoring.batch)))
         self._recalibration = [_laid_out(batch) for batch, _ in itertools.islice(images, batches)]
         self._held_out = [(_laid_out(batch), labels) for batch, labels in scored]
 

@@ -8,6 +8,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from pydantic import PositiveInt
 from torch import nn
 
@@ -18,6 +19,7 @@ from bnas.networks.model_spec import ModelSpec
 from bnas.seeds import seeded
 from bnas.select import Decision
 from bnas.select.conversion import ConvertedModel
+from bnas.ship.alike import difference
 from bnas.space.arch import Architecture, Binarizers
 from bnas.space.original import Original
 from bnas.spec import Spec, id_of, parse
@@ -89,21 +91,18 @@ def describe_module(
         source: `file.py:attr` or `pkg.mod:attr` that makes the module, before a conversion, without arguments; None
             looks whether the module's own class does.
     Raises:
-        SpecError, LookupFailed: the source does not make such a module.
+        SpecError, LookupFailed: the source does not make such a module, or its layers were converted in several ways.
     """
     if source is not None:
         made = _described(model, source, input, classes)
-        if _shapes(rebuild(made)) != _shapes(model):
-            raise SpecError(
-                f"source {source!r}: makes a network with other weights than the model has; name what makes this one"
-            )
+        if apart := _difference(made, model):
+            raise SpecError(f"source {source!r}: makes another network: it {apart}; name what makes this one")
         return made
     for reference in _references(type(model)):
         try:
             made = _described(model, reference, input, classes)
-            with seeded(0):
-                if _shapes(rebuild(made)) == _shapes(model):
-                    return made
+            if not _difference(made, model):
+                return made
         except (BnasError, TypeError):  # its class needs arguments, or is not to be imported: then it is held
             continue
     return HeldModel(held=f"{type(model).__module__}.{type(model).__qualname__}", input=input, classes=classes)
@@ -118,13 +117,24 @@ def _described(model: nn.Module, source: str, input: tuple[int, int, int], class
         path: Decision(precision=layer.precision, norm=layer.norm is not None) for path, layer in layers.items()
     }
     binary = next((layer for layer in layers.values() if layer.precision == "binary"), one)
-    how = Binarizers(weight=one.weights, activation=one.activations, pad_value=binary.pad_value)
+    how = Binarizers(weight=one.weights, activation=binary.activations, pad_value=binary.pad_value)
+    for path, layer in layers.items():
+        if layer.weights != how.weight or (
+            layer.precision == "binary" and (layer.activations, layer.pad_value) != (how.activation, how.pad_value)
+        ):
+            raise SpecError(
+                f"layer {path!r}: has other binarizers, or another pad_value, than layer {next(iter(layers))!r}, and a "
+                "description has one of each for all layers; convert all layers at once"
+            )
     original = Original(model=source, input=input, classes=classes)
     return ConvertedModel(original=original, binarizers=how, layers=decisions)
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+def _difference(made: Description, model: nn.Module) -> str:
+    """Return how what a description makes differs from a model; nothing where it does not."""
+    with seeded(0):
+        network = rebuild(made)
+    return difference(network, model, torch.randn(2, *made.input, generator=torch.Generator().manual_seed(0)))
 
 
 def _references(kind: type[nn.Module]) -> list[str]:

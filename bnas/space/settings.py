@@ -30,7 +30,7 @@ class SupernetRecipe(Length):
     teacher: Literal["real", "binary"] = "real"
     """Weights of a sandwich's largest sub-network."""
     one_expert: Fraction = 0.25
-    """Share of the epochs with one expert, which is copied to all when they end."""
+    """Share of the epochs with one expert, which is copied to all when they end; the last epoch trains all."""
     batch: PositiveInt | None = None
     """Images of one step; left out, 128, or fewer where there are few images."""
     rate: PositiveFloat = 2e-3

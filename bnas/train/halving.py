@@ -6,6 +6,7 @@ from typing import NamedTuple
 from bnas.space.settings import Retraining
 from bnas.train.state import Store
 
+GIVEN = "given"  # the origin of networks that are not halved: they are trained to the end
 RUNGS = "retrain/rungs"  # the checkpoint, beside those of the networks
 
 

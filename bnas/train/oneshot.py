@@ -99,7 +99,7 @@ def train_supernet(
     with seeded(derived(seed, NAME)):
         supernet = Supernet(space).to(device)
     has_experts = any(max(stage.experts) > 1 for stage in space.stages)
-    lone_epochs = round(recipe.one_expert * recipe.epochs) if has_experts else 0
+    lone_epochs = min(round(recipe.one_expert * recipe.epochs), recipe.epochs - 1) if has_experts else 0
 
     def copy_when_due(epoch: int, optimizers: Sequence[Optimizer]) -> None:
         if lone_epochs and epoch == lone_epochs:

@@ -20,7 +20,7 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe
 from bnas.space.settings import Retraining
 from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
-from bnas.train.halving import Rung, Rungs, cuts_of
+from bnas.train.halving import GIVEN, Rung, Rungs, cuts_of
 from bnas.train.staged import labelled
 from bnas.train.state import model_weights
 
@@ -80,10 +80,10 @@ def retrain(
 ) -> list[Retrained]:
     """Train architectures alone by successive halving; return all of them, the best on validation first.
 
-    Those of one origin are halved among themselves, so that the best of each is trained to the end, all alike. Only
-    those that are can come first. Where the settings say so, the best is then trained once more, on the validation
-    images too. The test split is read here, once, after every choice has been made, by rank 0 where several train
-    together.
+    Those of one origin are halved among themselves, so that the best of each is trained to the end, all alike; what was
+    given is trained to the end whatever it is. Only what is trained so far can come first. Where the settings say so,
+    the best is then trained once more, on the validation images too. The test split is read here, once, after every
+    choice has been made, by rank 0 where several train together.
 
     Args:
         chosen: architectures by origin; one that several origins chose is trained once.
@@ -151,7 +151,7 @@ class _Work:
                 reached[name] = cut
             alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
             if cut != self.cuts[-1]:
-                alive = {origin: self.rungs.better_half(names, cut) for origin, names in alive.items()}
+                alive = {o: names if o == GIVEN else self.rungs.better_half(names, cut) for o, names in alive.items()}
         return reached
 
     def once_more(self, arch: Architecture, images: DataSet) -> Network | None:

@@ -110,7 +110,8 @@ class Step:
         self._centred = centrable_weights(model) if stage.centre_latent else []
         self._clipped = latent_weights(model) if stage.clip_latent else []
         self._growing = [layer for layer in expert_layers(model) if layer.alone]
-        self._lone_steps = steps * round(stage.one_expert * stage.epochs)
+        lone_epochs = round(stage.one_expert * stage.epochs)
+        self._lone_steps = steps * (lone_epochs if stage.one_expert == 1 else min(lone_epochs, stage.epochs - 1))
         self._anneals = any(name.endswith("hardness") for name, _ in model.named_buffers())
         self.averages = Averages(model, stage)
         self._mixed = torch.autocast(device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")

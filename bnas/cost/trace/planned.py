@@ -55,6 +55,7 @@ class Assembly:
         self._sizes = {name: real_values(tensor.numel(), tensor) for name, tensor in self._parameters.items()}
         self._placed: Counter[str | None] = Counter()  # how many values of each parameter are in a layer
         self._keys: set[object] = set()  # the weights, and modules, that are in a layer
+        self._room: dict[object, int] = {}  # of what was computed from some parameters: how many values are in no layer
 
     def layers(self) -> tuple[PlannedLayer, ...]:
         """Return the layers in the order in which they start."""
@@ -129,19 +130,29 @@ class Assembly:
     def _own(self, weight: Operand) -> int:
         """Return how many weights a product brings, none if a layer has them; they belong to its layer from now on."""
         memory, count = weight.memory, weight.values
-        key: object = (memory.name, weight.offset, count)
-        if memory.name is not None:
-            placed = {memory.name: count}
-        else:  # computed from parameters: one folded weight, or a smaller one that is merely repeated
-            key = memory.sources or memory
-            placed = {name: self._sizes[name] for name in memory.sources & self._sizes.keys()}
-            count = min(count, sum(placed.values()) or count)
-        is_known = memory.name is None and placed and all(self._placed[name] >= size for name, size in placed.items())
-        if key in self._keys or is_known:
+        source: object = memory.name or memory.sources or memory
+        key = (source, weight.offset, count)
+        if key in self._keys:
             return 0
         self._keys.add(key)
-        self._placed.update(placed)
-        return count
+        if memory.name is not None:
+            self._placed.update({memory.name: count})
+            return count
+        own = min(count, self._room_of(memory, source))
+        self._room[source] -= own
+        return own
+
+    def _room_of(self, memory: Memory, source: object) -> int:
+        """Return how many values of a computed weight no layer has yet; what it was computed from has its place in it.
+
+        It is one folded weight, whole or in parts, or a smaller one that is merely repeated.
+        """
+        if source not in self._room:
+            sizes = {name: self._sizes[name] for name in memory.sources & self._sizes.keys()}
+            is_known = sizes and all(self._placed[name] >= size for name, size in sizes.items())
+            self._room[source] = 0 if is_known else min(memory.values, sum(sizes.values()) or memory.values)
+            self._placed.update({} if is_known else sizes)
+        return self._room[source]
 
     def _held(self, start: int, end: int, but: tuple[Memory, ...]) -> int:
         """Return how many values were there before a step, are needed after another, and are no input of the layer."""

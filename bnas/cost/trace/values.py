@@ -85,8 +85,10 @@ def bits_of(product: Product, data: Tensor, weight: Tensor, *, weight_is_left: b
     if filters.shape[1] < _FEWEST or not _two_valued(filters[:1]) or not _two_valued(filters):
         return Bits()
     low, high = filters.aminmax(dim=1)
-    if bool((low == high).all()):
-        return Bits()  # each filter is one value: more likely set by hand than made of bits
+    if bool((low == high).all()) or bool(((filters != 0).sum(1) <= 1).all()):
+        return (
+            Bits()
+        )  # each filter is one value, or takes one input as it is: more likely set by hand than made of bits
     scales = 2 if bool((low != -high).any()) else int(bool((high != 1).any()))
     return Bits("binary" if _one_magnitude(data, is_image=product.kind != "matmul") else "weight", scales)
 

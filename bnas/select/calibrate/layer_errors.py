@@ -33,8 +33,8 @@ def measure_errors(
         batches: the calibration images.
         layers: what is known of the model before its conversion.
     Raises:
-        DataError: an input, a weight or an output is not finite, or a batch has one image only; says the layer. Or the
-            model fails on a batch; says which.
+        DataError: an input, a weight or an output is not finite, a batch has one image only, or none reaches a layer;
+            says the layer. Or the model fails on a batch; says which.
     """
     modules = {layer.name: model.get_submodule(layer.name) for layer in layers if not layer.obstacle}
     weights = {name: _weight_errors(name, module) for name, module in modules.items()}
@@ -59,6 +59,11 @@ def measure_errors(
         for done, answer in enumerate(answers(model, batches), 1):
             _look_at(answer, "the result of the model", has_infinity=True)
             progress("measuring errors", done, len(batches))
+    if uncalled := [name for name, parts in inputs.items() if not parts]:
+        raise DataError(
+            f"calibration: layer {uncalled[0]!r} is called for none of the batches, so what a binary input loses there "
+            "is not known; give images that reach it"
+        )
     totals = {name: summed(parts) for name, parts in inputs.items()}
     return {
         name: LayerErrors(e.plain, e.scale_invariant, weights[name], constant_signs=signs[name].constant)

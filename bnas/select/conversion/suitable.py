@@ -40,6 +40,8 @@ def _of_its_kind(module: nn.Module) -> str:
 
 
 def _of_its_weight(module: nn.Module, model: nn.Module) -> str:
+    if replaced := REPLACEABLE & vars(module).keys():
+        return f"its {min(replaced)} was replaced on the object, so what it computes is not what a layer of torch does"
     weight = module._parameters.get("weight")
     if weight is None and "weight" in module._buffers:
         return "its weight is a buffer, fixed on purpose; make it a parameter to have it trained"
@@ -57,6 +59,7 @@ def _of_its_weight(module: nn.Module, model: nn.Module) -> str:
     return f"shares its weight with {others[0]}" if others else ""
 
 
+REPLACEABLE = {"forward", "_conv_forward"}  # methods, by which some tools hook into a layer
 RARE = 0.02  # share of a channel's values: where its rarer sign is rarer, its mean is two deviations from zero
 _FEWEST = 16  # values of a channel that say anything about its sign
 

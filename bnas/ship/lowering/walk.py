@@ -17,10 +17,10 @@ from bnas.ship.lowering.capture import Captured, capture, path_of
 from bnas.ship.lowering.draft import CannotLower, Draft, Lowered, Lowering, value_shape
 from bnas.ship.lowering.layers import PRODUCTS, flat, lower_whole
 from bnas.ship.lowering.pointwise import POINTWISE
-from bnas.ship.lowering.shapes import RESHAPES, SAME, SHAPES, reshaped, same
+from bnas.ship.lowering.shapes import NOTHING, RESHAPES, SAME, SHAPES, reshaped, same
 
 LOWERINGS: dict[str, Lowering] = PRODUCTS | POINTWISE | SHAPES
-KNOWN = LOWERINGS.keys() | RESHAPES | SAME | {str(torch.ops.bnas.layer.default)}
+KNOWN = LOWERINGS.keys() | RESHAPES | SAME | NOTHING | {str(torch.ops.bnas.layer.default)}
 
 
 def lower(model: nn.Module, input_shape: Sequence[int]) -> Program:
@@ -61,6 +61,8 @@ class _Walk:
         for node in self._captured.graph.nodes:
             if node.op == "placeholder":
                 self._found[node] = self._given(node)
+            elif node.op == "get_attr":
+                self._found[node] = None  # a block that one of torch's own functions runs, which have no step
             elif node.op == "call_function":
                 self._found[node] = self._called(node)
         result = self._found[self._captured.result]
@@ -80,6 +82,8 @@ class _Walk:
         args, kwargs = arguments
         if node.target is operator.getitem and isinstance(args[0], list):
             return args[0][args[1]]
+        if str(node.target) in NOTHING:
+            return None
         if not _depends(arguments):
             return node.target(*args, **kwargs)  # type: ignore[operator]
         try:
@@ -97,11 +101,15 @@ class _Walk:
             linear = isinstance(layer, BinaryLayer) and layer.weight.ndim == 2
             return lower_whole(self._draft, flat(x) if linear else x.slot, path, layer)
         if name in SAME:
+            _check_kept(node)
             return same(self._draft, *args)
         if name in RESHAPES:
             return reshaped(self._draft, args[0], shape=tuple(node.meta["val"].shape))
         if name not in LOWERINGS:
-            raise CannotLower(f"{name} has no step in a packed network")
+            how = (
+                "; leave autocast, and switches of gradients, out of forward()" if name.startswith("wrap_with_") else ""
+            )
+            raise CannotLower(f"{name} has no step in a packed network{how}")
         return LOWERINGS[name](self._draft, *args, **kwargs)
 
     def _results(self, node: Node, slots: int | list[int]) -> Any:
@@ -116,6 +124,16 @@ class _Walk:
         if value_shape(like.shape) != value[1:]:
             raise CannotLower(f"a result of {list(like.shape)} has no form in a packed network")
         return Lowered(slot, tuple(like.shape))
+
+
+def _check_kept(node: Node) -> None:
+    """Raise where an operator that changes nothing but the type of values rounds them to less than float32."""
+    (given, *_), made = node.args, node.meta["val"]
+    assert isinstance(given, Node)
+    was = given.meta["val"].dtype
+    if made.dtype != was and (not made.is_floating_point() or made.dtype.itemsize < min(was.itemsize, 4)):
+        kinds = [str(kind).removeprefix("torch.") for kind in (was, made.dtype)]
+        raise CannotLower(f"values of {kinds[0]} become {kinds[1]}, which rounds them, and has no step")
 
 
 def _depends(arguments: Any) -> bool:
