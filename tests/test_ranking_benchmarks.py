@@ -361,5 +361,21 @@ class TestSearchVsScratch:
         assert high[search_vs_scratch.DRAWN_FIRST] != low[search_vs_scratch.DRAWN_FIRST]
         assert sum(map(sum, high[6:])) > sum(map(sum, low[6:]))
 
+    def test_the_documents_show_what_each_reached_in_the_time_of_the_search(self) -> None:
+        table = Rows(
+            search_vs_scratch.RESULTS, search_vs_scratch.COLUMNS, texts=("way", "budget", "id", "genes")
+        ).frame()
+        shown = (Path(__file__).parents[1] / "docs" / "results.md").read_text()
+        assert set(table["seed"]) == {0}  # of more seeds means are to be shown
+        for case in search_vs_scratch.cases(table, "search"):
+            cells = [f"{100 * search_vs_scratch.of(table, 'search', case)['test_accuracy'].iloc[0]:.1f}"]
+            for rival in ("tpe", "random"):
+                if search_vs_scratch.has_had_its_time(table, rival, case):
+                    cells.append(f"{100 * search_vs_scratch.in_time(table, rival, case):.1f}")
+                else:
+                    cells.append("not trained yet")
+            budget = f"{int(case[1].removeprefix('ops=')) // 1000}k ops"
+            assert f"| {' | '.join([budget, *cells])} |" in shown
+
     def test_without_results_nothing_is_claimed(self) -> None:
         assert list(search_vs_scratch.claims(pd.DataFrame(columns=list(search_vs_scratch.COLUMNS)))) == []
