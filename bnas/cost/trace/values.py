@@ -86,9 +86,7 @@ def bits_of(product: Product, data: Tensor, weight: Tensor, *, weight_is_left: b
         return Bits()
     low, high = filters.aminmax(dim=1)
     if bool((low == high).all()) or bool(((filters != 0).sum(1) <= 1).all()):
-        return (
-            Bits()
-        )  # each filter is one value, or takes one input as it is: more likely set by hand than made of bits
+        return Bits()  # of one value, or passing one input through: more likely set by hand than made of bits
     scales = 2 if bool((low != -high).any()) else int(bool((high != 1).any()))
     return Bits("binary" if _one_magnitude(data, is_image=product.kind != "matmul") else "weight", scales)
 
