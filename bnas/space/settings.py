@@ -74,7 +74,7 @@ class Retraining(Spec):
     """
 
     top: PositiveInt = 3
-    """How many of the best networks are trained alone."""
+    """How many networks are trained alone: the best, and the best of ever dearer shares (of two, the dearer half)."""
     twin: Annotated[int, Field(ge=0)] | None = None
     """How many of the random twin's best are trained beside them; left out, as many."""
     start: Literal["supernet", "scratch"] = "scratch"
