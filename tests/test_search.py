@@ -44,11 +44,15 @@ def quality_of(arch: Architecture) -> Score:
     return Score(value, 1 - value)
 
 
+def asked_for(space, *, trials):
+    return space.model_copy(update={"search": space.search.model_copy(update={"trials": trials})})
+
+
 def search(
     folder=None, *, sampler="evolution", trials=30, seed=0, score=quality_of, budget=BUDGET, space=SPACE, journal=None
 ):
     stored = StoredStudy(f"sqlite:///{folder}/study.db" if folder else None, "search")
-    asked = space.model_copy(update={"search": space.search.model_copy(update={"trials": trials})})
+    asked = asked_for(space, trials=trials)
     make = sampler if callable(sampler) else SAMPLERS[sampler]
     study = Search(
         asked, budget, sampler=make, seed=seed, name="search", stored=stored, journal=journal or Journal()
@@ -82,6 +86,22 @@ class TestEverySampler:
                 search(tmp_path, sampler=sampler, score=mortal, journal=Journal(log))
         assert search(tmp_path, sampler=sampler, score=mortal, journal=Journal(log)) == whole
         assert len(calls) == 30 + 3  # nothing paid for twice but the three that were cut off
+
+    def test_asked_for_more_after_a_kill_it_proposes_what_it_paid_for(self, sampler) -> None:
+        space, log, calls = tiny_space(stem={"width": [4, 8]}, search={"trials": 40}), MemoryLog(), list[str]()
+
+        def mortal(arch: Architecture) -> Score:
+            calls.append(arch.id)
+            if len(calls) == 35:
+                raise KeyboardInterrupt
+            return quality_of(arch)
+
+        with pytest.raises(KeyboardInterrupt):
+            search(sampler=sampler, score=mortal, journal=Journal(log), space=space, trials=40)
+        found = search(sampler=sampler, score=mortal, journal=Journal(log), space=space, trials=80)
+        assert population(asked_for(space, trials=80)) > population(asked_for(space, trials=40))
+        assert {c.id for c in found if c.status == "paid"} >= set(calls)
+        assert len(calls) == 80 + 1
 
     def test_the_ledger_adds_up(self, sampler) -> None:
         counts = ledger(search(sampler=sampler))

@@ -39,6 +39,7 @@ class Journal:
         self._outcomes: dict[str, Outcome] = {}
         self._paid_in: dict[str, set[str]] = {}
         self._unsure: set[str] = set()  # ids of lines without a checksum, of builds that kept none
+        self._begun: dict[str, int] = {}
         self._windows: dict[str, Windows] = {}
         self._proposals: dict[str, list[Proposal]] = {}
         for event in log.events() if log else []:
@@ -72,6 +73,13 @@ class Journal:
         """Add what a storage holds and the log does not, as after a power cut that took the log's last lines."""
         for arch_id, outcome in outcomes.items():
             self.add(arch_id, outcome, search=search)
+
+    def begin(self, search: str, trials: int) -> int:
+        """Return how many trials a search was first asked for, which is kept when it begins."""
+        if search not in self._begun:
+            self._write("begun", search=search, trials=trials)
+            self._begun[search] = trials
+        return self._begun[search]
 
     def windows(self, search: str) -> Windows:
         """Return how many candidates a search had in flight, from which proposal on."""
@@ -109,6 +117,8 @@ class Journal:
                 self._keep(arch_id, Score(accuracy, loss), event.get("search", ""))
             case {"event": "failed", "id": str(arch_id), "why": str(why)}:
                 self._keep(arch_id, why, event.get("search", ""))
+            case {"event": "begun", "search": str(search), "trials": int(trials)}:
+                self._begun.setdefault(search, trials)
             case {"event": "in flight", "search": str(search), "number": int(number), "candidates": int(in_flight)}:
                 self._windows.setdefault(search, []).append((number, in_flight))
             case {"event": "proposed", "search": str(search), "first": int(first), "candidates": list(made)}:

@@ -85,7 +85,9 @@ class Search:
         self._seen: set[Genes] = set()
         self._bought = self._free = 0
         self._best: Score | None = None
-        probe = sampler(space, budget, seed)
+        # Of a search that is asked for more, or what is proposed anew would be bred otherwise than what was paid for.
+        self._asked_first = _for_trials(space, journal.begin(name, space.search.trials))
+        probe = sampler(self._asked_first, budget, seed)
         self._draws = probe.draws if isinstance(probe, FeasibleSampler) else 1  # genotypes looked at for a proposal
         self._is_pure = isinstance(probe, FeasibleSampler) and probe.is_pure
         self._known = list(_sound(space, journal.proposals(name))) if self._is_pure else []
@@ -208,7 +210,7 @@ class Search:
             trial, genes = self._memory.ask(self._distributions), self._first[number]
         else:
             drawn = Random(f"{self._seed}/{self._name}/{number}").getrandbits(31)
-            trial, genes = ask(self._memory, self._make, self._space, self._budget, seed=drawn)
+            trial, genes = ask(self._memory, self._make, self._asked_first, self._budget, seed=drawn)
         proposal = Proposal(genes, self._space.architecture(genes).id)
         self._new.append(proposal)
         self._record(least=RECORDED_AT_ONCE)
@@ -273,6 +275,13 @@ class Search:
         self._window = deque(b for b in self._window if b.future is None or not b.future.cancel())
         wait([b.future for b in self._window if b.future])
         self._write_down()
+
+
+def _for_trials(space: SearchSpace, trials: int) -> SearchSpace:
+    """Return a space for a search of so many trials."""
+    if trials == space.search.trials:
+        return space
+    return space.model_copy(update={"search": space.search.model_copy(update={"trials": trials})})
 
 
 def _sound(space: SearchSpace, proposals: Sequence[Proposal]) -> Iterator[Proposal]:
