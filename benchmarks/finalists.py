@@ -44,7 +44,9 @@ def measure(quick: bool) -> Iterator[Claim]:
         best, mine = np.mean(pairs, axis=0)
         gains = 100 * np.diff(np.array(pairs), axis=1)
         what = f"{name}, {top} finalists: {gains.mean():+.2f} points, {gains.std() / len(gains) ** 0.5:.2f} their error"
-        yield Claim(f"{what}; the best by proxy less {100 * MOST_LOST:.1f} points, against them", best - MOST_LOST, mine, 1)
+        yield Claim(
+            f"{what}; the best by proxy less {100 * MOST_LOST:.1f} points, against them", best - MOST_LOST, mine, 1
+        )
 
 
 def handed_over(rows: pd.DataFrame, space: SearchSpace, top: int) -> tuple[float, float]:
