@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,7 +76,8 @@ def imported(reference: str) -> Any:
 
 
 def _module_name(path: Path) -> str:
-    return f"bnas_file_{path.stem}"  # a file called random.py must not become the module `random`
+    # A file called random.py must not become the module `random`, nor two files of one name one module.
+    return f"bnas_file_{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"
 
 
 def _from_file(path: Path, what: str) -> Any:

@@ -299,6 +299,15 @@ def test_stratified_takes_exactly_what_was_asked() -> None:
     assert torch.bincount(labels[taken]).tolist() in ([18, 5, 2], [17, 5, 3])
 
 
+@pytest.mark.parametrize("limit", [20, 71, 75, 79, 80, 81])
+def test_a_limit_is_how_many_there_are_at_most(limit: int) -> None:
+    images, labels = np.zeros((100, 4, 4), np.uint8), np.arange(100) % 10
+    data = load_data((images, labels), limit=limit)
+    assert len(data.train) + len(data.validation) == min(limit, 80)
+    few = load_data((images, labels, images[:20], labels[:20])).with_limit(limit, seed=0)
+    assert len(few.train) == min(limit, 90)
+
+
 def test_limit_keeps_the_mixture_and_the_test_split(digits: DataSet) -> None:
     few = load_data("digits", limit=200)
     assert len(few.train) + len(few.validation) == 200

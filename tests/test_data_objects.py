@@ -75,6 +75,8 @@ OBJECTS: dict[str, tuple[Any, tuple[int, int, int], tuple[int, int, int], tuple[
     "transparent, channels last": ((np.concatenate((LAST, LAST[..., :1]), 3), LABELS), COUNTS, (4, 8, 8), ("0", "1")),
     "floats": ((GREY / 255, LABELS), COUNTS, (1, 8, 8), ("0", "1")),
     "halves": (((GREY / 255).astype(np.float16), LABELS), COUNTS, (1, 8, 8), ("0", "1")),
+    "of another machine": (((GREY / 255).astype(">f4"), LABELS.astype(">i8")), COUNTS, (1, 8, 8), ("0", "1")),
+    "long doubles": (((GREY / 255).astype(np.longdouble), LABELS), COUNTS, (1, 8, 8), ("0", "1")),
     "tensors": ((torch.from_numpy(COLOUR), torch.from_numpy(LABELS)), COUNTS, (3, 8, 8), ("0", "1")),
     "tensors with gradients": ((torch.rand(40, 1, 8, 8, requires_grad=True), LABELS), COUNTS, (1, 8, 8), ("0", "1")),
     "turned round": ((COLOUR[:, :, ::-1, ::-1], LABELS[::-1]), COUNTS, (3, 8, 8), ("0", "1")),
@@ -101,6 +103,10 @@ OBJECTS: dict[str, tuple[Any, tuple[int, int, int], tuple[int, int, int], tuple[
          "test_images": GREY[:6], "test_labels": LABELS[:6]}, (40, 4, 6), (1, 8, 8), ("0", "1"),
     ),
     "class names": ({"images": GREY, "labels": LABELS, "class_names": list("abc")}, COUNTS, (1, 8, 8), ("a", "b", "c")),
+    "class names in bytes": (
+        {"images": GREY, "labels": WORDS.astype("S"), "class_names": np.array([b"dog", b"cat"])},
+        COUNTS, (1, 8, 8), ("dog", "cat"),
+    ),
     "a Dataset": (Pairs(torch.from_numpy(COLOUR), LABELS), COUNTS, (3, 8, 8), ("0", "1")),
     "a Dataset of pictures": (Pairs(PICTURES, LABELS), COUNTS, (1, 8, 8), ("0", "1")),
     "a Dataset of words": (Pairs(LAST, WORDS), COUNTS, (3, 8, 8), ("cat", "dog")),
@@ -133,6 +139,13 @@ def test_what_people_hold_is_resized(name: str) -> None:
     data = load_data(value, input_shape=(channels, 4, 4))
     assert data.train.image_shape == data.validation.image_shape == data.test.image_shape == (channels, 4, 4)
     assert f"{channels} x 4 x 4, resized from {channels} x 8 x 8" in str(data)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 25])
+@pytest.mark.parametrize("channels", [2, 3, 4, 12])
+def test_signals_have_their_channels_first(channels: int, length: int) -> None:
+    data = load_data((np.random.default_rng(0).random((40, channels, 1, length)), LABELS))
+    assert data.input_shape == (channels, 1, length)
 
 
 def test_labels_belong_to_their_images() -> None:
@@ -186,6 +199,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     "numbers for words": ((GREY, WORDS, GREY[:2], [0, 1]), "some labels are numbers and others names"),
     "other channels": ((GREY, LABELS, COLOUR, LABELS), "test: the images are 3 x 8 x 8, but the training images 1 x 8"),
     "bytes and fractions": ((GREY, LABELS, GREY / 255, LABELS), "are uint8, but the test images float64"),
+    "fractions and bytes by name": (
+        {"x_train": GREY / 255, "y_train": LABELS, "x_val": GREY, "y_val": LABELS},
+        "training images are float64, but the validation images uint8",
+    ),
+    "objects": ((np.full((40, 8, 8), None), LABELS), "are of type ndarray of object"),
     "three": ((GREY, LABELS, GREY), "must be a DataSet, a torch Dataset .* but is a tuple of 3"),
     "a number": (3, "must be a DataSet, .* but is a int"),
     "None": (None, "must be a DataSet, .* but is a NoneType"),

@@ -271,6 +271,15 @@ LAYOUTS: dict[str, tuple[Tree, tuple[int, int, int], tuple[str, ...]]] = {
             f"part{i // 10}/{i % 10}.png,{'ab'[i % 2]}\n" for i in range(20)), "part0": 10, "part1": 10},
         (14, 2, 4), ("2 classes: a, b",),
     ),
+    "a CSV of another machine": (
+        classes("") | {"list.csv": "path,label\n" + "".join(
+            f"/home/data/cat/{i}.png,cat\nC:\\data\\dog\\{i}.png,dog\n" for i in range(10))},
+        (14, 2, 4), ("2 classes: cat, dog",),
+    ),
+    "a CSV beside small copies": (
+        {"list.csv": "path,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(20)), ".": 20, "thumbs": 20},
+        (14, 2, 4), ("20 images that no CSV lists are passed over",),
+    ),
     "a CSV that says what folders say": (
         classes("") | {"list.csv": "path,label\n" + "".join(f"cat/{i}.png,cat\ndog/{i}.png,dog\n" for i in range(10))},
         (14, 2, 4), ("2 classes: cat, dog",),
@@ -320,6 +329,22 @@ REFUSED: dict[str, tuple[Tree, str]] = {
     ),
     "a CSV with two labels": (
         {"list.csv": "file,label\n0.png,a\n0.png,b\n", "images": 2}, "is listed as 'a' and as 'b'; an image has one",
+    ),
+    "a CSV with a file of another class": (
+        {"list.csv": "file,label\ncats/0.png,a\ncats/1.png,a\ndogs/0.png,b\n", "cats": 1, "dogs": 2},
+        "row 2 names 'cats/1.png', but no such image",
+    ),
+    "a CSV with a file of another split": (
+        {"train.csv": "file,label\n0.png,a\n1.png,b\n", "train": 1, "test": 2},
+        "row 2 names '1.png', but no such image",
+    ),
+    "a CSV with a split of another name": (
+        {"list.csv": "file,label,split\n0.png,a,train\n1.png,b,holdout\n", "images": 2},
+        "row 2 is of the split 'holdout'; call each of them train, validation or test",
+    ),
+    "a CSV with an image in two splits": (
+        {"list.csv": "file,label,split\n0.png,a,train\n1.png,b,train\n0.png,a,test\n", "images": 2},
+        "0.png is listed for train and for test; an image is of one split",
     ),
     "a ragged CSV": ({"list.csv": "file,label\n0.png,a\n1.png\n", "images": 2}, "line 3 has 1 cells, but the first 2"),
     "a CSV of bytes": ({"list.csv": b"file,label\n\xff\xfe\x00,a", "images": 2}, "cannot be read as a table: .*UTF-8"),
@@ -528,6 +553,9 @@ TABLES: dict[str, tuple[dict[str, Written], tuple[int, int, int], tuple[str, ...
     ),
     "a test without words": (
         {"train.parquet": Written(["a", "b"] * 10), "test.parquet": Written([-1, -1])}, (14, 2, 4), ("a", "b"), None,
+    ),
+    "a test without a column of labels": (
+        {"train.parquet": Written(HALF), "test.parquet": Written(None)}, (14, 2, 4), ("0", "1"), None,
     ),
     "an extra class in test": (
         {"train.parquet": Written(HALF), "valid.parquet": Written([0]), "test.parquet": Written([0, 2])},

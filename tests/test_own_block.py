@@ -108,6 +108,19 @@ def test_ours_by_its_name_costs_and_computes_what_ours_does() -> None:
         assert all(torch.equal(a, b) for a, b in zip(one.parameters(), build(named).parameters(), strict=True))
 
 
+def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
+    kernels = {"one": 1, "two": 5}
+    for folder, kernel in kernels.items():
+        (tmp_path / folder).mkdir()
+        code = f"def Mine(i, o, stride=1, **rest):\n    return nn.Conv2d(i, o, {kernel}, stride, {kernel // 2})\n"
+        (tmp_path / folder / "same.py").write_text(f"from torch import nn\n\n{code}")
+    archs = [make_arch(stage={"block": f"{tmp_path / folder}/same.py:Mine"}) for folder in kernels]
+    costs = [cost(plan(arch)).flops for arch in archs]
+    assert costs[0] < costs[1]
+    for arch, kernel in zip(archs, kernels.values(), strict=True):
+        assert kernel in {module.kernel_size[0] for module in build(arch).modules() if isinstance(module, torch.nn.Conv2d)}
+
+
 def test_ours_keeps_the_contract() -> None:
     assert bnas.check_block(OURS_BY_NAME) == 3 * 2 * 2 * 2 * 2 * 3
 

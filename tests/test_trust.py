@@ -116,7 +116,8 @@ class Folder:
     def forget(self) -> None:
         """Forget that the code was run, as in a new process."""
         self.trace.unlink(missing_ok=True)
-        sys.modules.pop("bnas_file_foreign", None)
+        for name in [name for name in sys.modules if name.startswith("bnas_file_foreign")]:
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ def image_column(schema: pa.Schema, where: str) -> str:
     return best[0]
 
 
-def label_column(schema: pa.Schema, where: str) -> str:
-    """Return the name of the column of labels.
+def label_column(schema: pa.Schema, where: str, *, role: str) -> str | None:
+    """Return the name of the column of labels; None where there is none, which only training images need.
 
     Raises:
         DataError: there is none; says which columns there are.
@@ -62,6 +62,8 @@ def label_column(schema: pa.Schema, where: str) -> str:
     kinds = kinds_of(schema)
     named = [name for name in _LABEL_COLUMNS if name in schema.names]
     found = named or [name for name in schema.names if kinds.get(name, {}).get("_type") == "ClassLabel"]
+    if not found and role != "train":
+        return None
     if not found:
         raise DataError(
             f"{where}: one column must hold the labels, but the columns are {', '.join(schema.names)}; call it label"

@@ -152,7 +152,9 @@ class DataSet:
         """Return the same data set with at most `limit` training images, every class in its proportion."""
         if limit >= len(self.train):
             return self
-        kept, _ = stratified(self.train.labels, limit, seed=seed, names=self.class_names, what=f"{self.name}: limit")
+        kept, _ = stratified(
+            self.train.labels, limit, seed=seed, names=self.class_names, what=f"{self.name}: limit", leave=0
+        )
         return replace(self, train=self.train.select(kept.sort().values))
 
     def with_held_out(self) -> "DataSet":

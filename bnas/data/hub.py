@@ -56,30 +56,32 @@ def hub(name: str) -> Found:
     for role, split in chosen.items():
         with _one_line(advice):
             table = datasets.load_dataset(name, split=split)
-        parts[role] = of_table(table, f"{name}: {split}")
+        parts[role] = of_table(table, f"{name}: {split}", role=role)
     rest = [split for split in splits if split not in chosen.values()]
     notes = (f"the splits {', '.join(rest)} are passed over",) if rest else ()
     return Found(source=f"{name}, of the Hugging Face hub", parts=parts, notes=notes)
 
 
-def of_table(table: Table, where: str) -> Part:
-    """Return what a table of the `datasets` library holds.
+def of_table(table: Table, where: str, *, role: str = "train") -> Part:
+    """Return what a table of the `datasets` library holds; without labels where it has none, and is not for training.
 
     Raises:
-        DataError: it has no columns of images or of labels.
+        DataError: it has no column of images, or of labels where it is for training.
     """
     if not len(table):
         raise DataError(f"{where}: the table has no rows; look at where it is read from")
     schema = table.features.arrow_schema
     images = image_column(schema, where)
-    labels = _labels(table, where)
+    labels = _labels(table, where, role)
     files = [Path(file["filename"]) for file in table.cache_files]
     return part_of_cells(where, cells_of(table, images), labels, partial(of_files, files))
 
 
-def _labels(table: Table, where: str) -> Labels:
+def _labels(table: Table, where: str, role: str) -> Labels:
     schema = table.features.arrow_schema
-    column = label_column(schema, where)
+    column = label_column(schema, where, role=role)
+    if column is None:
+        return Labels.of([None] * len(table), where=where)
     values = table.select_columns([column]).with_format("arrow")[:][column]
     return labels_of(values, kinds_of(schema).get(column, {}), where)
 

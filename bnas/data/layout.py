@@ -20,7 +20,7 @@ def is_channels_last(sides: Sequence[int], where: str) -> bool:
 
     They are channels first where the first of them is 1, 3 or 4, and else channels last where the last of them is.
     Where that holds for both or for neither, they are channels first too, unless that makes them no square and channels
-    last would: such images are refused.
+    last would: such images are refused. Those of one row are signals, channels first, as no image is one pixel wide.
 
     Raises:
         DataError: they could be either.
@@ -31,7 +31,7 @@ def is_channels_last(sides: Sequence[int], where: str) -> bool:
             f"{where}: images of {text(sides)} may have their channels first or last; give them as [n, channels, "
             "height, width]: images.transpose(0, 3, 1, 2) where they are last, with a margin at one side where not"
         )
-    return first not in CHANNELS and last in CHANNELS
+    return first not in CHANNELS and last in CHANNELS and middle != 1
 
 
 def as_images(values: Any, where: str) -> Tensor:
@@ -106,10 +106,13 @@ def _tensor(values: Any, where: str) -> Tensor:
             if values.is_nested or values.is_meta or values.layout != torch.strided or values.is_quantized:
                 raise TypeError("it is not dense, or has no values")
             return values.detach().cpu()
-        return torch.from_numpy(np.require(values, requirements=("C", "W")))
+        array = np.asarray(values)
+        kind = np.dtype(np.float64) if array.dtype.kind == "f" and array.itemsize > 8 else array.dtype.newbyteorder("=")
+        return torch.from_numpy(np.require(array, dtype=kind, requirements=("C", "W")))
     except Exception as problem:  # whatever numpy and torch raise of what is no array of numbers
         raise DataError(
             f"{where}: images must be dense arrays or tensors of numbers, but are of type {type(values).__name__}"
+            f"{f' of {values.dtype}' if isinstance(values, np.ndarray) else ''}"
         ) from problem
 
 

@@ -76,19 +76,42 @@ class Pictures:
     def __init__(self, tree: Tree) -> None:
         self.paths = tree.all_images()
         self.root = tree.path
+        self._folders: dict[str, bool] = {}  # whether those that were asked for are there
         self._known: dict[str, list[str]] = defaultdict(list)
         for path in self.paths:
-            below = Path(path).relative_to(tree.path)
-            for name in {str(below), below.name, str(below.with_suffix("")), below.stem}:
+            for name in {*self._names(path), Path(path).name, Path(path).stem}:
                 self._known[name].append(path)
 
     def find(self, name: str, role: str | None) -> str | None:
-        """Return the file that is meant: by its path or name, with or without its ending; one of its split first."""
-        found = self._known.get(name.strip().replace("\\", "/").removeprefix("./"), [])
-        if not found and "/" in name:
-            return self.find(Path(name).name, role)
-        near = [path for path in found if role in self._roles(path)] if len(found) > 1 else found
+        """Return the file that is meant: by its path or its name, with or without its ending.
+
+        Folders in front that are not here, as those of another machine, are passed over. A name alone is of no file in
+        the folder of another split.
+
+        Args:
+            role: the split that the row is of, where that is said; else it is for training.
+        """
+        asked = name.strip().replace("\\", "/").removeprefix("./").lstrip("/")
+        found = self._known.get(asked, [])
+        if not found and "/" in asked:
+            return None if self._is_here(asked.rpartition("/")[0]) else self.find(asked.partition("/")[2], role)
+        exact = [path for path in found if asked in self._names(path)]
+        if len(exact) == 1:
+            return exact[0]
+        if role is not None:
+            found = [path for path in found if self._roles(path) <= {role, None}]
+        near = [path for path in found if (role or "train") in self._roles(path)] if len(found) > 1 else found
         return near[0] if len(near) == 1 else None
+
+    def _is_here(self, folder: str) -> bool:
+        if folder not in self._folders:
+            self._folders[folder] = (self.root / folder).is_dir()
+        return self._folders[folder]
+
+    def _names(self, path: str) -> tuple[str, str]:
+        """Return the path of a file from the root, with its ending and without."""
+        below = Path(path).relative_to(self.root)
+        return str(below), str(below.with_suffix(""))
 
     def _roles(self, path: str) -> set[str | None]:
         return {role_of_folder(part) for part in Path(path).relative_to(self.root).parts[:-1]}
@@ -121,6 +144,7 @@ def listed_by(path: Path) -> Found:
 def _listed(tree: Tree, sheets: Sequence[Path]) -> tuple[Found | None, list[str]]:
     pictures, remarks = Pictures(tree), list[str]()
     parts: dict[str, Part] = {}
+    roles: dict[str, str] = {}  # of the files that are listed
     for path in sheets:
         sheet = read_sheet(path)
         role = role_of_file(path.stem) or (role_of_folder(path.parent.name) if path.parent != tree.path else None)
@@ -128,10 +152,15 @@ def _listed(tree: Tree, sheets: Sequence[Path]) -> tuple[Found | None, list[str]
         if problem:
             remarks.append(f"{path.name}: {problem}")
             continue
-        for found, part in _parts(sheet, pictures, role):
+        for found, files, part in _parts(sheet, pictures, role):
             if found in parts:
                 raise DataError(
                     f"{path}: lists {found} images, and so does {parts[found].where}; take one of them away"
+                )
+            twice = next((file for file in files if roles.setdefault(file, found) != found), None)
+            if twice is not None:
+                raise DataError(
+                    f"{path}: {twice} is listed for {roles[twice]} and for {found}; an image is of one split: leave one"
                 )
             parts[found] = part
     if "train" not in parts:
@@ -163,24 +192,35 @@ def _problem(sheet: Sheet, pictures: Pictures, role: str | None) -> str:
     return ""
 
 
-def _parts(sheet: Sheet, pictures: Pictures, role: str | None) -> Iterator[tuple[str, Part]]:
-    """Yield the splits that a sheet lists."""
+def _parts(sheet: Sheet, pictures: Pictures, role: str | None) -> Iterator[tuple[str, tuple[str, ...], Part]]:
+    """Yield the splits that a sheet lists, with their files."""
     files, labels, splits = map(sheet.column, (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS))
     assert files is not None
     if labels is None and len(sheet.columns) == 2:
         labels = 1 - files
     rows: dict[str, list[tuple[str, str | None]]] = defaultdict(list)
     for number, row in enumerate(sheet.rows, 1):
-        mine = role or (role_of_folder(row[splits]) if splits is not None else None) or "train"
-        path = pictures.find(row[files], mine)
+        told = role or (_split_of(sheet, number, row[splits]) if splits is not None else None)
+        path = pictures.find(row[files], told)
         if path is None:
             raise DataError(
                 f"{sheet.path}: row {number} names {row[files]!r}, but no such image, or more than one, is in "
                 f"{pictures.root}; add it, or take the row out"
             )
-        rows[mine].append((path, None if labels is None else row[labels].strip() or None))
+        rows[told or "train"].append((path, None if labels is None else row[labels].strip() or None))
     for mine, found in rows.items():
-        yield mine, _part(sheet, pictures, mine, found)
+        yield mine, tuple(dict.fromkeys(path for path, _ in found)), _part(sheet, pictures, mine, found)
+
+
+def _split_of(sheet: Sheet, number: int, said: str) -> str:
+    """Return the split that a row is of by its column `split`."""
+    role = role_of_folder(said)
+    if role is None:
+        raise DataError(
+            f"{sheet.path}: row {number} is of the split {said.strip()!r}; call each of them train, validation or test, "
+            "take the row out, or rename the column where it says something else"
+        )
+    return role
 
 
 def _part(sheet: Sheet, pictures: Pictures, role: str, rows: Sequence[tuple[str, str | None]]) -> Part:

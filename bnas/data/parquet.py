@@ -55,7 +55,7 @@ def parquet(path: Path) -> Found:
             "the file"
         )
     unnamed = files.pop("", [])
-    parts = {role: _part(same) for role, same in files.items()}
+    parts = {role: _part(same, role) for role, same in files.items()}
     notes = (f"{len(unnamed)} Parquet files that are not called like a split are passed over",) if unnamed else ()
     return Found(source=str(path), parts=parts, notes=notes)
 
@@ -69,10 +69,10 @@ def _by_split(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _part(files: Sequence[Path]) -> Part:
+def _part(files: Sequence[Path], role: str) -> Part:
     """Return one split: the rows of its files, in the order of their names."""
     where = str(files[0])
-    tables = [_labels(file) for file in files]
+    tables = [_labels(file, role) for file in files]
     labels = Labels.joined([found for found, _ in tables], where=where)
     if not len(labels):
         raise DataError(f"{where}: the table has no rows; look at where it is read from")
@@ -85,13 +85,15 @@ def _part(files: Sequence[Path]) -> Part:
     return part_of_cells(where, _cells(files, columns.pop()), labels, partial(of_files, files))
 
 
-def _labels(file: Path) -> tuple[Labels, str]:
+def _labels(file: Path, role: str) -> tuple[Labels, str]:
     """Return the labels of a file, and the name of its column of images; a file without rows has neither."""
     with _readable(file), pq.ParquetFile(file) as opened:
         if not opened.metadata.num_rows:
             return Labels.of([], where=str(file)), ""
         schema = opened.schema_arrow
-        images, column = image_column(schema, str(file)), label_column(schema, str(file))
+        images, column = image_column(schema, str(file)), label_column(schema, str(file), role=role)
+        if column is None:
+            return Labels.of([None] * opened.metadata.num_rows, where=str(file)), images
         values = opened.read(columns=[column]).column(column)
         return labels_of(values, kinds_of(schema).get(column, {}), str(file)), images
 

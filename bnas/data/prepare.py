@@ -93,7 +93,7 @@ def divide(labels: Tensor, class_names: tuple[str, ...], *, name: str, own: dict
     if "test" not in own:
         test, rows = hold_out(labels, TEST_PART, seed=TEST_SEED, what=f"{name}: test split")
     if wanted.limit is not None and wanted.limit < len(rows):
-        kept, _ = hold_out(labels[rows], wanted.limit, seed=wanted.seed, what=f"{name}: limit")
+        kept, _ = hold_out(labels[rows], wanted.limit, seed=wanted.seed, what=f"{name}: limit", leave=0)
         rows = rows[kept]
     if "validation" not in own:
         held, rest = hold_out(labels[rows], wanted.validation, seed=wanted.seed, what=f"{name}: validation")

@@ -11,7 +11,7 @@ TEST_SEED = 0  # the test images do not change with the seed of a run, so that r
 
 
 def stratified(
-    labels: Tensor, part: float | int, *, seed: int, names: tuple[str, ...], what: str
+    labels: Tensor, part: float | int, *, seed: int, names: tuple[str, ...], what: str, leave: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Return the places of a part in which every class has its share, and the places of the rest.
 
@@ -19,10 +19,11 @@ def stratified(
 
     Args:
         labels: int64 [n], from 0.
-        part: a fraction between 0 and 1, or a number of images; at least one of each class is taken and left.
+        part: a fraction between 0 and 1, or a number of images; at least one of each class is taken, and `leave` are left.
         seed: what draws them.
         names: of all the classes.
         what: what the part is for, in errors ("mnist: validation").
+        leave: how many of each class the rest has at least.
     Raises:
         DataError: a class has one image alone, or the part has no room for every class.
     """
@@ -36,15 +37,16 @@ def stratified(
         )
     count = part if isinstance(part, int) else int(part * len(labels) + 0.5)
     if isinstance(part, int):
-        if not 2 * len(present) <= part <= len(labels) - len(present):
+        if not 2 * len(present) <= part <= len(labels) - leave * len(present):
+            left = " and leave one of each" if leave else ""
             raise DataError(
-                f"{what}: must be at least 2 for each of {len(present)} classes and leave one of each, "
+                f"{what}: must be at least 2 for each of {len(present)} classes{left}, "
                 f"but got {part} of {len(labels)} images"
             )
     else:
-        count = min(max(count, len(present)), len(labels) - len(present))
+        count = min(max(count, len(present)), len(labels) - leave * len(present))
     generator = np.random.default_rng(seed)
-    shares = _shares(sizes[present], count)
+    shares = _shares(sizes[present], count, leave)
     taken, left = [], []
     for label, share in zip(present, shares, strict=True):
         members = generator.permutation(np.flatnonzero(labels.numpy() == label))
@@ -56,12 +58,12 @@ def stratified(
     )
 
 
-def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
-    """Divide `count` among classes in proportion to their sizes, at least 1 and at most size - 1 each."""
+def _shares(sizes: np.ndarray, count: int, leave: int) -> np.ndarray:
+    """Divide `count` among classes in proportion to their sizes, at least 1 and at most size - leave each."""
     exact = sizes * (count / sizes.sum())
-    shares = np.clip(np.floor(exact).astype(np.int64), 1, sizes - 1)
+    shares = np.clip(np.floor(exact).astype(np.int64), 1, sizes - leave)
     while (missing := count - shares.sum()) != 0:
         step = 1 if missing > 0 else -1
-        room = shares < sizes - 1 if step > 0 else shares > 1
+        room = shares < sizes - leave if step > 0 else shares > 1
         shares[np.where(room, step * (exact - shares), -np.inf).argmax()] += step
     return shares

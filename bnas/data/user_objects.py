@@ -77,17 +77,37 @@ def of_keys(arrays: Mapping[str, Any], name: str, size: Shape | None) -> Found:
         DataError: there are no images and labels for training; says which names there are.
     """
     known = {str(key).lower(): key for key in arrays}
-    parts: dict[str, Part] = {}
+    found: dict[str, tuple[Any, Any]] = {}
     for role, pairs in KEYS.items():
         pair = next((pair for pair in pairs if set(pair) <= known.keys()), None)
         if pair:
             images, labels = (arrays[known[key]] for key in pair)
-            parts[role] = of_arrays(f"{name}: {role}", images, labels, size or _shape(parts))
+            found[role] = images, labels
+    _check_kinds(name, {role: images for role, (images, _) in found.items()})
+    parts: dict[str, Part] = {}
+    for role, (images, labels) in found.items():
+        parts[role] = of_arrays(f"{name}: {role}", images, labels, size or _shape(parts))
     if "train" not in parts:
         wanted = " or ".join(" and ".join(pair) for pair in KEYS["train"])
         raise DataError(f"data set {name!r}: needs arrays called {wanted}, but has {', '.join(known) or 'none'}")
     names = arrays[known[NAMES_KEY]] if NAMES_KEY in known else None
-    return Found(name, parts, class_names=None if names is None else tuple(map(str, names)))
+    return Found(name, parts, class_names=None if names is None else tuple(map(_text, names)))
+
+
+def _text(name: Any) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+def _check_kinds(name: str, images: Mapping[str, Any]) -> None:
+    """Raise where the images of some splits are whole numbers, and those of others are not: they have other units."""
+    kinds = {role: str(values.dtype).removeprefix("torch.") for role, values in images.items() if hasattr(values, "dtype")}
+    own = kinds.pop("train", None)
+    other = next((role for role, kind in kinds.items() if own and ("float" in kind) != ("float" in own)), None)
+    if other:
+        raise DataError(
+            f"{name}: the training images are {own}, but the {other} images {kinds[other]}; give both as uint8, or "
+            "both as floating point from 0 to 1"
+        )
 
 
 def read_npz(path: Path, size: Shape | None) -> Found:
@@ -138,7 +158,7 @@ def from_arrays(
         DataError: other shapes or kinds than these, and as in `load_data`.
     """
     found = _of_tuple((train_images, train_labels, test_images, test_labels), name, input_shape)
-    parts, names = found.parts, None if class_names is None else tuple(map(str, class_names))
+    parts, names = found.parts, None if class_names is None else tuple(map(_text, class_names))
     whole = Found(name, parts, class_names=names, augmentation=augmentation)
     return assemble(name, whole, Wanted(validation, seed, input_shape, limit, normalisation))
 
@@ -162,12 +182,7 @@ def _of_tuple(values: Sequence[Any], name: str, size: Shape | None) -> Found:
     if len(values) == 2 and all(map(_gives_items, values)):
         train = of_dataset(f"{name}: train", values[0], size)
         return Found(name, {"train": train, "test": of_dataset(f"{name}: test", values[1], size or train.shape)})
-    kinds = [str(getattr(values[place], "dtype", "")).removeprefix("torch.") for place in range(0, len(values), 2)]
-    if all(kinds) and len({"float" in kind for kind in kinds}) > 1:
-        raise DataError(
-            f"{name}: the training images are {kinds[0]}, but the test images {kinds[1]}; give both as "
-            "uint8, or both as floating point from 0 to 1"
-        )
+    _check_kinds(name, dict(zip(("train", "test"), values[::2], strict=False)))
     train = of_arrays(f"{name}: train", values[0], values[1], size)
     parts = {"train": train}
     if len(values) == 4 and values[2] is not None:
