@@ -140,6 +140,46 @@ def test_a_module_of_the_users_own_trains_as_it_is(tmp_path) -> None:
         bnas.train_model(make_on("meta"), data="digits", out=tmp_path / "other")
 
 
+class Odd(nn.Module):
+    """A network with something that no training can take; `with_maps` is none of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+class Auxiliary(Odd):
+    def forward(self, x):
+        return (super().forward(x), None) if self.training else super().forward(x)
+
+
+class WithState(Odd):
+    def get_extra_state(self):
+        return {"k": 3}
+
+    def set_extra_state(self, state) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (Auxiliary, "model: gives a tuple while it is trained; return the logits alone, as a tensor"),
+        (WithState, "model: its state holds '_extra_state', a dict, as get_extra_state gives it; keep tensors in it"),
+        (lambda: Odd().requires_grad_(False), r"model: all its weights are frozen \(requires_grad=False\); call"),
+        (lambda: Odd().double(), "model: 'layer.weight' is of float64; make the model float32 first, as model.float"),
+        (lambda: Odd().bfloat16(), "model: 'layer.weight' is of bfloat16; make the model float32 first"),
+    ],
+)
+def test_a_module_that_cannot_be_trained_is_refused_before(make, said: str, tmp_path) -> None:
+    with pytest.raises(SpecError, match=said):
+        bnas.train_model(make(), data="digits", recipe=SHORT, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_of_another_run_teaches_the_first_stage(result, tmp_path) -> None:
     recipe = Recipe(batch=512, stages=(Stage(epochs=1, distill={"logits": 1.0, "attention": 1.0}),))
     taught = bnas.train_model(

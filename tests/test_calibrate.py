@@ -241,6 +241,35 @@ class TestMeasureErrors:
         assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("batch", [(None, 1), (5, torch.zeros(2)), ("ab", 1), ((), 1), ({"x": 1}, 1)])
+def test_inputs_that_are_no_tensors_are_one_line(batch: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        examples([batch], nn.Linear(2, 2))
+    assert line_of(caught).startswith("calibration: a batch must be a tensor, or (inputs, labels)")
+
+
+def test_a_model_that_counts_while_it_runs_stays_as_it_was() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 3)
+            self.register_buffer("mean", torch.zeros(4))
+            self.register_buffer("last", None)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.one(x)
+            self.mean.lerp_(z.mean(0), 0.1)
+            self.last = z
+            return self.two(z - self.mean)
+
+    model = Counting()
+    mean = model.mean
+    measured(model, [torch.randn(8, 4)])
+    assert model.mean is mean
+    assert (mean == 0).all()
+    assert model.last is None
+
+
 class TestLossChanges:
     """One layer alone is binary."""
 
@@ -282,6 +311,27 @@ class TestLossChanges:
             fit.add(made, real)
             losses[name] = F.cross_entropy(fit(made), labels)
         assert changes["2"].input == pytest.approx(float(losses["binary"] - losses["weight"]), rel=1e-3)
+
+    @pytest.mark.parametrize("kwargs", [False, True])
+    def test_what_happens_before_a_layer_happens_once(self, kwargs: bool) -> None:
+        torch.manual_seed(0)
+        x, labels = torch.randn(16, 2, 6, 6), torch.randint(3, (16,))
+        plain = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ZeroPad2d((2, 0, 0, 0)), nn.Conv2d(4, 3, 4), nn.Flatten())
+        hooked = nn.Sequential(plain[0], nn.Identity(), plain[2], plain[3])
+
+        def padded(_: nn.Module, args: tuple[Tensor, ...], *rest: object) -> object:
+            given = (F.pad(args[0], (2, 0, 0, 0)),)
+            return (given, {}) if rest else given
+
+        losses = []
+        for model in (plain, hooked):
+            if model is hooked:
+                hooked[2].register_forward_pre_hook(padded, with_kwargs=kwargs)
+            model[3] = nn.Sequential(nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+            layers = [layer._replace(needs_norm=False) for layer in survey(model, [x]).layers]
+            losses.append(measure_loss_changes(model, examples([(x, labels)], model), layers)["2"])
+        assert losses[0].binary == pytest.approx(losses[1].binary)
+        assert losses[0].input == pytest.approx(losses[1].input)
 
     def test_an_input_of_signs_loses_nothing_by_its_sign(self) -> None:
         torch.manual_seed(0)

@@ -23,6 +23,7 @@ from bnas.layers.binarized import BINARIZED, Binarized
 from bnas.layers.binary_conv import BinaryConv
 from bnas.select import Decision, Decisions, Rules, Selection, decide
 from bnas.select.conversion import Survey, convert, survey
+from bnas.select.conversion.suitable import GIVEN
 from bnas.space.arch import Binarizers
 from bnas.space.recipe import Stage
 from bnas.space.values import PRECISIONS
@@ -340,6 +341,44 @@ class TestConvert:
         images = torch.randn(3, 2, 5, 5)
         one, other = (convert(each, self.decisions(**{"0": "weight"})) for each in (network, turned))
         assert torch.equal(one(images), other(images))
+
+    @pytest.mark.parametrize("name", ["norm", "alpha", "weights", "pad_value"])
+    def test_a_layer_with_an_attribute_of_that_name_is_refused(self, name: str) -> None:
+        network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten())
+        setattr(network[1], name, nn.BatchNorm2d(4) if name == "norm" else 3)
+        with pytest.raises(SpecError) as caught:
+            convert(network, self.decisions(**{"1": "binary"}))
+        assert line_of(caught).startswith(
+            f"layer '1': cannot be made binary: has an attribute '{name}' of its own, which a binary layer has for"
+        )
+        layers = {layer.name: layer for layer in survey(network, [torch.zeros(2, 1, 8, 8)]).layers}
+        assert (bool(layers["0"].obstacle), bool(layers["1"].obstacle)) == (False, True)
+
+    def test_all_that_a_binary_layer_has_beside_a_real_one_is_known(self) -> None:
+        real, made = (
+            nn.Conv2d(2, 4, 3),
+            convert(nn.Sequential(nn.Conv2d(2, 4, 3)), self.decisions(**{"0": "binary"}))[0],
+        )
+
+        def held(layer: nn.Module) -> set[str]:
+            return {*vars(layer), *layer._modules, *layer._parameters, *layer._buffers}
+
+        assert held(made) - held(real) == GIVEN
+
+    def test_a_binary_layer_becomes_no_real_one(self) -> None:
+        binary = convert(nn.Sequential(nn.Linear(4, 4)), self.decisions(**{"0": "binary"}))
+        with pytest.raises(SpecError, match="is a BinarizedLinear already; convert the real model instead"):
+            convert(binary, self.decisions(**{"0": "real"}))
+        with pytest.raises(SpecError, match="is a BinarizedLinear already; write precision: binary"):
+            convert(binary, self.decisions(**{"0": "weight"}))
+
+    def test_two_names_of_one_layer_need_one_precision(self) -> None:
+        network = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        network.again = network[0]
+        with pytest.raises(
+            SpecError, match="'again': is the same module as '0', but is to be binary and that one real"
+        ):
+            convert(network, self.decisions(**{"0": "real", "again": "binary"}))
 
     def test_a_layer_whose_forward_was_replaced_is_refused(self) -> None:
         network = nn.Sequential(nn.Linear(4, 4))

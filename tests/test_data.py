@@ -299,6 +299,12 @@ def test_stratified_takes_exactly_what_was_asked() -> None:
     assert torch.bincount(labels[taken]).tolist() in ([18, 5, 2], [17, 5, 3])
 
 
+def test_none_stands_beside_no_other_augmentation() -> None:
+    assert load_data("digits", augment=" none ").train.augmentation == ()
+    with pytest.raises(DataError, match="augment: none, flip is both none and some; give one of the two"):
+        load_data("digits", augment="none,flip")
+
+
 @pytest.mark.parametrize("limit", [20, 71, 75, 79, 80, 81])
 def test_a_limit_is_how_many_there_are_at_most(limit: int) -> None:
     images, labels = np.zeros((100, 4, 4), np.uint8), np.arange(100) % 10

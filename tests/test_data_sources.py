@@ -340,7 +340,7 @@ REFUSED: dict[str, tuple[Tree, str]] = {
     ),
     "a CSV with a split of another name": (
         {"list.csv": "file,label,split\n0.png,a,train\n1.png,b,holdout\n", "images": 2},
-        "row 2 is of the split 'holdout'; call each of them train, validation or test",
+        "row 2 is of the split 'holdout'; call it train, validation or test",
     ),
     "a CSV with an image in two splits": (
         {"list.csv": "file,label,split\n0.png,a,train\n1.png,b,train\n0.png,a,test\n", "images": 2},

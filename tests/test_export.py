@@ -514,6 +514,15 @@ def test_image_folders_and_keras_files_are_read(script: types.ModuleType, tmp_pa
     shown = rng.integers(0, 256, (6, 8, 8), np.uint8)
     np.savez(tmp_path / "k.npz", x_train=shown, y_train=np.arange(6), x_test=shown[:2], y_test=np.arange(2))
     (x, y), _ = script.load_data(tmp_path / "k.npz")
+    many, kinds = np.repeat(shown, 10, 0), np.repeat(np.arange(2), 30)
+    np.savez(tmp_path / "two.npz", images=many, labels=kinds)
+    (a, b), (c, d) = script.load_data(tmp_path / "two.npz")
+    ours = load_data(tmp_path / "two.npz")
+    assert (len(a), len(b), len(c), len(d)) == (48, 48, 12, 12)
+    assert torch.equal(d, ours.test.labels)
+    np.savez(tmp_path / "none.npz", pictures=many)
+    with pytest.raises(SystemExit, match=r"none\.npz: needs arrays train_images and train_labels, but has pictures"):
+        script.load_data(tmp_path / "none.npz")
     assert torch.allclose(
         script.normalised(x, (0.3,), (0.37,)), (torch.from_numpy(shown)[:, None].float() / 255 - 0.3) / 0.37, atol=1e-6
     )

@@ -89,6 +89,24 @@ def test_reference_models_are_exported_too(tmp_path: Path, described: Descriptio
     assert load(export(run, to="packed", out=tmp_path / "out")).program.input == described.input
 
 
+BINARIZER = """
+from torch import nn
+import torch
+from bnas.binarize import BinaryWeight
+class Median(nn.Module):
+    def forward(self, w):
+        return BinaryWeight(torch.where(w >= 0, 1.0, -1.0), w.detach().abs().mean((-3, -2, -1), keepdim=True))
+median = Median()
+"""
+
+
+def test_a_binarizer_may_be_a_module(tmp_path: Path) -> None:
+    (tmp_path / "plug.py").write_text(BINARIZER)
+    arch = make_arch(binarizers={"weight": f"{tmp_path}/plug.py:median"})
+    run = finished_run(tmp_path / "run", trained(arch), arch, RECIPE)
+    assert load(export(run, to="packed", out=tmp_path / "out", trust=True)).program.classes == arch.classes
+
+
 OWN = """
 from torch import nn
 def build():

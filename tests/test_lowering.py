@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from users_models import MODELS as USERS
 
-from bnas.binarize import WEIGHT_BINARIZERS
+from bnas.binarize import WEIGHT_BINARIZERS, BinaryWeight
 from bnas.cost.plan import plan
 from bnas.errors import ExportError
 from bnas.layers import BinaryConv, RSign
@@ -289,6 +289,11 @@ REFUSED = {
     "windows of several sizes": (lambda _, x: F.adaptive_avg_pool2d(x, 4).mean((2, 3)), "several sizes"),
     "values that are rounded": (lambda _, x: (9 * x).to(torch.int32).to(x.dtype).mean((2, 3)), "rounds them"),
     "a block with gradients": (lambda _, x: _with_gradients(x), "switches of gradients, out of forward"),
+    "dropout that never ends": (lambda _, x: F.dropout(x).mean((2, 3)), "write F.dropout.*training=self.training"),
+    "places of a pooling": (
+        lambda _, x: sum(F.max_pool2d(x, 2, return_indices=True)).mean((2, 3)),
+        "where a pooling found its values",
+    ),
     "a vector beside an image": (lambda _, x: (x + x.mean((1, 2))[:, None, None]).mean((2, 3)), "mixes channels"),
 }
 
@@ -309,6 +314,47 @@ def test_a_model_with_such_a_part_is_refused_by_its_path(name: str, where: str, 
     with pytest.raises(ExportError) as caught:
         lower(converted(name, precision), USERS[name].inputs[0])
     assert line_of(caught).startswith(where)
+
+
+def layerwise(latent: Tensor) -> BinaryWeight:
+    """One scale for all filters of a layer."""
+    return BinaryWeight(torch.where(latent >= 0, 1.0, -1.0), latent.detach().abs().mean())
+
+
+def bankwise(latent: Tensor) -> BinaryWeight:
+    """One scale for all filters of an expert."""
+    binary = layerwise(latent)
+    return binary._replace(scale=latent.detach().abs().mean((-4, -3, -2, -1), keepdim=True))
+
+
+def by_input(latent: Tensor) -> BinaryWeight:
+    """One scale for each input channel, which no packed filter has."""
+    return layerwise(latent)._replace(scale=latent.detach().abs().mean((-2, -1), keepdim=True))
+
+
+@pytest.mark.parametrize("binarizer", ["layerwise", "bankwise"])
+@pytest.mark.parametrize("experts", [1, 4])
+def test_a_binarizer_may_have_fewer_scales_than_filters(binarizer: str, experts: int) -> None:
+    binarizers = {"weight": f"{Path(__file__).absolute()}:{binarizer}"}
+    same_as_lowered(
+        worn_network(make_arch(stage=BITS | {"experts": experts, "width": 4}, binarizers=binarizers)), (3, 9, 7)
+    )
+
+
+def test_a_binarizer_has_no_more_scales_than_filters() -> None:
+    network = worn_network(make_arch(binarizers={"weight": f"{Path(__file__).absolute()}:by_input"}))
+    with pytest.raises(
+        ExportError, match=r"by_input' gives values \[.*\] for filters .*, where one a filter is needed"
+    ):
+        lower(network, (3, 9, 7))
+
+
+@pytest.mark.parametrize(("variance", "eps", "said"), [(0.0, 0.0, "of 0, its"), (-1.0, 1e-5, "of -0.99999, its")])
+def test_a_batch_norm_that_divides_by_nothing_is_refused(variance: float, eps: float, said: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, eps=eps), nn.Flatten())
+    network[1].running_var.fill_(variance)
+    with pytest.raises(ExportError, match=rf"^1: cannot be lowered: a batch norm divides by the root {said}"):
+        lower(network.eval(), (3, 3, 3))
 
 
 def noisy(values: Tensor) -> Tensor:

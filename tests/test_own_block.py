@@ -118,7 +118,7 @@ def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path) -> None:
     costs = [cost(plan(arch)).flops for arch in archs]
     assert costs[0] < costs[1]
     for arch, kernel in zip(archs, kernels.values(), strict=True):
-        assert kernel in {module.kernel_size[0] for module in build(arch).modules() if isinstance(module, torch.nn.Conv2d)}
+        assert kernel in {m.kernel_size[0] for m in build(arch).modules() if isinstance(m, torch.nn.Conv2d)}
 
 
 def test_ours_keeps_the_contract() -> None:

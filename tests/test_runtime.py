@@ -160,6 +160,12 @@ def test_threads_share_images_and_change_nothing(threads: int | None) -> None:
     assert np.array_equal(Network(program, threads=threads)(images), selftest.run(program, images))
 
 
+@pytest.mark.parametrize("threads", [0, -1])
+def test_no_threads_are_refused(threads: int) -> None:
+    with pytest.raises(ProgramError, match=f"threads must be 1 or more, or None, but got {threads}"):
+        Network(random_program(1), threads=threads)
+
+
 def test_callers_do_not_disturb_each_other() -> None:
     network = Network(random_program(1), threads=1)
     images = np.random.default_rng(0).standard_normal((8, 50, *network.program.input)).astype(np.float32)

@@ -361,6 +361,19 @@ class TestDecide:
         with pytest.raises(BudgetError, match=r"^budget ops <= 20k: the choice needs ops 76\.9k"):
             decide(self.layers, self.rest, budget=["ops=20k"], method=lambda made: {"a"})
 
+    def test_a_name_may_hold_brackets(self) -> None:
+        names = ["d.s[0]", "d.s[1]", "d.s1", "d.s[1].weight"]
+        assert match("d.s[1]", names) == ["d.s[1]", "d.s[1].weight"]
+        assert match("d.s[?]", names) == ["d.s[0]", "d.s[1]", "d.s[1].weight"]
+
+    def test_one_pattern_and_one_limit_need_no_list(self) -> None:
+        assert decide(self.layers, self.rest, keep="b", budget="ops=20k") == decide(
+            self.layers, self.rest, keep=["b"], budget=["ops=20k"]
+        )
+
+    def test_a_pattern_passes_over_what_a_rule_makes_binary(self) -> None:
+        assert decide(self.layers, self.rest, keep=["*"], rules=Rules(last="binary")).kept == ("a", "b", "c")
+
     def test_networks_to_compare_with(self) -> None:
         made = decide(self.layers, self.rest, keep=("b",))
         assert made.at("real").cost == made.real_cost == total([self.rest, *(x.costs["real"] for x in self.layers)])
@@ -395,6 +408,29 @@ class TestDecide:
             ({"ratio": 0.5, "metric": "sensitivity"}, "metric: it reads how the loss changes, which was not"),
             ({"budget": ["ops=1k"]}, "budget ops <= 1k: cannot be kept, as even with every input binary"),
             ({"keep": ["d"]}, "pattern 'd' matches no layer; the nearest names are "),
+            ({"keep": "ab"}, "pattern 'ab' matches no layer; the nearest names are "),
+            ({"budget": "ops=1"}, "budget ops <= 1: cannot be kept"),
+            (
+                {"keep": ["last"], "rules": Rules(last="binary")},
+                "--keep: layer 'last' cannot keep a real input, as it is binary by a rule (last layer); leave one",
+            ),
+            (
+                {"ratio": 1.0, "metric": lambda seen: 3.0},
+                "metric <lambda>: must return a LayerScore, but returned a float",
+            ),
+            (
+                {"ratio": 1.0, "method": lambda made: None},
+                "method <lambda>: must return a Verdict or the names to keep",
+            ),
+            (
+                {"ratio": 1.0, "method": lambda made: "ab"},
+                "method <lambda>: must return a Verdict or the names to keep",
+            ),
+            ({"ratio": 1.0, "method": lambda made: {"zzz"}}, "method <lambda>: keeps 'zzz', which is no layer with a"),
+            (
+                {"ratio": 1.0, "method": lambda made: ["last"]},
+                "method <lambda>: keeps 'last', which is no layer with a",
+            ),
         ],
     )
     def test_bad_requests_are_one_line(self, changes: dict[str, object], expected: str) -> None:

@@ -535,6 +535,21 @@ def test_padding_before_the_convolution_leaves_its_input_one_bit() -> None:
     assert one(module(lambda m, x: m.conv(x.sign() * (x > 0)), conv=conv), (4, 5, 5)).precision == "weight"
 
 
+@pytest.mark.parametrize("slices", [((0, 4), (0, 6)), ((0, 4), (2, 6)), ((0, 6), (1, 3), (2, 5))])
+def test_slices_of_one_weight_with_values_in_common_are_counted_once(slices) -> None:
+    class Slim(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 5))
+
+        def forward(self, x):
+            return torch.stack([F.linear(x, self.weight[a:b]).sum(-1) for a, b in slices], 1)
+
+    found = cost(trace(Slim(), (5,))[0])
+    assert (found.parameters, found.bytes) == (30, 120)
+    assert found.flops == 5 * sum(b - a for a, b in slices)
+
+
 class TestUncounted:
     """Nothing is zero in silence."""
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas.api.opening import check_outputs
+from bnas.api.subject import ALONE
 from bnas.cost.trace.plain_model import check_open, copy_of
 from bnas.data import DataSet
 from bnas.errors import DataError, RunError, SpecError
@@ -103,6 +104,7 @@ def check_model(network: nn.Module, original: Original, data: DataSet, images: T
         finetune: whether it will be trained, so that its answer in training matters too.
     Raises:
         ShapeError, DataError: it does not.
+        SpecError: it will be trained, and gives more than logits.
     """
     where = f"model {original.model}"
     if packages := packages_of(network):
@@ -115,11 +117,18 @@ def check_model(network: nn.Module, original: Original, data: DataSet, images: T
         answer = ask(network, copies([images]), what="images")
     check_outputs(_outputs(answer, data, images, where), data)
     if finetune:
+        _check_alone(answer, where)
         run = copy_of(network, where=where, error=SpecError)
         run.train()
         with torch.no_grad(), torch.random.fork_rng():
             answer = ask(run, copies([images]), what="images while training")
         check_outputs(_outputs(answer, data, images, f"{where}, while training"), data)
+        _check_alone(answer, f"{where}, while training")
+
+
+def _check_alone(answer: Any, where: str) -> None:
+    if not isinstance(answer, Tensor):
+        raise SpecError(f"{where}: gives a {type(answer).__name__}; {ALONE}, or leave --finetune out")
 
 
 def _outputs(answer: Any, data: DataSet, images: Tensor, where: str) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from bnas.api.opening import check_outputs
 from bnas.binarize import has_exact_gradient
+from bnas.cost.trace.plain_model import check_state
 from bnas.data import DataSet
 from bnas.errors import DataError, SpecError
 from bnas.lookup import FAILURES, reason
@@ -71,18 +72,40 @@ def recipe_for(described: Description) -> Recipe:
     return read_recipe("two_stages")
 
 
+ALONE = "return the logits alone, as a tensor, to have it trained here"
+
+
+def _check_answer_in_training(network: nn.Module, images: Tensor) -> None:
+    """Raise where a network, left in training mode, answers with more than logits then, as with an auxiliary head's."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            answer = network.train()(images.clone())
+        except FAILURES:
+            return  # training itself says why
+    if not isinstance(answer, Tensor):
+        raise SpecError(f"model: gives a {type(answer).__name__} while it is trained; {ALONE}")
+
+
 def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
     """Raise unless the network takes these images, tells that many classes apart, and can be taught as the recipe says.
 
     Raises:
         DataError: it does not take them; says both sides.
-        SpecError: a weight has no value; or a stage matches the maps of the one before, but the network does not give
+        SpecError: a weight has no value, or is not of float32, or none may be trained, or its state is more than
+            tensors; or a stage matches the maps of the one before, but the network does not give
             any, or averages latent weights that have no average.
     """
     shape = "x".join(map(str, data.input_shape))
     empty = [name for name, held in (*network.named_parameters(), *network.named_buffers()) if held.is_meta]
     if empty:
         raise SpecError(f"model: {empty[0]!r} is on the device meta, where tensors have no values; make it on the CPU")
+    for name, held in network.named_parameters():
+        if held.is_floating_point() and held.dtype != torch.float32:
+            kind = str(held.dtype).removeprefix("torch.")
+            raise SpecError(f"model: {name!r} is of {kind}; make the model float32 first, as model.float() does")
+    if any(True for _ in network.parameters()) and not any(held.requires_grad for held in network.parameters()):
+        raise SpecError("model: all its weights are frozen (requires_grad=False); call requires_grad_(True)")
+    check_state(network)
     network = network.eval()
     images = torch.zeros(2, *data.input_shape)
     try:
@@ -94,12 +117,14 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
             "give data of the size that it was made for, or resize them with input_shape (--input)"
         ) from problem
     if not isinstance(logits, Tensor) or logits.shape[:1] != (2,) or logits.ndim != 2:
-        got = f"logits {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        is_tensor = isinstance(logits, Tensor)
+        got = f"logits {list(logits.shape)}" if is_tensor else f"a {type(logits).__name__}"
         raise DataError(
             f"data {data.name}: {data.classes} classes need logits [batch, {data.classes}], but the network gives "
-            f"{got} for a batch of 2; change its last layer"
+            f"{got} for a batch of 2; {'change its last layer' if is_tensor else ALONE}"
         )
     check_outputs(logits.shape[1], data)
+    _check_answer_in_training(network, images)
     if any(stage.distill and stage.distill.attention for stage in recipe.stages) and not hasattr(network, "with_maps"):
         raise SpecError(
             f"recipe: a stage has distill.attention, which needs maps, but {type(network).__name__} has no method "

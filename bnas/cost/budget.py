@@ -61,12 +61,13 @@ class Budget(NamedTuple):
         """Return the budget of `ops=3M`, `bytes=20k` (at most) or `ops=1M..3M` (between).
 
         Args:
-            items: a limit for each quantity.
+            items: a limit for each quantity; text is one of them.
             source: what errors call them.
             over: a budget whose limits stay for quantities that are not among the items; `ops=none` lifts one of them.
         Raises:
             SpecError: not of this form, an unknown quantity, one given twice, or a lower limit over the upper.
         """
+        items = (items,) if isinstance(items, str) else items
         pairs = list(items.items()) if isinstance(items, Mapping) else [_pair(item, source) for item in items]
         limits: dict[str, Limit | None] = {}
         for name, text in pairs:

@@ -217,8 +217,8 @@ def _split_of(sheet: Sheet, number: int, said: str) -> str:
     role = role_of_folder(said)
     if role is None:
         raise DataError(
-            f"{sheet.path}: row {number} is of the split {said.strip()!r}; call each of them train, validation or test, "
-            "take the row out, or rename the column where it says something else"
+            f"{sheet.path}: row {number} is of the split {said.strip()!r}; call it train, validation or test, take "
+            "the row out, or rename the column where it says something else"
         )
     return role
 

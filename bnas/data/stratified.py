@@ -19,7 +19,7 @@ def stratified(
 
     Args:
         labels: int64 [n], from 0.
-        part: a fraction between 0 and 1, or a number of images; at least one of each class is taken, and `leave` are left.
+        part: a fraction between 0 and 1, or a number of images; one of each class is taken at least, `leave` are left.
         seed: what draws them.
         names: of all the classes.
         what: what the part is for, in errors ("mnist: validation").
@@ -38,9 +38,9 @@ def stratified(
     count = part if isinstance(part, int) else int(part * len(labels) + 0.5)
     if isinstance(part, int):
         if not 2 * len(present) <= part <= len(labels) - leave * len(present):
-            left = " and leave one of each" if leave else ""
+            rest = " and leave one of each" if leave else ""
             raise DataError(
-                f"{what}: must be at least 2 for each of {len(present)} classes{left}, "
+                f"{what}: must be at least 2 for each of {len(present)} classes{rest}, "
                 f"but got {part} of {len(labels)} images"
             )
     else:

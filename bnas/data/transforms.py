@@ -159,9 +159,15 @@ NO_AUGMENTATION = "none"
 
 
 def augmentations(asked: str | Sequence[str]) -> tuple[str, ...]:
-    """Return names from `none`, names with commas between, or a sequence of them; `Split` says which are not known."""
-    names = asked.split(",") if isinstance(asked, str) else asked
-    return tuple(name.strip() for name in names if name.strip() != NO_AUGMENTATION)
+    """Return names from `none`, names with commas between, or a sequence of them; `Split` says which are not known.
+
+    Raises:
+        DataError: `none` stands beside others.
+    """
+    names = tuple(name.strip() for name in (asked.split(",") if isinstance(asked, str) else asked))
+    if NO_AUGMENTATION in names and len(names) > 1:
+        raise DataError(f"augment: {', '.join(names)} is both none and some; give one of the two")
+    return () if names == (NO_AUGMENTATION,) else names
 
 
 def _half_mirrored(images: Tensor, generator: torch.Generator, *, dim: int) -> Tensor:

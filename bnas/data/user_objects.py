@@ -100,7 +100,8 @@ def _text(name: Any) -> str:
 
 def _check_kinds(name: str, images: Mapping[str, Any]) -> None:
     """Raise where the images of some splits are whole numbers, and those of others are not: they have other units."""
-    kinds = {role: str(values.dtype).removeprefix("torch.") for role, values in images.items() if hasattr(values, "dtype")}
+    types = {role: values.dtype for role, values in images.items() if hasattr(values, "dtype")}
+    kinds = {role: str(dtype).removeprefix("torch.") for role, dtype in types.items()}
     own = kinds.pop("train", None)
     other = next((role for role, kind in kinds.items() if own and ("float" in kind) != ("float" in own)), None)
     if other:

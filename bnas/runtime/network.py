@@ -49,13 +49,15 @@ class Network:
         card: what goes with it.
         threads: how many threads share the images of a call; None takes as many as turn out fastest.
     Raises:
-        ProgramError: the CPU does not compute what it should.
+        ProgramError: the CPU does not compute what it should, or there is to be no thread.
     """
 
     def __init__(self, program: Program, card: Card | None = None, *, threads: int | None = None) -> None:
         from bnas.runtime.codegen import assemble  # compiles: not before there is something to run
         from bnas.runtime.selftest import check_machine
 
+        if threads is not None and threads < 1:
+            raise ProgramError(f"threads must be 1 or more, or None, but got {threads}")
         self.program, self.card = program, card or Card()
         self.card.check(program)
         check_machine()

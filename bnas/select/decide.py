@@ -47,7 +47,8 @@ def decide(
         metric, method: an entry of `METRICS` and `METHODS`, `pkg.mod:attr`, or a function like them.
         gamma: of the metric `hybrid`.
     Raises:
-        SpecError: no budget, ratio or choice; or one of them is not well formed.
+        SpecError: no budget, ratio or choice; or one of them is not well formed; or a layer that a rule makes binary is
+            to be kept; or a method or metric of one's own gives something else than it should.
         NotMeasured: a metric reads what was not measured.
         BudgetError: nothing fits the budget; says the floor. Or what is to be kept does not; says the values.
         LookupFailed: a pattern, metric or method is not known.
@@ -155,6 +156,8 @@ def _scores(free: Sequence[LayerFacts], metric: Metric, gamma: float) -> dict[st
             raise SpecError(f"layer {layer.name!r}: its errors were not measured; measure them, or name what to keep")
         saved = layer.costs["weight"].ops - layer.costs["binary"].ops
         score = metric(Evidence(layer.errors, saved, layer.macs / most, gamma))
+        if not isinstance(score, LayerScore):
+            raise SpecError(f"metric {_name(metric)}: must return a LayerScore, but returned a {type(score).__name__}")
         if not math.isfinite(score.value) or not math.isfinite(score.metric):
             raise SpecError(f"layer {layer.name!r}: its metric must be a finite number, but is {score.metric}")
         scores[layer.name] = score
@@ -162,16 +165,37 @@ def _scores(free: Sequence[LayerFacts], metric: Metric, gamma: float) -> dict[st
 
 
 def _by_hand(layers: Sequence[LayerFacts], fixed: Mapping[str, Fixed], keep: Collection[str]) -> Verdict:
-    """Return real inputs for the layers that the patterns match, as far as they have a choice or count in the ratio."""
+    """Return real inputs for the layers that the patterns match, as far as they have a choice or count in the ratio.
+
+    Raises:
+        SpecError: a layer is to be kept by its name, but is binary by a rule.
+    """
     names = [layer.name for layer in layers]
-    matched = {name for pattern in keep for name in match(pattern, names)}
+    patterns = (keep,) if isinstance(keep, str) else keep
+    if bound := next((name for name in patterns if name in fixed and fixed[name].precision == "binary"), None):
+        raise SpecError(
+            f"--keep: layer {bound!r} cannot keep a real input, as it is binary by a rule ({fixed[bound].why}); leave "
+            "one of the two out"
+        )
+    matched = {name for pattern in patterns for name in match(pattern, names)}
     kept = frozenset(name for name in matched if name not in fixed or fixed[name].counts)
     return Verdict(kept, {name: "kept by hand" if name in kept else "not kept" for name in names})
 
 
 def _by_method(problem: Problem, method: str | Method, *, metric: str) -> Verdict:
     """Return what a method chooses; where it does not say why, the ranks of the layers are what is known."""
-    verdict = verdict_of(_found(method, METHODS, what="method")(problem))
+    answer = _found(method, METHODS, what="method")(problem)
+    if not isinstance(answer, Verdict | Collection) or isinstance(answer, str):
+        raise SpecError(
+            f"method {_name(method)}: must return a Verdict or the names to keep, but returned a "
+            f"{type(answer).__name__}"
+        )
+    verdict = verdict_of(answer)
+    if unknown := verdict.kept - problem.names:
+        raise SpecError(
+            f"method {_name(method)}: keeps {min(map(str, unknown))!r}, which is no layer with a choice; return "
+            "names of problem.choices"
+        )
     ordered = sorted(problem.choices, key=lambda choice: -choice.score.metric)
     ranks = {choice.name: f"rank {rank} of {len(ordered)}" for rank, choice in enumerate(ordered, 1)}
     how = f"{metric}, {_name(method)}"

@@ -152,6 +152,7 @@ def budget_of(items: Iterable[str] | Mapping[str, str | int | float], real: Cost
         SpecError: as in `Budget.parse`; a percentage of nothing; or a lower limit, which keeping inputs real can
             only miss by being too good.
     """
+    items = (items,) if isinstance(items, str) else items
     written = [f"{name}={value}" for name, value in items.items()] if isinstance(items, Mapping) else items
     budget = Budget.parse([_in_amounts(item, real) for item in written])
     for name, limit in budget.limits:

@@ -87,7 +87,8 @@ def match(pattern: str, names: Collection[str]) -> list[str]:
     Raises:
         LookupFailed: there are none; the message has the nearest names.
     """
-    found = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")]
+    plain = pattern.replace("[", "[[]")  # a name may hold brackets
+    found = [name for name in names if fnmatchcase(name, plain) or fnmatchcase(name, f"{plain}.*")]
     if not found:
         near = difflib.get_close_matches(pattern, _paths(names), n=3, cutoff=0.4) or sorted(names)[:3]
         raise LookupFailed(f"pattern {pattern!r} matches no layer; the nearest names are {', '.join(near)}")

@@ -12,6 +12,7 @@ import torch
 from pydantic import PositiveInt
 from torch import nn
 
+from bnas.cost.trace.plain_model import check_state
 from bnas.errors import BnasError, SpecError
 from bnas.layers.binarized import Binarized
 from bnas.networks.build import build
@@ -91,8 +92,10 @@ def describe_module(
         source: `file.py:attr` or `pkg.mod:attr` that makes the module, before a conversion, without arguments; None
             looks whether the module's own class does.
     Raises:
-        SpecError, LookupFailed: the source does not make such a module, or its layers were converted in several ways.
+        SpecError, LookupFailed: the source does not make such a module, or its layers were converted in several ways,
+            or its state is more than tensors.
     """
+    check_state(model)
     if source is not None:
         made = _described(model, source, input, classes)
         if apart := _difference(made, model):

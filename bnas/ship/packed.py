@@ -141,7 +141,9 @@ def exact_logits(network: nn.Module, images: Tensor) -> NDArray[np.float64]:
     precise = copy_of(network, where="the network", error=ExportError).double().eval()
     for layer in precise.modules():
         if isinstance(layer, BinaryLayer):
-            layer.binarize_weight = partial(_in_float32, layer.binarize_weight)
+            own = layer.binarize_weight
+            del layer.binarize_weight  # which may be a module, in whose place no function can be put
+            layer.binarize_weight = partial(_in_float32, own)
     with torch.no_grad():
         logits: NDArray[np.float64] = precise(images.double()).numpy()
     return logits

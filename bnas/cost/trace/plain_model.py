@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 from torch.optim.swa_utils import AveragedModel
 
-from bnas.errors import BnasError, ShapeError
+from bnas.errors import BnasError, ShapeError, SpecError
 from bnas.lookup import FAILURES, reason
 from bnas.torch_inside import tree_leaves
 
@@ -68,6 +68,20 @@ def check_open(model: nn.Module, *, where: str) -> None:
         raise ShapeError(
             f"{where}: an exported program is fixed to one batch and mode; give the nn.Module that it was made of"
         )
+
+
+def check_state(model: nn.Module) -> None:
+    """Raise unless the state of a model is tensors, which is what files of weights hold.
+
+    Raises:
+        SpecError: it holds something else; says its name.
+    """
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise SpecError(
+                f"model: its state holds {name!r}, a {type(value).__name__}, as get_extra_state gives it; keep tensors "
+                "in it alone"
+            )
 
 
 def copy_of(model: nn.Module, *, where: str, error: type[BnasError]) -> nn.Module:

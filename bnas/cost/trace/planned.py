@@ -135,9 +135,10 @@ class Assembly:
         if key in self._keys:
             return 0
         self._keys.add(key)
-        if memory.name is not None:
-            self._placed.update({memory.name: count})
-            return count
+        if memory.name is not None:  # slices may have values in common
+            left = self._sizes[memory.name] - self._placed[memory.name] if memory.name in self._sizes else count
+            self._placed[memory.name] += min(count, left)
+            return min(count, left)
         own = min(count, self._room_of(memory, source))
         self._room[source] -= own
         return own

@@ -47,7 +47,8 @@ def answers(model: nn.Module, batches: Iterable[Example]) -> Iterator[Any]:
 
 def _example(batch: Any, device: torch.device) -> Example:
     inputs, labels = (batch, None) if isinstance(batch, Tensor) else _pair(batch)
-    tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    listed = inputs if isinstance(inputs, tuple | list) else (inputs,)
+    tensors = tuple(listed)
     if not tensors or not all(isinstance(tensor, Tensor) and tensor.ndim for tensor in tensors):
         raise DataError(f"calibration: {_FORM}, but one holds {type(inputs).__name__}")
     moved = tuple(tensor.to(device) for tensor in tensors)

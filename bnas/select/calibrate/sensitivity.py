@@ -144,6 +144,8 @@ def _twin(module: nn.Module, layer: LayerFacts, binarizers: Binarizers, precisio
         activations=binarizers.activation,
         pad_value=binarizers.pad_value,
     ).eval()
+    twin._forward_pre_hooks.clear()  # what it is called with has gone through those of the layer
+    twin._forward_pre_hooks_with_kwargs.clear()
     if twin.norm is not None:
         twin.norm.train()
     return twin

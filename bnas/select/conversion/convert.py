@@ -35,10 +35,26 @@ def convert(model: nn.Module, selection: Selection | Decisions | str | Path, *, 
     """
     decisions = _decisions(selection, trust=trust)
     converted = copy_of(unwrapped(model), where="convert", error=SpecError)
+    _check_agree(converted, decisions)
     for path, decision in decisions.layers.items():
         _apply(converted, path, decision, decisions)
     stop_fusing(converted)
     return converted
+
+
+def _check_agree(model: nn.Module, decisions: Decisions) -> None:
+    """Raise where one module has two names, and each name another precision."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    first: dict[nn.Module, str] = {}
+    for path, decision in decisions.layers.items():
+        if path not in modules:
+            continue
+        other = first.setdefault(modules[path], path)
+        if decisions.layers[other].precision != decision.precision:
+            raise SpecError(
+                f"layer {path!r}: is the same module as {other!r}, but is to be {decision.precision} and that one "
+                f"{decisions.layers[other].precision}; leave one of the two out"
+            )
 
 
 def _decisions(selection: Selection | Decisions | str | Path, *, trust: bool) -> Decisions:
@@ -60,7 +76,9 @@ def _apply(model: nn.Module, path: str, decision: Decision, decisions: Decisions
     if getattr(modules[path], "precision", "real") == decision.precision:
         return
     if problem := obstacle(path, model):
-        raise SpecError(f"layer {path!r}: cannot be made {decision.precision}: {problem}; write precision: real")
+        precision = getattr(modules[path], "precision", "real")
+        remedy = "convert the real model instead" if decision.precision == "real" else f"write precision: {precision}"
+        raise SpecError(f"layer {path!r}: cannot be made {decision.precision}: {problem}; {remedy}")
     modules[path].get_parameter("weight").requires_grad_(True)
     binarize_(
         modules[path],

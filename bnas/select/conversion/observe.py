@@ -29,8 +29,13 @@ class Seen:
 
 @contextmanager
 def at_rest(model: nn.Module) -> Iterator[ExitStack]:
-    """Put a model into eval mode without gradients; afterwards its modes are as before, and hooks in the stack gone."""
+    """Put a model into eval mode without gradients; afterwards it is as before, and hooks in the stack are gone."""
     modes = {module: module.training for module in model.modules()}
+    buffers = [
+        (module, name, held, None if held is None or held.is_meta else held.clone())
+        for module in model.modules()
+        for name, held in module._buffers.items()
+    ]  # which a model may write while it runs
     fused = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     torch.backends.mha.set_fastpath_enabled(False)  # it does not call the layers inside a transformer's
@@ -41,6 +46,11 @@ def at_rest(model: nn.Module) -> Iterator[ExitStack]:
         torch.backends.mha.set_fastpath_enabled(fused)
         for module, training in modes.items():
             module.training = training
+        for module, name, held, before in buffers:
+            module._buffers[name] = held
+            if held is not None and before is not None:
+                with torch.no_grad():
+                    held.copy_(before)
 
 
 def observe(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str, nn.Module]) -> dict[str, Seen]:

@@ -42,6 +42,9 @@ def _of_its_kind(module: nn.Module) -> str:
 def _of_its_weight(module: nn.Module, model: nn.Module) -> str:
     if replaced := REPLACEABLE & vars(module).keys():
         return f"its {min(replaced)} was replaced on the object, so what it computes is not what a layer of torch does"
+    own = vars(module).keys() | module._modules.keys() | module._parameters.keys() | module._buffers.keys()
+    if taken := GIVEN & own:
+        return f"has an attribute {min(taken)!r} of its own, which a binary layer has for itself; call it otherwise"
     weight = module._parameters.get("weight")
     if weight is None and "weight" in module._buffers:
         return "its weight is a buffer, fixed on purpose; make it a parameter to have it trained"
@@ -59,6 +62,11 @@ def _of_its_weight(module: nn.Module, model: nn.Module) -> str:
     return f"shares its weight with {others[0]}" if others else ""
 
 
+# What a binary layer has beside what one of torch has.
+GIVEN = {
+    "alpha", "activations", "binarize_input", "binarize_weight", "hardness", "norm", "pad_value", "precision",
+    "real_inputs", "real_weights", "weights",
+}  # fmt: skip
 REPLACEABLE = {"forward", "_conv_forward"}  # methods, by which some tools hook into a layer
 RARE = 0.02  # share of a channel's values: where its rarer sign is rarer, its mean is two deviations from zero
 _FEWEST = 16  # values of a channel that say anything about its sign

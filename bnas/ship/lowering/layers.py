@@ -52,11 +52,12 @@ def norm_affine(
     Args:
         weight, bias, mean, variance: [channels]; without weight it is 1, without bias 0.
     Raises:
-        CannotLower: a variance is negative.
+        CannotLower: a variance is negative, or 0 and nothing is added to it.
     """
-    scale = 1 / np.sqrt(array(variance) + eps)
-    if not np.isfinite(scale).all():
-        raise CannotLower("a batch norm has a negative variance")
+    spread = array(variance) + eps
+    if not (spread > 0).all():
+        raise CannotLower(f"a batch norm divides by the root of {spread.min():g}, its variance and its eps of {eps:g}")
+    scale = 1 / np.sqrt(spread)
     scale = scale if weight is None else array(weight) * scale
     shift = -array(mean) * scale
     return Affine((slot,), scale, shift if bias is None else array(bias) + shift)
@@ -106,14 +107,20 @@ def _filters(layer: BinaryLayer, kernel: tuple[int, int]) -> Filters:
         binary = layer.binarize_weight(banks).times(layer.alpha.view(-1, 1, 1, 1))
     if not bool(((binary.sign == 1) | (binary.sign == -1)).all()):
         raise CannotLower(f"weight binarizer {layer.weights!r} gives signs other than -1 and +1 in evaluation")
-    scale, offset = (None if part is None else _two(part) for part in (binary.scale, binary.offset))
-    assert scale is not None
+    offset = None if binary.offset is None else _two(binary.offset, banks, layer.weights)
+    scale = _two(binary.scale, banks, layer.weights)
     return SignFilters.of((binary.sign > 0).cpu().numpy().reshape(shape), scale, offset)
 
 
-def _two(values: Tensor) -> Any:
-    """Return one value a filter, [..., out, 1, 1, 1], as [experts, out]; one row where all experts have the same."""
-    rows = array(values).reshape(len(values), -1)
+def _two(values: Tensor, banks: Tensor, name: str) -> Any:
+    """Return what broadcasts over filters [experts, out, in, kh, kw] as [experts, out]; one row where all are alike."""
+    one_each = (*banks.shape[:2], 1, 1, 1)
+    if np.broadcast_shapes(values.shape, one_each) != one_each:
+        raise CannotLower(
+            f"weight binarizer {name!r} gives values {list(values.shape)} for filters {list(banks.shape)}, where one a "
+            "filter is needed"
+        )
+    rows = array(values.broadcast_to(one_each)).reshape(one_each[:2])
     return rows[:1] if (rows == rows[:1]).all() else rows
 
 

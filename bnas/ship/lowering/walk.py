@@ -81,6 +81,8 @@ class _Walk:
         arguments: Any = map_arg((tuple(node.args), dict(node.kwargs)), lambda part: self._found[part])
         args, kwargs = arguments
         if node.target is operator.getitem and isinstance(args[0], list):
+            if args[1] >= len(args[0]):
+                raise ExportError(f"{path_of(node)}: cannot be lowered: where a pooling found its values has no step")
             return args[0][args[1]]
         if str(node.target) in NOTHING:
             return None
@@ -102,6 +104,8 @@ class _Walk:
             return lower_whole(self._draft, flat(x) if linear else x.slot, path, layer)
         if name in SAME:
             _check_kept(node)
+            if "dropout" in name and args[1] > 0 and args[2]:
+                raise CannotLower("dropout draws in evaluation too; write F.dropout(x, training=self.training)")
             return same(self._draft, *args)
         if name in RESHAPES:
             return reshaped(self._draft, args[0], shape=tuple(node.meta["val"].shape))

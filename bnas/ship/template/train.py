@@ -98,35 +98,47 @@ def load_data(path: Path) -> tuple[Images, Images]:
     """Return training and test images: THE PLACE FOR YOUR OWN DATA.
 
     As it is, `path` is a .npz file with train_images, train_labels, test_images and test_labels (or x_train, y_train,
-    x_test, y_test), or a folder in a layout that bnas reads, but for one with a CSV file of labels. Where that has no
-    test images, those serve that bnas holds out.
+    x_test, y_test; or images and labels), or a folder in a layout that bnas reads, but for one with a CSV file of
+    labels. Where that has no test images, those serve that bnas holds out.
     """
     if path.is_dir():
         return read_folder(path)
     import numpy as np
 
     with np.load(path) as file:
-        usual = "train_images" in file
-        names = ("{}_images", "{}_labels") if usual else ("x_{}", "y_{}")
-        (x, y), (u, v) = ([torch.from_numpy(file[n.format(part)]) for n in names] for part in ("train", "test"))
+        found = dict(file)
+    pairs = ("{}_images", "{}_labels"), ("x_{}", "y_{}"), ("images", "labels"), ("x", "y")
+    pair = next((pair for pair in pairs if {name.format("train") for name in pair} <= found.keys()), None)
+    if pair is None:
+        raise SystemExit(f"{path}: needs arrays train_images and train_labels, but has {', '.join(found) or 'none'}")
+    x, y = (torch.from_numpy(found[name.format("train")]) for name in pair)
+    test = [name.format("test") for name in pair]
+    if test[0] == pair[0] or not set(test) <= found.keys():
+        return held_out(channels_first(x), y)
+    u, v = (torch.from_numpy(found[name]) for name in test)
     return (channels_first(x), y), (channels_first(u), v)
+
+
+def held_out(images: Tensor, labels: Tensor) -> tuple[Images, Images]:
+    """Return training and test images where there are no test images: as bnas divides them."""
+    from images import TEST_PART, TEST_SEED, stratified
+
+    test, training = stratified(labels, TEST_PART, seed=TEST_SEED, names=CLASSES, what="test images")
+    test, training = test.sort().values, training.sort().values
+    return (images[training], labels[training]), (images[test], labels[test])
 
 
 def read_folder(folder: Path) -> tuple[Images, Images]:
     """Return training and test images: as bnas divides and reads them, the validation images among the former."""
-    from images import TEST_PART, TEST_SEED, check_not_inside_out, look_into, opened, splits_of, stratified
+    from images import check_not_inside_out, look_into, opened, splits_of
 
     tree, _ = opened(look_into(folder))
     splits = splits_of(tree)
     if not splits:
         check_not_inside_out(tree)
     images, labels = read_classes(splits.get("train", tree))
-    held_out = splits.get("test") or splits.get("validation")
-    if held_out:
-        return (images, labels), read_classes(held_out)
-    test, training = stratified(labels, TEST_PART, seed=TEST_SEED, names=CLASSES, what="test images")
-    test, training = test.sort().values, training.sort().values
-    return (images[training], labels[training]), (images[test], labels[test])
+    test = splits.get("test") or splits.get("validation")
+    return ((images, labels), read_classes(test)) if test else held_out(images, labels)
 
 
 def read_classes(split: "Tree") -> Images:
