@@ -6,6 +6,7 @@ import pandas as pd
 
 from bnas.searcher.ranking import Table, tau
 from bnas.searcher.ranking.measure import bands, tau_within
+from bnas.space.recipe import Recipe
 from bnas.space.space import SearchSpace
 from bnas.spec import read
 
@@ -34,6 +35,16 @@ def test_methods() -> None:
         else:
             cells = [cell for values in found for cell in (percent(values), str(len(values)))]
             assert row(str(method), *cells) in SHOWN
+
+
+def test_longer() -> None:
+    table = pd.read_csv(RESULTS / "longer.csv").set_index("epoch")
+    recipe = read(Recipe, RESULTS / "longer.yaml")
+    assert len(table) == recipe.epochs == 50
+    for epoch in range(10, 51, 10):
+        loss, accuracy = table.loc[epoch, ["loss", "validation_accuracy"]]
+        assert row(str(epoch), f"{loss:.2f}", f"{100 * accuracy:.1f}") in SHOWN
+    assert f"has **{100 * table['test_accuracy'].iloc[-1]:.1f} %** of the test images" in SHOWN
 
 
 def test_lenet() -> None:
