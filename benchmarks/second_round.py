@@ -11,17 +11,15 @@ accuracy.
 
 import itertools
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from claim import Claim, main, positive
+from finalists import table
 from numpy.typing import NDArray
 
-RESULTS = Path(__file__).parent / "results"
 BUDGETS = (50e3, 100e3, 250e3)
 HALVES = (3, 6)  # networks of each round
 SHARE = 0.5  # of what is feasible that a search has scored
@@ -55,7 +53,7 @@ def measure(quick: bool) -> Iterator[Claim]:
 
 def gain(supernet: int, budget: float, seed: int, strength: float, half: int) -> float:
     """Return by how many points of test accuracy the winner of two rounds is ahead of that of one."""
-    known = scored(table(supernet), budget, seed)
+    known = scored(table("bench_table", supernet), budget, seed)
     order = np.argsort(known.loss)
     first = order[:half]
     corrected = known.loss - correction(known, first, strength)
@@ -92,14 +90,6 @@ def scored(networks: pd.DataFrame, budget: float, seed: int) -> Known:
         rows["validation_accuracy"].to_numpy(),
         rows["test_accuracy"].to_numpy(),
     )
-
-
-@cache
-def table(supernet: int) -> pd.DataFrame:
-    """Return the trained networks with the proxy loss that a supernet gives them."""
-    trained = pd.read_csv(RESULTS / "bench_table.csv").drop_duplicates("id")  # of several seeds the first
-    scores = pd.read_csv(RESULTS / "ranking.csv").query("supernet == 'single' and scoring == 'search'")
-    return trained.merge(scores[scores["seed"] == supernet][["id", "loss"]], on="id")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from bnas.spec import parse, read_yaml
 from bnas.train.averages import check_averages, weight_binarizers_of
 from bnas.trust import check_code
 
+ALONE = "return the logits alone, as a tensor, to have it trained here"  # what to do where a model answers more
+
 
 def given(model: str | Path | Description, *, trust: bool = False) -> str | Description:
     """Return the description that a YAML file holds; a name, or a description, as it is.
@@ -72,9 +74,6 @@ def recipe_for(described: Description) -> Recipe:
     return read_recipe("two_stages")
 
 
-ALONE = "return the logits alone, as a tensor, to have it trained here"
-
-
 def _check_answer_in_training(network: nn.Module, images: Tensor) -> None:
     """Raise where a network, left in training mode, answers with more than logits then, as with an auxiliary head's."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -91,9 +90,9 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
 
     Raises:
         DataError: it does not take them; says both sides.
-        SpecError: a weight has no value, or is not of float32, or none may be trained, or its state is more than
-            tensors; or a stage matches the maps of the one before, but the network does not give
-            any, or averages latent weights that have no average.
+        SpecError: a weight has no value, or is not of float32, or none may be trained; its state is more than tensors;
+            it answers with more than logits while it is trained; or a stage matches the maps of the one before, but the
+            network does not give any, or averages latent weights that have no average.
     """
     shape = "x".join(map(str, data.input_shape))
     empty = [name for name, held in (*network.named_parameters(), *network.named_buffers()) if held.is_meta]
@@ -103,7 +102,8 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
         if held.is_floating_point() and held.dtype != torch.float32:
             kind = str(held.dtype).removeprefix("torch.")
             raise SpecError(f"model: {name!r} is of {kind}; make the model float32 first, as model.float() does")
-    if any(True for _ in network.parameters()) and not any(held.requires_grad for held in network.parameters()):
+    weights = list(network.parameters())
+    if weights and not any(weight.requires_grad for weight in weights):
         raise SpecError("model: all its weights are frozen (requires_grad=False); call requires_grad_(True)")
     check_state(network)
     network = network.eval()

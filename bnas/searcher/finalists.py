@@ -12,10 +12,10 @@ def finalists(candidates: Iterable[Candidate], space: SearchSpace, *, top: int) 
     """Return the best candidate of all, and the best of ever dearer shares of them, the best first.
 
     Of two it is the best, and the best of the dearer half; of three the best, that of the dearer two thirds, and that
-    of the dearest third. For shared weights tell networks of like ops apart better than cheap ones from dear ones,
-    which learn more once they are alone: by them alone, half of a budget may be left unused. Networks that differ in
-    one gene reach the same accuracy, so each next one is unlike all before it. Where too few are so far apart, less has
-    to do.
+    of the dearest third. For where many widths are offered shared weights rate dear networks no higher than cheap ones,
+    though they learn more once they are alone, and half of a budget is left unused (docs/results.md). Networks that
+    differ in one gene reach the same accuracy, so each next one is unlike all before it. Where too few are so far
+    apart, less has to do.
     """
     ranked = paid(candidates)
     by_ops = sorted(candidate.cost.ops for candidate in ranked)

@@ -168,7 +168,15 @@ def same(draft: Draft, x: Lowered, *_: Any, **__: Any) -> int:
     return x.slot
 
 
+def _dropout(draft: Draft, x: Lowered, share: float, draws: bool) -> int:
+    if draws and share > 0:
+        raise CannotLower("dropout draws in evaluation too; write F.dropout(x, training=self.training)")
+    return x.slot
+
+
 SHAPES: dict[str, Lowering] = {
+    "aten.dropout.default": _dropout,
+    "aten.feature_dropout.default": _dropout,
     "aten.max_pool1d.default": _max_pool,
     "aten.max_pool2d.default": _max_pool,
     "aten.max_pool2d_with_indices.default": _max_pool_with_places,
@@ -196,7 +204,7 @@ RESHAPES = frozenset({
 })  # fmt: skip
 SAME = frozenset({
     "aten.alias.default", "aten.clone.default", "aten.contiguous.default", "aten.detach.default",
-    "aten.dropout.default", "aten.feature_dropout.default", "aten.lift_fresh_copy.default", "aten._to_copy.default",
+    "aten.lift_fresh_copy.default", "aten._to_copy.default",
     "aten.to.dtype", "aten.identity.default",
 })  # fmt: skip
 NOTHING = frozenset({"aten._assert_tensor_metadata.default"})  # they check, and give nothing

@@ -104,8 +104,6 @@ class _Walk:
             return lower_whole(self._draft, flat(x) if linear else x.slot, path, layer)
         if name in SAME:
             _check_kept(node)
-            if "dropout" in name and args[1] > 0 and args[2]:
-                raise CannotLower("dropout draws in evaluation too; write F.dropout(x, training=self.training)")
             return same(self._draft, *args)
         if name in RESHAPES:
             return reshaped(self._draft, args[0], shape=tuple(node.meta["val"].shape))
