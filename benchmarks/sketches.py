@@ -1,7 +1,7 @@
 """The papers' claims where they were made, on sketches: one table of small networks, trained alike within a family.
 
-    python benchmarks/sketches.py [--quick] [--json] [--family NAME] [--seeds N] [--shard I/N] [--rows N]
-                                  [--results CSV]
+    python benchmarks/sketches.py [--quick] [--json] [--family NAME] [--network NAME] [--seeds N] [--shard I/N]
+                                  [--rows N] [--results CSV]
 
 alpha-beta: XNOR, alpha-beta and group weights, with real inputs (WBin) and binary ones (FBin), in the papers' networks
 and their own block (batch norm, sign, convolution, ReLU; weights centred over input channels and clamped; no learned
@@ -114,14 +114,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="read the table, and train one row of a small network")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--family", choices=FAMILIES, help="one of them only")
+    parser.add_argument("--network", help="one of them only, as in Sketch-A-Net")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shard", help="which part of the work this process does, as in 2/4; it claims nothing")
     parser.add_argument("--rows", type=int, help="train at most so many rows")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
+    networks = dict.fromkeys(job.network for job in jobs(1))
+    if options.network not in (None, *networks):
+        parser.error(f"--network {options.network}: the networks are {', '.join(networks)}")
     keep_freed_memory()
     file = Rows(options.results, COLUMNS, texts=TEXTS)
-    wanted = [job for job in jobs(options.seeds) if options.family in (None, job.family)]
+    wanted = [
+        job for job in jobs(options.seeds)
+        if options.family in (None, job.family) and options.network in (None, job.network)
+    ]  # fmt: skip
     if not options.quick:
         file.complete(shard(wanted, options.shard), row_of, options.rows)
     if options.shard:

@@ -1,5 +1,6 @@
 """Find, retrain and hand over the best network of a space under a budget."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, say_at_once, say_images, watched
 from bnas.api.request import Items, SearchRequest, name_of, resolve
 from bnas.api.result import SearchResult
-from bnas.api.taken import check_held_out, take_supernet
+from bnas.api.taken import check_held_out, take_alone, take_supernet
 from bnas.api.teacher import facts_of, lesson_of, trained_teacher
 from bnas.api.threads import threads_for
 from bnas.api.timing import TimeUp, check_minutes, in_time
@@ -262,6 +263,7 @@ def _drive_search(
     found = explore(run, request, supernet, data, studies=studies, engine=engine, progress=progress)
     chosen, is_time_up = _chosen(found, request), TimeUp(run, request)
     archs = ranks.told(lambda: {o: [space.architecture(c.genes) for c in some] for o, some in chosen.items()})
+    take_alone(run, request, itertools.chain(*archs.values()))
     request = request.retraining(is_time_up.retraining(archs, data))
     trained = retrain(
         archs, request.settings.retrain, data, seed=request.seed, store=store, device=device,

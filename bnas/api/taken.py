@@ -1,15 +1,27 @@
-"""A run that was searched -> its supernet, for another search of the same space."""
+"""A run that was searched -> its supernet, and the networks trained alone with it, for another search of the space."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from bnas.api.request import SearchRequest
+from bnas.api.result import TargetResults
 from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.errors import RunError
-from bnas.runs import Run
+from bnas.runs import Run, holds_run
+from bnas.runs.asked import Asked, is_free
+from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, parse_yaml
 from bnas.train import oneshot
+from bnas.train.reuse import take_trained
+
+# What two searches may differ in, and train a network alone alike: which are chosen, and what is done to the winner.
+BESIDE = (
+    "budget", "retrain", "sampler", "start_with", "supernet_of", "trials", "space.search.budget",
+    "space.search.retrain.final_on_all", "space.search.retrain.top", "space.search.retrain.twin",
+    "space.search.sampler", "space.search.start_with", "space.search.trials",
+)  # fmt: skip
 
 
 def take_supernet(run: Run, request: SearchRequest) -> None:
@@ -42,6 +54,30 @@ def take_supernet(run: Run, request: SearchRequest) -> None:
         run.warn(f"{source}: its supernet was trained inside {inside}; of networks beyond that a proxy loss says less")
 
 
+def take_alone(run: Run, request: SearchRequest, chosen: Iterable[Architecture]) -> None:
+    """Copy what other searches of the same supernet have trained alone, on the same terms, of the chosen networks.
+
+    These are the search of the run whose supernet it is, or those under each of its budgets.
+    """
+    supernet_of = Path(request.supernet_of)
+    if not request.supernet_of or not holds_run(supernet_of):  # moved since, perhaps
+        return
+    source, names = Run.read(supernet_of), [arch.id for arch in chosen]
+    folders = TargetResults(source).folders.values() if source.has_targets else [supernet_of]
+    for other in (Run.read(folder) for folder in folders if holds_run(folder) and not folder.samefile(run.path)):
+        if _differ_in_training(run, other):
+            continue
+        taken = []
+        try:
+            for name in names:
+                if take_trained(name, len(request.settings.retrain.recipe.stages), source=other, into=run):
+                    taken.append(name)
+        except RunError as problem:
+            run.warn(f"{problem}; what it has trained alone is trained anew")
+        if taken:
+            run.log("reused", taken_from=str(other.path), networks=taken)
+
+
 def check_held_out(request: SearchRequest, data: DataSet) -> None:
     """Raise unless the supernet that a request names was trained on the images that are trained on now, if it is known.
 
@@ -62,6 +98,14 @@ def check_held_out(request: SearchRequest, data: DataSet) -> None:
             f"not held out now ({before.get('train')} then), so that it may have seen those that are; give the images "
             f"of that run, its seed {other.config.get('seed')}, and its search.validation and search.limit"
         )
+
+
+def _differ_in_training(run: Run, other: Run) -> bool:
+    """Whether two searches of one supernet train the same network alone in two ways, as far as is known."""
+    if any("minutes" in one.config for one in (run, other)):  # which decide how long
+        return True
+    differences = Asked(run.config, run.space_yaml).differences(Asked(other.config, other.space_yaml))
+    return not all(is_free(key, BESIDE) for key in differences)
 
 
 def _choices(space: SearchSpace) -> dict[str, object]:

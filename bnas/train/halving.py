@@ -1,6 +1,6 @@
 """Successive halving: after which epochs networks are compared, what each reached there, and which of them go on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bnas.space.settings import Retraining
@@ -51,7 +51,16 @@ class Rungs:
     def add(self, name: str, cut: int, rung: Rung) -> None:
         """Keep what a network reached."""
         self._rungs[f"{name}@{cut}"] = rung
-        self._store.save_checkpoint(RUNGS, {}, {key: list(rung) for key, rung in self._rungs.items()})
+        self._save()
+
+    def of(self, name: str) -> dict[str, Rung]:
+        """Return what a network reached, from the first halving on."""
+        return {key: rung for key, rung in self._rungs.items() if key.startswith(f"{name}@")}
+
+    def take(self, rungs: Mapping[str, Rung]) -> None:
+        """Keep what another store has of a network."""
+        self._rungs |= rungs
+        self._save()
 
     def better_half(self, names: Sequence[str], cut: int) -> list[str]:
         """Return those of some networks that go on after a halving, the best first."""
@@ -60,4 +69,7 @@ class Rungs:
 
     def seconds(self, name: str) -> float:
         """Return how long a network was trained in all."""
-        return sum(rung.seconds for key, rung in self._rungs.items() if key.startswith(f"{name}@"))
+        return sum(rung.seconds for rung in self.of(name).values())
+
+    def _save(self) -> None:
+        self._store.save_checkpoint(RUNGS, {}, {key: list(rung) for key, rung in self._rungs.items()})

@@ -81,7 +81,8 @@ def retrain(
     """Train architectures alone by successive halving; return all of them, the best on validation first.
 
     Those of one origin are halved among themselves, so that the best of each is trained to the end, all alike; what was
-    given is trained to the end whatever it is. Only what is trained so far can come first. Where the settings say so,
+    given is trained to the end whatever it is, and what the store has of a network counts, in whatever half it is. Only
+    what is trained so far can come first. Where the settings say so,
     the best is then trained once more, on the validation images too. The test split is read here, once, after every
     choice has been made, by rank 0 where several train together.
 
@@ -141,7 +142,7 @@ class _Work:
             alive: the ids of those that are still trained, by origin.
         """
         reached = dict.fromkeys(every, 0)
-        for cut in self.cuts:
+        for cut, following in itertools.zip_longest(self.cuts, self.cuts[1:]):
             going = list(dict.fromkeys(itertools.chain(*alive.values())))
             for place, name in enumerate(going):
                 if (name, cut) not in self.rungs:
@@ -150,9 +151,16 @@ class _Work:
                     self._reach(every[name], cut, label=f"retrain {place + 1} of {len(going)}")
                 reached[name] = cut
             alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
-            if cut != self.cuts[-1]:
-                alive = {o: names if o == GIVEN else self.rungs.better_half(names, cut) for o, names in alive.items()}
+            if following is not None:
+                alive = {o: self._going_on(o, names, cut, following) for o, names in alive.items()}
         return reached
+
+    def _going_on(self, origin: str, names: list[str], cut: int, following: int) -> list[str]:
+        """Return those of one origin that go on after a halving: the better half, and what was trained further once."""
+        if origin == GIVEN:
+            return names
+        better = self.rungs.better_half(names, cut)
+        return better + [name for name in names if name not in better and (name, following) in self.rungs]
 
     def once_more(self, arch: Architecture, images: DataSet) -> Network | None:
         """Return the best, trained again to the end on more images; None where the time is up."""
