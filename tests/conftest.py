@@ -11,6 +11,9 @@ from hypothesis import settings
 from bnas.report import page
 from tests.tiny import blank
 
+# Ray's workers give way to every other process unless told otherwise, and the tests beside them leave nothing over.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # Derandomized, so that a run says something about the code and not about its luck.
 settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")

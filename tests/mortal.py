@@ -84,14 +84,14 @@ def bnas(*command: object, folder: Path, **fate: Any) -> Ended:
 def _live(command: list[str], said: Path, log: Path, fate: Fate) -> None:
     for stream, path in ((1, os.devnull), (2, said)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    phase, write = ["start"], searching.write_report
+    phase, write = ["start"], searching.report.write_report
 
     def write_report(run: Run) -> None:
         phase[0] = "report"
         if fate.report:
             write(run)
 
-    searching.write_report = write_report
+    searching.report.write_report = write_report
     for name, value in blank().items():
         _change(page, name, value)
     if not fate.report:

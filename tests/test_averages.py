@@ -300,7 +300,7 @@ def test_every_rank_ends_with_the_averages_of_the_first() -> None:
 
 
 def test_networks_are_searched_and_trained_with_them(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(searching, "write_report", lambda run: None)
+    monkeypatch.setattr(searching.report, "write_report", lambda run: None)
     search = SPACE.search.model_dump()
     search["retrain"]["recipe"]["stages"] = [{"epochs": 2, "rate": 4e-3, "ema": 0.9}]
     found = bnas.search(tiny_space(search=search), trials=3, top=1, out=tmp_path / "run", progress=False)

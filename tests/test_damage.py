@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import bnas
-from bnas.api import rank_checking, searching
+from bnas.api import searching
 from bnas.errors import BnasError
 from bnas.report.findings import read_findings
 from bnas.report.page import Picture, render
@@ -152,8 +152,7 @@ class Whole(NamedTuple):
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     path = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searching, "write_report", lambda run: None)
-        patch.setattr(rank_checking, "write_report", lambda run: None)
+        patch.setattr(searching.report, "write_report", lambda run: None)
         again(path)
         check_again(path)
         files = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())

@@ -108,7 +108,7 @@ def test_processes_of_which_one_is_killed_find_what_one_process_finds(scorer, al
 
 
 def test_a_run_on_processes_ends_as_any_other(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(searching, "write_report", lambda run: None)  # half the time, and the same on every engine
+    monkeypatch.setattr(searching.report, "write_report", lambda run: None)  # the same on every engine
     result = bnas.search(SPACE, out=tmp_path / "run", engine=Engine("processes", workers=2))
     events = [event for event in result.run.events() if event["event"] == "in flight"]
     assert [event["candidates"] for event in events] == [IN_FLIGHT] * 2

@@ -301,7 +301,7 @@ def test_each_winner_of_several_targets_is_trained_once_more(tmp_path) -> None:
 
 
 def searched(ranks: Ranks, out: Path) -> bool:
-    searching.write_report = lambda run: None
+    searching.report.write_report = lambda run: None
     return bnas.search(SPACE, final_on_all=True, trials=2, top=1, out=out, ranks=ranks).best.is_trained_on_all
 
 

@@ -72,7 +72,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Here:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_course", "draw_filters", "draw_usage", "draw_confusion"):
             patch.setattr(training_page, name, lambda *_: Figure(figsize=(0.1, 0.1)))
-        patch.setattr(selecting_by_name, "write_selection_report", lambda *_, **__: None)
+        patch.setattr(selecting_by_name.report, "write_selection_report", lambda *_, **__: None)
         torch.save(sound_state(), here.folder / "w.pt")
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(here.folder / "inductor"))
         here.keep()

@@ -6,7 +6,7 @@ TORCH_FREE = [
     "space.arch", "space.choices", "space.space", "space.recipe", "space.settings", "space.original",
     "cost.plan", "cost.totals", "cost.budget", "searcher.feasible", "searcher.by_metric",
 ]  # fmt: skip
-HEAVY = ["torch", "optuna", "matplotlib", "pandas", "numpy", "sklearn", "datasets"]
+HEAVY = ["torch", "optuna", "matplotlib", "networkx", "scipy", "pandas", "numpy", "sklearn", "datasets"]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -22,6 +22,13 @@ def test_descriptions_plan_cost_and_sampling_load_no_heavy_library() -> None:
 
 def test_the_package_itself_loads_no_heavy_library() -> None:
     assert loaded_by("import bnas") == set()
+
+
+def test_work_begins_before_what_draws_its_report_is_loaded() -> None:
+    loaded = loaded_by(
+        "import bnas; bnas.search, bnas.search_targets, bnas.train_model, bnas.select_layers, bnas.export"
+    )
+    assert not loaded & {"matplotlib", "networkx", "scipy", "sklearn", "datasets"}
 
 
 def test_what_a_packed_network_runs_with_is_numpy_alone_until_it_is_loaded() -> None:

@@ -160,7 +160,7 @@ def test_a_supernet_trains_as_in_one_process_whose_batch_norm_sees_a_part_at_a_t
 
 
 def searched(ranks: Ranks, space: Path, out: Path) -> None:
-    searching.write_report = lambda run: None  # half the time, and the same with any number of ranks
+    searching.report.write_report = lambda run: None  # half the time, and the same with any number of ranks
     bnas.search(space, out=out, ranks=ranks)
 
 

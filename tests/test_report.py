@@ -21,7 +21,8 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import RunError
 from bnas.report import front_table, ledger_table, write_report
-from bnas.report.classes import MOST_CLASSES, class_table, classes_of, draw_confusion, mixed_table
+from bnas.report.classes import MOST_CLASSES, class_table, classes_of, mixed_table
+from bnas.report.confusion_figure import draw_confusion
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search, part_of
 from bnas.report.findings import Work, front_so_far, read_findings, work_of
 from bnas.report.ink import DARK, LIGHT

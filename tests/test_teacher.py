@@ -213,7 +213,7 @@ def stopped(space: SearchSpace, out: Path, phase: str) -> None:
 
 
 def searched(ranks: Ranks, space: Path, out: Path) -> None:
-    searching.write_report = lambda run: None
+    searching.report.write_report = lambda run: None
     bnas.search(space, out=out, ranks=ranks)
 
 

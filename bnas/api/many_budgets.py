@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from bnas import report
 from bnas.api.advice import hints
 from bnas.api.appointing import appointed
 from bnas.api.opening import load_matching, open_for
@@ -19,10 +20,8 @@ from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
-from bnas.report import write_targets_report
 from bnas.report.final_training import FINAL, is_final
-from bnas.report.tables import best_of_each
-from bnas.report.targets_page import BEFORE, TARGETS
+from bnas.report.tables import BEFORE, TARGETS, best_of_each
 from bnas.searcher.feasible import cost_of
 from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable
@@ -90,7 +89,7 @@ def search_targets(
         )  # fmt: skip
     with run.lock():
         run.write_table(TARGETS, [{"target": name, **_winner(found)} for name, found in results.items()])
-        write_targets_report(run)
+        report.write_targets_report(run)
     return results
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from bnas import report
 from bnas.api.opening import load_matching
 from bnas.api.progress_bars import say_images, watched
 from bnas.api.request import SearchRequest, pick_device
@@ -17,7 +18,6 @@ from bnas.api.teacher import teacher_in
 from bnas.data import DataSet
 from bnas.errors import LookupFailed, RunError
 from bnas.progress import Progress
-from bnas.report import write_report
 from bnas.runs import Run
 from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alone
 from bnas.searcher.ranking.table import training
@@ -91,7 +91,7 @@ def check_ranking(
         ranking = _judged(check, rows, trainings)
         opened.write_ranking(ranking.as_dict())
         opened.write_table("ranking", rows)  # the last of the two: where it is, both are
-        write_report(opened)
+        report.write_report(opened)
     return RankCheck(opened, rows, ranking)
 
 

@@ -18,9 +18,8 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import NANOSECONDS_PER_MS, Cost, cost
 from bnas.errors import DataError, LookupFailed, RunError
 from bnas.networks.build import build
-from bnas.report.classes import CONFUSION
 from bnas.report.final_training import is_final
-from bnas.report.targets_page import TARGETS
+from bnas.report.tables import CONFUSION, TARGETS
 from bnas.runs import Run
 from bnas.searcher.score import Scorer
 from bnas.ship import load

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from bnas import report
 from bnas.api.advice import hints
 from bnas.api.appointing import appointed
 from bnas.api.exploring import explore, open_studies
@@ -29,9 +30,8 @@ from bnas.data.facts import Guessing
 from bnas.errors import RunError, SpecError
 from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent
-from bnas.report import write_report
-from bnas.report.classes import CONFUSION
 from bnas.report.final_training import FINAL
+from bnas.report.tables import CONFUSION
 from bnas.runs import Run
 from bnas.searcher.candidate import Candidate
 from bnas.searcher.executors.engine import Engine
@@ -195,7 +195,7 @@ def search(
             ranks.call(partial(_beside, replace(request, images=images.facts())))
             with using(threads_for(run, request, images)):
                 _drive_search(run, request, images, storage, crew, Logged(run, tell), ranks)
-        write_report(run)
+        report.write_report(run)
     return SearchResult(run, trust=True)  # what is run of it was given here
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from bnas import report
 from bnas.api.finetuning import Accuracies, accuracies, networks_between
 from bnas.api.opening import load_for
 from bnas.api.progress_bars import say_images
@@ -18,7 +19,6 @@ from bnas.data import DataSet
 from bnas.errors import RunError, SpecError
 from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
-from bnas.report import write_selection_report
 from bnas.runs import best_in
 from bnas.runs.documents import write_table, write_text
 from bnas.runs.selection_folder import CURVE, DECISIONS, FINETUNED, LAYERS, NETWORKS
@@ -148,7 +148,7 @@ def _report(folder: Path, selection: Selection, found: Mapping[str, Accuracies])
     """Write the networks that the selection stands between, and the page; return the networks."""
     networks = list(_networks(selection, found))
     write_table(folder / NETWORKS, rows=networks)
-    write_selection_report(folder)
+    report.write_selection_report(folder)
     return networks
 
 

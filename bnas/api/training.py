@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from bnas import report
 from bnas.api.advice import on_bfloat16
 from bnas.api.appointing import check_normalised, check_teacher
 from bnas.api.making import copied, maker, sum_of, teacher_name, teacher_of, untaught
@@ -23,8 +24,7 @@ from bnas.data.facts import Guessing
 from bnas.errors import RunError, SpecError, TrainingError
 from bnas.networks.model_spec import ModelSpec
 from bnas.progress import Progress
-from bnas.report import write_training_report
-from bnas.report.classes import CONFUSION
+from bnas.report.tables import CONFUSION
 from bnas.runs import Run
 from bnas.seeds import seeded
 from bnas.select.conversion import ConvertedModel
@@ -149,7 +149,7 @@ def train_model(
                 say(hint, progress)
             ranks.call(work.beside)
             _drive(run, work, images, tell, ranks)
-        write_training_report(run)
+        report.write_training_report(run)
     return TrainResult(run, held, trust=True)  # what is run of it was given here
 
 

@@ -1,23 +1,18 @@
-"""Which classes of the test images a network takes for which -> tables and a picture."""
+"""Which classes of the test images a network takes for which -> tables."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 
 from bnas.amounts import NONE, percent
-from bnas.report.ink import SMALL, Ink, dress
-from bnas.report.tables import TextTable
+from bnas.report.tables import CONFUSION, TextTable
 from bnas.runs import Run
 from bnas.runs.documents import taking
 
-CONFUSION = "confusion"  # the table
 MOST_CLASSES = 40  # in a table, and in a picture
 MOST_MIXED = 10  # pairs of classes
-_WITH_NUMBERS = 15  # classes, up to which the picture has room for them
 
 
 class Classes(NamedTuple):
@@ -106,31 +101,6 @@ def mixed_table(found: Classes) -> TextTable:
     return TextTable(("classes", "mixed up", "first for second", "second for first"), tuple(rows))
 
 
-def draw_confusion(found: Classes, ink: Ink) -> Figure:
-    """Return which share of each class is taken for which, a class a row."""
-    shown = found.shown
-    counts = found.counts[np.ix_(shown, shown)]
-    shares = counts / np.maximum(found.images[shown], 1)[:, None]
-    side = max(3.4, 0.34 * len(shown) + 1.6)
-    figure = ink.figure(side + 0.6, side)
-    axes = figure.subplots()
-    dress(axes, ink, title="", x="taken for", y="class")
-    axes.grid(visible=False)
-    axes.imshow(shares, cmap=LinearSegmentedColormap.from_list("share", [ink.paper, ink.front]), vmin=0, vmax=1)
-    names = [_short(found.names[place]) for place in shown]
-    axes.set_xticks(range(len(shown)), names, fontsize=SMALL, rotation=90)
-    axes.set_yticks(range(len(shown)), names, fontsize=SMALL)
-    if len(shown) <= _WITH_NUMBERS:
-        _write_counts(axes, counts, shares, ink)
-    return figure
-
-
-def _write_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, ink: Ink) -> None:
-    for row, column in np.argwhere(counts):
-        colour = ink.paper if shares[row, column] > 0.5 else ink.text
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=SMALL, color=colour)
-
-
 def classes_context(found: Classes | None) -> dict[str, Any]:
     """Return what the part of a page on classes asks for."""
     if found is None:
@@ -139,10 +109,6 @@ def classes_context(found: Classes | None) -> dict[str, Any]:
         "by_class": class_table(found), "mixed": mixed_table(found), "of_classes": len(found.names),
         "shown_classes": len(found.shown), "tested": int(found.images.sum()),
     }  # fmt: skip
-
-
-def _short(name: str, longest: int = 16) -> str:
-    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def images_sentence(images: Mapping[str, Any]) -> str:

@@ -16,7 +16,8 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data.facts import Guessing
 from bnas.report import words
-from bnas.report.classes import classes_context, draw_confusion, images_sentence
+from bnas.report.classes import classes_context, images_sentence
+from bnas.report.confusion_figure import draw_confusion
 from bnas.report.figures import draw_layers, draw_losses, draw_pareto, draw_search
 from bnas.report.final_training import final_sentence
 from bnas.report.findings import Findings, paid_rows, read_findings

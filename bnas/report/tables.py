@@ -11,6 +11,9 @@ from bnas.cost.totals import Cost, cost
 from bnas.space.arch import Architecture, StageSpec
 from bnas.space.values import sides
 
+BEFORE = "test_accuracy_before"  # a column: of winners that were then trained on all training images
+CONFUSION = "confusion"  # the table of which classes are taken for which
+TARGETS = "targets"  # the table of the winners of several budgets, and the folder of their runs
 TIMES = "\u00d7"
 FATES = ("proposed", "paid", "over_budget", "repeated", "failed")
 SAID = {"ops": "ops", "bytes": "bytes", "bops": "BOPs", "flops": "FLOPs", "parameters": "parameters"}

@@ -9,12 +9,9 @@ from bnas.amounts import percent, show
 from bnas.report.findings import read_findings
 from bnas.report.ink import Ink, dress, legend
 from bnas.report.page import rendered, write_figures
-from bnas.report.tables import TextTable, settings_table
+from bnas.report.tables import BEFORE, TARGETS, TextTable, settings_table
 from bnas.runs import Run
 from bnas.runs.documents import taking, write_text
-
-BEFORE = "test_accuracy_before"  # a column: of winners that were then trained on all training images
-TARGETS = "targets"  # the table of the winners, and the folder of the runs
 
 
 def write_targets_report(run: Run) -> Path:

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bnas.amounts import percent, show
 from bnas.cost.totals import NOT_COUNTED
-from bnas.report.classes import Classes, classes_context, draw_confusion, images_sentence, read_classes
+from bnas.report.classes import Classes, classes_context, images_sentence, read_classes
+from bnas.report.confusion_figure import draw_confusion
 from bnas.report.findings import check_manifest
 from bnas.report.ink import SMALL, Ink, dress, legend
 from bnas.report.page import rendered, write_figures

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import kendalltau
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -19,6 +18,8 @@ DRAWS = 1000
 
 def tau(score: ArrayLike, truth: ArrayLike) -> float:
     """Return Kendall's tau-b: 1 for the same order, -1 for the reverse; nan where either is constant."""
+    from scipy.stats import kendalltau  # takes a second to load, and no search needs it
+
     return float(kendalltau(score, truth, variant="b").statistic)
 
 
