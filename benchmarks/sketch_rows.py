@@ -28,7 +28,8 @@ from bnas.train.binary_watch import evenness
 
 BATCH = 64
 DTYPE = "bfloat16"  # of every row: about half the time on a CPU that knows it
-DATA = "sketches:50"
+CLASSES = 50
+DATA = f"sketches:{CLASSES}"
 SHORT, LONG = 20, 60  # epochs; what is compared first is also trained for longer
 NO_EXPERTS = "-"  # where usage would stand; an empty cell is of a row that a kill tore
 COLUMNS = (
@@ -97,9 +98,20 @@ def hybrid_jobs(seed: int) -> Iterator[Job]:
     """Yield the rows of hybrid inputs: without a budget, then for each budget each way to choose."""
     for network, published in PUBLISHED.items():
         choices = [FBIN, REAL, ALL_WEIGHTS, *published]
-        choices += [f"{way} at {budget} %" for budget in BUDGETS for way in (*WAYS, LATEST, *CHANCES)]
+        budgets = [budget for budget in BUDGETS if least_percent(network) <= budget]
+        choices += [f"{way} at {budget} %" for budget in budgets for way in (*WAYS, LATEST, *CHANCES)]
         for choice in choices:
             yield Job("hybrid", network, DATA, SHORT, choice, seed)
+
+
+@cache
+def least_percent(network: str) -> float:
+    """Return how many percent of its real ops a network of the papers takes when all of its inputs are binary."""
+    binary, real = (
+        count(PAPERS[network](Preset(precision, "real", "xnor"), CLASSES), (1, SIZE, SIZE)).ops
+        for precision in ("binary", "real")
+    )
+    return 100 * binary / real
 
 
 def train_hybrid(job: Job, data: DataSet) -> Trained:
