@@ -26,7 +26,7 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        return self.ratio <= self.target
+        return bool(self.ratio <= self.target)  # of numpy, too
 
     def as_json(self) -> str:
         return json.dumps(asdict(self) | {"ratio": self.ratio, "holds": self.holds})

@@ -1,6 +1,8 @@
 """The benchmark of the papers' claims on sketches: its rows, its networks, and what it claims from a table."""
 
 import importlib
+import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -111,13 +113,31 @@ def test_gates_use_experts_more_evenly(load: Any, kind: str) -> None:
     assert usage(gates.with_gates(build(arch), gates.GATES[kind])) > max(2 * plain, 1.0)  # bit, of 2
 
 
+def test_budgets_that_the_binary_network_alone_is_over_have_no_rows(load: Any) -> None:
+    found = {(job.network, job.choice.rpartition(" at ")[2]) for job in load("sketch_rows").hybrid_jobs(0)}
+    at_five = {network for network, budget in found if budget == "5 %"}
+    assert at_five == {"ResNet-18"}  # 3.6 % of the real one's ops; Sketch-A-Net takes 9.7, SqueezeNet 5.6
+
+
+def test_one_network_is_trained_by_name(sketches: ModuleType, monkeypatch, tmp_path: Path, capsys) -> None:
+    trained = []
+    monkeypatch.setattr(sketches.Rows, "complete", lambda self, wanted, *_: trained.extend(wanted))
+    monkeypatch.setattr(sys, "argv", ["sketches.py", "--network", "GoogLeNet", "--results", str(tmp_path / "r.csv")])
+    sketches.main()
+    assert {job.network for job in trained} == {"GoogLeNet"}
+    monkeypatch.setattr(sys, "argv", ["sketches.py", "--network", "AlexNet"])
+    with pytest.raises(SystemExit):
+        sketches.main()
+    assert "--network AlexNet: the networks are ours 8-16-32, Sketch-A-Net" in capsys.readouterr().err
+
+
 def test_a_gain_is_claimed_in_standard_errors_over_the_seeds_that_both_have(sketches: ModuleType) -> None:
     table = [row("alpha-beta", "N", "FBin xnor", seed, 0.5) for seed in range(4)]
     table += [row("alpha-beta", "N", "FBin alpha_beta", seed, 0.5 + 0.01 * (seed + 1)) for seed in range(3)]
     (claim,) = sketches.claims(pd.DataFrame(table))
     assert claim.value == pytest.approx(2 * 0.01 / 3**0.5)  # of 1, 2 and 3 points
     assert claim.yardstick == pytest.approx(0.02)
-    assert claim.holds
+    assert json.loads(claim.as_json())["holds"] is True
     assert "3 seeds" in claim.claim
 
 
