@@ -36,18 +36,6 @@ def test_the_worse_half_stops_and_the_best_is_trained_to_the_end(digits) -> None
     assert {r.arch.id for r in results} == {arch.id for arch in ARCHS}
 
 
-def test_what_was_trained_to_the_end_before_counts_though_it_is_in_the_worse_half(digits) -> None:
-    last = run(digits, MemoryStore())[-1].arch
-    store = MemoryStore()
-    settings = SPACE.search.retrain
-    alone = retrain({"given": [last]}, settings, digits, seed=0, store=store, device=CPU)
-    epochs = len(store.events)
-    results = run(digits, store)
-    assert [r.epochs for r in results] == [1 + 2, 1 + 2, 1 + 2, 1 + 1]
-    assert [fact for fact in facts(results) if fact[0] == last.id] == facts(alone)
-    assert len(store.events) - epochs == 3 * (1 + 1) + 2 * 1  # three to the halving, two to the end
-
-
 def test_of_networks_equally_accurate_the_one_of_lower_loss_comes_first(digits, monkeypatch) -> None:
     losses = iter([0.4, 0.1, 0.3, 0.2] + [0.5, 0.3] + [9.0] * 4)  # first halving, last, test
     monkeypatch.setattr("bnas.train.retrain.evaluate", lambda *_: (0.9, next(losses)))

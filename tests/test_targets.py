@@ -1,7 +1,6 @@
 """One supernet, many searches: several budgets, another search of a trained one, more trials, networks given first."""
 
 import json
-import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -181,34 +180,6 @@ class TestFromARun:
         assert again.best.cost.ops <= 9000
         ours, theirs = (run.load_checkpoint("supernet") for run in (again.run, found.run))
         assert all(torch.equal(tensor, theirs.tensors[name]) for name, tensor in ours.tensors.items())
-
-    def test_a_network_that_was_trained_alone_there_is_not_trained_again(self, found, tmp_path) -> None:
-        again = bnas.search(tiny_space(), top=1, supernet_of=found, out=tmp_path / "run", progress=False)
-        assert trainings(again.run) == []
-        known = found.retrained.set_index("id")
-        for row in again.retrained.itertuples():
-            assert (row.epochs, row.test_accuracy) == tuple(known.loc[row.id, ["epochs", "test_accuracy"]])
-        reused = [event for event in again.run.events() if event["event"] == "reused"]
-        assert [event["taken_from"] for event in reused] == [str(found.run.path)]
-        assert set(reused[0]["networks"]) == set(again.retrained["id"])
-
-    @pytest.mark.parametrize("other", ["recipe", "halvings", "damaged"])
-    def test_what_was_trained_otherwise_or_is_damaged_is_trained_anew(self, other, found, tmp_path, caplog) -> None:
-        source = shutil.copytree(found.run.path, tmp_path / "source")
-        search = tiny_space().search.model_dump()
-        if other == "recipe":
-            search["retrain"]["recipe"]["stages"][1]["rate"] = 3e-3
-        elif other == "halvings":
-            search["retrain"]["halvings"] = []
-        else:
-            for file in source.glob("retrain/*-1/weights.safetensors*"):
-                file.write_bytes(file.read_bytes()[:-1])
-        again = bnas.search(tiny_space(search=search), supernet_of=source, out=tmp_path / "run", progress=False)
-        assert {phase.split("/")[1] for phase in trainings(again.run)} == {
-            f"{name}-{stage}" for name in again.retrained["id"] for stage in (0, 1)
-        }
-        assert not [event for event in again.run.events() if event["event"] == "reused"]
-        assert ("trained alone is trained anew" in caplog.text) == (other == "damaged")
 
     def test_beyond_the_budget_that_it_was_trained_for_it_says_so(self, found, tmp_path, caplog) -> None:
         bnas.search(

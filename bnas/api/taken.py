@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 from bnas.api.request import SearchRequest
 from bnas.api.result import TargetResults
 from bnas.cost.budget import Budget
 from bnas.data import DataSet
-from bnas.errors import RunError
+from bnas.errors import BnasError, RunError
 from bnas.runs import Run, holds_run
 from bnas.runs.asked import Asked, is_free
 from bnas.space.arch import Architecture
@@ -18,9 +20,9 @@ from bnas.train.reuse import take_trained
 
 # What two searches may differ in, and train a network alone alike: which are chosen, and what is done to the winner.
 BESIDE = (
-    "budget", "retrain", "sampler", "start_with", "supernet_of", "trials", "space.search.budget",
+    "budget", "retrain", "sampler", "start_with", "supernet_of", "teacher", "trials", "space.search.budget",
     "space.search.retrain.final_on_all", "space.search.retrain.top", "space.search.retrain.twin",
-    "space.search.sampler", "space.search.start_with", "space.search.trials",
+    "space.search.sampler", "space.search.start_with", "space.search.targets", "space.search.trials",
 )  # fmt: skip
 
 
@@ -57,25 +59,25 @@ def take_supernet(run: Run, request: SearchRequest) -> None:
 def take_alone(run: Run, request: SearchRequest, chosen: Iterable[Architecture]) -> None:
     """Copy what other searches of the same supernet have trained alone, on the same terms, of the chosen networks.
 
-    These are the search of the run whose supernet it is, or those under each of its budgets.
+    These are the search of the run whose supernet it is, or those under each of its budgets. What cannot be read of
+    them is trained anew, as if it were not there.
     """
     supernet_of = Path(request.supernet_of)
     if not request.supernet_of or not holds_run(supernet_of):  # moved since, perhaps
         return
-    source, names = Run.read(supernet_of), [arch.id for arch in chosen]
-    folders = TargetResults(source).folders.values() if source.has_targets else [supernet_of]
-    for other in (Run.read(folder) for folder in folders if holds_run(folder) and not folder.samefile(run.path)):
-        if _differ_in_training(run, other):
+    stages = len(request.settings.retrain.recipe.stages)
+    for folder in _searches(run, supernet_of):
+        if (other := _alike(folder, run, request)) is None:
             continue
         taken = []
-        try:
-            for name in names:
-                if take_trained(name, len(request.settings.retrain.recipe.stages), source=other, into=run):
+        for name in dict.fromkeys(arch.id for arch in chosen):
+            try:
+                if take_trained(name, stages, source=other, into=run):
                     taken.append(name)
-        except RunError as problem:
-            run.warn(f"{problem}; what it has trained alone is trained anew")
+            except RunError as problem:
+                run.warn(f"{problem}; {name} is trained anew")
         if taken:
-            run.log("reused", taken_from=str(other.path), networks=taken)
+            run.log("reused", taken_from=str(folder), networks=taken)
 
 
 def check_held_out(request: SearchRequest, data: DataSet) -> None:
@@ -100,12 +102,49 @@ def check_held_out(request: SearchRequest, data: DataSet) -> None:
         )
 
 
-def _differ_in_training(run: Run, other: Run) -> bool:
-    """Whether two searches of one supernet train the same network alone in two ways, as far as is known."""
-    if any("minutes" in one.config for one in (run, other)):  # which decide how long
-        return True
-    differences = Asked(run.config, run.space_yaml).differences(Asked(other.config, other.space_yaml))
-    return not all(is_free(key, BESIDE) for key in differences)
+def _searches(run: Run, supernet_of: Path) -> list[Path]:
+    """Return the folders of other searches of a supernet."""
+    try:
+        source = Run.read(supernet_of)
+        folders = [*TargetResults(source).folders.values()] if source.has_targets else [supernet_of]
+    except BnasError as problem:
+        run.warn(f"{problem}; nothing that it has trained alone is taken")
+        return []
+    return [folder for folder in folders if holds_run(folder) and not folder.samefile(run.path)]
+
+
+def _alike(folder: Path, run: Run, request: SearchRequest) -> Run | None:
+    """Return another search of the same supernet if it trains a network alone as this one does; None if it does not."""
+    try:
+        other = Run.read(folder)
+        if any("minutes" in one.config for one in (run, other)):  # which decide how long
+            return None
+        differences = Asked(run.config, run.space_yaml).differences(Asked(other.config, other.space_yaml))
+        same = all(is_free(key, BESIDE) for key in differences)
+        if same and request.settings.teacher:
+            same = _same_teacher(run, other)
+        if same and request.settings.retrain.start == "supernet":
+            same = _same_supernet(run, other)
+    except BnasError as problem:
+        run.warn(f"{problem}; nothing that it has trained alone is taken")
+        return None
+    return other if same else None
+
+
+def _same_teacher(run: Run, other: Run) -> bool:
+    weights = [one.read_teacher().manifest["weights_sha256"] for one in (run, other) if one.has_teacher()]
+    return len(weights) == 2 and weights[0] == weights[1]
+
+
+def _same_supernet(run: Run, other: Run) -> bool:
+    """Whether two runs have the same supernet; one may have been searched anew since the other took it."""
+    ours, theirs = (one.load_checkpoint(oneshot.NAME) for one in (run, other))
+    return (
+        ours is not None
+        and theirs is not None
+        and ours.tensors.keys() == theirs.tensors.keys()
+        and all(torch.equal(tensor, theirs.tensors[name]) for name, tensor in ours.tensors.items())
+    )
 
 
 def _choices(space: SearchSpace) -> dict[str, object]:

@@ -50,6 +50,7 @@ class Findings:
     front: pd.DataFrame
     searched: bool  # the search has ended
     retrained: pd.DataFrame
+    reused: dict[str, str]  # networks that another search trained alone, by id: the folder of that
     subject: Architecture | None  # the best network; before there is one, the leading candidate
     manifest: dict[str, Any] | None  # of the best network
     environment: dict[str, Any]
@@ -88,6 +89,9 @@ def read_findings(run: Run) -> Findings:
         front=_table(run, "pareto", needed=True) if searched else front_so_far(candidates),
         searched=searched,
         retrained=_retrained(run),
+        reused={
+            name: event["taken_from"] for event in events if event["event"] == "reused" for name in event["networks"]
+        },
         subject=subject,
         manifest=manifest,
         environment=_environment(events, manifest),

@@ -157,6 +157,7 @@ def _context(found: Findings) -> dict[str, Any]:
         "ledger": ledger_table(found.candidates, found.twin),
         "inherits": found.space.search.retrain.start == "supernet",
         "alike": words.trained_sentence(retrained),
+        "reused": words.reused_sentence(found),
         "final": final_sentence(found.manifest or {}),
         "retrained": retrained_table(retrained, best=found.best_id) if len(retrained) else None,
         "export": words.export_line(found),

@@ -93,6 +93,19 @@ def trained_sentence(retrained: pd.DataFrame) -> str:
     )
 
 
+def reused_sentence(found: Findings) -> str:
+    """Say which networks another search trained alone, as far as it came; "" where it is none of those shown."""
+    shown = set(found.retrained["id"]) if len(found.retrained) else set()
+    places: dict[str, list[str]] = {}
+    for name, place in found.reused.items():
+        if name in shown:
+            places.setdefault(place, []).append(name)
+    if not places:
+        return ""
+    said = "; ".join(f"{', '.join(names)} in {place}" for place, names in places.items())
+    return f"Trained before, in another search of the same supernet, and here only as far as was missing: {said}."
+
+
 def work_sentence(found: Findings) -> str:
     """Say when the run was worked on and how long, by its log."""
     work = found.work

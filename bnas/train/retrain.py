@@ -22,7 +22,7 @@ from bnas.space.settings import Retraining
 from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
 from bnas.train.halving import GIVEN, Rung, Rungs, cuts_of
 from bnas.train.staged import labelled
-from bnas.train.state import model_weights
+from bnas.train.state import Reached, model_weights
 
 RETRAIN = "retrain"  # of the checkpoints
 ON_ALL = "on-all"  # of those of the winner's last training
@@ -137,13 +137,15 @@ class _Work:
     def halvings(self, every: Mapping[str, Architecture], alive: Mapping[str, list[str]]) -> dict[str, int]:
         """Train networks from cut to cut, of each origin the better half; return how far each came, 0 for not at all.
 
+        What was trained beyond a cut before goes on too, in whatever half it is, and leaves the others their places.
+
         Args:
             every: architectures by id.
             alive: the ids of those that are still trained, by origin.
         """
-        reached = dict.fromkeys(every, 0)
-        for cut, following in itertools.zip_longest(self.cuts, self.cuts[1:]):
-            going = list(dict.fromkeys(itertools.chain(*alive.values())))
+        reached, beyond = dict.fromkeys(every, 0), list[str]()
+        for cut in self.cuts:
+            going = list(dict.fromkeys(itertools.chain(*alive.values(), beyond)))
             for place, name in enumerate(going):
                 if (name, cut) not in self.rungs:
                     if any(reached.values()) and self.ranks.told(self.is_time_up):
@@ -151,16 +153,15 @@ class _Work:
                     self._reach(every[name], cut, label=f"retrain {place + 1} of {len(going)}")
                 reached[name] = cut
             alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
-            if following is not None:
-                alive = {o: self._going_on(o, names, cut, following) for o, names in alive.items()}
+            if cut != self.cuts[-1]:
+                beyond = [name for name in going if reached[name] == cut and self._is_beyond(name, cut)]
+                alive = {o: names if o == GIVEN else self.rungs.better_half(names, cut) for o, names in alive.items()}
         return reached
 
-    def _going_on(self, origin: str, names: list[str], cut: int, following: int) -> list[str]:
-        """Return those of one origin that go on after a halving: the better half, and what was trained further once."""
-        if origin == GIVEN:
-            return names
-        better = self.rungs.better_half(names, cut)
-        return better + [name for name in names if name not in better and (name, following) in self.rungs]
+    def _is_beyond(self, name: str, cut: int) -> bool:
+        """Whether a network was trained further than a cut before."""
+        kept = self.store.load_checkpoint(f"{RETRAIN}/{name}-{len(self.recipe.stages) - 1}")
+        return kept is not None and Reached(**kept.state)[:2] > (cut, 0)
 
     def once_more(self, arch: Architecture, images: DataSet) -> Network | None:
         """Return the best, trained again to the end on more images; None where the time is up."""

@@ -17,13 +17,15 @@ def take_trained(name: str, stages: int, *, source: Store, into: Store) -> bool:
         RunError: what the other store has is damaged; nothing is copied.
     """
     ours, rungs = Rungs(into), Rungs(source).of(name)
-    if len(rungs) <= len(ours.of(name)):
-        return False
     places = [f"{RETRAIN}/{name}-{stage}" for stage in range(stages)]
-    found = [(place, kept) for place in places if (kept := source.load_checkpoint(place)) is not None]
-    if len(found) < stages:
+    if len(rungs) <= len(ours.of(name)) and into.load_checkpoint(places[-1]) is not None:
         return False
-    for place, kept in found:
+    found = [(place, kept) for place in places if (kept := source.load_checkpoint(place)) is not None]
+    if not rungs or len(found) < stages:
+        return False
+    # A checkpoint without its rungs would be measured as one of a halving before it; rungs alone are trained up to.
+    for place, kept in found[:-1]:
         into.save_checkpoint(place, kept.tensors, kept.state)
-    ours.take(rungs)  # last: killed before, all is copied again
+    ours.take(rungs)
+    into.save_checkpoint(found[-1][0], found[-1][1].tensors, found[-1][1].state)
     return True
