@@ -141,7 +141,8 @@ ONE, COPIED, AT_ONCE, STAGED = "1 expert", "experts copied", "experts from the s
 def expert_jobs(seed: int) -> Iterator[Job]:
     """Yield the rows of experts: two at length, then over widths, over their number and gates, and on all classes."""
     for widths, data, epochs in (
-        ("8-16-32", DATA, LONG), *((widths, DATA, SHORT) for widths in WIDTHS), ("8-16-32", "sketches", SHORT // 2)
+        ("8-16-32", DATA, LONG), *((widths, DATA, SHORT) for widths in WIDTHS),
+        ("8-16-32", "sketches", SHORT // 2), ("8-16-32", "sketches", SHORT), ("16-32-64", "sketches", SHORT // 2),
     ):  # fmt: skip
         for choice in (ONE, f"4 {COPIED}"):
             yield Job("experts", f"ours {widths}", data, epochs, choice, seed)
