@@ -63,10 +63,13 @@ def test_the_first_signal_asks_and_the_second_ends_at_once(number, capfd) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_export_or_a_report_that_is_stopped_leaves_nothing_half_written(whole, tmp_path, number) -> None:
-    commands = {("export", whole, "-o", tmp_path / "out"): "model.py", ("report", whole): ".pareto.png"}
-    for command, file in commands.items():
+    commands = {
+        ("export", whole, "-o", tmp_path / "out"): "start: open model.py",
+        ("report", whole): "report: open .pareto.png",
+    }
+    for command, moment in commands.items():
         before = contents(whole)
-        ended = bnas(*command, folder=tmp_path, at=f"start: open {file}", number=number)
+        ended = bnas(*command, folder=tmp_path, at=moment, number=number)
         assert ended.code == 1
         assert ended.said == "bnas: stopped; nothing is half written; run the same command again\n"
         assert contents(whole) == before
