@@ -160,7 +160,7 @@ class TestSearches:
             search["retrain"]["recipe"]["stages"][1]["rate"] = 3e-3
         elif other == "halvings":
             search["retrain"]["halvings"] = []
-        minutes = 1.0 if other == "minutes" else None
+        minutes = 0.15 if other == "minutes" else None
         again = bnas.search(
             tiny_space(search=search),
             supernet_of=found,
