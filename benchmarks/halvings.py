@@ -157,6 +157,8 @@ def main() -> None:
         complete(results, options.space, data, networks=options.networks, seed=seed)
     frame = results.frame()
     mine = frame[frame["space"] == options.space.stem]
+    if not mine["seed"].duplicated().any():  # no two networks to compare
+        return
     found = halvings(mine, len(data.validation) / (len(data.validation) + len(data.test)))
     if not options.json:
         for share, halving in found.items():

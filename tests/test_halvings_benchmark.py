@@ -47,6 +47,13 @@ def test_the_halvings_of_a_space_are_claimed(halvings) -> None:
     assert claim.value == pytest.approx(15.0)
 
 
+def test_without_results_nothing_is_claimed(halvings, monkeypatch, tmp_path, capsys) -> None:
+    command = ["halvings.py", "--quick", "--space", str(tiny_file(tmp_path)), "--data", "digits"]
+    monkeypatch.setattr("sys.argv", [*command, "--results", str(tmp_path / "none.csv")])
+    halvings.main()
+    assert capsys.readouterr().out == ""
+
+
 def test_networks_are_trained_once_and_measured_after_each_epoch_of_the_last_stage(halvings, tmp_path) -> None:
     results = halvings.Rows(tmp_path / "halvings.csv", halvings.COLUMNS, texts=("space", "id", "course"))
     file, data = tiny_file(tmp_path), load_data("digits", limit=600)

@@ -21,7 +21,7 @@ from bnas.searcher.feasible import sample_within
 from bnas.searcher.score import Scorer
 from bnas.space.space import SearchSpace
 from bnas.spec import dump
-from tests.tiny import tiny_space
+from tests.tiny import inherits_space, tiny_space
 
 TARGETS = (["ops=8k"], ["ops=12k", "bytes=3k"])
 
@@ -35,13 +35,6 @@ def tables(run: Run) -> dict[str, str]:
 def trainings(run: Run) -> list[str]:
     """The phases in which a network or supernet of a run was trained, step by step."""
     return [event["phase"] for event in run.events() if event["event"] == "epoch"]
-
-
-def inherits(**changes: object) -> SearchSpace:
-    """The tiny space, whose networks begin with the weights of the supernet."""
-    search = tiny_space().search.model_dump()
-    search["retrain"] |= {"start": "supernet", "recipe": {"batch": 256, "stages": [{"epochs": 2, "rate": 4e-3}]}}
-    return tiny_space(search=search | changes)
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +287,7 @@ class TestFinalists:
             return whole(chosen, *args, inherited=inherited, **kwargs)
 
         monkeypatch.setattr(searching, "retrain", watched)
-        result = bnas.search(inherits(), out=tmp_path / "run", progress=False)
+        result = bnas.search(inherits_space(), out=tmp_path / "run", progress=False)
         for name, network in begun.items():
             expected = result.network(name, device="cpu") if name not in set(result.retrained["id"]) else network
             assert all(torch.equal(a, b) for a, b in zip(network.parameters(), expected.parameters(), strict=True))

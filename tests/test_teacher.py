@@ -272,8 +272,9 @@ class TestOfAnotherRun:
         assert ends(again.run)["teacher/weights.safetensors"] == ends(found.run)["teacher/weights.safetensors"]
         assert again.best.manifest["teacher"] == found.best.manifest["teacher"]
         if named:  # on the same terms
-            again_trained = {phase.split("/")[1] for phase in trainings(again.run) if phase.startswith("retrain/")}
-            assert not {f"{name}-0" for name in found.retrained["id"]} & again_trained
+            reused = {name for event in again.run.events() if event["event"] == "reused" for name in event["networks"]}
+            assert reused
+            assert reused == set(found.retrained["id"]) & set(again.retrained["id"])
 
     def test_another_teacher_is_refused(self, found, folder, tmp_path) -> None:
         asked = space_with(folder / "large.yaml", recipe=STAGES, temperature=2.0)

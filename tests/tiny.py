@@ -44,6 +44,13 @@ def tiny_space(**changes: Any) -> SearchSpace:
     return parse(SearchSpace, data | changes, source="tiny")
 
 
+def inherits_space() -> SearchSpace:
+    """Return the tiny space with networks that begin with the weights of the supernet."""
+    search = tiny_space().search.model_dump()
+    search["retrain"] |= {"start": "supernet", "recipe": {"batch": 256, "stages": [{"epochs": 2, "rate": 4e-3}]}}
+    return tiny_space(search=search)
+
+
 def tiny_file(folder: Path) -> Path:
     """Write the tiny space to a file."""
     path = folder / "tiny.yaml"

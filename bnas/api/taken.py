@@ -65,12 +65,13 @@ def take_alone(run: Run, request: SearchRequest, chosen: Iterable[Architecture])
     supernet_of = Path(request.supernet_of)
     if not request.supernet_of or not holds_run(supernet_of):  # moved since, perhaps
         return
+    names = dict.fromkeys(arch.id for arch in chosen)
     stages = len(request.settings.retrain.recipe.stages)
     for folder in _searches(run, supernet_of):
         if (other := _alike(folder, run, request)) is None:
             continue
         taken = []
-        for name in dict.fromkeys(arch.id for arch in chosen):
+        for name in names:
             try:
                 if take_trained(name, stages, source=other, into=run):
                     taken.append(name)

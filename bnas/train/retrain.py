@@ -82,9 +82,9 @@ def retrain(
 
     Those of one origin are halved among themselves, so that the best of each is trained to the end, all alike; what was
     given is trained to the end whatever it is, and what the store has of a network counts, in whatever half it is. Only
-    what is trained so far can come first. Where the settings say so,
-    the best is then trained once more, on the validation images too. The test split is read here, once, after every
-    choice has been made, by rank 0 where several train together.
+    what is trained so far can come first. Where the settings say so, the best is then trained once more, on the
+    validation images too. The test split is read here, once, after every choice has been made, by rank 0 where several
+    train together.
 
     Args:
         chosen: architectures by origin; one that several origins chose is trained once.
