@@ -38,11 +38,13 @@ HOLDING: dict[str, Any] = {
     "a named tuple with logits behind": namedtuple("Behind", ["aux", "logits"])(AUX, LOGITS),
     "a dataclass": Scored(FEATURES, LOGITS),
     "an object with logits": SimpleNamespace(aux=AUX, logits=LOGITS),
+    "a tuple with more features before": (torch.randn(2, 7), LOGITS),
     "nested": ({"features": FEATURES}, [LOGITS]),
 }
 LACKING: dict[str, tuple[Any, str]] = {
     "maps": ({"out": MAPS}, "is a dict of [2, 5, 4, 4]; change what the model returns"),
     "too few": ((FEATURES,), "is a tuple of [2, 3]; change"),
+    "several that may be it": ((torch.randn(2, 7), torch.randn(2, 6)), "is a tuple of [2, 7], [2, 6]; change"),
     "nothing": (None, "is a NoneType of no tensor; change"),
     "words": ({"text": "cat"}, "is a dict of no tensor; change"),
 }
@@ -89,4 +91,4 @@ def test_a_network_and_its_loss_are_read_alike() -> None:
 
     labels = torch.tensor([0, 4])
     assert torch.equal(Classifier(Wrapped(), 5)(LOGITS), LOGITS)
-    assert answer_loss(Outputs(LOGITS, AUX), labels) == nn.functional.cross_entropy(LOGITS, labels)
+    assert answer_loss(Outputs(LOGITS, AUX), labels, classes=5) == nn.functional.cross_entropy(LOGITS, labels)

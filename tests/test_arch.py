@@ -2,13 +2,16 @@ from typing import Any
 
 import pytest
 import torch
-from spaces import arch_data, line_of, make_arch
+from spaces import arch_data, line_of, make_arch, space_data
 
+from bnas.binarize import ACTIVATION_BINARIZERS, WEIGHT_BINARIZERS
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import SpecError
 from bnas.networks.build import build
 from bnas.space.arch import Architecture, BlockSpec, StageSpec, common_divisors
+from bnas.space.binarizer_traits import ACTIVATION_NAMES, WEIGHT_TRAITS
+from bnas.space.space import SearchSpace
 from bnas.spec import parse
 
 
@@ -194,3 +197,27 @@ def test_a_stage_of_depth_0_is_not_there() -> None:
     assert make_arch(stages=[{"width": 16, "depth": 0}]).last_width == 8
     network = build(without)
     assert network(torch.randn(2, *without.input)).shape == (2, without.classes)
+
+
+@pytest.mark.parametrize(
+    ("binarizers", "said"),
+    [
+        ({"weight": "xnro"}, "binarizers.weight: weight binarizer 'xnro' is not known; did you mean 'xnor'?"),
+        (
+            {"activation": "sing"},
+            "binarizers.activation: activation binarizer 'sing' is not known; did you mean 'sign'",
+        ),
+    ],
+)
+def test_a_binarizer_by_no_name_is_refused_before_anything_is_counted(binarizers: dict[str, str], said: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(Architecture, arch_data() | {"binarizers": binarizers}, source="a.yaml")
+    assert said in line_of(caught)
+    with pytest.raises(SpecError) as caught:
+        parse(SearchSpace, space_data() | {"binarizers": binarizers}, source="space.yaml")
+    assert said.split(":")[0] in line_of(caught)
+
+
+def test_every_binarizer_has_its_traits_and_its_name() -> None:
+    assert WEIGHT_BINARIZERS.keys() == WEIGHT_TRAITS.keys()
+    assert set(ACTIVATION_BINARIZERS) == set(ACTIVATION_NAMES)

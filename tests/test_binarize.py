@@ -10,7 +10,6 @@ from torch import Tensor
 
 from bnas.binarize import (
     ACTIVATION_BINARIZERS,
-    ELEMENTWISE_BACKWARD,
     WEIGHT_BINARIZERS,
     BinaryWeight,
     WeightBinarizer,
@@ -20,6 +19,7 @@ from bnas.binarize import (
 from bnas.binarize.alpha_beta import alpha_beta
 from bnas.binarize.scaled_sign import group, irnet
 from bnas.errors import ShapeError
+from bnas.space.binarizer_traits import traits_of
 
 HAS_GPU = torch.cuda.is_available()
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not HAS_GPU, reason="no GPU")])]
@@ -136,7 +136,7 @@ class TestWeightEdges:
         slopes = gradient(trained(name), weight, torch.ones_like(weight))
         toward = latent(2, 3, 3, 3, seed=1)
         elementwise = torch.allclose(gradient(trained(name), weight, toward), slopes * toward)
-        assert elementwise == (name in ELEMENTWISE_BACKWARD)
+        assert elementwise == (traits_of(name).elementwise_backward)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,5 +1,6 @@
 """A layer of torch with binary weights: the formula, whatever its geometry."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -111,6 +112,22 @@ class TestLayer:
             layer(x).square().sum().backward()
         for name, parameter in ours.named_parameters():
             torch.testing.assert_close(dict(made.named_parameters())[name].grad, parameter.grad)
+
+    @pytest.mark.parametrize(
+        ("layer", "size"),
+        [
+            (nn.Conv1d(4, 6, 3), (5,)), (nn.Conv2d(4, 6, 3), (4, 5)), (nn.ConvTranspose1d(4, 6, 3), (4,)),
+            (nn.ConvTranspose2d(4, 6, 3), (4, 5)), (nn.Linear(4, 6), ()),
+        ],
+    )  # fmt: skip
+    def test_one_image_without_a_batch_is_normalised_as_a_batch_of_one(
+        self, layer: nn.Module, size: tuple[int, ...]
+    ) -> None:
+        made = binarize_(copy.deepcopy(layer), precision="binary").eval()
+        for values in (made.norm.running_mean, made.norm.running_var):  # type: ignore[union-attr]
+            values.uniform_(0.1, 1)  # type: ignore[union-attr, operator]
+        x = torch.randn(4, *size)
+        torch.testing.assert_close(made(x), made(x.unsqueeze(0)).squeeze(0))
 
     def test_annealed_weights_harden(self) -> None:
         made = binarize_(nn.Linear(8, 4), precision="weight", weights="group").train()

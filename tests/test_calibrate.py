@@ -14,7 +14,7 @@ from users_models import MODELS
 from bnas.binarize import WEIGHT_BINARIZERS
 from bnas.binarize.error import InputError, input_error, summed, weight_error
 from bnas.errors import DataError
-from bnas.select import LayerErrors, LayerFacts, Rules, decide
+from bnas.select import LayerErrors, LayerFacts, LossChanges, Rules, decide
 from bnas.select.calibrate import examples, measure_errors, measure_loss_changes
 from bnas.select.calibrate.sensitivity import Fit
 from bnas.select.conversion import convert, survey
@@ -354,6 +354,39 @@ class TestLossChanges:
         assert changes.keys() == {layer.name for layer in layers if not layer.obstacle}
         assert all(torch.equal(tensor, state[path]) for path, tensor in model.state_dict().items())
         assert hook_count(model) == hooks
+
+    @pytest.mark.parametrize("sorted_by_class", [False, True])
+    def test_batches_of_few_classes_are_judged_by_the_same_answer(self, *, sorted_by_class: bool) -> None:
+        class Two(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first, self.coarse, self.fine = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 5)
+
+            def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+                y = self.first(x).relu()
+                return self.coarse(y), self.fine(y)
+
+        torch.manual_seed(0)
+        model, x, labels = Two(), torch.randn(50, 6), torch.arange(50) % 5
+        order = labels.argsort() if sorted_by_class else torch.arange(50)
+        found = examples([(x[i], labels[i]) for i in order.split(10)], model)
+        changes = measure_loss_changes(model, found, survey(model, found[0].inputs).layers)
+        assert changes["coarse"] == LossChanges(0.0, 0.0)
+        assert changes["fine"].binary != 0
+
+    @pytest.mark.parametrize(
+        ("labels", "said"),
+        [
+            ([1, 2], "but batch 1 has list; give such"), (torch.rand(2), "has [2] of torch.float32; give such"),
+            (torch.zeros(2, 1).long(), "has [2, 1] of torch.int64; give such"),
+        ],
+    )  # fmt: skip
+    def test_labels_that_are_no_classes_need_a_loss(self, labels: Any, said: str) -> None:
+        model = nn.Sequential(nn.Linear(6, 4))
+        found = examples([(torch.randn(2, 6), labels)], model)
+        with pytest.raises(DataError) as caught:
+            measure_loss_changes(model, found, survey(model, found[0].inputs).layers)
+        assert said in line_of(caught)
 
     def test_a_loss_of_ones_own(self) -> None:
         model, batches = MODELS["two inputs"].make(), labelled("two inputs")

@@ -23,9 +23,10 @@ from tests.tiny import TINY
 OURS_BY_NAME = "bnas.layers.blocks:Block"
 
 CODE = """
+import functools
 import torch
 from torch import nn
-from bnas.layers import BinaryConv
+from bnas.layers import BinaryConv, ExpertConv
 
 class Good(nn.Module):
     def __init__(self, ins, out, *, kernel, stride, groups, precision, **rest):
@@ -80,6 +81,34 @@ class OneChannel(Good):
         if ins > 8:
             raise ValueError("no more than 8 channels")
         super().__init__(ins, out, **rest)
+
+class Tied(nn.Module):
+    def __init__(self, ins, out, *, kernel, stride, groups, **rest):
+        super().__init__()
+        self.first = nn.Conv2d(ins, out, 1, stride)
+        self.norm = nn.BatchNorm2d(out)
+        self.one, self.other = nn.Conv2d(out, out, 1), nn.Conv2d(out, out, 1)
+        self.other.weight = self.one.weight
+
+    def forward(self, x):
+        return self.other(self.one(self.norm(self.first(x))))
+
+class More(BinaryConv):
+    def __init__(self, ins, out, *, kernel, stride, groups, **rest):
+        super().__init__(ins, out, kernel=kernel, stride=stride, groups=groups)
+        self.more = nn.Parameter(torch.randn(out, ins, 1, 1))
+
+    def forward(self, x):
+        return super().forward(x) + nn.functional.conv2d(x, self.more, stride=self.stride)
+
+class Experts(nn.Module):
+    def __init__(self, ins, out, *, experts, kernel, stride, **rest):
+        super().__init__()
+        kind = BinaryConv if experts == 1 else functools.partial(ExpertConv, experts=experts)
+        self.conv, self.norm = kind(ins, out, kernel=kernel, stride=stride), nn.BatchNorm2d(out)
+
+    def forward(self, x):
+        return self.norm(self.conv(x))
 
 def nothing(ins, out, **rest):
     return None
@@ -185,7 +214,7 @@ def test_counted_part_by_part_as_it_is_built(blocks: str) -> None:
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("name", ["Good", OURS_BY_NAME])
+@pytest.mark.parametrize("name", ["Good", "Tied", "More", OURS_BY_NAME])
 def test_a_supernet_has_weights_for_each_of_its_shapes(blocks: str, name: str) -> None:
     space = own_space(name if ":" in name else f"{blocks}:{name}", mix_every=[1, 2])
     supernet, random = Supernet(space).eval(), Random(1)
@@ -194,6 +223,27 @@ def test_a_supernet_has_weights_for_each_of_its_shapes(blocks: str, name: str) -
         arch = space.architecture(space.sample(random))
         with torch.no_grad():
             assert torch.equal(supernet.extract(arch)(images), supernet(images, arch))
+
+
+def test_a_subclass_of_ours_has_what_it_adds(blocks: str) -> None:
+    arch = make_arch(stage={"block": f"{blocks}:More"})
+    counted, network = cost(plan(arch)), build(arch)
+    added = [parameter.numel() for name, parameter in network.named_parameters() if name.endswith("more")]
+    assert counted == cost(trace(network, arch.input).layers)
+    assert counted.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert sum(added) > 0
+
+
+def test_a_block_of_experts_begins_as_what_the_same_of_one_has_learned(blocks: str) -> None:
+    supernet = Supernet(make_space(stage={"experts": 4, "block": f"{blocks}:Experts"}))
+    arch = supernet.space.largest()
+    images = torch.randn(8, *arch.input)
+    for _ in range(3):
+        supernet(images, arch.with_one_expert())  # its batch norms learn
+    supernet.copy_first_expert()
+    supernet.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(supernet(images, arch), supernet(images, arch.with_one_expert()))
 
 
 def test_too_many_shapes_are_refused(blocks: str) -> None:

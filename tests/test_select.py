@@ -208,6 +208,43 @@ def surveyed(name: str) -> Survey:
         return survey(build_model(name), [torch.zeros(2, *MODELS[name].input)])
 
 
+class Routed(nn.Module):
+    """Two experts, of which the data chooses one for each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate, self.head = nn.Linear(6, 8), nn.Linear(8, 2), nn.Linear(8, 5)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        chosen, made = self.gate(x).argmax(-1), torch.zeros_like(x)
+        for index, expert in enumerate(self.experts):
+            if (rows := chosen == index).any():
+                made[rows] = expert(x[rows])
+        return self.head(made)
+
+
+def test_what_the_data_routes_is_refused_or_costs_what_was_promised() -> None:
+    refused = []
+    for seed in range(12):
+        torch.manual_seed(seed)
+        model = Routed()
+        try:
+            found = select_layers(model, [torch.randn(64, 6)], ratio=0.5)
+        except BnasError as problem:
+            refused.append(str(problem))
+        else:
+            assert package.count(convert(model, found), (6,)).ops == found.cost.ops
+    assert 0 < len(refused) < 12
+    assert all("the data decides what runs, so no cost can be kept; give the parts" in said for said in refused)
+
+
+def test_a_name_in_place_of_a_model_is_one_line() -> None:
+    with pytest.raises(BnasError, match=r"^the model: must be a torch module, but is a str; bnas.build_model"):
+        select_layers("lenet5", [torch.randn(2, 1, 28, 28)], keep=())  # type: ignore[arg-type]
+
+
 class TestPublished:
     """The partitions of the papers, and their counts."""
 

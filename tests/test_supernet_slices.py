@@ -5,6 +5,7 @@ import torch
 from spaces import make_arch, make_space
 from torch import Tensor, nn
 
+from bnas.errors import SpecError
 from bnas.space.arch import BlockSpec
 from bnas.space.values import sides
 from bnas.supernet import Supernet
@@ -168,3 +169,10 @@ def test_a_slice_of_a_matrix_multiplies_as_its_copy_does(batch: int) -> None:
     taken = matrix(weight, 13, 150)
     assert torch.equal(taken, weight[:13, :150])
     assert torch.equal(nn.functional.linear(x, taken), nn.functional.linear(x, taken.detach().clone()))
+
+
+@pytest.mark.parametrize("change", [{"depth": 3}, {"width": 12}, {"kernel": 5}])
+def test_of_what_is_not_in_the_space_no_network_is_made(change: dict[str, Any]) -> None:
+    supernet = Supernet(make_space(stage={"depth": [1, 2], "width": [8, 16], "kernel": [1, 3]}))
+    with pytest.raises(SpecError, match=r"stages|deeper"):
+        supernet.extract(make_arch(stage={"width": 8} | change))

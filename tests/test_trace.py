@@ -18,6 +18,7 @@ from bnas.cost.plan import PlannedLayer, plan
 from bnas.cost.totals import cost
 from bnas.cost.trace.trace_model import trace
 from bnas.errors import ShapeError
+from bnas.layers.binarized import binarize_
 from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_layer import BinaryLinear
 from bnas.layers.expert_conv import ExpertConv
@@ -273,6 +274,63 @@ class TestWeights:
             for change in (lambda w: w, F.normalize)
         )
         assert (normed.weights, normed.parameters, normed.bytes) == (12 * 6, 12 * 6, plain.bytes)
+
+    @pytest.mark.parametrize("tied", [False, True])
+    @pytest.mark.parametrize("normed", [False, True])
+    def test_recurrent_weights_count_once_however_they_are_held(self, *, tied: bool, normed: bool) -> None:
+        first, second = nn.LSTM(5, 5, batch_first=True), nn.LSTM(5, 5, batch_first=True)
+        if tied:
+            second.weight_hh_l0, second.bias_ih_l0 = first.weight_hh_l0, first.bias_ih_l0
+        if normed:
+            nn.utils.parametrizations.weight_norm(first, "weight_ih_l0")
+        made = cost(trace(module(lambda m, x: m.b(m.a(x)[0])[0], a=first, b=second), (3, 5)).layers)
+        assert made.parameters == 2 * (2 * 100 + 40) - tied * (100 + 20)
+
+    def test_a_binary_layer_with_the_weights_of_another_keeps_its_own_scales(self) -> None:
+        first, second = BinaryConv(8, 8), BinaryConv(8, 8)
+        second.weight = first.weight
+        made = cost(trace(nn.Sequential(first, second), (8, 5, 5)).layers)
+        assert (made.parameters, made.bytes) == (576 + 2 * 8, 576 // 8 + 2 * 8 * 4)
+
+    def test_a_binary_layer_with_a_normalised_weight_is_one_of_bits(self) -> None:
+        plain, normed = BinaryConv(8, 8), nn.utils.parametrizations.weight_norm(BinaryConv(8, 8))
+        assert cost(trace(normed, (8, 5, 5)).layers) == cost(trace(plain, (8, 5, 5)).layers)
+
+    @pytest.mark.parametrize("kind", [BinaryConv, ExpertConv, nn.BatchNorm2d])
+    def test_a_subclass_that_computes_more_has_what_it_adds(self, kind: type[nn.Module]) -> None:
+        class More(kind):  # type: ignore[misc, valid-type]
+            def forward(self, x: Tensor) -> Tensor:
+                return F.conv2d(super().forward(x), self.more)
+
+        sizes = (4,) if kind is nn.BatchNorm2d else (4, 4)
+        made, alone = More(*sizes), cost(trace(kind(*sizes), (4, 5, 5)).layers)
+        made.more = nn.Parameter(torch.randn(4, 4, 1, 1))
+        counted = cost(trace(made, (4, 5, 5)).layers)
+        assert (counted.flops, counted.bops) == (alone.flops + 4 * 4 * 25, alone.bops)
+        parameters = sum(parameter.numel() for parameter in made.parameters())
+        assert parameters <= counted.parameters <= parameters + 4  # a scale that xnor has beside alpha
+
+    def test_weights_chosen_from_a_bank_leave_the_others_counted(self) -> None:
+        model = module(lambda m, x: F.linear(x, m.bank[torch.tensor([2])][0]), bank=nn.Parameter(torch.randn(8, 5, 6)))
+        made = cost(trace(model, (6,)).layers)
+        assert (made.macs, made.parameters) == (5 * 6, 8 * 5 * 6)
+
+    def test_a_layer_that_failed_and_was_passed_over_is_not_counted(self) -> None:
+        def first_that_works(m: Any, x: Tensor) -> Tensor:
+            try:
+                y = m.binary(x)
+            except RuntimeError:
+                y = m.real(x)
+            return F.conv2d(y, m.last)
+
+        parts = {"binary": BinaryConv(7, 4), "real": nn.Conv2d(3, 4, 1), "last": nn.Parameter(torch.randn(4, 4, 1, 1))}
+        made = cost(trace(module(first_that_works, **parts), (3, 4, 4)).layers)
+        assert (made.flops, made.bops) == ((3 * 4 + 4 * 4) * 16, 0)
+
+    def test_a_layer_of_bits_may_get_an_empty_batch(self) -> None:
+        bits = binarize_(nn.Linear(8, 4), precision="weight")
+        model = module(lambda m, x: m.real(x) + m.bits(x[:0]).sum(), real=nn.Linear(8, 4), bits=bits)
+        assert cost(trace(model, (8,)).layers).macs == 32
 
     def test_filters_that_take_one_input_as_it_is_are_no_bits(self) -> None:
         conv, linear = nn.Conv2d(8, 8, 3, bias=False), nn.Linear(8, 8, bias=False)

@@ -9,7 +9,7 @@ from torch import nn
 
 from bnas.cost.trace.plain_model import unwrapped
 from bnas.errors import SpecError
-from bnas.networks.answers import answer_loss
+from bnas.layers.binarized import BINARIZED
 from bnas.progress import Progress, silent
 from bnas.select import (
     DEFAULT_BINARIZERS,
@@ -25,7 +25,7 @@ from bnas.select import (
     decide,
 )
 from bnas.select.calibrate import Batches, Loss, examples, measure_errors, measure_loss_changes
-from bnas.select.conversion import Survey, survey
+from bnas.select.conversion import Survey, check_kept, survey
 from bnas.select.decide import BudgetItems, check_asked, check_decidable
 from bnas.select.methods import Method
 from bnas.select.metrics import Metric
@@ -47,7 +47,7 @@ def select_layers(
     rules: Rules = DEFAULT_RULES,
     binarizers: Binarizers = DEFAULT_BINARIZERS,
     measured_on: nn.Module | None = None,
-    loss: Loss = answer_loss,
+    loss: Loss | None = None,
     progress: Progress = silent,
 ) -> Selection:
     """Choose the layers of a model that keep real inputs; the others get one bit for inputs and weights.
@@ -66,8 +66,8 @@ def select_layers(
         measured_on: the network that errors are measured on: a trained `convert`-ed one, as in the paper; else `model`,
             on which loss changes are measured in any case.
         progress: is told how far the measuring is.
-        loss: of what the model returns, for `sensitivity` and any metric that reads `losses`; the cross-entropy of the
-            logits in it unless told otherwise.
+        loss: of what the model returns, for `sensitivity` and any metric that reads `losses`; None: the cross-entropy
+            of the logits in it.
     Returns: precisions, scores and the cost that the converted model keeps exactly; `convert` takes it.
     Raises:
         BnasError: one line that says where, which rule, which values, what to do.
@@ -89,6 +89,7 @@ def select_layers(
             model, found, known.layers, binarizers=binarizers, loss=loss, progress=progress
         )  # fmt: skip
         made = choose(_with_errors(known, {name: e._replace(losses=changes[name]) for name, e in errors.items()}))
+    check_kept(model, found[0].inputs, made)
     warn_of(made)
     return made
 
@@ -167,7 +168,7 @@ def _with_modules(network: nn.Module, known: Survey) -> nn.Module:
     """
     modules = dict(network.named_modules(remove_duplicate=False))
     for layer in known.layers:
-        if not layer.obstacle and layer.name not in modules:
+        if not layer.obstacle and not isinstance(modules.get(layer.name), tuple(BINARIZED)):
             raise SpecError(
                 f"measured on: the network has no layer {layer.name!r}, which the model has; give the converted model "
                 "itself, trained"

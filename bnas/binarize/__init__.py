@@ -10,6 +10,7 @@ from bnas.binarize.scaled_sign import group, irnet, xnor
 from bnas.binarize.sign import clipped_sign, polynomial_sign, sign, swish_sign
 from bnas.binarize.weight import BinaryWeight, WeightBinarizer, at_binary_magnitude, filter_dims
 from bnas.lookup import find
+from bnas.space.binarizer_traits import traits_of
 
 ActivationBinarizer = Callable[[Tensor], Tensor]  # value by value: it may be given a part of the images
 
@@ -20,12 +21,6 @@ WEIGHT_BINARIZERS: dict[str, WeightBinarizer] = {
     "irnet": irnet,
     "group": group,
 }
-
-# Weight binarizers whose backward pass multiplies each weight's gradient by one number of its own.
-ELEMENTWISE_BACKWARD: frozenset[str] = frozenset({"sign", "xnor", "alpha_beta"})
-
-# Annealed weight binarizers whose result is binary from the start: it is their gradient that hardens, and is not exact.
-HARDENED_GRADIENT: frozenset[str] = frozenset({"irnet"})
 
 ACTIVATION_BINARIZERS: dict[str, ActivationBinarizer] = {
     "sign": clipped_sign,
@@ -57,7 +52,7 @@ def has_exact_gradient(name: str) -> bool:
     Raises:
         LookupFailed: nothing has this name.
     """
-    return is_annealed(weight_binarizer(name)) and name not in HARDENED_GRADIENT
+    return is_annealed(weight_binarizer(name)) and not traits_of(name).hardens_gradient
 
 
 def activation_binarizer(name: str) -> ActivationBinarizer:
@@ -71,8 +66,6 @@ def activation_binarizer(name: str) -> ActivationBinarizer:
 
 __all__ = [
     "ACTIVATION_BINARIZERS",
-    "ELEMENTWISE_BACKWARD",
-    "HARDENED_GRADIENT",
     "WEIGHT_BINARIZERS",
     "ActivationBinarizer",
     "BinaryWeight",

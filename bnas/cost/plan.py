@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 from bnas.space.arch import Architecture, BlockSpec
+from bnas.space.binarizer_traits import traits_of
 from bnas.space.stem import Stem
 from bnas.space.values import OURS, Precision, Size, shrunk, sides
 
@@ -14,8 +15,6 @@ Role = Literal["stem", "main", "mix", "shortcut", "gate", "squeeze_excite", "cla
 Kind = Literal["conv", "transposed", "linear", "matmul", "norm", "activation", "values"]
 _WEIGHTED: frozenset[Kind] = frozenset({"conv", "transposed", "linear"})
 _COUNTED: frozenset[Kind] = _WEIGHTED | {"matmul"}
-_SCALE_SHARED_BY_EXPERTS = frozenset({"sign", "group"})  # the learned alpha alone, or times one number for all
-_SCALE_WITHOUT_OFFSET = frozenset({"sign", "xnor", "irnet", "group"})
 
 
 @dataclass(frozen=True)
@@ -123,8 +122,9 @@ def scale_values(precision: Precision, binarizer: str, *, experts: int, out_chan
     """Return how many scales and offsets a deployed layer of binary weights keeps, the learned alpha folded in."""
     if precision == "real":
         return 0
-    filters = out_channels if binarizer in _SCALE_SHARED_BY_EXPERTS else experts * out_channels
-    return filters if binarizer in _SCALE_WITHOUT_OFFSET else 2 * filters
+    traits = traits_of(binarizer)
+    filters = out_channels if traits.scale_shared_by_experts else experts * out_channels
+    return 2 * filters if traits.has_offset else filters
 
 
 def plan(arch: Architecture) -> tuple[PlannedLayer, ...]:

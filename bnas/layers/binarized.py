@@ -68,13 +68,24 @@ class Binarized(BinaryLayer):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class BinarizedConv(Binarized, AnyConv):
-    """[batch, in, ...] -> [batch, out, ...]; the input is padded after its sign."""
+class BinarizedImages(Binarized):
+    """A convolution of torch, or a transposed one: of images [batch, in, ...], or of one without a batch [in, ...]."""
 
     convolve: ClassVar[Callable[..., Tensor]]
+    in_channels: int
+    kernel_size: tuple[int, ...]
 
     def fresh_norm(self) -> nn.Module:
         return BATCH_NORMS[len(self.kernel_size)](self.in_channels)
+
+    def normed(self, x: Tensor) -> Tensor:
+        if x.ndim > len(self.kernel_size) + 1:
+            return super().normed(x)
+        return super().normed(x.unsqueeze(0)).squeeze(0)  # a batch norm would take the channels for the batch
+
+
+class BinarizedConv(BinarizedImages, AnyConv):
+    """[batch, in, ...] -> [batch, out, ...]; the input is padded after its sign."""
 
     def forward(self, input: Tensor) -> Tensor:
         x, weight = self.operand(input), self.binary_weight()
@@ -97,13 +108,8 @@ class BinarizedConv2d(BinarizedConv, nn.Conv2d):
     convolve = staticmethod(F.conv2d)
 
 
-class BinarizedTransposed(Binarized, AnyTransposedConv):
+class BinarizedTransposed(BinarizedImages, AnyTransposedConv):
     """[batch, in, ...] -> [batch, out, ...]."""
-
-    convolve: ClassVar[Callable[..., Tensor]]
-
-    def fresh_norm(self) -> nn.Module:
-        return BATCH_NORMS[len(self.kernel_size)](self.in_channels)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         sizes: Any = (self.stride, self.padding, self.kernel_size, len(self.kernel_size), self.dilation)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnas.binarize import (
+    BinaryWeight,
     WeightBinarizer,
     activation_binarizer,
     at_binary_magnitude,
@@ -181,10 +182,19 @@ def fresh_alpha(latent: Tensor, binarize: WeightBinarizer) -> Tensor:
     """Return the output scales [out] for which binarizing the weights keeps their mean magnitude.
 
     Where the binary weights of a filter are zero, as `xnor` has them for one of zeros, any scale does: 1.
+
+    Raises:
+        SpecError: the binarizer, one of a user's own, returns something else than a `BinaryWeight`.
     """
     with torch.no_grad():
         dims = filter_dims(latent)
-        binary = binarize(latent).dense().abs().mean(dims)
+        made = binarize(latent)
+        if not isinstance(made, BinaryWeight):
+            raise SpecError(
+                f"weight binarizer {getattr(binarize, '__name__', binarize)}: must return a BinaryWeight of signs and "
+                f"scale, but returned a {type(made).__name__}"
+            )
+        binary = made.dense().abs().mean(dims)
         ratio = torch.where(binary == 0, 1, latent.abs().mean(dims) / binary)
     return ratio.reshape(-1, latent.shape[-4]).mean(0)
 

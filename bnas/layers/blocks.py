@@ -1,6 +1,7 @@
 """The parts of a network: block and head. Constructors take plain values, which exports can print."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,16 +60,11 @@ class ConvUnit(nn.Module):
         self.pool = CeilingMaxPool(stride) if downsample == "max_pool" and stride > 1 else None
         step = 1 if self.pool else stride
         pad_value = pad_value if precision == "binary" else 0  # a real input is padded with the value that adds nothing
-        if experts == 1:
-            self.conv: nn.Module = BinaryConv(
-                in_channels, out_channels, kernel=kernel, stride=step, groups=groups, precision=precision,
-                weights=weights, activations=activations, pad_value=pad_value,
-            )  # fmt: skip
-        else:
-            self.conv = ExpertConv(
-                in_channels, out_channels, kernel=kernel, stride=step, groups=groups, precision=precision,
-                weights=weights, activations=activations, pad_value=pad_value, experts=experts,
-            )  # fmt: skip
+        kind = BinaryConv if experts == 1 else partial(ExpertConv, experts=experts)
+        self.conv = kind(
+            in_channels, out_channels, kernel=kernel, stride=step, groups=groups, precision=precision,
+            weights=weights, activations=activations, pad_value=pad_value,
+        )  # fmt: skip
         self.excite = SqueezeExcite(in_channels, out_channels) if squeeze_excite else None
         bent: nn.Module = RPReLU(out_channels) if activations == "react" else PReLU(out_channels)
         self.act = bent if prelu else nn.Identity()

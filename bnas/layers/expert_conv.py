@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bnas.binarize import ELEMENTWISE_BACKWARD
 from bnas.errors import SpecError
 from bnas.layers.binary_conv import OddConv, Sides, padded_conv
 from bnas.layers.chosen_conv import ExpertChoice, Geometry, all_at_once, by_expert, grouped_conv, learned_conv
+from bnas.space.binarizer_traits import traits_of
 
 USAGE_MEMORY = 0.98  # share of the old average that a training batch keeps: about the last 50 batches count
 
@@ -126,7 +126,7 @@ class ExpertConv(OddConv):
             else None and J weight[n] for each winner e, [n, e, out, in / groups, kernel height, kernel width].
         """
         theta = latent.detach()
-        if self.alpha is None or self.real_weights or self.weights in ELEMENTWISE_BACKWARD:
+        if self.alpha is None or self.real_weights or traits_of(self.weights).elementwise_backward:
             (slopes,) = torch.autograd.grad(bank, latent, torch.ones_like(bank), retain_graph=True)
             return slopes, theta
         point = theta.expand(len(theta), *theta.shape).clone().requires_grad_()

@@ -17,13 +17,13 @@ def logits_of(answer: Any, *, classes: int = 1) -> Tensor:
     """Return the logits [batch, outputs] in what a model answers.
 
     That is the answer itself where it is a tensor; else what it has as `.logits` or under the key "logits"; else the
-    first tensor [batch, at least so many classes] of a tuple, a mapping or a dataclass. What comes beside it, as the
-    logits of an auxiliary head, is left out.
+    first tensor [batch, classes] of a tuple, a mapping or a dataclass, or the first [batch, more] where all such are
+    equally wide. What comes beside it, as the logits of an auxiliary head, is left out.
 
     Args:
         classes: how many there are to tell apart.
     Raises:
-        ShapeError: there is none; says what there is.
+        ShapeError: there is none, or several of which any may be it; says what there is.
     """
     if isinstance(answer, Tensor):
         return answer
@@ -31,9 +31,10 @@ def logits_of(answer: Any, *, classes: int = 1) -> Tensor:
     if isinstance(named, Tensor):
         return named
     found = tensors_in(answer)
-    for tensor in found:
-        if tensor.ndim == 2 and tensor.is_floating_point() and tensor.shape[1] >= classes:
-            return tensor
+    wide = [x for x in found if x.ndim == 2 and x.is_floating_point() and x.shape[1] >= classes]
+    exact = [x for x in wide if x.shape[1] == classes]
+    if exact or len({x.shape[1] for x in wide}) == 1:
+        return (exact or wide)[0]
     shapes = ", ".join(str(list(tensor.shape)) for tensor in found[:_MOST_SHOWN]) or "no tensor"
     raise ShapeError(
         f"answer: must be logits [batch, {classes}], or a tuple or mapping that holds them or names them `logits`, but "
@@ -64,15 +65,16 @@ def check_logits(answer: Any, *, batch: int, classes: int, where: str) -> int:
     return logits.shape[1]
 
 
-def answer_loss(answer: Any, labels: Tensor) -> Tensor:
+def answer_loss(answer: Any, labels: Tensor, *, classes: int) -> Tensor:
     """Return the mean cross-entropy of the logits in a model's answer.
 
     Args:
         labels: int64 [batch].
+        classes: how many there are to tell apart.
     Raises:
         ShapeError: it holds none.
     """
-    return F.cross_entropy(logits_of(answer, classes=int(labels.max()) + 1), labels)
+    return F.cross_entropy(logits_of(answer, classes=classes), labels.long())
 
 
 class Classifier(nn.Module):

@@ -7,9 +7,9 @@ from torch import nn
 
 from bnas.networks.models import MODELS, build_model
 from bnas.networks.user_model import load_model
-from bnas.space.values import Precision
+from bnas.space.values import Precision, WeightBinarizerName
 from bnas.spec import Spec, id_of
-from bnas.trust import Named
+from bnas.trust import CODE, Named
 
 
 class ModelSpec(Spec):
@@ -25,7 +25,7 @@ class ModelSpec(Spec):
     precision: str = "real"
     first: Precision = "real"
     last: Precision = "real"
-    weights: Named = "xnor"
+    weights: Annotated[WeightBinarizerName, CODE] = "xnor"
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import TypeVar
 
 from bnas.cost.totals import Cost, total
@@ -158,7 +159,7 @@ def _scores(free: Sequence[LayerFacts], metric: Metric, gamma: float) -> dict[st
         score = metric(Evidence(layer.errors, saved, layer.macs / most, gamma))
         if not isinstance(score, LayerScore):
             raise SpecError(f"metric {_name(metric)}: must return a LayerScore, but returned a {type(score).__name__}")
-        if not math.isfinite(score.value) or not math.isfinite(score.metric):
+        if not all(isinstance(number, Real) and math.isfinite(number) for number in score):
             raise SpecError(f"layer {layer.name!r}: its metric must be a finite number, but is {score.metric}")
         scores[layer.name] = score
     return scores

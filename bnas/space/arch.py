@@ -10,6 +10,7 @@ from bnas.space.stem import Stem
 from bnas.space.values import (
     OURS,
     Activation,
+    ActivationBinarizerName,
     BlockName,
     Channels,
     Classes,
@@ -20,10 +21,11 @@ from bnas.space.values import (
     Precision,
     Side,
     Stride,
+    WeightBinarizerName,
     plain,
 )
 from bnas.spec import Flag, Spec, Whole, id_of, shown, without_usual
-from bnas.trust import CODE, Named
+from bnas.trust import CODE
 
 ShortcutKind = Literal["repeat", "conv", "bottleneck"]
 ShortcutPool = Literal["average", "max"]
@@ -56,7 +58,7 @@ class InputBinarizer(Spec):
     A pad_value of 0 is the literature's training convention; a packed kernel has only -1 and +1.
     """
 
-    activation: Named = "sign"
+    activation: Annotated[ActivationBinarizerName, CODE] = "sign"
     """Inputs to bits: `sign`, `polynomial`, `swish`, `react`, or code of yours."""
     pad_value: Literal[-1, 0, 1] = 0
     """What surrounds binary inputs: 0 as in papers, or -1 or 1, which a device with bits alone can have."""
@@ -70,7 +72,7 @@ class InputBinarizer(Spec):
 class Binarizers(InputBinarizer):
     """How values become bits: names of weight and activation binarizers, and the value padded round binary inputs."""
 
-    weight: Named = "xnor"
+    weight: Annotated[WeightBinarizerName, CODE] = "xnor"
     """Weights to bits: `sign`, `xnor`, `alpha_beta`, `irnet`, `group`, or code of yours."""
 
 

@@ -41,6 +41,7 @@ from bnas.space.values import (
     Levels,
     Precision,
     Stride,
+    WeightBinarizerName,
     sides,
 )
 from bnas.spec import Flag, Spec, Whole, without_usual
@@ -188,7 +189,7 @@ class ShortcutChoices(Spec):
 class BinarizerChoices(InputBinarizer):
     """How values become bits; of weight binarizers one may be chosen for the whole network."""
 
-    weight: Annotated[Choices[str], CODE] = ("xnor",)
+    weight: Annotated[Choices[WeightBinarizerName], CODE] = ("xnor",)
     """Weights to bits: `sign`, `xnor`, `alpha_beta`, `irnet`, `group`, or code of yours; of several, none annealed."""
 
     @model_serializer(mode="wrap")

@@ -1,10 +1,13 @@
 """The plain values of a description: their words, ranges and units."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
+from bnas.lookup import unknown
+from bnas.space.binarizer_traits import ACTIVATION_NAMES, WEIGHT_TRAITS
 from bnas.spec import Whole, shown
 
 Precision = Literal["real", "weight", "binary"]
@@ -59,7 +62,23 @@ def _block(name: str) -> str:
     return name
 
 
+def _weight_binarizer(name: str) -> str:
+    return _named(name, WEIGHT_TRAITS, "weight binarizer")
+
+
+def _activation_binarizer(name: str) -> str:
+    return _named(name, ACTIVATION_NAMES, "activation binarizer")
+
+
+def _named(name: str, names: Iterable[str], what: str) -> str:
+    if name not in names and ":" not in name:
+        raise ValueError(unknown(name, names, what=what))
+    return name
+
+
 BlockName = Annotated[str, AfterValidator(_block)]
+WeightBinarizerName = Annotated[str, AfterValidator(_weight_binarizer)]
+ActivationBinarizerName = Annotated[str, AfterValidator(_activation_binarizer)]
 Channels = Annotated[Whole, Field(ge=1, le=65536)]
 Side = Annotated[Whole, Field(ge=1, le=4096)]
 Classes = Annotated[Whole, Field(ge=2, le=1_000_000)]

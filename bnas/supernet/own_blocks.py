@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from bnas.cost.trace.own_block import build_own
@@ -37,8 +38,21 @@ class OwnBlocks(nn.Module):
 
     def slices(self, block: BlockSpec) -> dict[str, Tensor]:
         """Return the parameters and buffers of a block, by its names."""
-        own = self.blocks[self._places[block]]
-        return dict(own.named_parameters()) | dict(own.named_buffers())
+        return _tensors(self.blocks[self._places[block]])
+
+    @torch.no_grad()
+    def copy_first_expert(self) -> None:
+        """Give a block of several experts what the same block of one has learned; of the other, each the first's."""
+        for shape, place in self._places.items():
+            learned = _tensors(self.blocks[self._places[shape._replace(experts=1)]])
+            for name, tensor in _tensors(self.blocks[place]).items() if shape.experts > 1 else ():
+                if name in learned and tensor.shape in (learned[name].shape, (shape.experts, *learned[name].shape)):
+                    tensor.copy_(learned[name])
+
+
+def _tensors(block: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers; one that two modules have is there by both names."""
+    return dict(block.named_parameters(remove_duplicate=False)) | dict(block.named_buffers(remove_duplicate=False))
 
 
 def _shapes(space: SearchSpace, stage: int, number: int, ins: Sequence[int]) -> Iterator[BlockSpec]:

@@ -17,6 +17,7 @@ from bnas.networks.build import build_block, build_head, build_stem
 from bnas.space.arch import Architecture, Binarizers
 from bnas.space.space import SearchSpace
 from bnas.space.stem import Stem
+from bnas.supernet.own_blocks import OwnBlocks
 from bnas.supernet.shared import (
     SharedBlock,
     SharedClassifier,
@@ -126,7 +127,12 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def extract(self, arch: Architecture) -> Network:
-        """Return a plain network with copies of the weights that `arch` uses; it gives the same logits."""
+        """Return a plain network with copies of the weights that `arch` uses; it gives the same logits.
+
+        Raises:
+            SpecError: the architecture is not in the space; says which choice is not offered.
+        """
+        self._check(arch)
         network = _with_weights(self._skeletons.copy(arch), real=False)
         modules = dict(network.named_modules())
         for name, tensor in self.slices(arch).items():
@@ -157,6 +163,14 @@ class Supernet(nn.Module):
         tensors["head.classifier.bias"] = self.classifier.bias
         return tensors
 
+    def _check(self, arch: Architecture) -> None:
+        """Raise SpecError unless there are weights for an architecture; stages may also have one expert."""
+        stages = list(arch.stages)
+        for index, (stage, choices) in enumerate(zip(arch.stages, self.space.stages, strict=False)):
+            if stage.experts == 1:
+                stages[index] = stage.model_copy(update={"experts": choices.experts[0]})
+        self.space.genes(arch.model_copy(update={"stages": tuple(stages)}))
+
     def _shape(self, stem: Stem, binarizers: Binarizers) -> str:
         """Return what of a stem is in its weights, and with it the channels that its convolution reads."""
         reads: dict[str, tuple[Any, ...]] = {"space_to_depth": (stem.stride,), "thermometer": (stem.levels,)}
@@ -174,6 +188,8 @@ class Supernet(nn.Module):
             kept = [value for state in states for value in state.get(weight, {}).values()]
             for tensor in (weight, *(value for value in kept if value.shape == weight.shape)):
                 tensor.copy_(tensor[:1].expand_as(tensor))
+        for blocks in (module for module in self.modules() if isinstance(module, OwnBlocks)):
+            blocks.copy_first_expert()
 
 
 def _with_weights(network: Network, *, real: bool) -> Network:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from bnas.cost.trace.plain_model import copy_of
 from bnas.cost.trace.wholes import is_binary
 from bnas.errors import TrainingError
-from bnas.layers.binary_layer import BinaryLinear
 from bnas.select.conversion import Signs, argument, channel_dim
 
 _logger = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ def warn_of_blind_layers(network: nn.Module, images: Tensor) -> list[str]:
     """
     run = copy_of(network, where="train", error=TrainingError)
     layers = {path: module for path, module in run.named_modules() if _has_binary_input(module)}
-    signs = {path: Signs(channel_dim(_kind(module))) for path, module in layers.items()}
+    signs = {path: Signs(channel_dim(module)) for path, module in layers.items()}
     for path, layer in layers.items():
         layer.register_forward_pre_hook(_noting(signs[path]), with_kwargs=True)
     run.train()
@@ -44,10 +43,6 @@ def warn_of_blind_layers(network: nn.Module, images: Tensor) -> list[str]:
 
 def _has_binary_input(module: Any) -> bool:
     return is_binary(module) and module.precision == "binary" and not module.real_inputs
-
-
-def _kind(module: nn.Module) -> str:
-    return "linear" if isinstance(module, nn.Linear | BinaryLinear) else "conv"
 
 
 def _noting(signs: Signs) -> Callable[..., None]:

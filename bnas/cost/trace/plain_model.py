@@ -22,6 +22,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """Return the module inside of wrappers that compute nothing of their own: compiled, parallel, averaged.
 
     Raises:
+        SpecError: it is no module.
         ShapeError: one of its modules holds itself.
     """
     _check_tree(model)
@@ -40,6 +41,11 @@ def wrappers(model: nn.Module) -> tuple[str, ...]:
 
 
 def _check_tree(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise SpecError(
+            f"the model: must be a torch module, but is a {type(model).__name__}; bnas.build_model(name) makes one of "
+            "the reference networks"
+        )
     try:
         for _ in model.named_modules(remove_duplicate=False):
             pass

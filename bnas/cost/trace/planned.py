@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from bnas.cost.plan import PlannedLayer, Role, Uncounted, scale_values
 from bnas.cost.trace.operators import Product
 from bnas.cost.trace.values import Memory, real_values
 from bnas.cost.trace.watch import Call, Operand, RunWatch, Seen
-from bnas.cost.trace.wholes import is_kind, is_whole, layers_of, precision_of, spatial
+from bnas.cost.trace.wholes import is_kind, is_whole, parts_of, precision_of, spatial
 from bnas.layers.activations import RPReLU
 from bnas.layers.binarized import Binarized
 from bnas.layers.blocks import Block, Head, Network, SqueezeExcite
@@ -99,12 +100,36 @@ class Assembly:
         return replace(layer, precision=done.bits.precision, real_values=scales)
 
     def _whole(self, call: Call) -> list[PlannedLayer]:
-        """Return the layers of a module that is counted as a whole; their weights are in the first call."""
-        layers = layers_of(call, role_of(call.path, self.model))
-        held = self._held(call.start, call.end, () if layers[0].precision == "binary" else call.reads)
-        if not self._place_all(call.module):
-            layers = [replace(layer, own_weights=0, real_values=0) for layer in layers]
-        return [replace(layer, held_values=held) for layer in layers]
+        """Return the layers of a module that is counted as a whole; weights are in the first layer that has them."""
+        parts = parts_of(call, role_of(call.path, self.model))
+        held = self._held(call.start, call.end, () if parts[0].layer.precision == "binary" else call.reads)
+        found = []
+        for layer, weights in parts:
+            own = sum(self._take(call.module, name) for name in weights)
+            scaled = own + self._take(call.module, "alpha")
+            found.append(
+                replace(
+                    layer, held_values=held, real_values=layer.real_values if scaled else 0,
+                    own_weights=layer.own_weights if own == layer.weights else own,
+                )
+            )  # fmt: skip
+        return found
+
+    def _take(self, module: nn.Module, name: str) -> int:
+        """Give a parameter of a module to its layer, and return how many of its values no layer has had.
+
+        Of a parametrized one that are no more than it is computed from.
+        """
+        if parametrize.is_parametrized(module, name):
+            parametrizations: Any = module.parametrizations
+            values, behind = getattr(module, name).numel(), list(parametrizations[name].parameters())
+        else:
+            behind = [tensor for tensor in (module._parameters.get(name),) if tensor is not None]
+            values = sum(tensor.numel() for tensor in behind)
+        names = {known for tensor in behind if (known := self.watch.memory(tensor).name) in self._sizes}
+        taken = sum(self._sizes[known] - self._placed[known] for known in names)
+        self._placed.update({known: self._sizes[known] - self._placed[known] for known in names})
+        return min(values, taken)
 
     def _beside(self, call: Call, kind: Literal["norm", "activation"]) -> PlannedLayer:
         """Return the layer of a norm or activation; a batch norm folds to a factor and a shift for each channel."""
@@ -114,18 +139,11 @@ class Assembly:
         channels = shape[1] if len(shape) > 1 else 1
         outs = channels * call.module.levels if isinstance(call.module, Thermometer) else channels
         layer = PlannedLayer(call.path, kind, kind, channels, outs, spatial(shape), spatial(shape))
-        if isinstance(call.module, FOLDED) and self._place_all(call.module):
+        if isinstance(call.module, FOLDED) and call.module not in self._keys:
+            self._keys.add(call.module)
+            self._take(call.module, "weight"), self._take(call.module, "bias")
             return replace(layer, real_values=2 * channels)
         return layer
-
-    def _place_all(self, module: nn.Module) -> bool:
-        """Give a module's own parameters to its layer; False if they have one."""
-        if module in self._keys:
-            return False
-        self._keys.add(module)
-        for parameter in module.parameters(recurse=False):
-            self._placed[self.watch.memory(parameter).name] = real_values(parameter.numel(), parameter)
-        return True
 
     def _own(self, weight: Operand) -> int:
         """Return how many weights a product brings, none if a layer has them; they belong to its layer from now on."""
@@ -146,13 +164,13 @@ class Assembly:
     def _room_of(self, memory: Memory, source: object) -> int:
         """Return how many values of a computed weight no layer has yet; what it was computed from has its place in it.
 
-        It is one folded weight, whole or in parts, or a smaller one that is merely repeated.
+        It is one folded weight, whole or in parts, a smaller one that is repeated, or a part of a larger one.
         """
         if source not in self._room:
             sizes = {name: self._sizes[name] for name in memory.sources & self._sizes.keys()}
             is_known = sizes and all(self._placed[name] >= size for name, size in sizes.items())
             self._room[source] = 0 if is_known else min(memory.values, sum(sizes.values()) or memory.values)
-            self._placed.update({} if is_known else sizes)
+            self._placed.update({} if is_known else {name: min(n, memory.values) for name, n in sizes.items()})
         return self._room[source]
 
     def _held(self, start: int, end: int, but: tuple[Memory, ...]) -> int:

@@ -119,7 +119,7 @@ def _run(run: nn.Module, images: list[Tensor], watch: RunWatch, shapes: list[tup
         with watch:
             watch.returned(run(*images))
     except FAILURES as problem:
-        path, given = watch.running[-1].path, " and ".join(map(_written, shapes))
+        path, given = watch.failed, " and ".join(map(_written, shapes))
         where = f"trace: the model fails on an input of {given}{f', in {path}' if path else ''}"
         kinds = " and ".join(dict.fromkeys(str(image.dtype).removeprefix("torch.") for image in images))
         looks_up = any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in run.modules())

@@ -107,6 +107,8 @@ def _two_valued(filters: Tensor) -> bool:
 
 def _one_magnitude(x: Tensor, *, is_image: bool) -> bool:
     """Say whether all values are as far from zero; but for zeros in all channels of an image, as padding has them."""
+    if not x.numel():
+        return False
     size = x.abs().amax()
     has_it = x.abs() == size
     if is_image and x.shape[1] > 1:

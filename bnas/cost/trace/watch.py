@@ -59,6 +59,7 @@ class RunWatch(OperatorMode):
         self._wholes = {module for module in model.modules() if is_whole(module)}
         self.step = 0
         self.running = [Call("", model, 0)]
+        self.failed = ""  # the innermost module that raised an error last, while nothing has run since
         self.calls: list[Call] = []
         self.done: list[Seen] = []
         self.uncounted: dict[Uncounted, None] = {}  # in the order of their first occurrence
@@ -94,14 +95,18 @@ class RunWatch(OperatorMode):
             tensors = tensors_in((args, kwargs))
             call.shape, call.reads = _shape(tensors), tuple(map(self.memory, tensors))
             self.running.append(call)
+            self.failed = ""
             self.calls.append(call)
 
         def end(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             call = self.running.pop()
             call.end, call.out_shape = self.step, _shape(tensors_in(output))
+            if output is None:  # it failed, which the model may catch
+                self.calls.remove(call)
+            self.failed = (self.failed or path) if output is None else ""
 
         module.register_forward_pre_hook(start, prepend=True, with_kwargs=True)
-        module.register_forward_hook(end, with_kwargs=True)
+        module.register_forward_hook(end, with_kwargs=True, always_call=True)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -6,7 +6,7 @@ That are our binary layers, which know their precision, and torch's recurrent on
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from torch import nn
 
@@ -25,8 +25,8 @@ _OURS = (BinaryConv, BinaryLinear, ExpertConv)
 
 
 def is_whole(module: nn.Module) -> bool:
-    """Say whether a module is counted as a whole."""
-    return bool(_gates(module)) or any(is_kind(module, kind) for kind in _OURS)
+    """Say whether a module is counted as a whole: one of a subclass that computes in a way of its own is not."""
+    return bool(_gates(module)) or any(is_kind(module, kind) and _computes_as(module, kind) for kind in _OURS)
 
 
 def is_kind(module: nn.Module, kind: type[nn.Module]) -> bool:
@@ -35,6 +35,12 @@ def is_kind(module: nn.Module, kind: type[nn.Module]) -> bool:
         return True
     is_copy = callable(getattr(module, "binarize_weight", None)) and isinstance(getattr(module, "weights", None), str)
     return is_copy and kind.__name__ in {base.__name__ for base in type(module).__mro__}
+
+
+def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    if isinstance(module, kind):
+        return type(module).forward is kind.forward
+    return next(base for base in type(module).__mro__ if "forward" in vars(base)).__name__ == kind.__name__
 
 
 def is_binary(module: nn.Module) -> bool:
@@ -47,11 +53,18 @@ def precision_of(module: nn.Module) -> Precision:
     return cast(Precision, module.precision)
 
 
-def layers_of(call: Call, role: Role) -> list[PlannedLayer]:
-    """Return the layers of a call of such a module, as if it were its first."""
+class Part(NamedTuple):
+    """One layer of such a module, as if it ran for the first time, and the parameters that hold its weights."""
+
+    layer: PlannedLayer
+    weights: tuple[str, ...]
+
+
+def parts_of(call: Call, role: Role) -> list[Part]:
+    """Return the layers of a call of such a module; what its other parameters hold, as biases, is not in them."""
     if gates := _gates(call.module):
         return _recurrent(call, call.module, role, gates)
-    return [_binary(call, call.module, role)]
+    return [Part(_binary(call, call.module, role), ("weight",))]
 
 
 def _gates(module: nn.Module) -> int:
@@ -61,7 +74,7 @@ def _gates(module: nn.Module) -> int:
     )
 
 
-def _recurrent(call: Call, module: Any, role: Role, gates: int) -> list[PlannedLayer]:
+def _recurrent(call: Call, module: Any, role: Role, gates: int) -> list[Part]:
     """Return a linear layer over input and state for each layer and direction, at each step; and its projection.
 
     What the gates do with one another is pointwise, and not counted.
@@ -71,14 +84,15 @@ def _recurrent(call: Call, module: Any, role: Role, gates: int) -> list[PlannedL
     state, directions = projected or hidden, 2 if getattr(module, "bidirectional", False) else 1
     plain = PlannedLayer(call.path, role, "linear", 0, 0, (1, rows), (1, rows))
     found = []
-    for index in range(getattr(module, "num_layers", 1)):
+    is_cell = not hasattr(module, "num_layers")
+    for index in range(1 if is_cell else module.num_layers):
         given = module.input_size if index == 0 else state * directions
-        steps = replace(
-            plain, in_channels=given + state, out_channels=gates * hidden,
-            real_values=2 * gates * hidden if module.bias else 0,
-        )  # fmt: skip
-        out = [replace(plain, in_channels=hidden, out_channels=projected)] if projected else []
-        found += [steps, *out] * directions
+        steps = replace(plain, in_channels=given + state, out_channels=gates * hidden)
+        out = replace(plain, in_channels=hidden, out_channels=projected)
+        for way in ("", "_reverse")[:directions]:
+            place = "" if is_cell else f"_l{index}{way}"
+            found.append(Part(steps, (f"weight_ih{place}", f"weight_hh{place}")))
+            found += [Part(out, (f"weight_hr{place}",))] if projected else []
     return found
 
 
@@ -86,8 +100,7 @@ def _binary(call: Call, module: Any, role: Role) -> PlannedLayer:
     """Return the layer of a module that knows its own precision, weights and scales."""
     precision, layer = precision_of(module), _shaped(call, module, role)
     scales = scale_values(precision, module.weights, experts=layer.experts, out_channels=layer.out_channels)
-    biases = layer.out_channels if layer.kind == "linear" and module.bias is not None else 0
-    return replace(layer, precision=precision, real_values=scales + biases)
+    return replace(layer, precision=precision, real_values=scales)
 
 
 def _shaped(call: Call, module: Any, role: Role) -> PlannedLayer:

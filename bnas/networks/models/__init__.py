@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import nn
 
+from bnas.binarize import weight_binarizer
 from bnas.errors import LookupFailed
 from bnas.lookup import unknown
 from bnas.networks.models.alexnet import AlexNet
@@ -92,7 +93,7 @@ def build_model(
         weights: name of a weight binarizer, or `pkg.mod:attr`.
         classes: outputs; as many as in the paper unless given.
     Raises:
-        LookupFailed: no model, preset or precision of this name.
+        LookupFailed: no model, preset, precision or weight binarizer of this name.
     """
     preset = preset_for(name, precision=precision, first=first, last=last, weights=weights)
     return MODELS[name].build(preset, classes or MODELS[name].classes)
@@ -117,6 +118,7 @@ def preset_for(name: str, *, precision: str, first: str | None, last: str | None
         raise LookupFailed(
             f"{name}: first: {first!r} is no precision of a first layer; choose from {', '.join(allowed)}"
         )
+    weight_binarizer(weights)
     return Preset(precision, last, weights, reference.presets[precision], first)
 
 

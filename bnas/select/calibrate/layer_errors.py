@@ -39,7 +39,7 @@ def measure_errors(
     modules = {layer.name: model.get_submodule(layer.name) for layer in layers if not layer.obstacle}
     weights = {name: _weight_errors(name, module) for name, module in modules.items()}
     inputs: dict[str, list[InputError]] = {name: [] for name in modules}
-    signs = {layer.name: Signs(channel_dim(layer.planned.kind)) for layer in layers if layer.name in modules}
+    signs = {name: Signs(channel_dim(module)) for name, module in modules.items()}
 
     def note(layer: LayerFacts) -> Any:
         def starts(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -75,9 +75,9 @@ def normalized_over_batch(x: Tensor, channels: int) -> Tensor:
     """Return values with each channel's mean taken away and divided by its deviation, over the batch.
 
     Args:
-        channels: the dimension of the channels: 1 for images, -1 for the features of a linear layer.
+        channels: the dimension of the channels, from the right.
     """
-    values = x.reshape(-1, x.shape[-1]) if channels == -1 else x
+    values = x.reshape(-1, x.shape[-1]) if channels == -1 else x.reshape(-1, *x.shape[channels:])
     return F.batch_norm(values, None, None, training=True).view(x.shape)
 
 
@@ -86,7 +86,7 @@ def _before_sign(module: nn.Module, x: Tensor, layer: LayerFacts) -> Tensor:
         return module.normed(x)
     if not layer.needs_norm:
         return x
-    channels = channel_dim(layer.planned.kind)
+    channels = channel_dim(module)
     if x.numel() <= x.shape[channels]:
         raise DataError(f"calibration: layer {layer.name!r} sees one value a channel; give batches of several images")
     return normalized_over_batch(x, channels)

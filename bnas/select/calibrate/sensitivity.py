@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class Fit:
     its output: what is lost beyond that are the bits.
 
     Args:
-        channels: the dimension of the channels: 1 for images, -1 for the features of a linear layer.
+        channels: the dimension of the channels, from the right.
     """
 
     def __init__(self, channels: int) -> None:
@@ -69,7 +70,7 @@ def measure_loss_changes(
     layers: Sequence[LayerFacts],
     *,
     binarizers: Binarizers = DEFAULT_BINARIZERS,
-    loss: Loss = answer_loss,
+    loss: Loss | None = None,
     progress: Progress = silent,
 ) -> dict[str, LossChanges]:
     """Return how the mean loss changes, by the name of the layer that alone is changed.
@@ -84,11 +85,13 @@ def measure_loss_changes(
         model: stays as it is.
         batches: labelled images; the model runs over them three times for each layer, and twice more.
         layers: what is known of the model.
+        loss: None: the cross-entropy of the logits in what the model returns, of as many classes as labels tell of.
     Raises:
         DataError: a batch has no labels, or the model or the loss fails on one, or the loss is not finite.
     """
     if any(batch.labels is None for batch in batches):
         raise DataError("sensitivity: every batch needs labels; give (inputs, labels), or choose another metric")
+    loss = loss or partial(answer_loss, classes=_classes(batches))
     free = [layer for layer in layers if not layer.obstacle]
     twins = {layer.name: _Twins(model.get_submodule(layer.name), layer, binarizers) for layer in free}
     changes: dict[str, LossChanges] = {}
@@ -109,6 +112,19 @@ def measure_loss_changes(
     return changes
 
 
+def _classes(batches: Sequence[Example]) -> int:
+    """Return how many classes the labels of all batches tell of: what has as many columns is not to vary with them."""
+    for number, batch in enumerate(batches, 1):
+        labels = batch.labels
+        if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.is_floating_point() or not len(labels):
+            given = list(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+            raise DataError(
+                f"sensitivity: labels must be whole numbers [batch], but batch {number} has {given}"
+                f"{f' of {labels.dtype}' if isinstance(labels, Tensor) else ''}; give such, or a loss of your own"
+            )
+    return 1 + max(int(batch.labels.max()) for batch in batches)
+
+
 class _Twins:
     """One layer with binary weights, and with a binary input too, each with its fit to the real layer.
 
@@ -118,7 +134,7 @@ class _Twins:
     def __init__(self, module: nn.Module, layer: LayerFacts, binarizers: Binarizers) -> None:
         precisions: tuple[Precision, ...] = ("weight", "binary")
         self._twins = {precision: _twin(module, layer, binarizers, precision) for precision in precisions}
-        self._fits = {precision: Fit(channel_dim(layer.planned.kind)) for precision in precisions}
+        self._fits = {precision: Fit(channel_dim(module)) for precision in precisions}
 
     def learn(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
         """Take in one call of the real layer."""

@@ -3,7 +3,7 @@
 from bnas.select.conversion.convert import ConvertedModel, convert
 from bnas.select.conversion.observe import answer_of, argument, at_rest, copies
 from bnas.select.conversion.suitable import Signs, channel_dim
-from bnas.select.conversion.survey import Survey, survey
+from bnas.select.conversion.survey import Survey, check_kept, survey
 
 __all__ = [
     "ConvertedModel",
@@ -13,6 +13,7 @@ __all__ = [
     "argument",
     "at_rest",
     "channel_dim",
+    "check_kept",
     "convert",
     "copies",
     "survey",

@@ -1,6 +1,6 @@
 """A layer of a model -> why it cannot be made binary, if it cannot, and whether signs of its input tell anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from bnas.cost.trace.plain_model import copy_of
 from bnas.cost.trace.wholes import is_binary
 from bnas.errors import SpecError
 from bnas.layers.binarized import BINARIZED
+from bnas.layers.binary_conv import both
 from bnas.select.conversion.observe import answer_of, argument, at_rest, copies
 from bnas.torch_inside import AnyBatchNorm
 
@@ -76,7 +77,7 @@ class Signs:
     """How often each channel of a layer's input is positive, over all that was taken in.
 
     Args:
-        channels: the dimension of the channels: 1 for images, -1 for the features of a linear layer.
+        channels: the dimension of the channels, from the right.
     """
 
     def __init__(self, channels: int) -> None:
@@ -109,19 +110,20 @@ class Signs:
         return self.values >= _FEWEST
 
 
-def channel_dim(kind: str) -> int:
-    """Return the dimension of the channels in the input of a kind of layer."""
-    return -1 if kind == "linear" else 1
+def channel_dim(layer: nn.Module) -> int:
+    """Return the dimension of the channels in a layer's input and output, from the right: there may be no batch."""
+    kernel: Any = getattr(layer, "kernel_size", getattr(layer, "kernel", ()))  # of torch's layers; of ours
+    return -1 - len(both(kernel))
 
 
-def signs_before(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str, str]) -> dict[str, Signs]:
+def signs_before(model: nn.Module, inputs: Sequence[Tensor], layers: Collection[str]) -> dict[str, Signs]:
     """Return the signs of layers' inputs as they will be in training, in one pass of a copy.
 
     A batch norm that has seen no image yet takes the statistics of this batch.
 
     Args:
         inputs: one tensor [batch, ...] for each argument of the model's forward.
-        layers: their kinds, by path.
+        layers: their paths.
     Returns: by path; nothing of inputs that are all alike, as examples are that give no more than a shape.
     Raises:
         DataError: the model fails on them.
@@ -129,7 +131,7 @@ def signs_before(model: nn.Module, inputs: Sequence[Tensor], layers: Mapping[str
     if not layers or not any(_varies(x) for x in inputs):
         return {}
     run = copy_of(model, where="select", error=SpecError)
-    found = {path: Signs(channel_dim(kind)) for path, kind in layers.items()}
+    found = {path: Signs(channel_dim(run.get_submodule(path))) for path in layers}
 
     def note(path: str) -> Any:
         return lambda _, args, kwargs: found[path].add(argument(args, kwargs))

@@ -1,17 +1,19 @@
 """A model -> its layers with what each costs at every precision, counted on the model converted to it."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from bnas.amounts import show
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import Cost, cost
 from bnas.cost.trace.trace_model import Traced, trace
 from bnas.cost.trace.wholes import is_binary
 from bnas.errors import SpecError
-from bnas.select import DEFAULT_BINARIZERS, Decision, Decisions, LayerFacts
+from bnas.select import DEFAULT_BINARIZERS, Decision, Decisions, LayerFacts, Selection
 from bnas.select.conversion.convert import convert
 from bnas.select.conversion.observe import Seen, observe
 from bnas.select.conversion.suitable import obstacle, signs_before
@@ -79,12 +81,13 @@ def survey(
     calls, left = _calls(real.layers), left_out(real, model)
     seen = observe(model, [x[:1] for x in inputs], {name: model.get_submodule(name) for name in (*calls, *left)})
     obstacles = {name: _obstacle(name, model, seen[name], calls[name]) for name in calls} | left
-    kinds = {name: calls[name][0].kind for name in calls if not obstacles[name]}
-    free = _norms_needed(model, inputs, kinds, seen) | {n: norm for n, norm in (norms or {}).items() if n in kinds}
+    names = [name for name in calls if not obstacles[name]]
+    free = _norms_needed(model, inputs, names, seen) | {n: norm for n, norm in (norms or {}).items() if n in names}
     if not free:
         why = next((f"; {name or 'it'} {problem}" for name, problem in obstacles.items()), "")
         raise SpecError(f"model {type(model).__name__}: has no convolution or linear layer that can be binarized{why}")
     traced = {"real": real.layers} | {p: _traced_at(p, model, inputs, free, binarizers) for p in ("weight", "binary")}
+    _check_fixed(model, traced)
     facts = []
     for name in _in_order(calls, left, seen):
         first = calls[name][0] if name in calls else PlannedLayer(name, "other", "values", 0, 0, (1, 1), (1, 1))
@@ -101,6 +104,44 @@ def survey(
             )
         )
     return Survey(tuple(facts), cost(layer for layer in real.layers if layer.name not in calls))
+
+
+def _check_fixed(model: nn.Module, traced: Mapping[str, Iterable[PlannedLayer]]) -> None:
+    """Raise unless every layer computes as much whatever the precisions: one that the data chooses may not.
+
+    Raises:
+        SpecError: one does not; says which.
+    """
+    macs = {precision: Counter[str]() for precision in traced}
+    for precision, layers in traced.items():
+        for layer in layers:
+            macs[precision][layer.name] += layer.macs
+    for counted in macs.values():
+        for name in {**macs["real"], **counted}:
+            if counted[name] != macs["real"][name]:
+                raise SpecError(
+                    f"model {type(model).__name__}: layer {name!r} computes {macs['real'][name]:,} MACs as the model "
+                    f"is, and {counted[name]:,} with layers in one bit: {_ROUTED}"
+                )
+
+
+def check_kept(model: nn.Module, inputs: Sequence[Tensor], selection: Selection) -> None:
+    """Raise unless the converted model costs what was counted for it from its parts.
+
+    Raises:
+        SpecError: it does not: the data decides what runs in it.
+    """
+    found = cost(_traced_as(model, inputs, selection.decisions))
+    if found != selection.cost:
+        raise SpecError(
+            f"model {type(model).__name__}: converted it costs {show(found.ops)} ops and {show(found.bytes)} bytes, "
+            f"where its layers promise {show(selection.cost.ops)} and {show(selection.cost.bytes)}: {_ROUTED}"
+        )
+
+
+_ROUTED = (
+    "the data decides what runs, so no cost can be kept; give the parts that always run, each as a model of its own"
+)
 
 
 def _traced(model: nn.Module, inputs: Sequence[Tensor]) -> Traced:
@@ -124,15 +165,15 @@ def _obstacle(name: str, model: nn.Module, seen: Seen, calls: Sequence[PlannedLa
 
 
 def _norms_needed(
-    model: nn.Module, inputs: Sequence[Tensor], kinds: Mapping[str, str], seen: Mapping[str, Seen]
+    model: nn.Module, inputs: Sequence[Tensor], layers: Sequence[str], seen: Mapping[str, Seen]
 ) -> dict[str, bool]:
     """Return by layer whether its input must be normalised before its sign.
 
     The values decide, where there are any; else what the norm before it is.
     """
-    signs = signs_before(model, inputs, {name: kind for name, kind in kinds.items() if seen[name].after_norm})
+    signs = signs_before(model, inputs, [name for name in layers if seen[name].after_norm])
     spoken = {name: found.is_one_sided for name, found in signs.items() if found.is_known}
-    return {name: not seen[name].after_norm or spoken.get(name, not seen[name].plain_norm) for name in kinds}
+    return {name: not seen[name].after_norm or spoken.get(name, not seen[name].plain_norm) for name in layers}
 
 
 def _in_order(calls: Iterable[str], left: Iterable[str], seen: Mapping[str, Seen]) -> list[str]:
@@ -149,9 +190,13 @@ def _traced_at(
 ) -> tuple[PlannedLayer, ...]:
     """Return the layers of the model with every layer that can be at this precision."""
     layers = {name: Decision(precision=precision, norm=norm) for name, norm in free.items()}
+    return _traced_as(model, inputs, Decisions(binarizers=kinds, layers=layers))
+
+
+def _traced_as(model: nn.Module, inputs: Sequence[Tensor], decisions: Decisions) -> tuple[PlannedLayer, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is not counted was said for the model itself
-        return _traced(convert(model, Decisions(binarizers=kinds, layers=layers)), inputs).layers
+        return _traced(convert(model, decisions), inputs).layers
 
 
 def _own(layers: Iterable[PlannedLayer], name: str) -> list[PlannedLayer]:
