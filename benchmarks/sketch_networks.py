@@ -125,6 +125,7 @@ class Block(NamedTuple):
 
     learned_alpha: each filter has a learned scale, as ours have. prelu: in place of ReLU, likewise.
     centred: latent weights are kept at mean 0 over input channels in training, as alpha-beta's authors do.
+    recipe: the name of what it is trained by.
     """
 
     precision: str
@@ -132,14 +133,18 @@ class Block(NamedTuple):
     learned_alpha: bool = False
     prelu: bool = False
     centred: bool = True
+    recipe: str = "straight_through"
 
 
+BY_GROUP: Any = {"centred": False, "recipe": "group"}  # as group weights are trained
 FBIN = Block("binary"), Block("binary", "alpha_beta")
 BLOCKS: dict[str, Block] = {
     "real": Block("real"),
     "WBin xnor": Block("weight"),
     "WBin alpha_beta": Block("weight", "alpha_beta"),
-    "WBin group": Block("weight", "group"),
+    "WBin group": Block("weight", "group", **BY_GROUP),
+    "WBin xnor + recipe of group": Block("weight", **BY_GROUP),
+    "real + recipe of group": Block("real", **BY_GROUP),
     "FBin xnor": FBIN[0],
     "FBin alpha_beta": FBIN[1],
     **{

@@ -74,9 +74,8 @@ def block_jobs(seed: int) -> Iterator[Job]:
 def train_block(job: Job, data: DataSet) -> Trained:
     """Return a network of the papers in one block, trained in one stage."""
     block = BLOCKS[job.choice]
-    recipe = read_recipe("group" if block.weights == "group" else "straight_through").lasting(job.epochs)
-    centred = block.centred and block.weights != "group"
-    stage = recipe.stages[0].model_copy(update={"centre_latent": centred, "dtype": DTYPE})
+    recipe = read_recipe(block.recipe).lasting(job.epochs)
+    stage = recipe.stages[0].model_copy(update={"centre_latent": block.centred, "dtype": DTYPE})
     make = partial(in_papers_block, job.network, block, data.classes)
     network = train(lambda stage: make(), Recipe(stages=(stage,), batch=BATCH), data, seed=job.seed)
     return Trained(network, count(network, (1, SIZE, SIZE)))

@@ -103,6 +103,7 @@ def test_a_finished_run_is_not_done_again(result, monkeypatch) -> None:
         ({"budget": ["ops"]}, SpecError, "QUANTITY=AMOUNT"),
         ({"sampler": "evolutoin"}, LookupFailed, "did you mean 'evolution'"),
         ({"data": "digitz"}, DataError, "digits"),
+        ({"data": ""}, DataError, "data set '' is not known"),
         ({"device": "gpu9"}, SpecError, "give cpu"),
         ({"trials": 0}, SpecError, "trials"),
     ],
@@ -113,16 +114,23 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_made(tmp_path, chang
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("where", ["supernet", "retrain.recipe"])
-def test_a_batch_of_more_than_all_images_is_refused_before_anything_is_made(tmp_path, where) -> None:
+@pytest.mark.parametrize(
+    ("where", "batch", "said"),
+    [
+        ("supernet", 100_000, "100000 is more than the 1294 training images of digits"),
+        ("retrain.recipe", 100_000, "100000 is more than the 1294 training images of digits"),
+        ("supernet", 1, "batch norm needs more than one image; choose at least 2"),
+        ("retrain.recipe", 1, "batch norm needs more than one image"),
+        ("scoring", 1, "batch norm needs more than one image"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused_before_anything_is_made(tmp_path, where, batch, said) -> None:
     settings = tiny_space().search.model_dump()
     part = settings
     for key in where.split("."):
         part = part[key]
-    part["batch"] = 100_000
-    with pytest.raises(
-        DataError, match=rf"search\.{where}\.batch: 100000 is more than the 1294 training images of dig"
-    ):
+    part["batch"] = batch
+    with pytest.raises(DataError, match=rf"search\.{where}\.batch: {said}"):
         bnas.search(tiny_space(search=settings), data="digits", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -321,3 +321,6 @@ def test_a_first_stage_that_nobody_teaches_is_said(taught: bool, result, tmp_pat
     teacher = result.run.best_folder if taught else None
     bnas.train_model(ARCH, data="digits", recipe=recipe, teacher=teacher, out=tmp_path / "run")
     assert ("there is no teacher: it is trained without one" in capsys.readouterr().err) == (not taught)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the stage before" not in page
+    assert (f"labels, and the teacher, {teacher}: logits" in page) == taught

@@ -288,3 +288,10 @@ def test_a_model_without_a_name_needs_a_folder(model: str) -> None:
     done = bnas("train", model)
     assert done.returncode == 2
     assert "no name to call a run folder after; give one" in done.stderr
+
+
+def test_data_of_no_name_are_not_digits(tmp_path: Path) -> None:
+    done = bnas("search", str(tiny_file(tmp_path)), "--data", "", "--out", str(tmp_path / "run"))
+    assert done.returncode == 1
+    assert "data set '' is not known" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -81,6 +81,12 @@ def test_runs_that_cannot_be_compared_are_named(pair, tmp_path) -> None:
     assert not (tmp_path / "page").exists()
 
 
+def test_one_run_given_twice_is_no_comparison(pair, tmp_path) -> None:
+    again = pair[0].parent / ".." / pair[0].parent.name / pair[0].name
+    with pytest.raises(RunError, match="was given twice; a comparison needs different runs"):
+        write_comparison([Run.read(pair[0]), Run.read(again)], tmp_path / "page")
+
+
 def test_a_run_that_has_not_ended_is_named(pair, tmp_path) -> None:
     begun = tmp_path / "begun"
     config = {**Run.read(pair[0]).config, "seed": 9}

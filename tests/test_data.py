@@ -502,3 +502,9 @@ def test_the_embedded_digits_are_those_of_scikit_learn() -> None:
     with np.load(Path(known.__file__).with_name("digits.npz")) as file:
         assert np.array_equal(file["images"].reshape(-1, 64), images)
         assert np.array_equal(file["labels"], labels)
+
+
+@pytest.mark.parametrize(("limit", "validation", "said"), [(20, 0.1, "50 %"), (200, 0.1, "10 %"), (200, 0.25, "25 %")])
+def test_the_share_that_is_held_out_is_said_as_it_is(limit: int, validation: float, said: str) -> None:
+    data = load_data("digits", limit=limit, validation=validation)
+    assert f"validation ({said} of the training images" in data.summary()

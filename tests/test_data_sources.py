@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bnas import search
 from bnas.data import DATA_SETS, load_data, stream
 from bnas.data.known import read_idx
 from bnas.data.roles import role_of_file, role_of_folder
@@ -205,12 +206,12 @@ def test_a_file_is_of_the_split_that_its_name_begins_with() -> None:
 
 
 BOTH = classes("train") | classes("test", 4)
-FIFTH, TENTH = "(a fifth of the images, held out)", "(10 % of the training images, drawn with seed 0)"
+FIFTH, HELD_OUT = "(a fifth of the images, held out)", " % of the training images, drawn with seed 0)"
 OWN = "(its own split)"
 LAYOUTS: dict[str, tuple[Tree, tuple[int, int, int], tuple[str, ...]]] = {
     # a tree -> how many images are trained on, validated and tested with, and what is said of it
-    "classes": (classes(""), (14, 2, 4), (TENTH, FIFTH)),
-    "train and test": (BOTH, (18, 2, 8), (TENTH, f"8 test images {OWN}")),
+    "classes": (classes(""), (14, 2, 4), ("(12.5" + HELD_OUT, FIFTH)),
+    "train and test": (BOTH, (18, 2, 8), ("(10" + HELD_OUT, f"8 test images {OWN}")),
     "in capitals": (classes("TRAIN") | classes("Test", 4), (18, 2, 8), (OWN,)),
     "another habit": (classes("training") | classes("testing", 4), (18, 2, 8), (OWN,)),
     "with words": (classes("train_set") | classes("test_set", 4), (18, 2, 8), (OWN,)),
@@ -459,6 +460,37 @@ def test_a_damaged_image_is_named(folder: Path, memory: int, monkeypatch: pytest
     with pytest.raises(DataError, match=r"test_42\.png\) cannot be decoded") as caught:
         read_all(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_test_image_ends_a_search_before_it_begins(folder: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    folder.rename(whole / "train")
+    grown(whole, classes("test", 2))
+    damaged = sorted((whole / "test" / "dog").iterdir())[-1]
+    sound = damaged.read_bytes()
+    damaged.write_bytes(sound[:-30])
+    with pytest.raises(DataError, match="cannot be decoded"):
+        load_data(str(whole)).check_test()
+    space = {"input": [3, SIDE, SIDE], "classes": 2, "stem": {"width": 4}, "stages": [{"width": 4}]}
+    with pytest.raises(DataError, match="cannot be decoded"):
+        search(space, data=str(whole), out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    damaged.write_bytes(sound)
+    load_data(str(whole)).check_test()
+
+
+def test_test_images_of_another_size_are_refused_unless_one_is_given(folder: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    folder.rename(whole / "train")
+    (whole / "test" / "dog").mkdir(parents=True)
+    picture(45, side=9).save(whole / "test" / "dog" / "a.png")
+    with pytest.raises(
+        DataError, match=r"test: an image is 3 x 9 x 9, but the first is 3 x 6 x 6; .* give input_shape"
+    ):
+        load_data(str(whole))
+    assert load_data(str(whole), input_shape=(3, 6, 6)).test.image_shape == (3, 6, 6)
 
 
 def test_streamed_images_are_those_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

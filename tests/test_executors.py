@@ -255,6 +255,7 @@ def test_in_this_process_a_candidate_too_large_for_memory_fails_alone() -> None:
     ("asked", "error", "says"),
     [
         ({"name": "process"}, LookupFailed, "did you mean 'processes'"),
+        ({"name": "os.path:join"}, LookupFailed, "choose from in-process, processes, ray"),
         ({"workers": 2}, SpecError, "--engine processes"),
         ({"name": "processes", "workers": 0}, SpecError, "at least 1"),
         ({"name": "processes", "lease_seconds": 0.0}, SpecError, "more than 0"),

@@ -21,8 +21,9 @@ from bnas.cost.totals import cost
 from bnas.errors import SpecError
 from bnas.runs import Run
 from bnas.space.arch import Architecture
+from bnas.space.recipe import Stage
 from bnas.space.space import SearchSpace
-from bnas.spec import parse, parse_yaml
+from bnas.spec import dump, parse, parse_yaml
 
 PACE = Pace(supernet_step=0.01, score=0.02, alone_step=0.008)
 
@@ -123,6 +124,13 @@ def ran(tmp_path_factory):
     return CliRunner().invoke(app, words), words, folder / "run"
 
 
+def _with_stages(space: SearchSpace, stages: tuple[Stage, ...]) -> SearchSpace:
+    retrain = space.search.retrain
+    recipe = retrain.recipe.model_copy(update={"stages": stages})
+    search = space.search.model_copy(update={"retrain": retrain.model_copy(update={"recipe": recipe})})
+    return space.model_copy(update={"search": search})
+
+
 class TestSearch:
     """From the command to the result."""
 
@@ -154,9 +162,10 @@ class TestSearch:
     def test_a_candidate_is_exported_with_the_recipe_that_it_was_trained_by(self, ran, tmp_path) -> None:
         found = bnas.open_run(ran[2])
         (epochs,) = [event["epochs"] for event in found.run.events() if event["event"] == "alone"]
-        planned = found.space.search.retrain.recipe
+        *before, last = found.space.search.retrain.recipe.stages
+        stages = (*before, last.model_copy(update={"epochs": epochs + 7}))
         with pytest.MonkeyPatch.context() as patch:  # the pace of now is that of before, more or less
-            space = found.run.space_yaml.replace(f"epochs: {planned.stages[-1].epochs}", f"epochs: {epochs + 7}")
+            space = dump(_with_stages(found.space, stages))
             patch.setattr(Run, "space_yaml", property(lambda run: space))
             best = bnas.open_run(ran[2]).best
             out = bnas.export(ran[2], candidate=best.architecture.id, out=tmp_path / "out")

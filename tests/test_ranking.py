@@ -24,6 +24,7 @@ from bnas.searcher.ranking.measure import (
     tau_by_band,
     tau_of_samples,
 )
+from bnas.searcher.ranking.verdict import CHANCE
 from tests.reference import naive_tau
 from tests.tiny import tiny_space
 
@@ -178,6 +179,11 @@ class TestVerdict:
         found = judge({"proxy": np.log(ops)}, truth, ops, proxy="proxy")
         assert found.lead == (0, 0, 0)
         assert found.sentence.startswith("RED FLAG: do not trust this proxy")
+
+    def test_where_all_networks_are_as_good_nothing_can_be_ranked(self) -> None:
+        found = judge({"proxy": np.arange(3)}, np.full(3, 0.5), np.arange(3) + 1, proxy="proxy")
+        assert found.sentence.startswith("Nothing can be ranked: all 3 networks reached the same accuracy; check more")
+        assert (found[CHANCE].low, found[CHANCE].high) == (-1, 1)
 
     def test_a_constant_score_raises_the_red_flag(self) -> None:
         truth, ops = truth_of(20)

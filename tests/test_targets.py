@@ -16,6 +16,7 @@ from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import BudgetError, LookupFailed, RunError, SpecError, Stopped, TrainingError
+from bnas.report import write_report
 from bnas.runs import Run
 from bnas.searcher.feasible import sample_within
 from bnas.searcher.score import Scorer
@@ -116,6 +117,29 @@ class TestTargets:
         budgets = [result.space.search.budget for result in found.values()]
         assert budgets == [{"ops": "8000"}, {"ops": "12000"}]
 
+    def test_a_target_without_limits_has_a_run_of_its_own(self, tmp_path) -> None:
+        search = tiny_space().search.model_dump() | {"trials": 3, "budget": {}}
+        space, targets = tiny_space(search=search), [["ops=none"], ["ops=12k"]]
+        found = bnas.search_targets(space, targets, out=tmp_path / "run", progress=False)
+        assert list(found) == ["unlimited", "ops=12000"] == list(found.table["target"])
+        assert found["unlimited"].run.path.name == "unlimited"
+
+    def test_one_that_was_stopped_goes_on_where_its_folder_was_moved(self, tmp_path, monkeypatch) -> None:
+        def stops(phase: str, done: int, total: int, note: str = "") -> None:
+            if "retrain" in phase:
+                raise Stopped("enough")
+
+        def search(out: Any, progress: Any = False) -> Any:
+            return bnas.search_targets(tiny_space(), TARGETS, trials=3, out=out, progress=progress)
+
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(Stopped):
+            search("run", stops)
+        with pytest.raises(Stopped):
+            search(tmp_path / "run", stops)  # by another name
+        (tmp_path / "run").rename(tmp_path / "moved")
+        assert len(search("moved").table) == 2
+
     @pytest.mark.parametrize(
         ("amiss", "error", "said"),
         [
@@ -148,7 +172,7 @@ class TestTargets:
         space.write_text(dump(tiny_space(search=search)))
         with pytest.raises(SpecError, match=r"search\.targets: the space has 2 of them.*call bnas\.search_targets"):
             bnas.search(space, out=tmp_path / "run", progress=False)
-        for more in (["--budget", "ops=9k"], ["--target", "ops=8k", "--from", str(found.run.path)]):
+        for more in (["--budget", "ops=9k"], ["--minutes", "0"], ["--target", "ops=8k", "--from", str(found.run.path)]):
             told = CliRunner().invoke(app, ["search", str(space), *more, "--out", str(tmp_path / "run")])
             assert told.exit_code == 2
         assert not (tmp_path / "run").exists()
@@ -240,6 +264,9 @@ class TestMoreTrials:
         search(4, "grown")
         with pytest.raises(Stopped):
             search(7, "grown", stops)
+        page = write_report(Run.read(tmp_path / "grown")).read_text()
+        assert "It had ended with fewer trials: the network shown, and its accuracy, are those of then." in page
+        assert "7 of 7 evaluations are in its table" in page
         assert tables(search(7, "grown")) == tables(search(7, "whole"))
 
 

@@ -13,6 +13,7 @@ from bnas.runs import Run, holds_run
 from bnas.space.recipe import batch_for
 
 _TRIALS = ("trials", "space.search.trials")  # where a run keeps how many it was asked for
+_SOURCE = ("supernet_of", "supernet_run")  # and whose supernet it searches
 
 
 def load_matching(request: SearchRequest) -> DataSet:
@@ -42,6 +43,7 @@ def load_matching(request: SearchRequest) -> DataSet:
         data.check_alike()
     check_batch(settings.supernet.batch, data, source="search.supernet.batch")
     check_batch(settings.retrain.recipe.batch, data, source="search.retrain.recipe.batch")
+    check_batch(min(settings.scoring.batch, len(data.train)), data, source="search.scoring.batch")
     return data
 
 
@@ -49,10 +51,12 @@ def check_batch(asked: int | None, data: DataSet, *, source: str) -> None:
     """Raise unless the training images fill one batch: a short one is dropped, so nothing would be trained.
 
     Raises:
-        DataError: they do not; says how many there are.
+        DataError: they do not; says how many there are. Or it is of one image, of which a batch norm makes nothing.
     """
     images = len(data.train)
     batch = batch_for(asked, images)
+    if batch == 1:
+        raise DataError(f"{source}: batch norm needs more than one image; choose at least 2")
     if batch > images:
         raise DataError(
             f"{source}: {batch} is more than the {images} training images of {data.name}; choose at most {images}"
@@ -103,21 +107,34 @@ def open_for(images: DataSet, out: str | Path, *, config: dict[str, Any], space_
     Raises:
         RunError: it holds another run, or was begun with other images; says what differs.
     """
+    if not holds_run(Path(out)):
+        images.check_test()
     try:
         kept = Run.read(out).config.get("images") if holds_run(Path(out)) else images.facts()
     except RunError:  # damaged; but if what is asked is what it held, it is written anew
         kept = images.facts()
     whole = config | ({"images": kept} if kept else {})
-    run = Run.open(out, config=whole, space_yaml=space_yaml, mutable=_TRIALS if _asks_for_as_many(out, config) else ())
+    run = Run.open(out, config=whole, space_yaml=space_yaml, mutable=_may_differ(out, config))
     check_same_images(run.config.get("images", {}), images, where=str(run.path))
     return run
 
 
-def _asks_for_as_many(out: str | Path, config: Mapping[str, Any]) -> bool:
-    """Whether a run that is there is asked for as many trials as it was, or more."""
+def _may_differ(out: str | Path, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys that a run which is there may be asked otherwise: more trials, another path to its supernet."""
     if not holds_run(Path(out)):
-        return False
+        return ()
     try:
-        return bool(config.get("trials", 0) >= Run.read(out).config.get("trials", math.inf))
+        begun = Run.read(out).config
     except RunError:  # damaged: it is made anew only if the same is asked
+        return ()
+    more = _TRIALS if config.get("trials", 0) >= begun.get("trials", math.inf) else ()
+    return (*more, *(_SOURCE if _is_same_source(begun, config) else ()))
+
+
+def _is_same_source(begun: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether two descriptions name the supernet of one run, wherever that lies by now."""
+    one, other = begun.get("supernet_of"), asked.get("supernet_of")
+    if not one or not other:
         return False
+    is_known = "supernet_run" in begun and begun["supernet_run"] == asked.get("supernet_run")
+    return is_known or Path(one).resolve() == Path(other).resolve()  # a run from before has no id of it

@@ -123,16 +123,15 @@ def _teacher_step(request: SearchRequest, data: DataSet) -> float:
     return steps.step()
 
 
-def planned(settings: SearchSettings, pace: Pace, data: DataSet, *, is_trained: bool = False) -> Plan:
+def planned(settings: SearchSettings, pace: Pace, data: DataSet, *, is_trained: bool = False, given: int = 0) -> Plan:
     """Return how long the phases take with some settings.
 
     Args:
+        given: how many networks to start with there are, which are trained to the end.
         is_trained: whether the supernet, and its teacher, are another run's, and not trained.
     """
     steps = _steps(data, settings.supernet.batch)
-    tops = {"search": settings.retrain.top, "twin": settings.retrain.top}
-    if settings.retrain.twin is not None:
-        tops["twin"] = settings.retrain.twin
+    tops = settings.retrain.tops | {GIVEN: given}
     taught = 0.0
     if settings.teacher and settings.teacher.recipe:
         taught = settings.teacher.recipe.epochs * _steps(data, settings.teacher.recipe.batch) * pace.teacher_step
@@ -174,7 +173,7 @@ def fitted(request: SearchRequest, pace: Pace, data: DataSet, seconds: float, *,
 
     def needed(factor: float) -> float:
         scaled = _scaled(request.settings, factor, trials, is_trained=is_trained)
-        return planned(scaled, pace, data, is_trained=is_trained).seconds
+        return planned(scaled, pace, data, is_trained=is_trained, given=len(request.given)).seconds
 
     if (least := needed(low)) > seconds:
         raise SpecError(

@@ -18,6 +18,7 @@ from bnas.api.teacher import teacher_in
 from bnas.data import DataSet
 from bnas.errors import LookupFailed, RunError
 from bnas.progress import Progress
+from bnas.report.tables import TARGETS
 from bnas.runs import Run
 from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alone
 from bnas.searcher.ranking.table import training
@@ -76,6 +77,8 @@ def check_ranking(
         BnasError: one line that says where, which rule, which values, what to do.
     """
     looked_at = Run.read(run)
+    if looked_at.has_targets:
+        raise RunError(f"{run}: is a search under several targets; give the run of one of them, below {run}/{TARGETS}")
     opened = Run.open(run, config=looked_at.config, space_yaml=looked_at.space_yaml)
     whole = request_of(opened, SearchResult(opened).space, data=data, device=pick_device(device), trust=trust)
     request = _lasting(whole, epochs)

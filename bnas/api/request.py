@@ -12,6 +12,7 @@ from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.data.transforms import augmentations
 from bnas.errors import BudgetError, SpecError
+from bnas.report.tables import IN_PYTHON
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.inside import InsideDraws
 from bnas.searcher.sampler import MakeSampler
@@ -27,7 +28,6 @@ from bnas.supernet import check_shared
 from bnas.train.averages import check_averages
 from bnas.trust import check_code
 
-GIVEN = " (given in Python)"  # behind the name of data that cannot be found again by it
 Items = Iterable[str] | Mapping[str, str | int | float]
 
 
@@ -56,6 +56,7 @@ class SearchRequest:
     device: torch.device
     given: tuple[Genes, ...] = ()  # scored first, and trained alone in the end
     supernet_of: str = ""  # the run folder whose supernet is searched again; "" trains one
+    supernet_run: str = ""  # the id of that run
     targets: tuple[Budget, ...] = ()  # all the budgets that the supernet is trained for; none beside this search's own
     minutes: float | None = None  # that the search may take; its settings are made to fit
     images: Mapping[str, Any] | None = None  # facts of those that the run was begun with
@@ -100,6 +101,7 @@ class SearchRequest:
         beside = {
             "start_with": [self.space.architecture(genes).id for genes in self.given],
             "supernet_of": self.supernet_of,
+            "supernet_run": self.supernet_run,
             "targets": [budget.as_dict() for budget in self.targets],
             "minutes": self.minutes,
             "teacher": self.teacher.mark if self.teacher else "",
@@ -119,7 +121,7 @@ def name_of(data: Any) -> str:
     if isinstance(data, str | Path):
         return str(data)
     found_as: str | None = getattr(data, "found_as", None)
-    return found_as or getattr(data, "name", type(data).__name__) + GIVEN
+    return found_as or getattr(data, "name", type(data).__name__) + IN_PYTHON
 
 
 def read_space(space: str | Path | Mapping[str, Any] | SearchSpace, *, trust: bool = False) -> SearchSpace:

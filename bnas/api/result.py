@@ -12,14 +12,14 @@ from torch import nn
 
 from bnas.amounts import percent, show
 from bnas.api.opening import load_matching
-from bnas.api.request import GIVEN, SearchRequest, pick_device
+from bnas.api.request import SearchRequest, pick_device
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import NANOSECONDS_PER_MS, Cost, cost
 from bnas.errors import DataError, LookupFailed, RunError
 from bnas.networks.build import build
 from bnas.report.final_training import is_final
-from bnas.report.tables import CONFUSION, TARGETS
+from bnas.report.tables import CONFUSION, IN_PYTHON, TARGETS
 from bnas.runs import Run
 from bnas.searcher.score import Scorer
 from bnas.ship import load
@@ -217,6 +217,9 @@ class TrainResult:
         return f"TrainResult({str(self.run.path)!r}: {found})"
 
 
+UNLIMITED = "unlimited"  # what a target without limits is called
+
+
 @dataclass(frozen=True, repr=False)
 class TargetResults(Mapping[str, SearchResult]):
     """What was found under each budget, by the budget as text, in the order in which they were given."""
@@ -240,7 +243,9 @@ class TargetResults(Mapping[str, SearchResult]):
     def folders(self) -> dict[str, Path]:
         """The run folder of each budget."""
         budgets = (Budget.parse(items, source="config.yaml: targets") for items in self.run.config["targets"])
-        names = [",".join(f"{name}={limit.written()}" for name, limit in budget.limits) for budget in budgets]
+        names = [
+            ",".join(f"{name}={limit.written()}" for name, limit in budget.limits) or UNLIMITED for budget in budgets
+        ]
         return {name: self.run.path / TARGETS / name for name in names}
 
     @cached_property
@@ -299,7 +304,7 @@ def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device,
         DataError: it was given neither a name nor a path, and nothing is given now.
     """
     config = run.config
-    if data is None and str(config["data"]).endswith(GIVEN):
+    if data is None and str(config["data"]).endswith(IN_PYTHON):
         raise DataError(f"{run.path}: its images were given in Python, as {config['data']}; give them again, as data=")
     check_code(space, source=str(run.path / "space.yaml"), trust=trust)
     for field in ("sampler",) if data is not None else ("sampler", "data"):

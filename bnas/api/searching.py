@@ -170,7 +170,9 @@ def search(
             f"search.targets: the space has {len(request.settings.targets)} of them, and this searches under one "
             "budget; call bnas.search_targets, or leave them out of the space"
         )
-    request = replace(request, supernet_of=str(_path_of(supernet_of)) if supernet_of else "")
+    if supernet_of:
+        source = _path_of(supernet_of)
+        request = replace(request, supernet_of=str(source), supernet_run=Run.read(source).id)
     crew = Engine(engine) if isinstance(engine, str) else engine
     crew.check()
     check_minutes(minutes, ranks)
@@ -209,7 +211,7 @@ def _plan(request: SearchRequest, images: DataSet, run: Run) -> str:
         trained = f": {teacher.recipe.said(count)}" if teacher.recipe and not request.supernet_of else ""
         first = f"teacher of {' and '.join(settings.taught)}, {teacher.model}{trained}; {first}"
     retrain = settings.retrain
-    alone = retrain.top + (retrain.top if retrain.twin is None else retrain.twin)
+    alone = sum(retrain.tops.values()) + len(request.given)
     on_all = f"; the best once more on all {count + len(images.validation)} images" if retrain.final_on_all else ""
     return (
         f"{first}; {settings.trials} candidates scored, and as many of a random search; up to {alone} networks trained "
@@ -299,8 +301,7 @@ def trained_supernet(
 
 def _chosen(found: Mapping[str, Sequence[Candidate]], request: SearchRequest) -> dict[str, list[Candidate]]:
     """Return the candidates that are trained alone, by the study that found them; the twin's as many, unless said."""
-    settings = request.settings.retrain
-    tops = {"search": settings.top, "twin": settings.top if settings.twin is None else settings.twin}
+    tops = request.settings.retrain.tops
     chosen = {name: finalists(found[name], request.space, top=top) for name, top in tops.items()}
     given = [candidate for candidate in found["search"] if candidate.genes in request.given and candidate.score]
     return {GIVEN: given, **chosen} if given else chosen

@@ -20,8 +20,8 @@ from bnas.train.reuse import take_trained
 
 # What two searches may differ in, and train a network alone alike: which are chosen, and what is done to the winner.
 BESIDE = (
-    "budget", "retrain", "sampler", "start_with", "supernet_of", "teacher", "trials", "space.search.budget",
-    "space.search.retrain.final_on_all", "space.search.retrain.top", "space.search.retrain.twin",
+    "budget", "retrain", "sampler", "start_with", "supernet_of", "supernet_run", "teacher", "trials",
+    "space.search.budget", "space.search.retrain.final_on_all", "space.search.retrain.top", "space.search.retrain.twin",
     "space.search.sampler", "space.search.start_with", "space.search.targets", "space.search.trials",
 )  # fmt: skip
 

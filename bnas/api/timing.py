@@ -52,7 +52,7 @@ def in_time(
     with using(threads_here(request, data)):
         pace = pace_of(request, data)
     made = fitted(request, pace, data, SHARE * 60 * request.minutes, trials=trials)
-    plan = planned(made.settings, pace, data, is_trained=bool(made.supernet_of))
+    plan = planned(made.settings, pace, data, is_trained=bool(made.supernet_of), given=len(made.given))
     say(_said(made.settings, plan, request.minutes, out), progress)
     return made
 

@@ -139,7 +139,8 @@ def search_command(
     where = Path(space) if space else Path(str(supernet_of)) / "space.yaml"
     crew = Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address)
     asked: dict[str, Any] = {
-        "data": data or _of_run(supernet_of, "data", "digits"), "out": out or named_after(space or where.parent),
+        "data": _of_run(supernet_of, "data", "digits") if data is None else data,
+        "out": out or named_after(space or where.parent),
         "trials": trials, "sampler": sampler, "top": top, "deploy": deploy, "start_with": start_with or (),
         "augment": augment, "latency": latency, "final_on_all": final_on_all or None,
         "storage": storage, "device": device, "engine": crew, "trust": trust,
@@ -164,7 +165,7 @@ def _check_several(budget: list[str] | None, minutes: float | None, supernet_of:
         raise typer.BadParameter(
             "targets are budgets of their own; give either these or one budget", param_hint="--budget"
         )
-    if minutes:
+    if minutes is not None:
         raise typer.BadParameter("time is given to a search under one budget", param_hint="--minutes")
     if supernet_of:
         raise typer.BadParameter("a supernet is searched again under one budget; give --budget", param_hint="--target")
@@ -174,9 +175,17 @@ def _of_run(run: Path | None, key: str, usual: Any) -> Any:
     """Return what a run that is searched again was asked, or what is usual: its supernet knows the images of a seed."""
     if run is None:
         return usual
+    from bnas.report.tables import IN_PYTHON
     from bnas.runs import Run
 
-    return Run.read(run).config[key]
+    value = Run.read(run).config[key]
+    if str(value).endswith(IN_PYTHON):
+        raise typer.BadParameter(
+            f"the images of {run} were given in Python, as {value}; give them again in Python, "
+            "bnas.search(..., supernet_of=...), or as files here",
+            param_hint="--data",
+        )
+    return value
 
 
 def _show(found: Any, as_json: bool) -> None:

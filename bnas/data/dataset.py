@@ -30,12 +30,14 @@ class Later:
         labels: int64 [n]; None where they are not known before.
         origin: how these images came to be the split, for people.
         identity: text that tells these images from others, made without decoding any.
+        check: decodes all of them and keeps none; None where that is no work that may fail.
     """
 
     read: Callable[[], Split]
     labels: Tensor | None = None
     origin: str = ""
     identity: Callable[[], str] | None = None
+    check: Callable[[], None] | None = None
 
     def __call__(self) -> Split:
         return self.read()
@@ -91,6 +93,15 @@ class DataSet:
                 f"{text(self.input_shape)}; make them alike"
             )
         return split
+
+    def check_test(self) -> None:
+        """Decode the test images and keep none: one that cannot be read is to be an error before long work.
+
+        Raises:
+            DataError: one cannot be read; says which.
+        """
+        if self.later_test.check is not None:
+            self.later_test.check()
 
     @property
     def later_test(self) -> Later:

@@ -12,13 +12,14 @@ from bnas.data.dataset import DataSet, Later
 from bnas.data.fingerprint import of_split
 from bnas.data.found import Found, Part
 from bnas.data.held_out import Serving, serving, training_labels
-from bnas.data.resize import Shape, check_channels, moments, shape_of, text
+from bnas.data.resize import Shape, check_channels, mixed_sizes, moments, shape_of, text
 from bnas.data.split import Split
 from bnas.data.stratified import TEST_PART, TEST_SEED, stratified
 from bnas.data.stream import Images, Stream, pick
 from bnas.data.transforms import Normalisation
 from bnas.errors import DataError
 
+_DECODED_AT_ONCE = 256
 _STREAM_SAMPLE = 2_000  # images that stand for all when the moments of a stream are measured
 
 
@@ -58,7 +59,7 @@ def assemble(name: str, found: Found, wanted: Wanted) -> DataSet:
     source = found.parts["train"]
     images = _training_images(name, source, wanted.input_shape)
     for split in own.values():
-        _check_joins(split.part, shape_of(images.shape))
+        _check_joins(split.part, shape_of(images.shape), is_resized=wanted.input_shape is not None)
     train = _held(pick(images, rows.train))
     mean, std = moments(_sample(train))
     make, shape = partial(Split, mean=mean, std=std), shape_of(train.shape)
@@ -66,7 +67,7 @@ def assemble(name: str, found: Found, wanted: Wanted) -> DataSet:
         name=name,
         class_names=class_names,
         train=make(train, labels[rows.train], augmentation=_augmentation(found, wanted)),
-        validation=_validation(own.get("validation"), images, labels, rows.validation, make, wanted),
+        validation=_validation(own.get("validation"), images, labels, rows, make, wanted),
         read_test=_test(own.get("test"), images, labels, rows.test, shape, make),
         source=found.source,
         original_shape=source.shape if shape != source.shape else None,
@@ -110,8 +111,14 @@ def _training_images(name: str, train: Part, size: Shape | None) -> Images:
     return images
 
 
-def _check_joins(part: Part, shape: Shape) -> None:
-    """Raise where the images of a split have other channels than the training images; grey ones join colour ones."""
+def _check_joins(part: Part, shape: Shape, *, is_resized: bool) -> None:
+    """Raise where the images of a split have other channels than the training images, or unasked another size.
+
+    Grey ones join colour ones. Of many images some are looked at.
+    """
+    for own in () if is_resized else part.sizes or (part.shape,):
+        if own[1:] != shape[1:]:
+            raise mixed_sizes(f"{part.where}: an image", own, shape)
     if part.shape[0] != shape[0] and (part.shape[0], shape[0]) != (1, 3):
         raise DataError(
             f"{part.where}: the images are {text(part.shape)}, but the training images {text(shape)}; the channels "
@@ -120,13 +127,15 @@ def _check_joins(part: Part, shape: Shape) -> None:
 
 
 def _validation(
-    own: Serving | None, images: Images, labels: Tensor, rows: Tensor, make: Callable[..., Split], wanted: Wanted
+    own: Serving | None, images: Images, labels: Tensor, rows: Rows, make: Callable[..., Split], wanted: Wanted
 ) -> Split:
     """Return the validation split: that which is there, or the images that were held out."""
     if own is not None:
         return make(_held(own.part.read(shape_of(images.shape))), own.labels, origin=own.origin)
-    said = f"{100 * wanted.validation:.3g} % of the training images, drawn with seed {wanted.seed}"
-    return make(_held(pick(images, rows)), labels[rows], origin=said)
+    held = rows.validation
+    share = len(held) / (len(rows.train) + len(held))
+    said = f"{100 * share:.3g} % of the training images, drawn with seed {wanted.seed}"
+    return make(_held(pick(images, held)), labels[held], origin=said)
 
 
 def _test(
@@ -135,10 +144,18 @@ def _test(
     """Return what reads the test split: that which is there, or the images that were held out."""
     if own is None:
         numbers, read = labels[rows], partial(pick, images, rows)
-        identity = partial(_identity, read, numbers)
-        return Later(partial(_read, read, numbers, make), numbers, "a fifth of the images, held out", identity)
-    read = partial(own.part.read, shape)
-    return Later(partial(_read, read, own.labels, make), own.labels, own.origin, own.part.identity)
+        origin, identity = "a fifth of the images, held out", partial(_identity, read, numbers)
+        return Later(partial(_read, read, numbers, make), numbers, origin, identity, partial(_decode, read))
+    of_size = partial(own.part.read, shape)
+    numbers, own_identity = own.labels, own.part.identity
+    return Later(partial(_read, of_size, numbers, make), numbers, own.origin, own_identity, partial(_decode, of_size))
+
+
+def _decode(read: Callable[[], Images]) -> None:
+    """Decode images that are not in memory, and keep none."""
+    images = read()
+    for _ in images.batches(torch.arange(len(images)), _DECODED_AT_ONCE) if isinstance(images, Stream) else ():
+        pass
 
 
 def _identity(read: Callable[[], Images], labels: Tensor) -> str:

@@ -148,6 +148,10 @@ def _names(runs: Sequence[Run]) -> list[str]:
     """Return what runs are called: the names of their folders, or where two are alike the whole paths."""
     if len(runs) < 2:
         raise RunError("a comparison needs two runs or more; give their folders")
+    places = [run.path.resolve() for run in runs]
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise RunError(f"{twice}: was given twice; a comparison needs different runs")
     short = [run.path.name for run in runs]
     return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
 

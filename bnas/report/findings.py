@@ -1,6 +1,7 @@
 """A run folder -> what the report needs of it. The only part of the report that knows `Run`."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,9 +76,9 @@ def read_findings(run: Run) -> Findings:
     """
     source = str(run.file("space.yaml"))
     space = parse(SearchSpace, parse_yaml(run.space_yaml, source=source), source=source)
-    searched = run.has_table("pareto")
-    candidates, twin = (_table(run, name, needed=searched) for name in ("candidates", "twin"))
     events = run.events()
+    searched = run.has_table("pareto") and not _goes_on(run, events)
+    candidates, twin = (_table(run, name, needed=searched) for name in ("candidates", "twin"))
     subject, manifest = _subject(run, space, candidates)
     return Findings(
         path=run.path,
@@ -102,6 +103,13 @@ def read_findings(run: Run) -> Findings:
         ranked=_ranked(run),
         classes=read_classes(run) if manifest else None,
     )
+
+
+def _goes_on(run: Run, events: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a search that had ended was asked for more trials, and has not ended again."""
+    ended = [event for event in events if event["event"] == "retrained"]
+    trials = run.config.get("trials")
+    return bool(ended) and ended[-1].get("trials", trials) != trials
 
 
 def paid_rows(candidates: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from bnas.cost.totals import Cost, cost
 from bnas.space.arch import Architecture, StageSpec
 from bnas.space.values import sides
 
+IN_PYTHON = " (given in Python)"  # behind what a run calls images that cannot be found again by it
 BEFORE = "test_accuracy_before"  # a column: of winners that were then trained on all training images
 CONFUSION = "confusion"  # the table of which classes are taken for which
 TARGETS = "targets"  # the table of the winners of several budgets, and the folder of their runs

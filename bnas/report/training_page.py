@@ -104,7 +104,7 @@ def write_training_report(run: Run) -> Path:
     classes = read_classes(run) if manifest else None
     images = write_figures(run.figures, _drawings(epochs, classes))
     with taking(run.file("config.yaml")):
-        stages = _stages(run.config["recipe"])
+        stages = _stages(run.config["recipe"], _teacher(run.config))
     page = rendered(
         "training.html.j2",
         images=images,
@@ -194,18 +194,31 @@ def _tiles(manifest: dict[str, Any]) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def _stages(recipe: dict[str, Any]) -> TextTable:
-    """Return the stages of a recipe, one a line."""
+def _teacher(config: dict[str, Any]) -> str:
+    """Return who teaches the first stage that is taught: what was given, or the original of a converted model."""
+    if config.get("teacher"):
+        return f"the teacher, {config['teacher']}"
+    original = (config.get("model") or {}).get("original") if isinstance(config.get("model"), dict) else None
+    return "the float model" if original and original.get("weights") else ""
+
+
+def _stages(recipe: dict[str, Any], teacher: str) -> TextTable:
+    """Return the stages of a recipe, one a line.
+
+    Args:
+        teacher: of the first stage that is taught; "" where that is the stage before, of which a first stage has none.
+    """
     keys = ("epochs", "inputs", "weights", "experts", "optimizer", "rate", "weight_decay")
-    rows = [
-        (str(number), *(str(stage[key]) for key in keys), _taught(stage["distill"]))
-        for number, stage in enumerate(recipe["stages"], start=1)
-    ]
+    rows = []
+    for number, stage in enumerate(recipe["stages"], start=1):
+        by = teacher or ("the stage before" if number > 1 else "")
+        rows.append((str(number), *(str(stage[key]) for key in keys), _taught(stage["distill"], by)))
+        teacher = "" if stage["distill"] else teacher
     return TextTable(("stage", *(key.replace("_", " ") for key in keys), "taught by"), tuple(rows), len(keys) + 2)
 
 
-def _taught(distill: dict[str, Any] | None) -> str:
-    if not distill:
+def _taught(distill: dict[str, Any] | None, by: str) -> str:
+    if not distill or not by:
         return "labels"
     parts = [name for name in ("logits", "attention") if distill[name]]
-    return "labels, and the stage before: " + " and ".join(parts)
+    return f"labels, and {by}: {' and '.join(parts)}"

@@ -10,7 +10,7 @@ from bnas.amounts import duration, percent, show
 from bnas.cost.totals import NOT_COUNTED, Cost
 from bnas.report.final_training import is_final
 from bnas.report.findings import Findings, paid_rows
-from bnas.report.tables import LIMITED, best_of_each
+from bnas.report.tables import IN_PYTHON, LIMITED, best_of_each
 from bnas.trust import names_code
 
 COUNTED = (
@@ -45,7 +45,9 @@ def missing(found: Findings) -> list[str]:
             f"The search has not ended: {scored} of {trials} evaluations are in its table, and "
             f"{len(paid_rows(found.twin))} in that of its random twin. The front is that of the candidates so far. "
             f"{go_on}",
-            "No network has been trained alone, so no accuracy is known; the network shown leads by proxy loss.",
+            "It had ended with fewer trials: the network shown, and its accuracy, are those of then."
+            if found.manifest
+            else "No network has been trained alone, so no accuracy is known; the network shown leads by proxy loss.",
         ]
     if not found.manifest:
         return [
@@ -144,8 +146,13 @@ def export_line(found: Findings) -> str:
 
 
 def search_line(found: Findings) -> str:
-    """Return the command that searches again with the same settings and seed, in a new folder."""
+    """Return the command that searches again with the same settings and seed, in a new folder.
+
+    "" where there is none: images that were given in Python, or networks to start with, it would not name.
+    """
     config: dict[str, Any] = found.config
+    if str(config.get("data", "")).endswith(IN_PYTHON) or config.get("start_with"):
+        return ""
     words = ["bnas", "search", str(found.path / "space.yaml")]
     for option, key in (("--data", "data"), ("--trials", "trials"), ("--sampler", "sampler"), ("--seed", "seed")):
         words += [option, str(config[key])] if key in config else []
@@ -153,6 +160,7 @@ def search_line(found: Findings) -> str:
         words += ["--budget", f"{name}={limit}"]
     words += ["--top", str(config["retrain"])] if "retrain" in config else []
     words += ["--from", str(config["supernet_of"])] if "supernet_of" in config else []
+    words += ["--trust"] if names_code(found.space) else []
     return shlex.join([*words, "--out", f"{found.path}-again"])
 
 

@@ -108,13 +108,22 @@ class Run:
         return f"sqlite:///{self._access.inside(_STUDY).absolute()}"
 
     @property
-    def label(self) -> str:
-        """A name for the run where many share one database: of its folder, and an id that no other run has.
+    def id(self) -> str:
+        """What no other run has, wherever its folder lies.
 
         Raises:
-            RunError: environment.json, which holds the id, is missing or damaged.
+            RunError: environment.json, which holds it, is missing or damaged.
         """
-        return f"{self.path.absolute().name}-{run_id(self.path, self._sums)}"
+        return run_id(self.path, self._sums)
+
+    @property
+    def label(self) -> str:
+        """A name for the run where many share one database: of its folder, and its id.
+
+        Raises:
+            RunError: as `id`.
+        """
+        return f"{self.path.absolute().name}-{self.id}"
 
     def set_study_aside(self) -> Path:
         """Give the run's own storage, which is damaged, another name, and return it.
@@ -164,7 +173,7 @@ class Run:
                 host=platform.node(),
                 pid=os.getpid(),
                 environment=environment(),
-                run=run_id(self.path, self._sums),
+                run=self.id,
             )
             for said in damage:
                 self.warn(said)

@@ -86,6 +86,11 @@ class Retraining(Spec):
     final_on_all: Flag = False
     """Train the winner once more after it was chosen, on all training images, those held out among them."""
 
+    @property
+    def tops(self) -> dict[str, int]:
+        """How many networks are trained alone at most, by what found them, beside those that are given."""
+        return {"search": self.top, "twin": self.top if self.twin is None else self.twin}
+
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what spaces from before do not have, so that their runs go on."""

@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 
 from bnas.allocator import is_out_of_memory
-from bnas.errors import SpecError, TrainingError
-from bnas.lookup import find
+from bnas.errors import LookupFailed, SpecError, TrainingError
+from bnas.lookup import not_among
 from bnas.searcher.candidate import Score
 from bnas.searcher.executors.pool import Report, WorkerPool
 from bnas.searcher.executors.processes import check_main, processes
@@ -71,7 +71,8 @@ class Engine:
     ray_address: str | None = None
 
     def __post_init__(self) -> None:
-        find(self.name, ENGINES, what="engine")
+        if self.name not in ENGINES:
+            raise LookupFailed(not_among(self.name, ENGINES, what="engine"))
         if self.name == "in-process" and (self.workers or 1) > 1:
             raise SpecError(
                 f"engine in-process: has one worker, but {self.workers} were asked; give --engine processes"

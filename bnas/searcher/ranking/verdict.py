@@ -159,7 +159,7 @@ def _measured(name: str, score: Array, truth: Array, band: np.ndarray, ends: tup
 
 
 def _chance(truth: Array, count: int) -> Measured:
-    reach = 1.96 * spread_of_chance(len(truth))
+    reach = min(1.0, 1.96 * spread_of_chance(len(truth)))
     regrets = {k: regret_of_chance(truth, k) for k in _tops(len(truth))}
     return Measured(CHANCE, 0.0, -reach, reach, 0.0, (0.0,) * count, regrets)
 
@@ -182,6 +182,11 @@ def sentence(found: Ranking) -> str:
             f"Too few networks to tell: {found.networks} are ranked no better by the proxy than by counting their ops, "
             f"{ranks} against {ops.tau:.2f}, but the difference lies between {found.lead[1]:.2f} and "
             f"{found.lead[2]:.2f}; check more networks."
+        )
+    if math.isnan(proxy.tau) and math.isnan(ops.tau):
+        return (
+            f"Nothing can be ranked: all {found.networks} networks reached the same accuracy; check more of them, or "
+            "train them for more epochs."
         )
     if math.isnan(proxy.tau) or not found.beats_ops:
         return (
