@@ -5,7 +5,7 @@ tests/test_torch_inside.py says what each of them must do.
 
 from typing import Any
 
-from torch._C import DispatchKey
+from torch._C import DisableTorchFunction, DispatchKey
 from torch._C._dynamo import eval_frame
 from torch._ops import OpOverload
 from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 __all__ = [
-    "AnyBatchNorm", "AnyConv", "AnyTransposedConv", "DispatchKey", "OpOverload", "OperatorMode", "tree_leaves",
+    "AnyBatchNorm", "AnyConv", "AnyTransposedConv", "DisableTorchFunction", "DispatchKey", "OpOverload",
+    "OperatorMode", "tree_leaves",
 ]  # fmt: skip
 
 

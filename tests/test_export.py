@@ -1,5 +1,6 @@
 """The export folder: proved before it is there, loaded back, trained and evaluated with torch alone."""
 
+import ast
 import fcntl
 import os
 import shutil
@@ -32,7 +33,7 @@ from bnas.networks.build import build
 from bnas.runs import Run
 from bnas.seeds import derived
 from bnas.ship import EXPORTERS, TrainedNetwork, count_again, load, prove_reload
-from bnas.ship.model_file import ModelFiles, model_files
+from bnas.ship.model_file import ModelFiles, literal, model_files
 from bnas.ship.training import Known, Normalisation, training_files
 from bnas.space.arch import Architecture, Binarizers
 from bnas.space.recipe import BopSettings, Distillation, Recipe, Stage
@@ -179,6 +180,29 @@ def test_a_folder_that_holds_something_else_is_refused(copied: Path, run_folder:
         export(run_folder, out=run_folder)
     with pytest.raises(ExportError, match="is a file"):
         export(run_folder, out=copied / "model.py")
+
+
+def test_another_training_of_the_same_architecture_is_kept(copied: Path, run_folder: Path, tmp_path: Path) -> None:
+    before, other = manifest_of(copied), trained(ARCH)
+    with torch.no_grad():
+        other.head.classifier.bias.add_(1)
+    second = finished(tmp_path / "second", other)
+    with pytest.raises(ExportError, match="with other weights, of another training; give another folder"):
+        export(second, out=copied)
+    assert manifest_of(copied) == before
+
+
+def test_the_current_folder_is_not_replaced(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExportError, match=r"^\.: is the current folder, which cannot be replaced as a whole"):
+        export(run_folder, out=Path())
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize("text", ["\U0001f600", "\U00020bb7", "a\u2028b", "\x7f\U0001f600\n", "\ud83d", "é'\"\\", ""])
+def test_any_text_is_written_as_source_that_means_it(text: str) -> None:
+    assert ast.literal_eval(literal(text)) == text
+    assert literal(text).startswith('"')
 
 
 def test_what_a_person_changed_in_an_export_is_not_overwritten(copied: Path, run_folder: Path) -> None:

@@ -128,6 +128,31 @@ def test_a_model_of_ones_own_is_exported_or_refused_by_path_before_anything_is_t
         assert not (tmp_path / "none").exists()
 
 
+CASTING = """
+import torch
+from torch import nn
+
+class Casting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.norm(self.conv(x.float())).relu().mean((2, 3))
+        return self.head(x.to(torch.float32)).type(torch.float32)
+
+build = Casting
+"""
+
+
+@pytest.mark.parametrize("to", ["packed", "c", "onnx"])
+def test_a_model_that_casts_to_float32_is_proved_in_float64_all_the_same(to: str, tmp_path: Path) -> None:
+    (tmp_path / "casting.py").write_text(CASTING)
+    described = ModelSpec(model=f"{tmp_path}/casting.py:build", input=(1, 8, 8), classes=3)
+    run = finished_run(tmp_path / "run", trained(described), described, RECIPE)
+    export(run, to=to, out=tmp_path / "out", trust=True)
+
+
 def test_a_file_that_computes_something_else_is_no_export(
     tmp_path: Path, network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:

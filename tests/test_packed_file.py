@@ -15,9 +15,10 @@ from bnas.cost.totals import cost
 from bnas.errors import ProgramError
 from bnas.runtime import Card, load, wire
 from bnas.runtime.file import CODES, HEAD, MAGIC, NAME, VERSION, _checksum, decoded, encoded, read
+from bnas.runtime.filters import SignFilters
 from bnas.runtime.naive import evaluate
 from bnas.runtime.program import Program
-from bnas.runtime.steps import Step
+from bnas.runtime.steps import Conv, Step, Value
 from bnas.ship.lowering import lower
 from bnas.space.space import SearchSpace
 from bnas.spec import read as read_spec
@@ -91,6 +92,14 @@ BAD: dict[str, tuple[bytes, str]] = {
     "sealed, but longer": (resealed(BODY + b"\0"), "left over"),
     "sealed, with an image of nothing": (resealed(b"\0" + BODY[1:]), "no image"),
 }
+
+
+@pytest.mark.parametrize("far", [10**6, 2**40])
+def test_a_border_beyond_memory_is_refused(far: int) -> None:
+    one = SignFilters.of(np.ones((1, 1, 1, 1, 1), bool), np.ones((1, 1), np.float32))
+    conv = Conv((0,), one, stride=(far, far), padding=(far, 0, far, 0))
+    with pytest.raises(ProgramError, match=r"steps must be shorter|with its padding the input has"):
+        conv.value(Value("real", 1, 1, 1))
 
 
 @pytest.mark.parametrize("case", sorted(BAD))

@@ -18,6 +18,7 @@ from bnas.networks.build import build
 from bnas.networks.models import build_model
 from bnas.runtime import Card, Network, Program, compiled, selftest
 from bnas.runtime.cpu import cpu
+from bnas.runtime.file import encoded
 from bnas.runtime.filters import SignFilters
 from bnas.runtime.naive import evaluate
 from bnas.runtime.passes import passes_of
@@ -188,6 +189,9 @@ def test_callers_do_not_disturb_each_other() -> None:
         (np.zeros((1, 3, 9, 8)), ShapeError, r"\[n, 3, 9, 7\] is needed, but got float64 \[1, 3, 9, 8\]"),
         (np.zeros((3, 9, 7)), ShapeError, "but got float64"),
         (np.zeros((1, 3, 9, 7), np.uint8), ShapeError, "but got uint8"),
+        ([[1.0], [1.0, 2.0]], ShapeError, "but a list was given, which NumPy takes for none"),
+        (torch.zeros(1, 3, 9, 7, requires_grad=True), ShapeError, "but a Tensor was given"),
+        (torch.zeros(1, 3, 9, 7, dtype=torch.bfloat16), ShapeError, "but a Tensor was given"),
         (np.full((1, 3, 9, 7), np.nan), DataError, r"images\[0\] holds a value that is not finite"),
         (np.full((1, 3, 9, 7), -np.inf), DataError, r"images\[0\] holds"),
         (np.full((1, 3, 9, 7), 1e300), DataError, r"images\[0\] holds"),  # not finite in float32
@@ -198,6 +202,25 @@ def test_images_that_are_none_are_refused(images: Any, error: type[Exception], r
     network = Network(lower(worn_network(make_arch()), (3, 9, 7)))
     with pytest.raises(error, match=reason):
         network(images)
+
+
+_COPIED = """
+import copy, gc, pickle, sys
+import numpy as np
+from bnas.runtime import load
+network = load(sys.argv[1])
+images = np.random.default_rng(0).standard_normal((3, *network.program.input))
+first = network(images)
+for again in (copy.copy(network), copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+    gc.collect()
+    assert np.array_equal(again(images), first) and np.array_equal(network(images), first)
+    assert again.card == network.card
+"""
+
+
+def test_a_copy_and_a_pickle_compute_the_same(tmp_path: Path) -> None:
+    (tmp_path / "one.bnas").write_bytes(encoded(lower(worn_network(make_arch()), (3, 9, 7)), Card(name="one")))
+    subprocess.run([sys.executable, "-c", _COPIED, str(tmp_path / "one.bnas")], check=True, timeout=300)
 
 
 def test_the_image_that_is_not_finite_is_named_whoever_computes_it() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from bnas import torch_inside
 
@@ -67,3 +68,14 @@ def test_leaves_of_nested_containers_come_in_order() -> None:
 def test_an_operator_names_its_overload() -> None:
     assert isinstance(torch.ops.aten.add.Tensor, torch_inside.OpOverload)
     assert torch_inside.DispatchKey.CPU.name == "CPU"
+
+
+def test_functions_are_as_torch_has_them_where_modes_are_disabled() -> None:
+    class Twice(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return 2 * func(*args, **(kwargs or {}))
+
+    with Twice():
+        assert torch.ones(()).add(1).item() != 2
+        with torch_inside.DisableTorchFunction():
+            assert torch.ones(()).add(1).item() == 2

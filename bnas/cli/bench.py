@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.out import say_loading
+from bnas.trust import TRUST
 
 BATCHES = (1, 32)
 
@@ -18,6 +19,7 @@ def bench_command(
     threads: Annotated[int, typer.Option(min=1, help="That each runtime may use.")] = 1,
     seconds: Annotated[float, typer.Option(min=0, help="For each table of times.")] = 5,
     compiled: Annotated[bool, typer.Option(help="Let torch compile too, which takes a minute.")] = False,
+    trust: Annotated[bool, typer.Option(help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a packed network beside torch, onnxruntime and OpenVINO, as far as they are installed.
@@ -30,7 +32,7 @@ def bench_command(
     from bnas.runtime.file import encoded
     from bnas.ship.measuring import packed_from
 
-    program, card = packed_from(source)
+    program, card = packed_from(source, trust=trust)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "network.bnas"
         file.write_bytes(encoded(program, card))

@@ -1,6 +1,7 @@
 """`bnas latency-table`: a space -> a file that says how long each part of its networks takes on this machine."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,17 +44,20 @@ def latency_table_command(
         return
     print(f"{out}: {len(table.nanoseconds)} parts, measured on {table.machine}")
     if known:
+        rank = "none, for all are alike" if known["spearman"] is None else f"{known['spearman']:.3f}"
         print(
             f"{known['networks']} whole networks: half of them predicted within {percent(known['median_error'])} of "
-            f"measured; rank correlation {known['spearman']:.3f}"
+            f"measured; rank correlation {rank}"
         )
 
 
 def _agreement(rows: Any) -> dict[str, Any]:
     """Return how well whole networks are predicted."""
     apart = (rows["predicted_ms"] / rows["measured_ms"] - 1).abs()
-    order = rows["predicted_ms"].corr(rows["measured_ms"], method="spearman")
-    return {"networks": len(rows), "median_error": float(apart.median()), "spearman": float(order)}
+    told_apart = rows["predicted_ms"].nunique() > 1 and rows["measured_ms"].nunique() > 1
+    order = rows["predicted_ms"].corr(rows["measured_ms"], method="spearman") if told_apart else math.nan
+    rank = None if math.isnan(order) else float(order)
+    return {"networks": len(rows), "median_error": float(apart.median()), "spearman": rank}
 
 
 latency_table_command.__doc__ = f"{latency_table_command.__doc__}\n{EXAMPLE}"

@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -62,9 +63,10 @@ def cache_folder() -> Path | None:
 
 def _keep(file: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all, with its checksum."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    temporary.write_bytes(hashlib.sha256(content).digest() + content)
-    temporary.replace(file)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # no other thread or machine has it
+    with os.fdopen(handle, "wb") as written:
+        written.write(hashlib.sha256(content).digest() + content)
+    os.replace(temporary, file)
 
 
 def _kept(file: Path) -> bytes | None:

@@ -5,6 +5,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,10 @@ class Network:
         self._fastest: dict[int, int] = {}  # by the number of bits of the number of images
         self._rooms: list[Room] = []
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what it computes, not the compiled code, which holds addresses of this process."""
+        return partial(Network, threads=self._threads), (self.program, self.card)
+
     def __call__(self, images: Any) -> NDArray[np.float32]:
         """Return the logits [n, classes] of images.
 
@@ -115,7 +120,13 @@ class Network:
         return ", ".join(map(str, self.program.input))
 
     def _checked(self, images: Any) -> NDArray[np.float32]:
-        values = np.asarray(images)
+        try:
+            values = np.asarray(images)
+        except (TypeError, ValueError, RuntimeError) as problem:  # rows of several lengths; a tensor with a gradient
+            raise ShapeError(
+                f"images: an array is needed, floating point [n, {self._shape}], but a {type(images).__name__} was "
+                f"given, which NumPy takes for none: {problem}"
+            ) from problem
         if values.dtype.kind != "f" or values.ndim != 4 or values.shape[1:] != self.program.input:
             raise ShapeError(f"images: floating point [n, {self._shape}] is needed, but got {_kind(values)}")
         return np.ascontiguousarray(values, np.float32)

@@ -1,11 +1,13 @@
 """A run folder -> a folder to hand over, proved before it is there; and such a folder -> its network."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
 from torch import nn
 
 from bnas.errors import ExportError, LookupFailed
@@ -76,12 +78,15 @@ def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path
     exporter, out = find(to, EXPORTERS, what="export target"), Path(out)
     check_own(out)
     place = Path(os.path.realpath(out))
+    _check_movable(out, place)
     clear_up(place)
-    _check_replaceable(out, trained.described)
+    weights = hashlib.sha256(save(dict(trained.tensors))).hexdigest()
+    _check_replaceable(out, trained.described, weights)
     with replacing_folder(place) as folder:
         proved = exporter(trained, folder)
         files = {name: sha256(folder / name) for name in sorted(_held(folder))}
-        manifest = {**trained.manifest, **proved, "export": {"to": to, "files": files, "versions": environment()}}
+        export = {"to": to, "weights_sha256": weights, "files": files, "versions": environment()}
+        manifest = {**trained.manifest, **proved, "export": export}
         (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
     return out
 
@@ -138,8 +143,19 @@ def _held(folder: Path) -> set[str]:
     return {file.as_posix() for file in files if _CACHE not in file.parts}
 
 
-def _check_replaceable(out: Path, described: Description) -> None:
-    """Raise unless nothing would be lost in `out`: it is missing, empty, or an untouched export of the same network."""
+def _check_movable(out: Path, place: Path) -> None:
+    """Raise where a folder cannot be replaced: what is mounted stays, and whoever stands in one would stand in none."""
+    what = "a mount point" if place.is_mount() else "the current folder" if place == Path.cwd() else ""
+    if what:
+        raise ExportError(f"{out}: is {what}, which cannot be replaced as a whole; give a folder inside it")
+
+
+def _check_replaceable(out: Path, described: Description, weights: str) -> None:
+    """Raise unless nothing would be lost in `out`: it is missing, empty, or an untouched export of the same network.
+
+    Args:
+        weights: the checksum of those that are to be exported; exports from before have none.
+    """
     if not os.path.exists(out):  # nor if its name is too long, which writing it tells
         return
     if not out.is_dir():
@@ -153,6 +169,11 @@ def _check_replaceable(out: Path, described: Description) -> None:
     if not isinstance(files, dict) or manifest.get("architecture_id") != described.id:
         raise ExportError(
             f"{out}: holds something other than an export of architecture {described.id}; give another folder"
+        )
+    if told.get("weights_sha256", weights) != weights:  # type: ignore[union-attr]
+        raise ExportError(
+            f"{out}: holds an export of architecture {described.id} with other weights, of another training; give "
+            "another folder, or remove it"
         )
     changed = sorted(names - {*files, MANIFEST})
     changed += [name for name in sorted(names & set(files)) if sha256(out / name) != files[name]]

@@ -63,17 +63,20 @@ class Layer(NamedTuple):
     microseconds: float
 
 
-def packed_from(source: str | Path) -> tuple[Program, Card]:
+def packed_from(source: str | Path, *, trust: bool = False) -> tuple[Program, Card]:
     """Return what a packed file, or the folder of one, holds; or what an export of a run would.
 
+    Args:
+        trust: run code that the network of a run names, as `file.py:attr`.
     Raises:
+        TrustError: it names some, which is not trusted.
         ProgramError: the file cannot be used.
         ExportError, RunError: the run has no best network, or a part of it has no steps.
     """
     source = Path(source)
     if not source.is_dir() or (source / NAME).exists():
         return read(source)
-    best = best_network(run_in(source))
+    best = best_network(run_in(source), trust=trust)
     network = reload(best.described, best.tensors, source=str(source))
     return lower(network, best.described.input), card_of(best)
 

@@ -1,7 +1,6 @@
 """A description and its network -> model.py, and what it imports: layers.py, and files of the user's."""
 
 import inspect
-import json
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -275,7 +274,12 @@ def literal(value: object) -> str:
     """Return a value as Python source, texts in double quotes."""
     if isinstance(value, tuple):
         return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _quoted(value: str) -> str:
+    written = (f"\\{char}" if char in '"\\' else char if char.isprintable() else ascii(char)[1:-1] for char in value)
+    return f'"{"".join(written)}"'
 
 
 def _keywords(values: Mapping[str, object]) -> list[str]:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bnas.binarize import BinaryWeight, WeightBinarizer
 from bnas.cost.trace.plain_model import copy_of
@@ -24,6 +25,7 @@ from bnas.ship.lowering import lower
 from bnas.ship.proof import check_norms, reload, seeded_images
 from bnas.ship.training import Normalisation, TrainedNetwork, sha256
 from bnas.spec import Spec, parse
+from bnas.torch_inside import DisableTorchFunction
 from bnas.trust import check_name
 
 IMAGES = 64  # real ones that the packed network is compared on
@@ -144,9 +146,21 @@ def exact_logits(network: nn.Module, images: Tensor) -> NDArray[np.float64]:
             own = layer.binarize_weight
             del layer.binarize_weight  # which may be a module, in whose place no function can be put
             layer.binarize_weight = partial(_in_float32, own)
-    with torch.no_grad():
+    with torch.no_grad(), _Float64():
         logits: NDArray[np.float64] = precise(images.double()).numpy()
     return logits
+
+
+class _Float64(TorchFunctionMode):
+    """A context in which a model that makes its values float32, as many forwards do, makes them float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        func = Tensor.double if func is Tensor.float else func
+        return func(*map(_wide, args), **{name: _wide(value) for name, value in (kwargs or {}).items()})
+
+
+def _wide(value: Any) -> Any:
+    return torch.float64 if value is torch.float32 else value
 
 
 def agreement(found: NDArray[Any], expected: NDArray[Any], *, where: str) -> dict[str, Any]:
@@ -169,4 +183,6 @@ def agreement(found: NDArray[Any], expected: NDArray[Any], *, where: str) -> dic
 
 
 def _in_float32(binarize: WeightBinarizer, weight: Tensor) -> BinaryWeight:
-    return BinaryWeight(*(None if part is None else part.double() for part in binarize(weight.float())))  # type: ignore[arg-type]
+    with DisableTorchFunction():  # or it would be float64
+        made = binarize(weight.float())
+    return BinaryWeight(*(None if part is None else part.double() for part in made))  # type: ignore[arg-type]

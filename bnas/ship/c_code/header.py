@@ -1,5 +1,7 @@
 """A `Program` and its card -> the header of its C code, which says how it is called and what it takes."""
 
+import re
+
 from bnas.runtime.network import Card
 from bnas.runtime.program import Program
 
@@ -54,4 +56,4 @@ int network_predict(const uint8_t *image, float *logits);
 def _harmless(name: str) -> str:
     """Return a name as it can stand in a comment: it neither ends nor begins one, and has no trigraph."""
     shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in name)
-    return shown.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?")
+    return re.sub(r"\?(?=\?)", "? ", shown.replace("*/", "* /").replace("/*", "/ *"))
