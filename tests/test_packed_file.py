@@ -98,7 +98,7 @@ BAD: dict[str, tuple[bytes, str]] = {
 def test_a_border_beyond_memory_is_refused(far: int) -> None:
     one = SignFilters.of(np.ones((1, 1, 1, 1, 1), bool), np.ones((1, 1), np.float32))
     conv = Conv((0,), one, stride=(far, far), padding=(far, 0, far, 0))
-    with pytest.raises(ProgramError, match=r"steps must be shorter|with its padding the input has"):
+    with pytest.raises(ProgramError, match="with its padding the input has"):
         conv.value(Value("real", 1, 1, 1))
 
 

@@ -74,7 +74,6 @@ class Conv(Step):
         _need(x.kind in ("real", "bits"), "a convolution takes real values or bits")
         _need(min(experts, out, ins, *kernel, *self.stride, *self.dilation, self.groups) > 0, "sizes must be positive")
         _need(min(self.padding) >= 0, "padding must not be negative")
-        _need(max(*self.stride, *self.dilation) <= MOST_VALUES, "steps must be shorter")
         above, below, left, right = self.padding
         bordered = (x.height + above + below) * (x.width + left + right) * x.channels
         _need(bordered <= MOST_VALUES, f"with its padding the input has {bordered:,} values")
