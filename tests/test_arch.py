@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,8 +10,9 @@ from bnas.cost.totals import cost
 from bnas.errors import SpecError
 from bnas.networks.build import build
 from bnas.space.arch import Architecture, BlockSpec, StageSpec, common_divisors
-from bnas.space.binarizer_traits import ACTIVATION_NAMES, WEIGHT_TRAITS
+from bnas.space.binarizer_traits import WEIGHT_TRAITS
 from bnas.space.space import SearchSpace
+from bnas.space.values import Activation
 from bnas.spec import parse
 
 
@@ -220,4 +221,4 @@ def test_a_binarizer_by_no_name_is_refused_before_anything_is_counted(binarizers
 
 def test_every_binarizer_has_its_traits_and_its_name() -> None:
     assert WEIGHT_BINARIZERS.keys() == WEIGHT_TRAITS.keys()
-    assert set(ACTIVATION_BINARIZERS) == set(ACTIVATION_NAMES)
+    assert set(ACTIVATION_BINARIZERS) == set(get_args(Activation))

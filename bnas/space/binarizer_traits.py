@@ -1,4 +1,4 @@
-"""The binarizers by name, and what is known of each without loading or running it."""
+"""The weight binarizers by name, and what is known of each without loading or running it."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ WEIGHT_TRAITS = {
     "irnet": WeightTraits(has_offset=False, hardens_gradient=True),
     "group": WeightTraits(scale_shared_by_experts=True, has_offset=False),
 }
-ACTIVATION_NAMES = ("sign", "polynomial", "swish", "react")
 
 
 def traits_of(weight_binarizer: str) -> WeightTraits:

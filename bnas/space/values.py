@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from bnas.lookup import unknown
-from bnas.space.binarizer_traits import ACTIVATION_NAMES, WEIGHT_TRAITS
+from bnas.space.binarizer_traits import WEIGHT_TRAITS
 from bnas.spec import Whole, shown
 
 Precision = Literal["real", "weight", "binary"]
@@ -67,7 +67,7 @@ def _weight_binarizer(name: str) -> str:
 
 
 def _activation_binarizer(name: str) -> str:
-    return _named(name, ACTIVATION_NAMES, "activation binarizer")
+    return _named(name, get_args(Activation), "activation binarizer")
 
 
 def _named(name: str, names: Iterable[str], what: str) -> str:

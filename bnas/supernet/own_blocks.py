@@ -43,9 +43,9 @@ class OwnBlocks(nn.Module):
     @torch.no_grad()
     def copy_first_expert(self) -> None:
         """Give a block of several experts what the same block of one has learned; of the other, each the first's."""
-        for shape, place in self._places.items():
-            learned = _tensors(self.blocks[self._places[shape._replace(experts=1)]])
-            for name, tensor in _tensors(self.blocks[place]).items() if shape.experts > 1 else ():
+        for shape in (shape for shape in self._places if shape.experts > 1):
+            learned = self.slices(shape._replace(experts=1))
+            for name, tensor in self.slices(shape).items():
                 if name in learned and tensor.shape in (learned[name].shape, (shape.experts, *learned[name].shape)):
                     tensor.copy_(learned[name])
 
