@@ -82,7 +82,8 @@ def _module_name(path: Path) -> str:
 
 def _from_file(path: Path, what: str) -> Any:
     if not path.is_file():
-        raise LookupFailed(f"{what}: {path} does not exist; give the path of a Python file, as in model.py:build")
+        start = "" if path.is_absolute() else f", seen from {Path.cwd()}"
+        raise LookupFailed(f"{what}: {path} does not exist{start}; give the path of a Python file, as model.py:build")
     name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jsonschema
 import pytest
 import torch
+from typer.main import get_command
 
 from bnas.cli import app as program
 from bnas.cli.app import main
@@ -62,6 +63,21 @@ def test_help_has_an_example(command: str) -> None:
     assert re.search(rf"Examples?: bnas {command} ", " ".join(done.stdout.split()))
 
 
+@pytest.mark.parametrize("command", program.COMMANDS)
+def test_help_shows_every_word_that_is_written_of_an_option(command: str) -> None:
+    shown = " ".join(bnas(command, "--help").stdout.replace("│", " ").split())
+    for option in get_command(program.app).commands[command].params:  # type: ignore[attr-defined]
+        assert " ".join(option.help.split()) in shown
+        usual = getattr(option, "show_default", None)
+        assert not isinstance(usual, str) or f"[default: ({usual})]" in shown
+
+
+def test_a_command_that_was_given_no_images_says_which_it_takes(tmp_path) -> None:
+    done = bnas("train", "nosuch", "--out", tmp_path / "run")
+    assert "no --data: takes the digits that come with bnas" in done.stderr
+    assert "model 'nosuch' is not known; choose from alexnet" in done.stderr
+
+
 def test_results_go_to_stdout_as_json_and_progress_to_stderr(run) -> None:
     folder, done = run
     said = json.loads(done.stdout)
@@ -98,7 +114,8 @@ def test_report_and_export_take_the_finished_run(run, tmp_path) -> None:
     assert json.loads(bnas("report", folder, "--json").stdout) == {"report": str(folder / "report.html")}
     done = bnas("export", folder, "--to", "training", "-o", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"export": str(tmp_path / "out"), "needs": []}
+    told = json.loads(done.stdout)
+    assert (told["export"], told["needs"], told["reload"]["identical"]) == (str(tmp_path / "out"), [], True)
     assert {"model.py", "train.py", "architecture.yaml", "weights.safetensors", "manifest.json"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }

@@ -166,7 +166,7 @@ def again(path: Path) -> None:
 
 def check_again(path: Path) -> None:
     """Run the command that checked its ranking."""
-    bnas.check_ranking(path, networks=3, repeated=1)
+    bnas.check_ranking(path, networks=3, repeated=2)
 
 
 def page_of(path: Path) -> str:

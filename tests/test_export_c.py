@@ -44,7 +44,9 @@ OLD_POPCOUNT = "-DPORTABLE_POPCOUNT"
 ONE_STAGE: dict[str, Any] = {"input": [1, 8, 8], "classes": 10, "stem": {"width": 16}}
 DEMO = make_arch(  # the demo's winner, as the README shows it
     input=[1, 8, 8], classes=10, stem={"width": 16},
-    stages=[{"width": 32, "depth": 2}, *({"width": w, "depth": 2, "stride": 2} for w in (32, 64))],
+    stages=[
+        {"width": 32, "depth": 2, "groups": 2}, {"width": 32, "stride": 2}, {"width": 64, "depth": 2, "stride": 2}
+    ],
 )  # fmt: skip
 EXPERTS = make_arch(**ONE_STAGE, stage={"experts": 2, "stride": 2, "width": 32, "groups": 2}, squeeze_excite=True)
 

@@ -237,6 +237,8 @@ def test_the_demos_network_is_handed_over_in_a_command(exported: Path, tmp_path:
     assert json.loads(done.stdout)["export"] == str(tmp_path / "out")
     again = ran("export", run, "--to", "packed", "-o", tmp_path / "out")
     assert again.exit_code == 0
+    assert f"  network.bnas, {(tmp_path / 'out/network.bnas').stat().st_size:,} bytes\n" in again.stdout
+    assert "\nproved: 64 of 64 validation images of digits get the same class, logits at most" in again.stdout
     shutil.rmtree(tmp_path / "out")
 
 

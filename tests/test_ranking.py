@@ -188,8 +188,15 @@ class TestVerdict:
     def test_a_constant_score_raises_the_red_flag(self) -> None:
         truth, ops = truth_of(20)
         found = judge({"proxy": np.zeros(20)}, truth, ops, proxy="proxy")
-        assert "RED FLAG" in found.sentence
+        assert found.sentence.startswith("RED FLAG: do not trust this proxy: it gives all 20 networks the same score")
         assert found.as_dict()["measured"][0]["tau"] is None
+
+    def test_an_order_that_may_be_chance_is_not_trusted_though_that_of_ops_is_worse(self) -> None:
+        truth = np.array([3, 1, 0, 2, 4, 5]) / 10
+        found = judge({"proxy": [0, 1, 2, 3, 4, 5]}, truth, [6, 5, 4, 3, 2, 1], proxy="proxy")
+        assert found.beats_ops
+        assert found["proxy"].low <= 0
+        assert found.sentence.startswith("Too few networks to tell: 6 are ranked by the proxy with tau")
 
     def test_a_lead_that_may_be_luck_is_said_to_be_in_doubt(self) -> None:
         truth, ops = truth_of(12)

@@ -186,8 +186,8 @@ class TestReasons:
 
     def test_the_knapsack_explains_a_set_not_a_rank(self) -> None:
         why = METHODS["knapsack"](problem([60, 50, 50], ops=[6, 5, 5], budget=self.room)).why  # type: ignore[union-attr]
-        assert why["0"] == "not in the best set: its 60 does not fit beside the 100 there"
-        assert why["1"] == why["2"] == "in the best set: 50 of its 100"
+        assert why["0"] == "not in the best set: worth 60, but sets with it that fit are worth no more than 100"
+        assert why["1"] == why["2"] == "in the best set: worth 50 of its 100"
 
     def test_greedy_explains_the_order(self) -> None:
         why = METHODS["greedy"](problem([60, 50, -1], ops=[6, 5, 1], budget=self.room)).why  # type: ignore[union-attr]
@@ -343,7 +343,7 @@ class TestDecide:
     def test_the_cheap_layer_is_kept_by_product(self) -> None:
         made = decide(self.layers, self.rest, budget=["ops=15k"], metric="product")
         assert made.kept == ("b",)
-        assert made.decisions.layers["b"].why == "product, knapsack: in the best set: 0.3 of its 0.3"
+        assert made.decisions.layers["b"].why == "product, knapsack: in the best set: worth 0.3 of its 0.3"
         assert made.cost.ops <= 15_000
 
     def test_what_is_kept_by_hand_keeps_the_limits(self) -> None:

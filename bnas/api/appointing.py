@@ -10,10 +10,10 @@ from bnas.api.opening import check_batch
 from bnas.api.request import Appointed, SearchRequest
 from bnas.data import DataSet
 from bnas.errors import LookupFailed, RunError, SpecError
-from bnas.lookup import FAILURES, not_among, reason
+from bnas.lookup import FAILURES, reason
 from bnas.networks.build import build
 from bnas.networks.model_spec import ModelSpec
-from bnas.networks.models import MODELS
+from bnas.networks.models import MODELS, unknown_model
 from bnas.runs import Run
 from bnas.runs.saved_network import ARCHITECTURE, SavedNetwork, read_network
 from bnas.seeds import seeded
@@ -82,10 +82,7 @@ def _named(space: SearchSpace, asked: Teacher, *, trust: bool) -> Appointed:
         check_code(arch, source=model, trust=trust)
         return Appointed(arch.as_real())
     if model not in MODELS and ":" not in model:
-        known = not_among(model, MODELS, what=MODEL)
-        raise LookupFailed(
-            f"{known}, or give the YAML file of an architecture, a trained network's folder, or file.py:attr"
-        )
+        raise LookupFailed(unknown_model(model, what=MODEL))
     return Appointed(ModelSpec(model=model, input=space.input, classes=space.classes))
 
 

@@ -65,7 +65,7 @@ def check_ranking(
         run: the folder of a run whose candidates were scored.
         data: what the run was given, where that was no name or path.
         networks: candidates in the sample, drawn evenly from the cheapest to the dearest.
-        repeated: how many of them are trained from a second seed, for the noise of the accuracy itself.
+        repeated: how many of them, 0 or 2 and more, are trained twice, for the noise of accuracy itself.
         epochs: of each training, where the recipe's own take too long; then the verdict is of networks trained so long.
         table: a CSV file of benchmarks/table.py, of networks trained alone on the same data by the same recipe; those
             it has are taken first, and not trained.
@@ -76,6 +76,8 @@ def check_ranking(
         Stopped: progress asked for it.
         BnasError: one line that says where, which rule, which values, what to do.
     """
+    if repeated == 1:
+        raise RunError("repeated: one network trained twice has no order to compare; take 2 at least, or 0")
     looked_at = Run.read(run)
     if looked_at.has_targets:
         raise RunError(f"{run}: is a search under several targets; give the run of one of them, below {run}/{TARGETS}")

@@ -50,11 +50,16 @@ def cost_command(
         ),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Of a known model: real, weight, binary, hybrid.", show_default="real")
+        str | None,
+        typer.Option(
+            help="Preset of a known model: real, weight, binary; of some hybrid, hybrid-last.", show_default="real"
+        ),
     ] = None,
-    first: Annotated[str | None, typer.Option(help="Of its first layer: real, weight.", show_default="real")] = None,
+    first: Annotated[
+        str | None, typer.Option(help="Of its first layer: real, weight.", show_default="its paper's")
+    ] = None,
     last: Annotated[
-        str | None, typer.Option(help="Of its classifier: real, weight, binary.", show_default="real")
+        str | None, typer.Option(help="Of its classifier: real, weight, binary.", show_default="its paper's")
     ] = None,
     counting: Annotated[str, typer.Option("--convention", help="literature, larq or qonnx.")] = "literature",
     divisor: Annotated[int, typer.Option(help="BOPs taken for one op in the literature's convention.")] = BOPS_PER_OP,

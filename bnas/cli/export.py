@@ -1,8 +1,9 @@
 """`bnas export`: a finished run -> a folder to train, or to ship, from."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,10 +27,10 @@ def export_command(
     ] = None,
     candidate: Annotated[
         str | None,
-        typer.Option("--id", help="A candidate of a search, by the first digits of its id.  [default: the best]"),
+        typer.Option("--id", help="A candidate of a search, by the first digits of its id.", show_default="the best"),
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the folder as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the folder, and its proof, as JSON.")] = False,
 ) -> None:
     """Hand the network of a run over, reloaded and compared before it is called done.
 
@@ -42,8 +43,32 @@ def export_command(
 
     with ending_at_once():
         folder = export(run, to=to, for_=for_, out=out, candidate=candidate, trust=trust)
-    needs = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("needs", [])
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if as_json:
-        print(json.dumps({"export": str(folder), "needs": needs}))
+        kept = {key: manifest[key] for key in ("reload", "packed", "onnx", "c") if key in manifest}
+        print(json.dumps({"export": str(folder), "needs": manifest.get("needs", [])} | kept))
     else:
-        print(folder, *[f"needs {package}" for package in needs], sep="\n")
+        print("\n".join(_said(folder, manifest)))
+
+
+def _said(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the folder, what lies in it, what that takes on a device, and how it was proved."""
+    yield str(folder)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        yield f"  {file.relative_to(folder)}, {file.stat().st_size:,} bytes"
+    if found := manifest.get("c"):
+        yield f"takes {found['flash_bytes']:,} bytes of flash for constants, and {found['ram_bytes']:,} of static RAM"
+    if proof := manifest.get("reload"):
+        yield f"proved: {_proof(proof)}"
+    for package in manifest.get("needs", []):
+        yield f"needs {package}"
+
+
+def _proof(found: Mapping[str, Any]) -> str:
+    """Say what was compared, and how far apart it was."""
+    if found.get("run") is False:
+        return f"NOT run: {found['why']}"
+    apart = f"logits at most {found['max_difference']:.1e} apart"
+    if "same_class" in found:
+        return f"{found['same_class']} of {found['images']} {found['images_from']} get the same class, {apart}"
+    return f"reloaded, it answers {found['images']} drawn images alike, {apart}"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bnas.cli.out import DATA, KNOWN_DATA, one_of
+from bnas.cli.out import DATA_HELP, DEVICE, KNOWN_DATA, one_of
 from bnas.errors import ShapeError
 from bnas.spec import shown
 
@@ -21,23 +21,25 @@ bnas search space.yaml --data photos
 
 
 def init_command(
-    data: Annotated[str, typer.Option(help=DATA, autocompletion=one_of(KNOWN_DATA))],
+    data: Annotated[str, typer.Option(help=DATA_HELP, autocompletion=one_of(KNOWN_DATA))],
     budget: Annotated[
         list[str] | None,
-        typer.Option(help="ops=3M, bytes=20k, ...; repeatable, as `bnas search` takes it.  [default: by the images]"),
+        typer.Option(
+            help="ops=3M, bytes=20k, ...; repeatable, as `bnas search` takes it.", show_default="by the images"
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="That the search may take on this machine.  [default: what so many images want]"),
+        typer.Option(help="That the search may take on this machine.", show_default="what so many images want"),
     ] = None,
     deploy: Annotated[
         str | None, typer.Option(help="c, finn, hls4ml or packed: write only what this target takes.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Height and width to bring images to, as 64x64.  [default: a sensible one]")
+        str | None, typer.Option(help="Height and width to bring images to, as 64x64.", show_default="a sensible one")
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="YAML file to write.")] = Path("space.yaml"),
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    device: Annotated[str | None, DEVICE] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a space for your images, with a remark on each choice."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.cli.columns import aligned
-from bnas.cli.out import say_loading
+from bnas.cli.out import DEVICE, say_loading
 from bnas.trust import TRUST
 
 EXAMPLE = """
@@ -23,14 +23,16 @@ command goes on where an interrupted one stopped; with more networks it adds to 
 def rank_check_command(
     run: Annotated[Path, typer.Argument(help="Run folder of a search.")],
     networks: Annotated[int, typer.Option(min=3, help="Candidates to train alone, spread evenly over ops.")] = 24,
-    repeated: Annotated[int, typer.Option(min=0, help="How many of them from a second seed, for the noise.")] = 8,
+    repeated: Annotated[
+        int, typer.Option(min=0, help="How many of them from a second seed, for the noise: 0, or 2 at least.")
+    ] = 8,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of each training.  [default: those of the run's recipe]")
+        int | None, typer.Option(min=1, help="Of each training.", show_default="those of the run's recipe")
     ] = None,
     table: Annotated[
         Path | None, typer.Option(help="CSV of benchmarks/table.py, to look up networks trained by the same recipe.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    device: Annotated[str | None, DEVICE] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
@@ -71,11 +73,15 @@ def _rows(ranking: Any) -> list[Sequence[str]]:
     tops = [f"top {k}" for k in first.regrets]
     return [("score", "tau", "95 % interval", "like ops", *bands, *tops)] + [
         (
-            row.score, _number(row.tau), f"{_number(row.low)} to {_number(row.high)}", _number(row.within),
+            row.score, _number(row.tau), _spread(row), _number(row.within),
             *map(_number, row.by_band), *(f"{100 * lost:.1f}" for lost in row.regrets.values()),
         )
         for row in ranking.measured
     ]  # fmt: skip
+
+
+def _spread(row: Any) -> str:
+    return "scores all alike" if math.isnan(row.tau) else f"{_number(row.low)} to {_number(row.high)}"
 
 
 def _noise(seeds: Any) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from bnas.amounts import percent, show
 from bnas.cli.columns import aligned
-from bnas.cli.out import AUGMENT, DATA, KNOWN_DATA, named_after, one_of, say_loading
+from bnas.cli.out import AUGMENT, DATA, DEVICE, data_or_digits, named_after, one_of, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.shipped import SPACES, space_file
 from bnas.space.space import SearchSpace
@@ -36,10 +36,7 @@ def search_command(
             autocompletion=one_of(SPACES),
         ),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help=f"{DATA}  [default: digits]", show_default=False, autocompletion=one_of(KNOWN_DATA)),
-    ] = None,
+    data: Annotated[str | None, DATA] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,7 +54,9 @@ def search_command(
     ] = None,
     deploy: Annotated[
         str | None,
-        typer.Option(help="c, finn, hls4ml or packed: propose only what this target takes.  [default: the space's]"),
+        typer.Option(
+            help="c, finn, hls4ml or packed: propose only what this target takes.", show_default="the space's"
+        ),
     ] = None,
     start_with: Annotated[
         list[Path] | None,
@@ -79,14 +78,12 @@ def search_command(
         str | None,
         typer.Option(help=f"{', '.join(SAMPLERS_KNOWN)}, or pkg.mod:attr.", autocompletion=one_of(SAMPLERS_KNOWN)),
     ] = None,
-    augment: Annotated[str | None, typer.Option(help=AUGMENT)] = None,
+    augment: Annotated[str | None, AUGMENT] = None,
     seed: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="The same seed gives the same result.  [default: 0, or that of --from]", show_default=False
-        ),
+        typer.Option(min=0, help="The same seed gives the same result.", show_default="0, or that of --from"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME-OF-SPACE]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/NAME-OF-SPACE")] = None,
     top: Annotated[
         int | None, typer.Option(min=1, help="How many of the best to train alone, and as many of the twin's.")
     ] = None,
@@ -97,9 +94,9 @@ def search_command(
         ),
     ] = False,
     storage: Annotated[
-        str | None, typer.Option(help="Optuna storage URL.  [default: SQLite in the run folder]")
+        str | None, typer.Option(help="Optuna storage URL.", show_default="SQLite in the run folder")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    device: Annotated[str | None, DEVICE] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -107,11 +104,11 @@ def search_command(
         ),
     ] = "in-process",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="How many score at once.  [default: one a GPU, or one a core]")
+        int | None, typer.Option(min=1, help="How many score at once.", show_default="one a GPU, or one a core")
     ] = None,
     lease: Annotated[float, typer.Option(help="Seconds after which a silent worker is replaced.")] = 600.0,
     ray_address: Annotated[
-        str | None, typer.Option(help="Of a running Ray cluster.  [default: one on this machine, for it alone]")
+        str | None, typer.Option(help="Of a running Ray cluster.", show_default="one on this machine, for it alone")
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
@@ -139,12 +136,12 @@ def search_command(
     where = Path(space) if space else Path(str(supernet_of)) / "space.yaml"
     crew = Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address)
     asked: dict[str, Any] = {
-        "data": _of_run(supernet_of, "data", "digits") if data is None else data,
+        "data": _of_run(supernet_of, "data") if supernet_of and data is None else data_or_digits(data),
         "out": out or named_after(space or where.parent),
         "trials": trials, "sampler": sampler, "top": top, "deploy": deploy, "start_with": start_with or (),
         "augment": augment, "latency": latency, "final_on_all": final_on_all or None,
         "storage": storage, "device": device, "engine": crew, "trust": trust,
-        "seed": _of_run(supernet_of, "seed", 0) if seed is None else seed,
+        "seed": _of_run(supernet_of, "seed") if supernet_of and seed is None else seed or 0,
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         found: Any
@@ -171,10 +168,8 @@ def _check_several(budget: list[str] | None, minutes: float | None, supernet_of:
         raise typer.BadParameter("a supernet is searched again under one budget; give --budget", param_hint="--target")
 
 
-def _of_run(run: Path | None, key: str, usual: Any) -> Any:
-    """Return what a run that is searched again was asked, or what is usual: its supernet knows the images of a seed."""
-    if run is None:
-        return usual
+def _of_run(run: Path, key: str) -> Any:
+    """Return what a run that is searched again was asked: its supernet knows the images of a seed."""
     from bnas.report.tables import IN_PYTHON
     from bnas.runs import Run
 

@@ -11,7 +11,7 @@ import typer
 from bnas.amounts import percent, show
 from bnas.cli.apart import apart, warnings_at_once
 from bnas.cli.columns import aligned
-from bnas.cli.out import DATA, KNOWN_DATA, NORMALISE, image_shape, one_of, say_loading
+from bnas.cli.out import DATA, DEVICE, NORMALISE, data_or_digits, image_shape, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.errors import LookupFailed
 from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
@@ -48,7 +48,7 @@ def select_command(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr or pkg.mod:attr.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
-    data: Annotated[str, typer.Option(help=DATA, autocompletion=one_of(KNOWN_DATA))] = "digits",
+    data: Annotated[str | None, DATA] = None,
     budget: Annotated[
         list[str] | None, typer.Option(help="ops=25% of the real network, ops=3M, bytes=20k; repeatable.")
     ] = None,
@@ -60,7 +60,9 @@ def select_command(
     gamma: Annotated[float, typer.Option(help="Of the metric hybrid: weight of small cost beside error.")] = GAMMA,
     measured_on: Annotated[
         Path | None,
-        typer.Option(help="Run folder of the trained binary network to measure errors on.  [default: the float model]"),
+        typer.Option(
+            help="Run folder of the trained binary network to measure errors on.", show_default="the float model"
+        ),
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option(help="Layers that keep real inputs, in place of a method; repeatable.")
@@ -83,15 +85,15 @@ def select_command(
     binarizer: Annotated[str, typer.Option(help="Weight binarizer: xnor, alpha_beta, ...")] = "xnor",
     pad_value: Annotated[int, typer.Option(help="Round binary inputs: -1, 0 or 1.")] = 0,
     shape: Annotated[
-        str | None, typer.Option("--input", help="Resize images, as 3x224x224.  [default: as the data has them]")
+        str | None, typer.Option("--input", help="Resize images, as 3x224x224.", show_default="as the data has them")
     ] = None,
-    normalise: Annotated[str | None, typer.Option(help=NORMALISE)] = None,
+    normalise: Annotated[str | None, NORMALISE] = None,
     images: Annotated[int, typer.Option(help="Training images to measure errors on.")] = 256,
     finetune: Annotated[
         int | None, typer.Option(min=0, help="Epochs to train for, to compare accuracies; 0: before training only.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    device: Annotated[str | None, DEVICE] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
@@ -123,9 +125,9 @@ def select_command(
                 measured_on=load_trained(measured_on, device=device, trust=trust) if measured_on else None,
             )  # fmt: skip
         result = select_model(
-            model, choose, data=data, out=out, weights=str(weights) if weights else None, given=selection,
-            input_shape=resized, normalise=normalise, images=images, finetune=finetune, seed=seed, device=device,
-            progress=progress,
+            model, choose, data=data_or_digits(data), out=out, weights=str(weights) if weights else None,
+            given=selection, input_shape=resized, normalise=normalise, images=images, finetune=finetune, seed=seed,
+            device=device, progress=progress,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))
 

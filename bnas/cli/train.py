@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.amounts import percent, show
-from bnas.cli.out import AUGMENT, DATA, KNOWN_DATA, NORMALISE, image_shape, named_after, one_of, say_loading
+from bnas.cli.out import AUGMENT, DATA, DEVICE, NORMALISE, data_or_digits, image_shape, named_after, one_of, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.shipped import RECIPES
 from bnas.trust import TRUST
@@ -23,34 +23,37 @@ def train_command(
     model: Annotated[
         str, typer.Argument(help="Name of a reference network, file.py:attr, an architecture's YAML, a run folder.")
     ],
-    data: Annotated[str, typer.Option(help=DATA, autocompletion=one_of(KNOWN_DATA))] = "digits",
+    data: Annotated[str | None, DATA] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help=f"{', '.join(RECIPES)}, or a YAML file.  [default: what suits]", autocompletion=one_of(RECIPES)
+            help=f"{', '.join(RECIPES)}, or a YAML file.", show_default="what suits", autocompletion=one_of(RECIPES)
         ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Weight binarizer; without --precision every layer's weights are binary.")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Preset of a reference network: real, weight, binary, ...")
+        str | None,
+        typer.Option(help="Preset of a reference network: real, weight, binary; of some hybrid, hybrid-last."),
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="RUN/best, RUN/teacher or an export: teaches the first stage with distill.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of all stages together.  [default: the recipe's]")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of all stages together.", show_default="the recipe's")
+    ] = None,
     validation: Annotated[
         float, typer.Option(help="Share of the training images held out, where there is no such split.")
     ] = 0.1,
     shape: Annotated[
-        str | None, typer.Option("--input", help="Resize images, as 3x32x32.  [default: to what MODEL takes]")
+        str | None, typer.Option("--input", help="Resize images, as 3x32x32.", show_default="to what MODEL takes")
     ] = None,
-    normalise: Annotated[str | None, typer.Option(help=NORMALISE)] = None,
-    augment: Annotated[str | None, typer.Option(help=AUGMENT)] = None,
+    normalise: Annotated[str | None, NORMALISE] = None,
+    augment: Annotated[str | None, AUGMENT] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/MODEL]")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.  [default: a GPU if there is one]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/MODEL")] = None,
+    device: Annotated[str | None, DEVICE] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile with torch.compile; needs a C++ compiler.")
     ] = False,
@@ -74,9 +77,9 @@ def train_command(
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = train_model(
             candidate_of(model, candidate) if candidate else model,
-            data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher, epochs=epochs,
-            validation=validation, input_shape=image_shape(shape), normalise=normalise, augment=augment, seed=seed,
-            out=folder, device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
+            data=data_or_digits(data), recipe=recipe, weights=weights, precision=precision, teacher=teacher,
+            epochs=epochs, validation=validation, input_shape=image_shape(shape), normalise=normalise, augment=augment,
+            seed=seed, out=folder, device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
         )  # fmt: skip
     print(json.dumps(_summary(result)) if as_json else _said(result))
 

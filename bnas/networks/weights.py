@@ -98,7 +98,8 @@ def _and_more(names: list[str]) -> str:
 
 def _read(path: Path) -> State:
     if not path.is_file():
-        raise SpecError(f"{path}: no such file; give the weights as a .safetensors file, or what torch.save wrote")
+        what = "a folder" if path.is_dir() else "no such file"
+        raise SpecError(f"{path}: {what}; give the weights as a .safetensors file, or what torch.save wrote")
     try:
         read: Any = load_file(path) if path.suffix == ".safetensors" else _loaded(path)
     except (OSError, SafetensorError) as problem:

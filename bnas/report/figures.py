@@ -147,7 +147,8 @@ def _scatter(axes: Axes, found: Findings, name: str, ink: Ink) -> None:
         front[name], heights, linestyle=line, marker="o", markersize=5, color=ink.front, linewidth=1.4,
         drawstyle="steps-post", label="front over ops",
     )  # fmt: skip
-    best = ours[ours["id"] == found.best_id]
+    either = pd.concat([ours, others])  # the twin's draws are finalists too
+    best = either[either["id"] == found.best_id].head(1)
     axes.scatter(
         best[name], best["proxy_loss"].astype(float), s=190, marker="*", color=ink.star, edgecolors=ink.paper,
         linewidths=0.8, zorder=6, label="best when trained alone" if len(best) else None,

@@ -87,7 +87,10 @@ def read(file: str | Path) -> tuple[Program, Card]:
     try:
         data = file.read_bytes()
     except OSError as problem:
-        raise ProgramError(f"{file}: cannot be read: {problem.strerror}; give a packed network") from problem
+        raise ProgramError(
+            f"{file}: cannot be read: {problem.strerror}; give a packed network; `bnas export RUN --to packed -o DIR` "
+            "writes one"
+        ) from problem
     try:
         return decoded(data)
     except ProgramError as problem:

@@ -104,10 +104,11 @@ def knapsack(problem: Problem) -> Verdict:
 
     def why(choice: Choice) -> str:
         if choice.name in kept:
-            return f"in the best set: {choice.score.value:.3g} of its {worth:.3g}"
+            return f"in the best set: worth {choice.score.value:.3g} of its {worth:.3g}"
         if choice.score.value <= 0:
             return _worthless(choice)
-        return f"not in the best set: its {choice.score.value:.3g} does not fit beside the {worth:.3g} there"
+        value = f"{choice.score.value:.3g}"
+        return f"not in the best set: worth {value}, but sets with it that fit are worth no more than {worth:.3g}"
 
     return Verdict(kept, {choice.name: why(choice) for choice in problem.choices})
 

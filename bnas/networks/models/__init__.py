@@ -8,7 +8,7 @@ from torch import nn
 
 from bnas.binarize import weight_binarizer
 from bnas.errors import LookupFailed
-from bnas.lookup import unknown
+from bnas.lookup import not_among
 from bnas.networks.models.alexnet import AlexNet
 from bnas.networks.models.cnv import CNV
 from bnas.networks.models.googlenet import GoogLeNet
@@ -99,13 +99,19 @@ def build_model(
     return MODELS[name].build(preset, classes or MODELS[name].classes)
 
 
+def unknown_model(name: str, *, what: str = "model") -> str:
+    """Say that a name is of no reference network, and what else names a network."""
+    known = not_among(name, MODELS, what=what)
+    return f"{known}, or give file.py:attr, an architecture's YAML file, or a folder that holds a network, as RUN/best"
+
+
 def preset_for(name: str, *, precision: str, first: str | None, last: str | None, weights: str) -> Preset:
     """Return how far the layers of a reference network are binarized.
 
     Args, Raises: as in `build_model`.
     """
     if name not in MODELS:
-        raise LookupFailed(unknown(name, MODELS, what="model"))
+        raise LookupFailed(unknown_model(name))
     reference = MODELS[name]
     if precision not in reference.presets:
         raise LookupFailed(f"{name}: it has no preset {precision!r}; choose from {', '.join(reference.presets)}")
@@ -138,4 +144,5 @@ __all__ = [
     "WideResNet",
     "build_model",
     "preset_for",
+    "unknown_model",
 ]

@@ -183,12 +183,22 @@ def sentence(found: Ranking) -> str:
             f"{ranks} against {ops.tau:.2f}, but the difference lies between {found.lead[1]:.2f} and "
             f"{found.lead[2]:.2f}; check more networks."
         )
+    if found.beats_ops and proxy.low <= 0:
+        return (
+            f"Too few networks to tell: {found.networks} are ranked by the proxy with {ranks}, which may be chance; "
+            "check more networks."
+        )
     if math.isnan(proxy.tau) and math.isnan(ops.tau):
         return (
             f"Nothing can be ranked: all {found.networks} networks reached the same accuracy; check more of them, or "
             "train them for more epochs."
         )
-    if math.isnan(proxy.tau) or not found.beats_ops:
+    if math.isnan(proxy.tau):
+        return (
+            f"RED FLAG: do not trust this proxy: it gives all {found.networks} networks the same score; choose by ops, "
+            "or train the supernet longer and check again."
+        )
+    if not found.beats_ops:
         return (
             f"RED FLAG: do not trust this proxy: it ranks {found.networks} networks no better than counting their ops "
             f"does, {ranks} against {ops.tau:.2f}; choose by ops, or train the supernet longer and check again."
