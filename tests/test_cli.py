@@ -72,12 +72,6 @@ def test_help_shows_every_word_that_is_written_of_an_option(command: str) -> Non
         assert not isinstance(usual, str) or f"[default: ({usual})]" in shown
 
 
-def test_a_command_that_was_given_no_images_says_which_it_takes(tmp_path) -> None:
-    done = bnas("train", "nosuch", "--out", tmp_path / "run")
-    assert "no --data: takes the digits that come with bnas" in done.stderr
-    assert "model 'nosuch' is not known; choose from alexnet" in done.stderr
-
-
 def test_results_go_to_stdout_as_json_and_progress_to_stderr(run) -> None:
     folder, done = run
     said = json.loads(done.stdout)

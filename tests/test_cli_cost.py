@@ -386,7 +386,7 @@ class TestBadInput:
             ("{space}", [], "{space}: holds a space; give one architecture"),
             ("{folder}/space.yaml", [], "{folder}/space.yaml: holds a space; give one architecture"),
             ("{folder}/typo.yaml", [], "{folder}/typo.yaml: stages[0].width: this key is required"),
-            ("{folder}/model.yaml", [], "model 'lenet6': "),
+            ("{folder}/model.yaml", [], "model 'lenet6' is not known; did you mean 'lenet5'?"),
         ],
     )
     def test_is_one_line(self, bnas: Any, model_file: Path, source: str, options: list[str], expected: str) -> None:

@@ -27,15 +27,20 @@ FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", flags=re.MUL
 PATH = re.compile(r"`((?:bnas|docs|benchmarks|search_spaces|tests|examples)/[\w/]+(?:\.\w+)?)/?`")
 
 
-@pytest.fixture(scope="module")
-def keys() -> Any:
-    """The program that writes the tables of keys."""
-    spec = importlib.util.spec_from_file_location("keys", DOCS / "keys.py")
+def program(name: str) -> Any:
+    """Return a program that writes parts of pages."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def keys() -> Any:
+    """The program that writes the tables of keys."""
+    return program("keys")
 
 
 @pytest.mark.slow
@@ -82,6 +87,11 @@ def test_every_file_that_is_named_is_there(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_tables_of_keys_are_those_of_the_schema(page: str, keys) -> None:
     assert keys.written(PAGES[page]) == PAGES[page], "make them anew: python docs/keys.py"
+
+
+def test_the_table_of_reference_networks_is_what_is_counted() -> None:
+    page = PAGES["reference_networks.md"]
+    assert program("networks").written(page) == page, "make it anew: python docs/networks.py"
 
 
 def test_no_key_is_without_words_and_each_has_a_table(keys) -> None:

@@ -130,7 +130,7 @@ def search(
             lifted, as by `bytes=none`.
         trials: paid evaluations of the search, fewer where no more networks fit; a random twin pays for as many.
         minutes: that it may take in all, more or less: epochs and trials of the space, but for trials given here, grow
-            or shrink alike to what fits, by the pace that is measured at the begin, and again before networks are
+            or shrink alike to what fits, by the pace that is measured at the start, and again before networks are
             trained alone; when the time is up, the best so far is the result.
         sampler: `evolution`, `nsga2`, `tpe`, `random`; or what makes an Optuna sampler for each proposal, a function
             (space, budget, seed) -> sampler or its `pkg.mod:attr`.
@@ -327,7 +327,7 @@ def _beside(request: SearchRequest, ranks: Ranks) -> None:
 
 
 class Logged:
-    """A progress that also writes the begin of each phase to the log."""
+    """A progress that also writes the start of each phase to the log."""
 
     def __init__(self, run: Run, progress: Progress) -> None:
         self._run, self._progress, self._phase = run, progress, ""

@@ -30,6 +30,7 @@ from bnas.spec import dump, read
 CALIBRATION_BATCH = 64  # images of one calibration step
 _HEAD = (
     "# Edit a precision (real, weight, binary), then give this file back: bnas select MODEL --selection FILE -o DIR\n"
+    "# `norm`: where the input is binary, a batch norm is put before its sign; false where the model has one there.\n"
     "# `chosen` stays as it is: it is what `why` is the reason for.\n"
 )
 Choose = Callable[[nn.Module, Batches], Selection]

@@ -16,7 +16,7 @@ from bnas.train.thread_count import is_chosen_by_user, worthwhile
 
 
 def threads_for(run: Run, request: SearchRequest, data: DataSet) -> int:
-    """Return the threads with which a run began; at its begin those that the user says, or else that are worth it."""
+    """Return the threads with which a run began; at its start those that the user says, or else that are worth it."""
     known = [event["threads"] for event in run.events() if event["event"] == "threads"]
     if known:
         return int(known[-1])

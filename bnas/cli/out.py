@@ -20,7 +20,7 @@ def one_of(names: Iterable[str]) -> Callable[[str], list[str]]:
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
 
-DATA = typer.Option(help=DATA_HELP, autocompletion=one_of(KNOWN_DATA), show_default="digits")
+DATA = typer.Option(help=DATA_HELP, autocompletion=one_of(KNOWN_DATA))
 AUGMENT = typer.Option(
     help="What training images go through: none, or of flip, flip_vertical, crop, shift, turn, affine, cutout some.",
     show_default="what the recipe or space says, or suits a known data set; else shift",
@@ -29,7 +29,6 @@ NORMALISE = typer.Option(
     help="How a trained model wants its images: imagenet, unit (0 to 1), bytes (0 to 255), or MEAN/STD.",
     show_default="by mean and deviation of the training images",
 )
-_FALLBACK = "digits"  # what --data stands for where it is not given, which a line says
 DEVICE = typer.Option(help="cpu, cuda, cuda:1.", show_default="a GPU if there is one")
 
 
@@ -57,16 +56,6 @@ def image_shape(text: str | None) -> tuple[int, int, int] | None:
     if len(sides) != 3:
         raise ShapeError(f"--input: images have channels, height and width, as in 3x224x224, but got {text}")
     return sides[0], sides[1], sides[2]
-
-
-def data_or_digits(data: str | None) -> str:
-    """Return what `--data` says, or the digits that come with this package, and say so."""
-    if data is None:
-        print(
-            f"no --data: takes the {_FALLBACK} that come with bnas; --data NAME, folder or file gives others",
-            file=sys.stderr,
-        )
-    return data or _FALLBACK
 
 
 def say_loading(command: str) -> None:

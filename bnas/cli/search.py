@@ -9,7 +9,7 @@ import typer
 
 from bnas.amounts import percent, show
 from bnas.cli.columns import aligned
-from bnas.cli.out import AUGMENT, DATA, DEVICE, data_or_digits, named_after, one_of, say_loading
+from bnas.cli.out import AUGMENT, DATA_HELP, DEVICE, KNOWN_DATA, named_after, one_of, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.shipped import SPACES, space_file
 from bnas.space.space import SearchSpace
@@ -36,7 +36,10 @@ def search_command(
             autocompletion=one_of(SPACES),
         ),
     ] = None,
-    data: Annotated[str | None, DATA] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help=DATA_HELP, show_default="digits, or that of --from", autocompletion=one_of(KNOWN_DATA)),
+    ] = None,
     budget: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,12 +139,12 @@ def search_command(
     where = Path(space) if space else Path(str(supernet_of)) / "space.yaml"
     crew = Engine(engine, workers=workers, lease_seconds=lease, ray_address=ray_address)
     asked: dict[str, Any] = {
-        "data": _of_run(supernet_of, "data") if supernet_of and data is None else data_or_digits(data),
+        "data": _asked(data, supernet_of, "data", "digits"),
         "out": out or named_after(space or where.parent),
         "trials": trials, "sampler": sampler, "top": top, "deploy": deploy, "start_with": start_with or (),
         "augment": augment, "latency": latency, "final_on_all": final_on_all or None,
         "storage": storage, "device": device, "engine": crew, "trust": trust,
-        "seed": _of_run(supernet_of, "seed") if supernet_of and seed is None else seed or 0,
+        "seed": _asked(seed, supernet_of, "seed", 0),
     }  # fmt: skip
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         found: Any
@@ -168,8 +171,10 @@ def _check_several(budget: list[str] | None, minutes: float | None, supernet_of:
         raise typer.BadParameter("a supernet is searched again under one budget; give --budget", param_hint="--target")
 
 
-def _of_run(run: Path, key: str) -> Any:
-    """Return what a run that is searched again was asked: its supernet knows the images of a seed."""
+def _asked(given: Any, run: Path | None, key: str, usual: Any) -> Any:
+    """Return what is given, else what a run that is searched again was asked, as its supernet knows these images."""
+    if given is not None or run is None:
+        return usual if given is None else given
     from bnas.report.tables import IN_PYTHON
     from bnas.runs import Run
 

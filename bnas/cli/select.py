@@ -11,7 +11,7 @@ import typer
 from bnas.amounts import percent, show
 from bnas.cli.apart import apart, warnings_at_once
 from bnas.cli.columns import aligned
-from bnas.cli.out import DATA, DEVICE, NORMALISE, data_or_digits, image_shape, say_loading
+from bnas.cli.out import DATA, DEVICE, NORMALISE, image_shape, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.errors import LookupFailed
 from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
@@ -48,7 +48,7 @@ def select_command(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="Name of a reference network, file.py:attr or pkg.mod:attr.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
-    data: Annotated[str | None, DATA] = None,
+    data: Annotated[str, DATA] = "digits",
     budget: Annotated[
         list[str] | None, typer.Option(help="ops=25% of the real network, ops=3M, bytes=20k; repeatable.")
     ] = None,
@@ -125,7 +125,7 @@ def select_command(
                 measured_on=load_trained(measured_on, device=device, trust=trust) if measured_on else None,
             )  # fmt: skip
         result = select_model(
-            model, choose, data=data_or_digits(data), out=out, weights=str(weights) if weights else None,
+            model, choose, data=data, out=out, weights=str(weights) if weights else None,
             given=selection, input_shape=resized, normalise=normalise, images=images, finetune=finetune, seed=seed,
             device=device, progress=progress,
         )  # fmt: skip
@@ -186,7 +186,7 @@ def _said(result: Any) -> str:
     note = "real is the model as it was given: it is not trained further, and has the same accuracy before and after"
     return "\n".join([
         *aligned(_layer_rows(chosen.rows(), chosen.metric), to_the_left=(0, 4, 5)),
-        *_legend(chosen.metric),
+        *_legend(chosen),
         "",
         *aligned(_network_rows(result.networks), to_the_left=1),
         *([note] if is_tuned else []),
@@ -200,11 +200,13 @@ def _said(result: Any) -> str:
     ])  # fmt: skip
 
 
-def _legend(metric: str) -> list[str]:
-    """Return what the columns of the layers are."""
+def _legend(chosen: Any) -> list[str]:
+    """Return what the columns of the layers are, and what is put into the model."""
     lines = [f"error: {ERROR_MEANT}"]
-    if metric:
+    if metric := chosen.metric:
         lines.append(f"{metric}: {METRIC_MEANT.get(metric, 'a metric of your own; the highest stay real')}")
+    if normed := sum(row["precision"] == "binary" and row["norm"] for row in chosen.rows()):
+        lines.append(f"{normed} binary inputs get a batch norm before their sign; `norm: false` leaves it out")
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.amounts import percent, show
-from bnas.cli.out import AUGMENT, DATA, DEVICE, NORMALISE, data_or_digits, image_shape, named_after, one_of, say_loading
+from bnas.cli.out import AUGMENT, DATA, DEVICE, NORMALISE, image_shape, named_after, one_of, say_loading
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.shipped import RECIPES
 from bnas.trust import TRUST
@@ -23,7 +23,7 @@ def train_command(
     model: Annotated[
         str, typer.Argument(help="Name of a reference network, file.py:attr, an architecture's YAML, a run folder.")
     ],
-    data: Annotated[str | None, DATA] = None,
+    data: Annotated[str, DATA] = "digits",
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +47,12 @@ def train_command(
         float, typer.Option(help="Share of the training images held out, where there is no such split.")
     ] = 0.1,
     shape: Annotated[
-        str | None, typer.Option("--input", help="Resize images, as 3x32x32.", show_default="to what MODEL takes")
+        str | None,
+        typer.Option(
+            "--input",
+            help="Resize images, as 3x32x32.",
+            show_default="as MODEL's description says, else as the data has them",
+        ),
     ] = None,
     normalise: Annotated[str | None, NORMALISE] = None,
     augment: Annotated[str | None, AUGMENT] = None,
@@ -77,7 +82,7 @@ def train_command(
     with leading() as ranks, ProgressBars() as watch, Stop(watch) as progress:
         result = train_model(
             candidate_of(model, candidate) if candidate else model,
-            data=data_or_digits(data), recipe=recipe, weights=weights, precision=precision, teacher=teacher,
+            data=data, recipe=recipe, weights=weights, precision=precision, teacher=teacher,
             epochs=epochs, validation=validation, input_shape=image_shape(shape), normalise=normalise, augment=augment,
             seed=seed, out=folder, device=device, compiled=compiled, trust=trust, progress=progress, ranks=ranks,
         )  # fmt: skip

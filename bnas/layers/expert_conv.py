@@ -25,7 +25,7 @@ class ExpertConv(OddConv):
         alpha: output scales [out], one for all experts.
         gate: linear layer, in -> experts.
         usage: share of images that each expert won in about the last 50 training batches [experts].
-        alone: the first expert takes every image, for the begin of a training; it is then copied to the others.
+        alone: the first expert takes every image, for the start of a training; it is then copied to the others.
         others: as in `BinaryLayer`.
 
     Args, Raises: as `BinaryConv`; SpecError also when experts is below 1.

@@ -55,7 +55,8 @@ def _broken_by_cut_windows(program: Program, step: Pool) -> Iterator[str]:
 def _broken_by_conv(program: Program, step: Conv, takes: Target) -> Iterator[str]:
     x = program.values[step.inputs[0]]
     if x.kind == "bits" and any(step.padding) and step.pad_value not in takes.pad_values:
-        yield f"pads bits with {takes.pad_values[0]}, not with {step.pad_value}; give pad_value: {takes.pad_values[0]}"
+        only = takes.pad_values[0]
+        yield f"pads bits with {only}, not with {step.pad_value}; give pad_value: {only}, and train again"
     if step.dilation != (1, 1) and not takes.dilation:
         yield "takes no dilation"
     if isinstance(step.filters, SignFilters) and step.filters.offset is not None and not takes.offsets:

@@ -243,5 +243,5 @@ class Recipe(Spec):
         own = self.on(images)
         batch = batch_for(own.batch, images)
         steps, stages = own.epochs * (images // batch), " + ".join(str(stage.epochs) for stage in own.stages)
-        few = f"; few: below some {FEW_STEPS} a network learns little; give steps, or a smaller batch"
+        few = f"; few: give its recipe `steps: {FEW_STEPS}` or more"
         return f"{steps} steps of {batch} images in {stages} epochs{few if steps < FEW_STEPS else ''}"
