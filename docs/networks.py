@@ -15,7 +15,9 @@ from bnas.networks.models import MODELS, build_model
 
 PAGE = Path(__file__).parent / "reference_networks.md"
 TABLE = re.compile(r"(<!-- networks -->\n).*?(<!-- end -->)", flags=re.DOTALL)
-HEAD = "| name | input | classes | presets | ops, bytes: `real` | `weight` | `binary` |\n|---|---|---|---|---|---|---|\n"
+HEAD = (
+    "| name | input | classes | presets | ops, bytes: `real` | `weight` | `binary` |\n|---|---|---|---|---|---|---|\n"
+)
 
 
 def counted(name: str, preset: str) -> str:
