@@ -130,7 +130,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def other(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
         (folder / "other.txt").write_text(best.described.id)
-        return {"reload": "none"}
+        return {"made": "quickly"}
 
     monkeypatch.setitem(EXPORTERS, "training", other)
 
@@ -139,7 +139,7 @@ def test_an_export_may_be_written_again_over_itself(copied: Path, run_folder: Pa
     (copied / "__pycache__").mkdir()
     assert export(run_folder, out=copied) == copied
     assert left_in(copied) == {"other.txt", "manifest.json"}
-    assert manifest_of(copied)["reload"] == "none"
+    assert manifest_of(copied)["made"] == "quickly"
 
 
 def test_what_lies_beside_an_export_is_left_alone(copied: Path, run_folder: Path, quick: None) -> None:
@@ -243,6 +243,26 @@ def test_an_unfinished_run_and_an_unknown_target_are_refused(run_folder: Path, t
         export(tmp_path / "run", out=tmp_path / "out")
     with pytest.raises(LookupFailed, match="training"):
         export(run_folder, to="trainin", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise KeyError('weights')", "its code fails: KeyError: 'weights'"),
+        ("return None", "must return a dict, of entries for the manifest, but gave NoneType"),
+        ("return {'made': {1, 2}}", "its code fails: TypeError: "),
+        ("raise SystemExit(0)", "its code fails: its code ends Python, with sys.exit(0); take that out"),
+    ],
+)
+def test_an_exporter_of_a_user_that_fails_is_said_to(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: None, body: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(f"def names(trained, folder):\n    {body}\n")
+    with pytest.raises(ExportError) as caught:
+        export(run_folder, to="own.py:names", out="out", trust=True)
+    assert line_of(caught).startswith(f"export target 'own.py:names': {reason}")
+    assert left_in(tmp_path) == {"own.py"}
 
 
 def test_a_variant_is_the_entry_of_its_target(

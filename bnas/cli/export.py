@@ -58,7 +58,10 @@ def _said(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {file.relative_to(folder)}, {file.stat().st_size:,} bytes"
     if found := manifest.get("c"):
         yield f"takes {found['flash_bytes']:,} bytes of flash for constants, and {found['ram_bytes']:,} of static RAM"
-    if proof := manifest.get("reload"):
+    proof = manifest.get("reload")  # an exporter of a user's may say something else there
+    if isinstance(proof, dict) and "why" in proof:
+        yield f"NOT run: {proof['why']}"
+    if isinstance(proof, dict) and "max_difference" in proof:
         yield f"proved: {_proof(proof)}"
     for package in manifest.get("needs", []):
         yield f"needs {package}"
@@ -66,8 +69,6 @@ def _said(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
 
 def _proof(found: Mapping[str, Any]) -> str:
     """Say what was compared, and how far apart it was."""
-    if found.get("run") is False:
-        return f"NOT run: {found['why']}"
     apart = f"logits at most {found['max_difference']:.1e} apart"
     if "same_class" in found:
         return f"{found['same_class']} of {found['images']} {found['images_from']} get the same class, {apart}"

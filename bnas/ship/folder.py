@@ -10,10 +10,10 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
-from bnas.errors import ExportError, LookupFailed
-from bnas.lookup import find, not_among
+from bnas.errors import BnasError, ExportError, LookupFailed
+from bnas.lookup import FAILURES, find, not_among, reason
 from bnas.runs import Run, environment
-from bnas.runs.documents import read_json
+from bnas.runs.documents import json_text, read_json
 from bnas.runs.files import check_own, clear_up, replacing_folder
 from bnas.runs.saved_network import ANEW, ARCHITECTURE, MANIFEST, WEIGHTS, manifest_text, read_network
 from bnas.ship.c_code import export_c
@@ -63,6 +63,21 @@ def variant_of(to: str, variant: str | None) -> str:
     return f"{to}-{variant}"
 
 
+def _by_code_of_a_user(name: str, exporter: Exporter, trained: TrainedNetwork, folder: Path) -> dict[str, Any]:
+    """Return what an exporter that is not ours gives, or say in a line that it failed."""
+    try:
+        entries = exporter(trained, folder)
+        json_text(entries)
+    except BnasError:
+        raise
+    except FAILURES as problem:
+        raise ExportError(f"export target {name!r}: its code fails: {reason(problem)}") from problem
+    if not isinstance(entries, dict):
+        kind = type(entries).__name__
+        raise ExportError(f"export target {name!r}: must return a dict, of entries for the manifest, but gave {kind}")
+    return entries
+
+
 def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path:
     """Write a trained network into a folder; it is there only if the network comes back from it the same.
 
@@ -71,7 +86,8 @@ def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path
         out: a new or empty folder, or an earlier export of the same network, which is replaced.
     Returns: `out`.
     Raises:
-        ExportError: `out` holds something else, or the proof fails; what was in `out` is as it was.
+        ExportError: `out` holds something else, the proof fails, or an exporter of a user's does; what was in `out` is
+            as it was.
         RunError: `out` cannot be written.
         LookupFailed: there is no such target.
     """
@@ -83,7 +99,7 @@ def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path
     weights = hashlib.sha256(save(dict(trained.tensors))).hexdigest()
     _check_replaceable(out, trained.described, weights)
     with replacing_folder(place) as folder:
-        proved = exporter(trained, folder)
+        proved = exporter(trained, folder) if to in EXPORTERS else _by_code_of_a_user(to, exporter, trained, folder)
         files = {name: sha256(folder / name) for name in sorted(_held(folder))}
         export = {"to": to, "weights_sha256": weights, "files": files, "versions": environment()}
         manifest = {**trained.manifest, **proved, "export": export}
