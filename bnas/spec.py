@@ -6,10 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from bnas.errors import SpecError
 from bnas.yaml_text import line_of, read_text
@@ -21,6 +28,8 @@ class Spec(BaseModel):
     """A description: frozen, compared by value, no unknown keys, no quiet conversions between kinds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    later: ClassVar[Mapping[str, Any]] = {}
+    """Fields that came later, and the values that are not written: so descriptions from before, and ids, stay."""
 
     def but(self, **changes: Any) -> Self:
         """Return the same with other values of some fields, checked, and with nothing kept that was computed before.
@@ -29,6 +38,14 @@ class Spec(BaseModel):
             ValueError: a value breaks a rule.
         """
         return type(self)(**{name: getattr(self, name) for name in self.model_fields_set} | changes)
+
+    def without_later(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is to be written, without fields that came later where their values are the usual ones."""
+        return {key: value for key, value in said.items() if key not in self.later or value != self.later[key]}
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return self.without_later(whole(self))
 
 
 S = TypeVar("S", bound=Spec)
@@ -90,14 +107,6 @@ def read(kind: type[S], path: str | Path) -> S:
 def dump(spec: Spec) -> str:
     """Return a description as YAML text that `read` takes back to an equal one."""
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
-
-
-def without_usual(said: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a description says, without the keys that came later where their values are the usual ones.
-
-    So descriptions from before, and the ids made of them, stay what they are.
-    """
-    return {key: value for key, value in said.items() if key not in usual or value != usual[key]}
 
 
 def id_of(spec: Spec, *, spaced: bool = True) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from bnas.space.stem import Stem
 from bnas.space.values import (
@@ -24,7 +24,7 @@ from bnas.space.values import (
     WeightBinarizerName,
     plain,
 )
-from bnas.spec import Flag, Spec, Whole, id_of, shown, without_usual
+from bnas.spec import Flag, Spec, Whole, id_of, shown
 from bnas.trust import CODE
 
 ShortcutKind = Literal["repeat", "conv", "bottleneck"]
@@ -38,17 +38,14 @@ class Shortcut(Spec):
     to 1/reduction of the input channels, batch norm, PReLU, 1x1 conv, batch norm, PReLU. Both convs are real.
     """
 
+    later: ClassVar = {"pool": "average"}
+
     kind: ShortcutKind = "repeat"
     """Pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
     pool: ShortcutPool = "average"
     """How it takes a stride: by the `average`, as in papers, or by the `max`, which keeps what is small."""
     reduction: Annotated[Whole, Field(ge=1)] = 4
     """Of `bottleneck`: its middle has the input channels divided by this."""
-
-    @model_serializer(mode="wrap")
-    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what descriptions from before, and their ids, do not have."""
-        return without_usual(whole(self), {"pool": "average"})
 
 
 class InputBinarizer(Spec):
@@ -81,6 +78,8 @@ class StageSpec(Spec):
 
     A stage of depth 0 is not there: what comes before it goes on to the next.
     """
+
+    later: ClassVar = {"downsample": "conv", "squeeze_excite": None, "activation": None, "block": OURS}
 
     width: Channels
     """Channels of every block."""
@@ -126,11 +125,6 @@ class StageSpec(Spec):
             raise ValueError(f"downsample: {self.downsample} has no stride to take; leave it out, or give stride: 2")
         return self
 
-    @model_serializer(mode="wrap")
-    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what descriptions from before, and their ids, do not have."""
-        return without_usual(whole(self), LATER_KEYS)
-
     @property
     def depth(self) -> int:
         """The number of blocks; 0 where the stage is not there."""
@@ -146,10 +140,6 @@ class StageSpec(Spec):
             shared.shortcut, excite, _with_activation(shared.binarizers, self.activation), mixed, shared.prelu,
             self.downsample if first else "conv", self.block,
         )  # fmt: skip
-
-
-# What stages of builds from before do not say, and what it means that they do not.
-LATER_KEYS: dict[str, str | None] = {"downsample": "conv", "squeeze_excite": None, "activation": None, "block": OURS}
 
 
 class Shared(NamedTuple):
@@ -220,6 +210,8 @@ class Architecture(Spec):
     PReLU out, for targets that take none.
     """
 
+    later: ClassVar = {"prelu": True, "classifier": "real"}
+
     input: tuple[Channels, Side, Side]
     """Channels, height and width of an image."""
     classes: Classes
@@ -245,11 +237,6 @@ class Architecture(Spec):
     def _react_keeps_its_prelu(self) -> "Architecture":
         check_prelu(self.binarizers, (stage.activation for stage in self.stages), prelu=self.prelu)
         return self
-
-    @model_serializer(mode="wrap")
-    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what descriptions from before, and their ids, do not have."""
-        return without_usual(whole(self), {"prelu": True, "classifier": "real"})
 
     @model_validator(mode="after")
     def _groups_divide_channels(self) -> "Architecture":

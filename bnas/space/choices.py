@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -19,7 +19,6 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from bnas.space.arch import (
-    LATER_KEYS,
     Binarizers,
     InputBinarizer,
     Shared,
@@ -44,7 +43,7 @@ from bnas.space.values import (
     WeightBinarizerName,
     sides,
 )
-from bnas.spec import Flag, Spec, Whole, without_usual
+from bnas.spec import Flag, Spec, Whole
 from bnas.trust import CODE
 
 T = TypeVar("T")
@@ -114,7 +113,7 @@ class StageChoices(Spec):
         return self
 
     @model_serializer(mode="wrap")
-    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what spaces from before do not have, so that their runs go on."""
         said: dict[str, Any] = whole(self)
         return {key: value for key, value in said.items() if key in self.keys or key == "precision"}
@@ -125,7 +124,10 @@ class StageChoices(Spec):
 
         What builds from before did not know comes last, and only where it is said: their genotypes stay what they are.
         """
-        return (*STAGE_KEYS, *(key for key, usual in LATER_KEYS.items() if getattr(self, key) not in (usual, (usual,))))
+        return (
+            *STAGE_KEYS,
+            *(key for key, usual in StageSpec.later.items() if getattr(self, key) not in (usual, (usual,))),
+        )
 
     @property
     def shapes(self) -> int:
@@ -168,6 +170,8 @@ class StageChoices(Spec):
 class ShortcutChoices(Spec):
     """What may be chosen to go round a convolution that changes the channels or the size, for the whole network."""
 
+    later: ClassVar = {"pool": "average"}
+
     kind: Choices[ShortcutKind] = ("repeat",)
     """Pool and channels over again (`repeat`), a real 1x1 convolution (`conv`), or two (`bottleneck`)."""
     pool: ShortcutPool = "average"
@@ -177,8 +181,8 @@ class ShortcutChoices(Spec):
 
     @model_serializer(mode="wrap")
     def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write what spaces from before have as they have it: one kind without brackets, no pool."""
-        return without_usual(whole(self) | {"kind": alone(self.kind)}, {"pool": "average"})
+        """Write one kind without brackets, as spaces from before have it."""
+        return self.without_later(whole(self) | {"kind": alone(self.kind)})
 
     @property
     def shortcuts(self) -> tuple[Shortcut, ...]:

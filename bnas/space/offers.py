@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -12,13 +12,15 @@ from bnas.space.choices import BinarizerChoices, Choices, ShortcutChoices, Stage
 from bnas.space.latency import Latency
 from bnas.space.settings import SearchSettings
 from bnas.space.values import Channels, Classes, Every, Precision, Side, Size, shrunk
-from bnas.spec import Flag, Spec, without_usual
+from bnas.spec import Flag, Spec
 
 _OF_STAGE = re.compile(r"stages\[(\d+)\]\.(\w+)")
 
 
 class Offers(Spec):
     """The keys of a space."""
+
+    later: ClassVar = {"prelu": True, "deploy": None, "latency": None, "classifier": "real"}
 
     input: tuple[Channels, Side, Side]
     """Channels, height and width of an image; others are resized to it."""
@@ -69,11 +71,11 @@ class Offers(Spec):
         return self
 
     @model_serializer(mode="wrap")
-    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what spaces from before do not have, so that their runs go on."""
-        usual = {"prelu": True, "deploy": None, "latency": None, "classifier": "real"}
-        said = whole(self) | {"mix_every": alone(self.mix_every), "classifier": alone(self.classifier)}
-        return without_usual(said, usual)
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write what is no choice without brackets, as spaces from before have it."""
+        return self.without_later(
+            whole(self) | {"mix_every": alone(self.mix_every), "classifier": alone(self.classifier)}
+        )
 
     @model_validator(mode="after")
     def _groups_divide_widths(self) -> "Offers":

@@ -1,15 +1,17 @@
 """The float model that a selection is about, as a description: its name, its weights, its input."""
 
-from typing import Any
+from typing import ClassVar
 
-from pydantic import PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import PositiveInt
 
-from bnas.spec import Spec, without_usual
+from bnas.spec import Spec
 from bnas.trust import Named
 
 
 class Original(Spec):
     """The float model that decisions are about."""
+
+    later: ClassVar = {"normalise": None}
 
     model: Named
     """A known name, `file.py:attr` or `pkg.mod:attr`."""
@@ -21,8 +23,3 @@ class Original(Spec):
     """How many classes it tells apart."""
     normalise: str | None = None
     """How it wants images: `imagenet`, `unit`, `bytes`, MEAN/STD; none: by moments of the training images."""
-
-    @model_serializer(mode="wrap")
-    def _only_what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what was not said: descriptions from before, and their ids, do not have it."""
-        return without_usual(whole(self), {"normalise": None})

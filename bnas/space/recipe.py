@@ -1,21 +1,19 @@
 """How to train: stages, rates, distillation. Frozen, torch-free."""
 
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
 from bnas.errors import SpecError
 from bnas.space.choices import OneOrMany
-from bnas.spec import Flag, Spec, without_usual
+from bnas.spec import Flag, Spec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -91,6 +89,8 @@ class BopSettings(Spec):
 class Stage(Length):
     """One stage of training: which parts are binary, for how long, at which rate."""
 
+    later: ClassVar = {"one_expert": 0.0, "ema": 0.0}
+
     inputs: Literal["real", "binary"] = "binary"
     """Of binary layers; `real` ones for a first stage that teaches the next."""
     weights: Literal["real", "binary"] = "binary"
@@ -140,11 +140,6 @@ class Stage(Length):
                 "where the whole stage has one; leave one of the two out"
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what recipes from before do not have, so that their runs go on."""
-        return without_usual(whole(self), {"one_expert": 0.0, "ema": 0.0})
 
     @model_validator(mode="after")
     def _bop_flips_binary_weights(self) -> "Stage":

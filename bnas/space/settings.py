@@ -1,18 +1,16 @@
 """The settings of a whole search: supernet, scores, retraining, teacher. Frozen, torch-free."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
 from bnas.space.recipe import Augment, Distillation, Fraction, Length, NonNegative, Recipe, Stage, batch_for
-from bnas.spec import Flag, Spec, without_usual
+from bnas.spec import Flag, Spec
 from bnas.trust import Named
 
 
@@ -22,6 +20,8 @@ class SupernetRecipe(Length):
     single: one fairly drawn sub-network a step. sandwich: the largest sub-network learns the labels and teaches the
     smallest and two drawn ones with binary weights.
     """
+
+    later: ClassVar = {"dtype": "float32"}
 
     mode: Literal["single", "sandwich"] = "single"
     """What a step trains: one drawn sub-network (`single`), or four, the largest as teacher (`sandwich`)."""
@@ -43,11 +43,6 @@ class SupernetRecipe(Length):
     """Share of a label that is spread over all classes."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the forward pass, by autocast; `bfloat16` is for GPUs and CPUs that have it."""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what spaces from before do not have, so that their runs go on."""
-        return without_usual(whole(self), {"dtype": "float32"})
 
     def on(self, images: int) -> "SupernetRecipe":
         """Return it for so many training images, as `Recipe.on` does."""
@@ -73,6 +68,8 @@ class Retraining(Spec):
     are compared by what they reach. The winner is the best of all.
     """
 
+    later: ClassVar = {"final_on_all": False}
+
     top: PositiveInt = 3
     """How many networks are trained alone: the best, and the best of ever dearer shares (of two, the dearer half)."""
     twin: Annotated[int, Field(ge=0)] | None = None
@@ -90,11 +87,6 @@ class Retraining(Spec):
     def tops(self) -> dict[str, int]:
         """How many networks are trained alone at most, by what found them, beside those that are given."""
         return {"search": self.top, "twin": self.top if self.twin is None else self.twin}
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what spaces from before do not have, so that their runs go on."""
-        return without_usual(whole(self), {"final_on_all": False})
 
     @model_validator(mode="after")
     def _inherited_weights_have_all_experts(self) -> "Retraining":
@@ -134,6 +126,8 @@ class Teacher(Spec):
 class SearchSettings(Spec):
     """What a space file may carry, so that `bnas search SPACE --data D` is a whole command."""
 
+    later: ClassVar = {"teacher": None}
+
     budget: dict[str, str | int | float] = Field(default_factory=dict)
     """Limits, `40k` or `20k..40k`, of `ops`, `bops`, `flops`, `bytes`, `activation_bytes`, `latency_ms`."""
     targets: tuple[dict[str, str | int | float], ...] = ()
@@ -162,11 +156,6 @@ class SearchSettings(Spec):
     """How candidates are scored."""
     retrain: Retraining = Retraining()
     """How the best are trained alone."""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what settings from before do not have, so that their runs go on."""
-        return without_usual(whole(self), {"teacher": None})
 
     @property
     def taught(self) -> tuple[str, ...]:

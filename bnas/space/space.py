@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from bnas.errors import SpecError
-from bnas.space.arch import LATER_KEYS, Architecture
+from bnas.space.arch import Architecture, StageSpec
 from bnas.space.choices import sizes
 from bnas.space.offers import Offers
 
@@ -124,7 +124,7 @@ class SearchSpace(Offers):
         made = {"shortcut.kind": arch.shortcut.kind, "binarizers.weight": arch.binarizers.weight}
         values += [made[name] if name in made else getattr(arch, name) for name in self.whole]
         for index, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
-            for key, usual in LATER_KEYS.items() if stage.depth else ():
+            for key, usual in StageSpec.later.items() if stage.depth else ():
                 if key not in choices.keys and getattr(stage, key) != usual:
                     raise SpecError(
                         f"stages[{index}].{key}: {getattr(stage, key)} is not offered; it is no choice here"

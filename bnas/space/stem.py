@@ -22,8 +22,9 @@ class StemKind(Spec):
     """`conv`; `branched`, kernel 3 and stride 4; `space_to_depth`, whose stride is its block; or `thermometer`."""
 
     @model_serializer(mode="wrap")
-    def _without_what_other_kinds_have(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if value is not None}
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what stems of other kinds have."""
+        return {key: value for key, value in whole(self).items() if value is not None}
 
 
 class Stem(StemKind):
