@@ -32,7 +32,7 @@ from bnas.ship.c_code import compiler, exporter
 from bnas.ship.c_code.compiler import Ran, run_code, what_fails
 from bnas.ship.c_code.text import Code, code
 from bnas.ship.lowering import lower
-from bnas.ship.packed import card_of, normalised
+from bnas.ship.packed import card_of
 from bnas.ship.training import TrainedNetwork
 from bnas.space.recipe import Recipe, Stage
 
@@ -106,7 +106,7 @@ def pixels_for(program: Program, *, seed: int = 0, batch: int = 4) -> np.ndarray
 
 def same_as_it_means(program: Program, folder: Path, machine: Machine, *, word_bits: int, seed: int = 0) -> Code:
     card, pixels = card_for(program), pixels_for(program, seed=seed)
-    images = normalised(pixels, card).numpy()
+    images = card.normalised(pixels)
     expected = evaluate(program, images)
     made = code(program, card, word_bits=word_bits)
     found = ran(made, folder, pixels, machine)
@@ -121,7 +121,7 @@ def same_as_it_means(program: Program, folder: Path, machine: Machine, *, word_b
 def same_as_trained(network: nn.Module, shape: tuple[int, ...], folder: Path, *, batch: int = 4) -> None:
     program = lower(network, shape)
     card, pixels = card_for(program), pixels_for(program, batch=batch)
-    images = normalised(pixels, card)
+    images = torch.from_numpy(card.normalised(pixels))
     expected = exact_logits(network, images)
     found = ran(code(program, card), folder, pixels, Machine(("gcc", *WARNINGS, "-O2"))).logits
     far = np.abs(found - expected).max(1) > 1e-4 * np.abs(expected).max()
@@ -184,7 +184,7 @@ def exact_whole_numbers(program: Program, folder: Path, machine: Machine, *, wor
     made = code(program, card, word_bits=word_bits)
     assert made.files["network.c"].count("    compare_bits(") == 2
     found = ran(made, folder, pixels, machine).logits
-    assert found.tolist() == evaluate(program, normalised(pixels, card).numpy()).tolist()
+    assert found.tolist() == evaluate(program, card.normalised(pixels)).tolist()
 
 
 @pytest.mark.parametrize("pad_value", [-1, 0, 1])
@@ -337,7 +337,7 @@ def test_all_digits_get_the_class_of_the_trained_network(
     assert len(pixels) == 1797
     card = card_of(TrainedNetwork(DEMO, best.state_dict(), manifest_of(folder)))
     found = run_code(folder, pixels, command=ready(machine).command, start=machine.start)
-    expected = exact_logits(best, normalised(pixels, card))
+    expected = exact_logits(best, torch.from_numpy(card.normalised(pixels)))
     assert found.classes.tolist() == expected.argmax(1).tolist()
     assert np.abs(found.logits - expected).max() < 1e-4 * np.abs(expected).max()
 

@@ -24,6 +24,7 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.errors import ExportError
 from bnas.networks.model_spec import ModelSpec
+from bnas.runtime import Card
 from bnas.runtime.filters import RealFilters, SignFilters
 from bnas.runtime.naive import MEANINGS, evaluate, every_slot
 from bnas.runtime.program import Program
@@ -62,7 +63,7 @@ def normalised(pixels: np.ndarray) -> np.ndarray:
 
 
 def program_of(network: nn.Module, shape: tuple[int, int, int]) -> Program:
-    return of_pixels(lower(network, shape), (MEAN,) * shape[0], (STD,) * shape[0])
+    return of_pixels(lower(network, shape), Card((MEAN,) * shape[0], (STD,) * shape[0]))
 
 
 def kinds(model: Any) -> list[str]:
@@ -73,7 +74,7 @@ def kinds(model: Any) -> list[str]:
 def test_models_compute_what_the_program_means(seed: int) -> None:
     program, pixels = random_program(seed), pixels_for(random_program(seed).input)
     channels = program.input[0]
-    model = qonnx_model(of_pixels(program, (MEAN,) * channels, (STD,) * channels), Form(), batch=len(pixels))
+    model = qonnx_model(of_pixels(program, Card((MEAN,) * channels, (STD,) * channels)), Form(), batch=len(pixels))
     assert apart(executed(model, pixels), evaluate(program, normalised(pixels))) < 1e-4
 
 

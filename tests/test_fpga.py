@@ -26,6 +26,7 @@ from bnas.api.exporting import export
 from bnas.data import load_data
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS, build_model
+from bnas.runtime import Card
 from bnas.runtime.program import Program
 from bnas.ship.lowering import lower
 from bnas.ship.targets import refusal
@@ -130,7 +131,7 @@ def same_in_hls4ml(network: nn.Module, shape: Shape, folder: Path, *, io_type: s
 
 def program_of(network: nn.Module, shape: Shape) -> Program:
     channels = shape[0]
-    return of_pixels(lower(network, shape), (MEAN,) * channels, (STD,) * channels)
+    return of_pixels(lower(network, shape), Card((MEAN,) * channels, (STD,) * channels))
 
 
 def same(network: nn.Module, shape: Shape, found: Callable[[np.ndarray], np.ndarray]) -> None:

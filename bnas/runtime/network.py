@@ -41,6 +41,17 @@ class Card:
         if len(self.class_names) not in (0, program.classes):
             raise ProgramError(f"{len(self.class_names)} class names do not go with {program.classes} logits")
 
+    @property
+    def scale_and_shift(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What pixels from 0 to 255 are multiplied by, and what is then added, per channel."""
+        mean, std = np.array(self.mean, np.float64), np.array(self.std, np.float64)
+        return 1 / (255 * std), -mean / std
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return pixels [n, channels, height, width] as the network was trained to see them."""
+        scale, shift = (part.astype(np.float32).reshape(-1, 1, 1) for part in self.scale_and_shift)
+        return pixels.astype(np.float32) * scale + shift
+
 
 class Network:
     """A packed network.
@@ -100,9 +111,7 @@ class Network:
             raise ShapeError(f"pixels: uint8 [n, {self._shape}] is needed, but got {_kind(values)}")
         if not self.card.mean:
             raise ProgramError("the network does not say how images are normalised; give it normalised images")
-        mean, std = (np.array(part, np.float64).reshape(-1, 1, 1) for part in (self.card.mean, self.card.std))
-        scaled = values.astype(np.float32) * (1 / (255 * std)).astype(np.float32)
-        return scaled - (mean / std).astype(np.float32)
+        return self.card.normalised(values)
 
     def room(self) -> "Room":
         """Return memory to run in, which no other caller has meanwhile."""

@@ -66,7 +66,7 @@ class Ready(NamedTuple):
         """Return what is proved on pixels, and the pixels that the images were made of; of drawn ones the nearest."""
         mean, std = (np.array(part).reshape(-1, 1, 1) for part in (self.card.mean, self.card.std))
         pixels = np.clip(np.rint((self.images.double().numpy() * std + mean) * 255), 0, 255).astype(np.uint8)
-        return self._replace(images=normalised(pixels, self.card)), pixels
+        return self._replace(images=torch.from_numpy(self.card.normalised(pixels))), pixels
 
     def proof(self, found: NDArray[Any], *, where: str) -> dict[str, Any]:
         """Return how logits of the images agree with those of the network.
@@ -91,12 +91,6 @@ def ready(best: TrainedNetwork) -> Ready:
     program = lower(network, described.input)
     images, source = images_of(described, known, trust=best.trust)
     return Ready(described, network, program, card_of(best), norms, images, source)
-
-
-def normalised(pixels: NDArray[np.uint8], card: Card) -> Tensor:
-    """Return pixels as the network was trained to see them, in float32."""
-    mean, std = (np.array(part).reshape(-1, 1, 1) for part in (card.mean, card.std))
-    return torch.from_numpy(pixels * (1 / (255 * std)).astype(np.float32) - (mean / std).astype(np.float32))
 
 
 def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:

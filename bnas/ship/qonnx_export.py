@@ -40,7 +40,7 @@ def export_qonnx(best: TrainedNetwork, folder: Path, *, flow: Flow | None = None
 
     shipped, whole = ready(best).on_pixels()
     pixels = whole.astype(np.float32)
-    program = of_pixels(shipped.program, shipped.card.mean, shipped.card.std)
+    program = of_pixels(shipped.program, shipped.card)
     if flow and (rule := refusal(program, flow, layers=_layers(shipped))):
         raise ExportError(rule)
     form = FORMS[flow]

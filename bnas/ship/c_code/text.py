@@ -87,9 +87,8 @@ def _top(constants: Constants, text: str) -> str:
 
 def _body(calls: Calls, made: Iterable[Operation], card: Card) -> str:
     """Return the function that is called."""
-    program, mean, std = calls.program, np.array(card.mean), np.array(card.std)
-    scale = calls.constants.reals("pixel_scale", 1 / (255 * std))
-    shift = calls.constants.reals("pixel_shift", mean / std)
+    program, (factors, added) = calls.program, card.scale_and_shift
+    scale, shift = calls.constants.reals("pixel_scale", factors), calls.constants.reals("pixel_shift", -added)
     lines = [f"    normalise(image, {scale}, {shift}, {calls.size(0)}, {calls.place(0)});"]
     for one in made:
         lines.append(

@@ -13,6 +13,7 @@ import onnx
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.transformation.infer_shapes import InferShapes
 
+from bnas.runtime.network import Card
 from bnas.runtime.program import Program, rounded
 from bnas.runtime.simplify import simplified
 from bnas.runtime.steps import Add, Affine, Conv, Flatten, Multiply, Pool, PReLU, Step, Threshold, Value
@@ -58,9 +59,9 @@ FORMS = {
 }
 
 
-def of_pixels(program: Program, mean: tuple[float, ...], std: tuple[float, ...]) -> Program:
+def of_pixels(program: Program, card: Card) -> Program:
     """Return the program that takes pixels from 0 to 255, with their normalisation in it."""
-    scale, shift = 1 / (255 * np.array(std, np.float64)), -np.array(mean, np.float64) / np.array(std, np.float64)
+    scale, shift = card.scale_and_shift
     moved = (replace(step, inputs=tuple(slot + 1 for slot in step.inputs)) for step in program.steps)
     return rounded(simplified(Program(program.input, (Affine((0,), scale, shift), *moved))))
 
