@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from bnas.errors import LookupFailed
 
 T = TypeVar("T")
+_STAMP = "__bnas_stamp__"  # of a module: what its file was when it was read
 
 # What code that is not ours may end with: `sys.exit` in it must not end the work around it as if that were done.
 FAILURES = (Exception, SystemExit)
@@ -30,7 +31,7 @@ def find(name: str, table: Mapping[str, T], *, what: str) -> T:
     if name in table:
         return table[name]
     if ":" in name:
-        found: T = load_reference(name, what=what)
+        found: T = imported(name) or load_reference(name, what=what)  # every layer of a network may ask
         return found
     raise LookupFailed(unknown(name, table, what=what))
 
@@ -69,10 +70,24 @@ def load_reference(reference: str, *, what: str) -> Any:
 
 
 def imported(reference: str) -> Any:
-    """Return what a reference named when it was last imported, without running its code again; None if it was not."""
+    """Return what a reference named when it was last imported, without running its code again.
+
+    None if it was not, or if its file has changed since.
+    """
     where, _, attribute = reference.rpartition(":")
-    module = sys.modules.get(_module_name(Path(where)) if where.endswith(".py") else where)
-    return getattr(module, attribute, None)
+    if not where.endswith(".py"):
+        return getattr(sys.modules.get(where), attribute, None)
+    module = sys.modules.get(_module_name(Path(where)))
+    return getattr(module, attribute, None) if getattr(module, _STAMP, None) == _stamp(Path(where)) else None
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from what it was before; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _module_name(path: Path) -> str:
@@ -89,6 +104,7 @@ def _from_file(path: Path, what: str) -> Any:
     if spec is None or spec.loader is None:
         raise LookupFailed(f"{what}: {path} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
+    setattr(module, _STAMP, _stamp(path))
     sys.modules[name] = module  # dataclasses and pickle look for a class's module there
     _offer(path.parent)
     try:

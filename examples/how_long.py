@@ -31,6 +31,8 @@ def main() -> None:
     ):
         print(f"{part:10}{seconds:6.0f} s, {rate}")
     print(f"together  {plan.seconds / 60:6.1f} minutes")
+    if others := len(request.settings.targets) - 1:
+        print(f"for one of its budgets; scoring and finalists are done again for each of the {others} others")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,17 @@ def test_an_attribute_of_a_file_is_found(tmp_path: Path) -> None:
     assert find(f"{tmp_path}/mine.py:answer", {}, what="number") == 42
 
 
+def test_a_file_is_run_once_and_again_when_it_has_changed(tmp_path: Path) -> None:
+    file, runs = tmp_path / "mine.py", tmp_path / "runs"
+    text = f"open({str(runs)!r}, 'a').write('x')\ndef half(x): return x / 2\n"
+    file.write_text(text)
+    assert len({find(f"{file}:half", {}, what="function") for _ in range(3)}) == 1
+    assert runs.read_text() == "x"
+    file.write_text(text.replace("x / 2", "x / 2.0"))
+    assert find(f"{file}:half", {}, what="function")(3) == 1.5
+    assert runs.read_text() == "xx"
+
+
 def test_a_file_may_hold_dataclasses(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from __future__ import annotations\n"
