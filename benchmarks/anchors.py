@@ -130,7 +130,7 @@ def winners(folder: Path, task: Task) -> Iterator[tuple[Anchor, Best]]:
     places = sorted(folder.glob("targets/*/")) if task.budget is None else [folder]
     for place in filter(Path.exists, places):
         run = Run.read(place)
-        if run.has_best():
+        if run.best.is_sound():
             found = bnas.open_run(place)
             assert isinstance(found, bnas.SearchResult)
             yield task.anchors[budgets.index(Budget.parse(run.config["budget"]))], found.best

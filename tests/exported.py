@@ -96,7 +96,7 @@ def finished_run(path: Path, network: nn.Module, described: Description, by: Rec
     }
     run = Run.open(path, config={}, space_yaml="stem: 1\n")
     with run.lock():
-        run.write_best(dump(described), tensors=dict(network.state_dict()), manifest=manifest | known)
+        run.best.write(dump(described), tensors=dict(network.state_dict()), manifest=manifest | known)
     return path
 
 

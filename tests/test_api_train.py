@@ -318,7 +318,7 @@ def test_layers_are_spread_from_first_to_last() -> None:
 @pytest.mark.parametrize("taught", [False, True])
 def test_a_first_stage_that_nobody_teaches_is_said(taught: bool, result, tmp_path, capsys) -> None:
     recipe = Recipe(batch=256, stages=(Stage(epochs=1, distill=Distillation()),))
-    teacher = result.run.best_folder if taught else None
+    teacher = result.run.best.folder if taught else None
     bnas.train_model(ARCH, data="digits", recipe=recipe, teacher=teacher, out=tmp_path / "run")
     assert ("there is no teacher: it is trained without one" in capsys.readouterr().err) == (not taught)
     page = (tmp_path / "run" / "report.html").read_text()

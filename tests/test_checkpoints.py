@@ -160,7 +160,7 @@ def _save_for_ever(path: Path, first: int, ready: Any) -> None:
         for epoch in range(first, 1_000_000):
             run.save_checkpoint("supernet", {"w": torch.full((20_000,), float(epoch))}, {"epoch": epoch})
             run.log("epoch", epoch=epoch)
-            run.write_best(f"epoch: {epoch}\n", {"w": torch.full((100,), float(epoch))}, {"epoch": epoch})
+            run.best.write(f"epoch: {epoch}\n", {"w": torch.full((100,), float(epoch))}, {"epoch": epoch})
 
 
 def test_killed_at_any_moment_the_newest_checkpoint_is_whole(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_killed_at_any_moment_the_newest_checkpoint_is_whole(tmp_path: Path) -> 
         epoch = found.state["epoch"]
         assert torch.equal(found.tensors["w"], torch.full((20_000,), float(epoch)))
         assert not logged or epoch >= logged[-1]  # what was logged after its checkpoint is not lost
-        if run.has_best():
-            architecture, tensors, manifest = run.read_best()
+        if run.best.is_sound():
+            architecture, tensors, manifest = run.best.read()
             assert architecture == f"epoch: {manifest['epoch']}\n"
             assert tensors["w"].unique().tolist() == [manifest["epoch"]]
     assert epoch > 0
@@ -214,7 +214,7 @@ class TestWriting:
                 lambda: run.save_checkpoint("supernet", weights(value), {}),
                 lambda: run.write_table("candidates", [{"id": value}]),
                 lambda: run.write_ledger({"paid": value}),
-                lambda: run.write_best("", weights(value), {}),
+                lambda: run.best.write("", weights(value), {}),
             ]
 
         for write in writes(1):
@@ -238,7 +238,7 @@ class TestWriting:
         for write in (
             lambda: run.save_checkpoint("supernet", {"w": torch.ones(200_000)}, {"epoch": 2}),
             lambda: run.write_table("candidates", [{"id": "x" * 100} for _ in range(10_000)]),
-            lambda: run.write_best("", {"w": torch.ones(200_000)}, {}),
+            lambda: run.best.write("", {"w": torch.ones(200_000)}, {}),
             lambda: run.log("event", text="x" * 1_000_000),
         ):
             with pytest.raises(RunError, match="No space left on device; free some space"):

@@ -132,10 +132,10 @@ class TestAModelInMemory:
 
     def test_loads_into_the_module_that_is_given_again(self, trained) -> None:
         _, binary, _, result = trained
-        again = bnas.load(result.run.best_folder, model=binary)
+        again = bnas.load(result.run.best.folder, model=binary)
         assert all(again.state_dict()[name].equal(tensor) for name, tensor in result.load().state_dict().items())
         with pytest.raises(SpecError, match="give it again as model="):
-            bnas.load(result.run.best_folder)
+            bnas.load(result.run.best.folder)
 
     def test_goes_on_only_with_the_same_weights(self, trained) -> None:
         _, binary, call, result = trained

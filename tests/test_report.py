@@ -102,7 +102,7 @@ def make_run(path: Path, *, until: str, data: str = "made-up digits", **more: An
         "seed": 3,
         "versions": environment(),
     }
-    run.write_best(dump(arch), {"made_up": torch.zeros(1)}, manifest)
+    run.best.write(dump(arch), {"made_up": torch.zeros(1)}, manifest)
     return run
 
 
@@ -163,7 +163,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_finished_page_answers_first(finished: Path) -> None:
     text = text_of((finished / "report.html").read_text(encoding="utf-8"))
-    manifest = Run.read(finished).read_best()[2]
+    manifest = Run.read(finished).best.read()[2]
     ops, size = show(manifest["cost"]["ops"]), show(manifest["cost"]["bytes"])
     assert f"98.34 % test accuracy with {ops} ops and {size} bytes" in text[:400]
     for part in (

@@ -194,7 +194,7 @@ class TestSearches:
         again = bnas.search(
             source / "space.yaml", budget=["ops=8k"], supernet_of=source, out=tmp_path / "run", progress=False
         )
-        assert again.run.has_best()
+        assert again.run.best.is_sound()
         assert "nothing that it has trained alone is taken" in caplog.text
 
     def test_those_that_began_with_another_supernet_are_trained_anew(self, tmp_path) -> None:

@@ -183,14 +183,14 @@ class TestTakenOver:
     def test_nothing_is_replaced(self, run: Run, taken: bool) -> None:
         with run.lock():
             run.write_table("candidates", [{"id": "a"}])
-            run.write_best("a", weights(1), {})
+            run.best.write("a", weights(1), {})
             run.save_checkpoint("supernet", weights(1), {})
             lock, own = run.path / "driver.lock", (run.path / "driver.lock").read_bytes()
             before = contents(run.path)
             for write in (
                 lambda: run.write_table("candidates", [{"id": "b"}]),
                 lambda: run.write_ledger({}),
-                lambda: run.write_best("b", weights(2), {}),
+                lambda: run.best.write("b", weights(2), {}),
                 lambda: run.save_checkpoint("supernet", weights(2), {}),
                 lambda: run.log("event"),
             ):

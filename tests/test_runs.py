@@ -230,13 +230,13 @@ class TestTables:
 
 class TestBest:
     def test_comes_back_with_the_sum_of_its_weights(self, run: Run) -> None:
-        assert not run.has_best()
+        assert not run.best.is_sound()
         with pytest.raises(RunError, match="best: is missing"):
-            run.read_best()
+            run.best.read()
         for value in (1, 2):
-            run.write_best("stages: []\n", weights(value), {"id": "a", "accuracy": {"test": 0.1 + 0.2}})
-        architecture, tensors, manifest = Run.read(run.path).read_best()
-        assert run.has_best()
+            run.best.write("stages: []\n", weights(value), {"id": "a", "accuracy": {"test": 0.1 + 0.2}})
+        architecture, tensors, manifest = Run.read(run.path).best.read()
+        assert run.best.is_sound()
         assert architecture == "stages: []\n"
         assert torch.equal(tensors["conv.weight"], weights(2)["conv.weight"])
         assert (manifest["id"], manifest["accuracy"]) == ("a", {"test": 0.1 + 0.2})
@@ -251,27 +251,27 @@ class TestBest:
     def test_a_truncated_file_is_named_and_what_it_belongs_to_is_no_best_network(
         self, run: Run, caplog: pytest.LogCaptureFixture, name: str, left: float
     ) -> None:
-        run.write_best("stages: [0, 1, 2, 3, 4]\n", weights(1), {})
-        assert run.has_best()
-        file = run.best_folder / name
+        run.best.write("stages: [0, 1, 2, 3, 4]\n", weights(1), {})
+        assert run.best.is_sound()
+        file = run.best.folder / name
         os.truncate(file, int(left * file.stat().st_size))
         with pytest.raises(RunError, match=rf"{name}: (is damaged|cannot be read).*run the command that began this"):
-            run.read_best()
-        assert not run.has_best()
+            run.best.read()
+        assert not run.best.is_sound()
         assert name in caplog.text
         assert [name in event["message"] for event in run.events()] == [True]
-        run.write_best("stages: []\n", weights(1), {})
-        assert run.has_best()
+        run.best.write("stages: []\n", weights(1), {})
+        assert run.best.is_sound()
 
     def test_killed_between_two_renames_the_one_before_is_found(self, run: Run) -> None:
-        run.write_best("old", weights(1), {})
+        run.best.write("old", weights(1), {})
         (run.path / ".best.7.tmp").mkdir()
-        run.best_folder.rename(run.path / ".best.7.tmp" / "old")
-        assert not run.has_best()
+        run.best.folder.rename(run.path / ".best.7.tmp" / "old")
+        assert not run.best.is_sound()
         with run.lock():
-            assert run.read_best().architecture_yaml == "old"
-            run.write_best("new", weights(1), {})
-        assert run.read_best().architecture_yaml == "new"
+            assert run.best.read().architecture_yaml == "old"
+            run.best.write("new", weights(1), {})
+        assert run.best.read().architecture_yaml == "new"
         assert not list(run.path.glob(".best*"))
 
 
@@ -297,6 +297,6 @@ class TestSecrets:
         with run.lock():
             run.log("lost", error=f"no answer from {storage}", nested=[{"url": storage}])
             run.write_ledger({"storage": storage})
-            run.write_best("", weights(1), {"storage": storage})
+            run.best.write("", weights(1), {"storage": storage})
         assert opened(run.path, storage=storage, more={"urls": [storage]}).config["storage"].endswith("me:***@host/db")
         assert not [name for name, content in contents(run.path).items() if b"geh" in content or b"im@" in content]

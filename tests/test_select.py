@@ -363,7 +363,7 @@ class TestFinetuning:
             assert (found["real"]["accuracy"] > 0.5) == is_taught
             described = read(ConvertedModel, out / "selected" / "best" / "architecture.yaml")
             assert described.original.weights == (str(out / "real.pt") if is_taught else None)
-            assert Run.read(out / "selected").read_best()[2]["epochs"] == 1
+            assert Run.read(out / "selected").best.read()[2]["epochs"] == 1
         taught = teacher_of(read(ConvertedModel, tmp_path / "model" / "selected" / "best" / "architecture.yaml"), None)
         assert taught is not None
         assert torch.equal(taught.get_parameter("3.weight"), build_original(original.model_copy(

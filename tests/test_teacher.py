@@ -96,7 +96,7 @@ class TestTheRun:
     def test_it_holds_a_real_network_that_loads(self, found) -> None:
         network = bnas.load(found.run.path / "teacher")
         assert network(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
-        text, _, manifest = found.run.read_teacher()
+        text, _, manifest = found.run.teacher.read()
         arch = parse(Architecture, parse_yaml(text, source="teacher"), source="teacher")
         assert arch == described().as_real()
         assert manifest["cost"]["bops"] == 0
@@ -112,13 +112,13 @@ class TestTheRun:
         accuracy, _ = evaluate(bnas.load(found.run.path / "teacher"), data.validation.batches(100))
         (said,) = [event for event in found.run.events() if event["event"] == "teacher"]
         assert said["validation_accuracy"] == accuracy
-        assert found.run.read_teacher().manifest["accuracy"] == {"validation": accuracy}
+        assert found.run.teacher.read().manifest["accuracy"] == {"validation": accuracy}
 
     def test_config_manifest_and_report_name_it(self, found, folder) -> None:
         assert found.run.config["teacher"] == described().as_real().id
         said = found.best.manifest["teacher"]
         assert said["model"] == str(folder / "large.yaml")
-        assert said["weights_sha256"] == found.run.read_teacher().manifest["weights_sha256"]
+        assert said["weights_sha256"] == found.run.teacher.read().manifest["weights_sha256"]
         page = " ".join(found.run.report.read_text(encoding="utf-8").split())
         assert "teaches the supernet and the networks trained alone." in page.replace("\u2060", "")
 
@@ -236,7 +236,7 @@ class TestThatOfAFolder:
         again = bnas.search(space_with(source), out=tmp_path / "run", progress=False)
         assert trainings(again.run)[0] == "supernet"
         assert ends(again.run) == ends(found.run)
-        assert again.run.config["teacher"].endswith(found.run.read_teacher().manifest["weights_sha256"])
+        assert again.run.config["teacher"].endswith(found.run.teacher.read().manifest["weights_sha256"])
 
     def test_what_it_may_have_been_trained_on_is_no_validation(self, found, tmp_path) -> None:
         large = described().as_real()
@@ -244,11 +244,11 @@ class TestThatOfAFolder:
         other = bnas.train_model(large, recipe=recipe, seed=1, out=tmp_path / "other", progress=False)
         final = tmp_path / "final"
         shutil.copytree(found.run.path / "teacher", final)
-        manifest = found.run.read_teacher().manifest | {"final_training": {"done": True}}
+        manifest = found.run.teacher.read().manifest | {"final_training": {"done": True}}
         (final / "manifest.json").write_text(manifest_text(manifest), encoding="utf-8")
         for number, source in enumerate((other.run.path / "best", final)):
             taught = bnas.search(space_with(source), trials=2, top=1, out=tmp_path / f"{number}", progress=False)
-            (accuracy,) = taught.run.read_teacher().manifest["accuracy"].items()
+            (accuracy,) = taught.run.teacher.read().manifest["accuracy"].items()
             assert accuracy[0] == "maybe_seen"
             assert taught.best.manifest["teacher"]["maybe_seen_accuracy"] == accuracy[1]
             assert "validation_accuracy" not in taught.best.manifest["teacher"]
@@ -449,7 +449,7 @@ class TestLessons:
         monkeypatch.setattr(searching, "retrain", lambda *args, teacher, **more: given.append(teacher) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
             bnas.search(space, out=tmp_path / "run", progress=False)
-        own, kept = given[0].state_dict(), found.run.read_teacher().tensors
+        own, kept = given[0].state_dict(), found.run.teacher.read().tensors
         assert all(torch.equal(own[name], tensor) for name, tensor in kept.items())
         assert not any(weight.requires_grad for weight in given[0].parameters())
 
@@ -460,7 +460,7 @@ class TestLessons:
         monkeypatch.setattr(rank_checking, "train_alone", lambda *args, teacher, **more: given.append(teacher) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
             bnas.check_ranking(found.run.path, networks=3, repeated=0, progress=False)
-        assert torch.equal(given[0].head.classifier.weight, found.run.read_teacher().tensors["head.classifier.weight"])
+        assert torch.equal(given[0].head.classifier.weight, found.run.teacher.read().tensors["head.classifier.weight"])
 
 
 @pytest.fixture(scope="module")
@@ -507,7 +507,7 @@ class TestItsTime:
         own = parse(SearchSpace, parse_yaml(found.run.space_yaml, source="space"), source="space")
         assert own.search.teacher.recipe.epochs == trainings(found.run).count("teacher-0")
         again = bnas.search(own, supernet_of=found, minutes=0.2, out=tmp_path / "again", progress=False)
-        assert again.run.has_teacher()
+        assert again.run.teacher.is_sound()
 
 
 class TestSettings:

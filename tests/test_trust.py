@@ -97,7 +97,7 @@ class Folder:
         self.forget()
         config = {"model": described.model_dump(mode="json"), "data": "digits", "seed": 0, "recipe": {"stages": []}}
         run = Run.open(self.path / "run", config=config)
-        run.write_best(dump(described), network.state_dict(), MANIFEST | {"architecture_id": described.id})
+        run.best.write(dump(described), network.state_dict(), MANIFEST | {"architecture_id": described.id})
         return run.path
 
     def exported(self, kind: str, *, to: str) -> Path:
@@ -249,7 +249,7 @@ def test_images_that_a_run_names_as_code_are_not_read_to_prove_an_export(folder:
     arch = tiny_space().smallest()
     run = Run.open("run", config={"model": arch.model_dump(mode="json"), "data": "foreign.py:images", "seed": 0})
     manifest = MANIFEST | {"architecture_id": arch.id, "data": "foreign.py:images"}
-    run.write_best(dump(arch), trained(arch).state_dict(), manifest)
+    run.best.write(dump(arch), trained(arch).state_dict(), manifest)
     out = bnas.export(run.path, to="packed", out="out")
     assert "data names code" in (out / "manifest.json").read_text()
     assert not folder.trace.exists()
@@ -349,7 +349,7 @@ class TestSharedFolders:
         target = out / "inner" if made == "folder on the way" else out
         arch = tiny_space().smallest()
         run = Run.open(tmp_path / "run", config={"model": arch.model_dump(mode="json"), "data": "digits", "seed": 0})
-        run.write_best(dump(arch), bnas.build(arch).state_dict(), {"architecture_id": arch.id})
+        run.best.write(dump(arch), bnas.build(arch).state_dict(), {"architecture_id": arch.id})
         for write in (
             lambda: Run.open(target, config={}, space_yaml="a: 1"),
             lambda: bnas.export(run.path, out=target),
@@ -379,7 +379,7 @@ LINKS: dict[str, Callable[[Run], object]] = {
     "study.db": lambda run: run.storage_url,
     "study.db-journal": lambda run: run.storage_url,
     "log.jsonl": lambda run: run.log("event"),
-    "best": lambda run: run.write_best("", {}, {}),
+    "best": lambda run: run.best.write("", {}, {}),
     "figures": lambda run: run.figures,
     "report.html": lambda run: run.report,
     "sums.json": lambda run: run.write_ledger({}),

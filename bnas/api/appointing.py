@@ -119,7 +119,7 @@ def _with_that_of_run(request: SearchRequest, data: DataSet) -> SearchRequest:
 def _of_run(request: SearchRequest, asked: Teacher, *, trust: bool) -> Appointed:
     """Return the teacher that is kept in the run whose supernet is searched."""
     other = Run.read(request.supernet_of)
-    return _in_folder(other.teacher_folder, other.read_teacher(), asked, trust=trust)
+    return _in_folder(other.teacher.folder, other.teacher.read(), asked, trust=trust)
 
 
 def _check_description(asked: Teacher, described: Description, space: SearchSpace) -> None:

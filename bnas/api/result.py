@@ -129,8 +129,8 @@ class SearchResult:
     @cached_property
     def best(self) -> Best:
         """The best network."""
-        text, _, manifest = self.run.read_best()
-        folder, source = self.run.best_folder, str(self.run.best_folder)
+        text, _, manifest = self.run.best.read()
+        folder, source = self.run.best.folder, str(self.run.best.folder)
         arch = parse(Architecture, parse_yaml(text, source=source), source=source)
         return Best(folder, arch, manifest, self.trust)
 
@@ -176,7 +176,7 @@ class SearchResult:
         return Scorer(supernet, load_matching(request), self.space.search.scoring, seed=request.seed, device=device)
 
     def __repr__(self) -> str:
-        found = self.best if self.run.has_best() else "unfinished"
+        found = self.best if self.run.best.is_sound() else "unfinished"
         return f"SearchResult({str(self.run.path)!r}: {found})"
 
 
@@ -196,7 +196,7 @@ class TrainResult:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Accuracies, cost, recipe, versions and the proof that the weights reload."""
-        return self.run.read_best()[2]
+        return self.run.best.read()[2]
 
     @property
     def accuracy(self) -> float:
@@ -210,10 +210,10 @@ class TrainResult:
 
     def load(self) -> nn.Module:
         """Return the network with its trained weights, checked against the manifest."""
-        return load(self.run.best_folder, model=self.held, trust=self.trust)
+        return load(self.run.best.folder, model=self.held, trust=self.trust)
 
     def __repr__(self) -> str:
-        found = f"test accuracy {percent(self.accuracy)}" if self.run.has_best() else "unfinished"
+        found = f"test accuracy {percent(self.accuracy)}" if self.run.best.is_sound() else "unfinished"
         return f"TrainResult({str(self.run.path)!r}: {found})"
 
 

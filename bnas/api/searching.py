@@ -82,7 +82,7 @@ def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained,
         | times
         | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
     )
-    run.write_best(dump(best.arch), tensors=tensors, manifest=manifest | known)
+    run.best.write(dump(best.arch), tensors=tensors, manifest=manifest | known)
 
 
 def final_facts(best: Retrained, data: DataSet) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _is_complete(run: Run, trials: int) -> bool:
         run.read_ledger()
     except RunError:
         return False
-    return run.has_best()
+    return run.best.is_sound()
 
 
 def _is_stored(run: Run) -> bool:

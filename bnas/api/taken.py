@@ -133,7 +133,7 @@ def _alike(folder: Path, run: Run, request: SearchRequest) -> Run | None:
 
 
 def _same_teacher(run: Run, other: Run) -> bool:
-    weights = [one.read_teacher().manifest["weights_sha256"] for one in (run, other) if one.has_teacher()]
+    weights = [one.teacher.read().manifest["weights_sha256"] for one in (run, other) if one.teacher.is_sound()]
     return len(weights) == 2 and weights[0] == weights[1]
 
 

@@ -63,8 +63,8 @@ def _kept(run: Run | None, request: SearchRequest, data: DataSet, progress: Prog
     known = request.teacher
     assert run is not None
     assert known is not None
-    if run.has_teacher():
-        return run.read_teacher().tensors
+    if run.teacher.is_sound():
+        return run.teacher.read().tensors
     if not known.folder:
         return None
     found = read_network(Path(known.folder), hint="put it back")
@@ -102,7 +102,7 @@ def _keep(
             epochs=asked.recipe.epochs, seed=request.seed,
         )  # fmt: skip
     run.log(NAME, model=asked.model, **_named(accuracy))
-    run.write_teacher(dump(known.described), tensors, manifest | {"accuracy": accuracy})
+    run.teacher.write(dump(known.described), tensors, manifest | {"accuracy": accuracy})
     progress(f"{NAME} on held-out images", 1, 1, f"accuracy {percent(standing.accuracy)}")
     if not standing.knows:
         run.warn(f"{MODEL}: {asked.model} gets {standing}: it has nothing to teach; train it longer, or give another")
@@ -145,13 +145,13 @@ def teacher_in(run: Run, settings: SearchSettings, *, trust: bool) -> nn.Module 
         ExportError, RunError: it is gone, or damaged.
         TrustError: its description names code, which is not trusted.
     """
-    return None if settings.teacher is None else load(run.teacher_folder, trust=trust)
+    return None if settings.teacher is None else load(run.teacher.folder, trust=trust)
 
 
 def facts_of(run: Run, settings: SearchSettings) -> dict[str, Any]:
     """Return what the manifest of a network says of what taught it; nothing where nothing did."""
     if settings.teacher is None:
         return {}
-    manifest = run.read_teacher().manifest
+    manifest = run.teacher.read().manifest
     said = {"model": settings.teacher.model, **_named(manifest["accuracy"])}
     return {NAME: said | {"weights_sha256": manifest["weights_sha256"]}}

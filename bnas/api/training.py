@@ -169,7 +169,7 @@ def _is_complete(run: Run) -> bool:
             run.read_table(CONFUSION)
     except RunError:
         return False
-    return run.has_best()
+    return run.best.is_sound()
 
 
 class _Work(NamedTuple):
@@ -246,7 +246,7 @@ def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Rank
         seed=run.config["seed"],
     )  # fmt: skip
     guessing = Guessing.on(data.test.labels)._asdict()
-    run.write_best(dump(described), tensors, manifest | {"guessing": guessing})
+    run.best.write(dump(described), tensors, manifest | {"guessing": guessing})
     run.log("trained", **accuracy)
 
 

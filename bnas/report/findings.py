@@ -177,11 +177,11 @@ def _ranked(run: Run) -> pd.DataFrame:
 def _subject(
     run: Run, space: SearchSpace, candidates: pd.DataFrame
 ) -> tuple[Architecture | None, dict[str, Any] | None]:
-    if run.wrote_best():
-        text, _, manifest = run.read_best()
-        with taking(run.best_folder / "manifest.json"):
+    if run.best.was_written():
+        text, _, manifest = run.best.read()
+        with taking(run.best.folder / "manifest.json"):
             check_manifest(manifest)
-        source = str(run.best_folder / "architecture.yaml")
+        source = str(run.best.folder / "architecture.yaml")
         return parse(Architecture, parse_yaml(text, source=source), source=source), manifest
     scored = paid_rows(candidates)
     if scored.empty:

@@ -137,10 +137,10 @@ def load_line(run: Run) -> str:
 
 
 def _manifest(run: Run) -> dict[str, Any] | None:
-    if not run.wrote_best():
+    if not run.best.was_written():
         return None
-    manifest = run.read_best()[2]
-    with taking(run.best_folder / "manifest.json"):
+    manifest = run.best.read()[2]
+    with taking(run.best.folder / "manifest.json"):
         check_manifest(manifest)
         _tiles(manifest)
     return manifest

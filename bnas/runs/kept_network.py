@@ -1,5 +1,6 @@
 """A network of a run <-> its folder below that of the run, checked against the checksums that the run keeps."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -18,9 +19,18 @@ class KeptNetwork:
         self._name, self._manifest = name, f"{name}/{MANIFEST}"
         self._access, self._sums, self._log = access, sums, log
 
+    @property
+    def folder(self) -> Path:
+        """Where it lies; `bnas.load` makes a module of it."""
+        return self._access.inside(self._name)
+
     def write(self, description_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
         """Write its three files, together or not at all.
 
+        Args:
+            description_yaml: of its architecture.
+            tensors: its weights by name.
+            manifest: what is known of it; the checksums of the other two files are added.
         Raises:
             RunError: it cannot be written; the one before it is intact.
         """
@@ -30,7 +40,7 @@ class KeptNetwork:
 
     def was_written(self) -> bool:
         """Whether it was written; it may be damaged, or gone since."""
-        return self._sums.has(self._manifest) or self._access.inside(self._name).exists()
+        return self._sums.has(self._manifest) or self.folder.exists()
 
     def is_sound(self) -> bool:
         """Whether it is there and sound; one that is damaged is named in the log."""
@@ -49,6 +59,6 @@ class KeptNetwork:
         Raises:
             RunError: there is none yet, or one of its files is not the one that was written.
         """
-        found = read_network(self._access.inside(self._name))
+        found = read_network(self.folder)
         self._sums.read(self._manifest, hint=ANEW)
         return found

@@ -21,7 +21,7 @@ from bnas.runs.lock import Access
 from bnas.runs.log import RunLog
 from bnas.runs.names import check_folder, checkpoint_parts, table_file
 from bnas.runs.opening import take_up
-from bnas.runs.saved_network import ANEW, SavedNetwork
+from bnas.runs.saved_network import ANEW
 from bnas.runs.settings import environment, read_asked, run_id
 from bnas.runs.sums import Sums
 
@@ -38,7 +38,13 @@ def best_in(folder: Path) -> Path:
 
 
 class Run:
-    """One run folder, opened to be driven (`open`) or looked at (`read`)."""
+    """One run folder, opened to be driven (`open`) or looked at (`read`).
+
+    Attributes:
+        path: the folder.
+        best: the best network that was found, or the one that was trained.
+        teacher: the network that teaches the others.
+    """
 
     def __init__(self, path: Path, *, asked: Asked, readonly: bool) -> None:
         self.path = path
@@ -46,8 +52,8 @@ class Run:
         self._access = Access(path, readonly=readonly)
         self._sums = Sums(self._access)
         self._log = RunLog(self._access, self._sums)
-        self._best = KeptNetwork(_BEST, self._access, self._sums, self._log)
-        self._teacher = KeptNetwork(_TEACHER, self._access, self._sums, self._log)
+        self.best = KeptNetwork(_BEST, self._access, self._sums, self._log)
+        self.teacher = KeptNetwork(_TEACHER, self._access, self._sums, self._log)
 
     @classmethod
     def open(
@@ -137,16 +143,6 @@ class Run:
     def file(self, name: str) -> Path:
         """Return the path of a file of the run, for a message about it."""
         return self._access.inside(name)
-
-    @property
-    def best_folder(self) -> Path:
-        """The folder of the best network; read it with `read_best`, or `bnas.load`."""
-        return self._access.inside(_BEST)
-
-    @property
-    def teacher_folder(self) -> Path:
-        """The folder of the network that teaches the others; read it with `read_teacher`, or `bnas.load`."""
-        return self._access.inside(_TEACHER)
 
     @property
     def figures(self) -> Path:
@@ -295,58 +291,6 @@ class Run:
         """
         hint = "run bnas rank-check on this run folder"
         return json_of(self._sums.read(_RANKING, hint=hint), self._access.inside(_RANKING), hint=hint)
-
-    def write_best(self, architecture_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
-        """Write the best network, its three files together or not at all.
-
-        Args:
-            architecture_yaml: its description.
-            tensors: its weights by name.
-            manifest: what is known of it; the checksums of the other two files are added.
-        Raises:
-            RunError: it cannot be written; the best network before it is intact.
-        """
-        self._best.write(architecture_yaml, tensors, manifest)
-
-    def wrote_best(self) -> bool:
-        """Whether a best network was written; it may be damaged, or gone since."""
-        return self._best.was_written()
-
-    def has_best(self) -> bool:
-        """Whether a best network is there and sound; one that is damaged is named in the log."""
-        return self._best.is_sound()
-
-    def read_best(self) -> SavedNetwork:
-        """Return description, weights and manifest of the best network.
-
-        Raises:
-            RunError: there is none yet, or one of its files is not the one that was written.
-        """
-        if self.has_targets:
-            raise RunError(
-                f"{self.path}: has a winner for each of several budgets; give the run of one, below targets/"
-            )
-        return self._best.read()
-
-    def write_teacher(self, description_yaml: str, tensors: dict[str, Tensor], manifest: dict[str, Any]) -> None:
-        """Write the network that teaches the others, as `write_best` does the best.
-
-        Raises:
-            RunError: it cannot be written; what was there is intact.
-        """
-        self._teacher.write(description_yaml, tensors, manifest)
-
-    def has_teacher(self) -> bool:
-        """Whether a teacher is there and sound; one that is damaged is named in the log."""
-        return self._teacher.is_sound()
-
-    def read_teacher(self) -> SavedNetwork:
-        """Return description, weights and manifest of the network that teaches the others.
-
-        Raises:
-            RunError: there is none yet, or one of its files is not the one that was written.
-        """
-        return self._teacher.read()
 
     def warn(self, message: str) -> None:
         """Warn, and where this run may be written, keep that in the log."""

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
-from bnas.errors import BnasError, ExportError, LookupFailed
+from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.lookup import FAILURES, find, not_among, reason
 from bnas.runs import Run, environment
 from bnas.runs.documents import json_text, read_json
@@ -138,16 +138,18 @@ def best_network(run: Path, *, trust: bool = False) -> TrainedNetwork:
     Raises:
         TrustError: its description names code, which is not trusted.
         ExportError: its description is not the one that the manifest names.
-        RunError: the run has none, or it is damaged.
+        RunError: the run has none, or one for each of several budgets, or it is damaged.
     """
     found = Run.read(run)
-    text, tensors, manifest = found.read_best()
-    source = str(found.best_folder / ARCHITECTURE)
+    if found.has_targets:
+        raise RunError(f"{run}: has a winner for each of several budgets; give the run of one, below targets/")
+    text, tensors, manifest = found.best.read()
+    source = str(found.best.folder / ARCHITECTURE)
     described = parse_description(parse_yaml(text, source=source), source=source)
     if manifest.get("architecture_id") != described.id:
         raise ExportError(
             f"{source}: is architecture {described.id}, but {MANIFEST} says {manifest.get('architecture_id')}; "
-            f"put the file back, or remove {found.best_folder} and {ANEW}"
+            f"put the file back, or remove {found.best.folder} and {ANEW}"
         )
     check_code(described, source=source, trust=trust)
     return TrainedNetwork(described, tensors, manifest, trust=trust)
