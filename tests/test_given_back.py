@@ -14,10 +14,12 @@ from test_select import USERS_FILE
 from torch import nn
 
 import bnas as package
+from bnas import convert, select_layers
+from bnas.api.selecting import review
 from bnas.data import load_data
 from bnas.errors import BnasError
 from bnas.runs.selection_folder import run_in
-from bnas.select import Decision, Decisions
+from bnas.select import Decision, Decisions, Rules
 from bnas.select.conversion import ConvertedModel
 from bnas.spec import dump, read
 
@@ -48,6 +50,19 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
             optimizer.step()
     save_file(model.state_dict(), folder / "trained.safetensors")
     return folder / "mine.py"
+
+
+def test_a_layer_that_is_binary_already_is_no_choice_when_a_selection_is_given_back() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.Flatten(),
+        nn.Linear(16, 10),
+    )  # fmt: skip
+    images = [torch.randn(4, 1, 8, 8)]
+    half = convert(model, select_layers(model, images, keep=["4"], rules=Rules(exclude=["4"]), progress=False))
+    again = select_layers(half, images, budget=["ops=100%"], progress=False)
+    given = review(half, images, again.decisions, progress=False)
+    assert {layer.name for layer in given.layers if layer.obstacle} == {"2", "6"}
+    assert given.free == {"4"}
 
 
 @pytest.fixture(scope="module")

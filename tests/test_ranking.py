@@ -1,5 +1,6 @@
 """Rank measures against counts by hand, scipy and simulation; samples; what the sentence says."""
 
+import json
 import math
 import statistics
 from itertools import combinations
@@ -11,7 +12,7 @@ from scipy.stats import kendalltau
 
 from bnas.errors import SpecError
 from bnas.searcher.feasible import cost_of
-from bnas.searcher.ranking import dealt, every_network, judge, summed_ranks, tau, tau_within
+from bnas.searcher.ranking import Ranking, dealt, every_network, judge, summed_ranks, tau, tau_within
 from bnas.searcher.ranking.measure import (
     bands,
     ceiling,
@@ -212,6 +213,12 @@ class TestVerdict:
         assert found["parameters"].tau == found["ops"].tau  # the same order
         assert found["random"].regrets[1] == pytest.approx(truth.max() - truth.mean())
         assert found["random"].high == pytest.approx(1.96 * spread_of_chance(60))
+
+    def test_what_is_kept_comes_back_though_some_numbers_do_not_exist(self) -> None:
+        truth, ops = truth_of(6)
+        found = judge({"proxy": truth}, truth, ops, proxy="proxy", repeated=([0.5, 0.5], [0.4, 0.6]))
+        assert math.isnan(found.seeds.tau)
+        assert Ranking.known(json.loads(json.dumps(found.as_dict()))).as_dict() == found.as_dict()
 
     def test_repeated_trainings_give_the_noise_floor(self) -> None:
         truth, ops = truth_of(60)

@@ -12,13 +12,15 @@ import bnas
 import bnas.api.rank_checking as rank_check
 from bnas.api.rank_checking import check_ranking
 from bnas.cli.app import main
-from bnas.errors import LookupFailed, RunError, Stopped
+from bnas.errors import LookupFailed, RunError, Stopped, TrainingError
 from bnas.report import write_report
 from bnas.runs import Run
 from bnas.searcher.ranking import Terms, tau
+from bnas.space.recipe import Recipe, Stage
 from tests.tiny import tiny_space
 
 NETWORKS = 4
+SHORT = Recipe(stages=(Stage(epochs=1),))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,21 @@ def printed(command, monkeypatch, capsys) -> str:
         main()
     assert ended.value.code == 0
     return capsys.readouterr().out
+
+
+def test_without_a_supernet_it_is_an_error_before_anything_is_trained(searched, tmp_path, monkeypatch) -> None:
+    shutil.copytree(searched, tmp_path / "run")
+    for file in (tmp_path / "run").glob("supernet/*"):
+        file.unlink()
+    monkeypatch.setattr(rank_check, "train_alone", refuse)
+    with pytest.raises(TrainingError, match="supernet: none is kept in this run"):
+        check_ranking(tmp_path / "run", networks=NETWORKS)
+
+
+def test_of_a_given_network_it_says_what_is_wanted(tmp_path) -> None:
+    bnas.train_model(tiny_space().smallest(), recipe=SHORT, out=tmp_path / "run", progress=False)
+    with pytest.raises(RunError, match="one given network was trained here; give the run folder of a search"):
+        check_ranking(tmp_path / "run", networks=NETWORKS)
 
 
 def test_every_network_has_its_scores_and_its_accuracy(checked) -> None:

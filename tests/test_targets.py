@@ -15,7 +15,7 @@ from bnas.cli.app import app
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
-from bnas.errors import BudgetError, LookupFailed, RunError, SpecError, Stopped, TrainingError
+from bnas.errors import BnasError, BudgetError, LookupFailed, RunError, SpecError, Stopped, TrainingError
 from bnas.report import write_report
 from bnas.runs import Run
 from bnas.searcher.feasible import sample_within
@@ -82,6 +82,19 @@ class TestTargets:
         assert "2 budgets, one supernet" in page
         assert 'href="targets/ops%3D8000%2Cbytes%3D4000/report.html"' in page
         assert CliRunner().invoke(app, ["report", str(family.run.path)]).exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("how", "said"),
+        [
+            ({"engine": "nosuch"}, "engine"),
+            ({"minutes": -1.0}, "minutes: a positive number is needed"),
+            ({"storage": "nosuch"}, "must be the URL of a database"),
+        ],
+    )
+    def test_what_is_asked_amiss_is_an_error_before_any_training(self, how, said, tmp_path) -> None:
+        with pytest.raises(BnasError, match=said):
+            bnas.search_targets(tiny_space(), TARGETS, out=tmp_path / "run", progress=False, **how)
+        assert not (tmp_path / "run").exists()
 
     def test_its_folder_gives_them_again(self, family) -> None:
         again = bnas.open_run(family.run.path)

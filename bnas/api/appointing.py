@@ -15,6 +15,7 @@ from bnas.networks.build import build
 from bnas.networks.model_spec import ModelSpec
 from bnas.networks.models import MODELS, unknown_model
 from bnas.runs import Run
+from bnas.runs.contents import SPACE
 from bnas.runs.saved_network import ARCHITECTURE, SavedNetwork, read_network
 from bnas.seeds import seeded
 from bnas.ship import Description, parse_description, rebuild
@@ -23,7 +24,7 @@ from bnas.space.arch import Architecture
 from bnas.space.settings import Teacher
 from bnas.space.shipped import read_recipe
 from bnas.space.space import SearchSpace
-from bnas.spec import parse, parse_yaml, read
+from bnas.spec import parse_yaml, read
 from bnas.train.objective import answering
 from bnas.trust import check_code
 
@@ -104,13 +105,12 @@ def _with_that_of_run(request: SearchRequest, data: DataSet) -> SearchRequest:
     source, own = request.supernet_of, request.settings.teacher
     if not Path(source).is_dir():  # moved since, perhaps; where it is needed, taking the supernet says so
         return request
-    text = parse_yaml(Run.read(source).space_yaml, source="space.yaml")
-    theirs = parse(SearchSpace, text, source=f"{source}/space.yaml").search.teacher
+    theirs = Run.read(source).space.search.teacher
     if own is not None and own.recipe is None and theirs is not None:
         own = own.model_copy(update={"recipe": theirs.recipe})
     if own is not None and own.on(len(data.train)) != theirs:
         raise RunError(
-            f"{source}: its space has other settings of the teacher; search the space of that run, {source}/space.yaml"
+            f"{source}: its space has other settings of the teacher; search the space of that run, {source}/{SPACE}"
         )
     taught = request.with_settings(request.settings.model_copy(update={"teacher": theirs}))
     return taught if taught.settings.taught else request

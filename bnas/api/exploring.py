@@ -11,6 +11,7 @@ from bnas.amounts import percent
 from bnas.api.request import SearchRequest
 from bnas.data import DataSet
 from bnas.data.facts import Guessing
+from bnas.data.split import Split
 from bnas.errors import TrainingError
 from bnas.progress import Progress
 from bnas.runs import Run
@@ -20,7 +21,7 @@ from bnas.searcher.executors.engine import Engine
 from bnas.searcher.journal import Journal
 from bnas.searcher.sampler import MakeSampler
 from bnas.searcher.samplers import RandomWithin
-from bnas.searcher.score import Scorer
+from bnas.searcher.score import Scorer, scored_on
 from bnas.searcher.storage import DamagedStorage, StoredStudy
 from bnas.searcher.study import Search
 from bnas.supernet import Supernet
@@ -95,10 +96,10 @@ def explore(
             found[name] = search.run(trials, executor.submit, progress=progress, note=_Table(run, tables[name]))
             if name == "search":
                 _check_scored(found[name], journal)
-            _warn_of_chance(run, data, found[name])
+            _warn_of_chance(run, scored_on(data, request.settings.scoring, seed=request.seed), found[name])
             run.write_table(tables[name], [c.row() for c in found[name]])
-            run.log("searched", study=name, **ledger(found[name]))
-    run.write_ledger({name: ledger(candidates) for name, candidates in found.items()})
+            run.log("searched", study=name, **_fates(found[name]))
+    run.write_ledger({name: _fates(candidates) for name, candidates in found.items()})
     run.write_table("pareto", [c.facts() for c in front(found["search"])])
     return found
 
@@ -114,15 +115,19 @@ def _check_scored(candidates: Sequence[Candidate], journal: Journal) -> None:
         )
 
 
-def _warn_of_chance(run: Run, data: DataSet, candidates: Iterable[Candidate]) -> None:
+def _warn_of_chance(run: Run, scored: Split, candidates: Iterable[Candidate]) -> None:
     """Say where no candidate is better than guessing: what ranks them is noise."""
-    guessing = Guessing.on(data.validation.labels)
+    guessing = Guessing.on(scored.labels)
     best = max((c.score.proxy_accuracy for c in candidates if c.score), default=0.0)
     if not guessing.beaten_by(best):
         run.warn(
             f"the best of the candidates has a proxy accuracy of {percent(best)}{guessing.remark(best)}: with these "
             "shared weights their order means little; train the supernet for more epochs, or look at the images"
         )
+
+
+def _fates(candidates: Iterable[Candidate]) -> dict[str, int]:
+    return ledger(candidate.status for candidate in candidates)
 
 
 def _bought(candidates: Iterable[Candidate]) -> int:

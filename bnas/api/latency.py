@@ -124,6 +124,5 @@ def _check_place(table: LatencyTable, where: str) -> None:
 
 
 def _write(table: LatencyTable, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as temporary:
         temporary.write_text(dump(table), encoding="utf-8")

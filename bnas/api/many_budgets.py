@@ -14,14 +14,15 @@ from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, watched
 from bnas.api.request import Items, SearchRequest, check_admitted, check_timed, given_genes, resolve
 from bnas.api.result import SearchResult, TargetResults
-from bnas.api.searching import Logged, search, trained_supernet
+from bnas.api.searching import Logged, crew_of, search, trained_supernet
 from bnas.api.teacher import trained_teacher
 from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.errors import SpecError
 from bnas.progress import Progress, silent
 from bnas.report.final_training import FINAL, is_final
-from bnas.report.tables import BEFORE, TARGETS, best_of_each
+from bnas.report.tables import BEFORE, best_of_each
+from bnas.runs.contents import TARGETS
 from bnas.searcher.feasible import cost_of
 from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable
@@ -62,6 +63,8 @@ def search_targets(
         BnasError: one line that says where, which rule, which values, what to do.
     """
     _check_names(each)
+    how: dict[str, Any] = {"engine": "in-process", "minutes": None, "storage": None}
+    crew_of(ranks=ranks, **{name: each.get(name, usual) for name, usual in how.items()})
     asked = resolve(space, data, augment=augment, latency=latency, seed=seed, device=device, deploy=deploy, trust=trust)
     budgets = _budgets(asked, targets)
     alone = _for_one(asked)

@@ -12,19 +12,21 @@ from torch import nn
 from bnas import report
 from bnas.api.opening import load_matching
 from bnas.api.progress_bars import say_images, watched
-from bnas.api.request import SearchRequest, pick_device
+from bnas.api.request import SearchRequest, name_of, pick_device
 from bnas.api.result import SearchResult, request_of
 from bnas.api.teacher import teacher_in
 from bnas.data import DataSet
 from bnas.errors import LookupFailed, RunError
 from bnas.progress import Progress
-from bnas.report.tables import TARGETS
 from bnas.runs import Run
+from bnas.runs.contents import TARGETS
 from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alone
 from bnas.searcher.ranking.table import training
 from bnas.searcher.score import scored_on
-from bnas.space.space import Genes
-from bnas.train import evaluate, train_supernet
+from bnas.space.space import Genes, genes_of
+from bnas.supernet import Supernet
+from bnas.train import evaluate
+from bnas.train.oneshot import load_supernet
 from bnas.train.staged import labelled
 
 Row = dict[str, Any]
@@ -88,7 +90,8 @@ def check_ranking(
     with opened.lock(), watched(progress) as tell:
         teacher = teacher_in(opened, request.settings, trust=trust)
         usual = whole.settings.retrain.recipe.epochs
-        check = _Check(opened, request, load_matching(request), tell, teacher, usual)
+        supernet = load_supernet(request.space, store=opened).to(request.device)
+        check = _Check(opened, request, load_matching(request), tell, teacher, supernet, usual)
         say_images(check.images, progress)
         chosen = _sample(opened, networks, known)
         trainings = _trained(check, chosen, repeated, known)
@@ -109,6 +112,7 @@ class _Check:
     images: DataSet
     progress: Progress
     teacher: nn.Module | None
+    supernet: Supernet
     usual: int  # epochs of the run's own recipe
 
     @property
@@ -131,15 +135,13 @@ class _Check:
 
     def as_trained(self, candidates: Sequence[Row]) -> list[float]:
         """Return proxy accuracies with the batch-norm statistics that training left, not set anew."""
-        request = self.request
-        supernet = train_supernet(  # only read back: it is trained
-            request.space, request.settings.supernet, self.images, seed=request.seed, store=self.run,
-            device=request.device, progress=self.progress,
-        )  # fmt: skip
-        scoring = request.settings.scoring
+        request, scoring = self.request, self.request.settings.scoring
         scored = scored_on(self.images, scoring, seed=request.seed)
         held_out = list(scored.batches(scoring.batch, augment=False, drop_last=False, device=request.device))
-        return [evaluate(supernet.extract(request.space.architecture(_genes(row))), held_out)[0] for row in candidates]
+        return [
+            evaluate(self.supernet.extract(request.space.architecture(genes_of(row["genes"]))), held_out)[0]
+            for row in candidates
+        ]
 
 
 def _lasting(request: SearchRequest, epochs: int | None) -> SearchRequest:
@@ -159,7 +161,7 @@ def _known(table: str | Path | None, request: SearchRequest) -> Table | None:
             f"table {table}: its networks had no teacher, but those of the run had {request.settings.teacher.model}; "
             "leave the table out"
         )
-    Terms.of(request.data, request.settings).check(Path(table))
+    Terms.of(name_of(request.data), request.settings).check(Path(table))
     return Table.read(table)
 
 
@@ -186,7 +188,7 @@ def _trained(check: _Check, chosen: Sequence[Row], repeated: int, known: Table |
     wanted = [(candidate, 1) for candidate in chosen] + [(candidate, 2) for candidate in chosen[:repeated]]
     for number, (candidate, times) in enumerate(wanted, start=1):
         for seed in _missing_seeds([*looked_up, *own], candidate["id"], times=times, first=first):
-            own.append(check.train(_genes(candidate), seed, f"alone {number} of {len(wanted)}"))
+            own.append(check.train(genes_of(candidate["genes"]), seed, f"alone {number} of {len(wanted)}"))
             kept.append(own[-1])
             run.log(ALONE, training=own[-1])
             run.write_table("alone", kept)
@@ -253,7 +255,3 @@ def _table(trainings: Sequence[Row]) -> Table:
 
 def _records(frame: pd.DataFrame) -> list[Row]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _genes(row: Row) -> Genes:
-    return tuple(map(int, row["genes"].split("-")))

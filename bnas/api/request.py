@@ -12,7 +12,7 @@ from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.data.transforms import augmentations
 from bnas.errors import BudgetError, SpecError
-from bnas.report.tables import IN_PYTHON
+from bnas.runs.contents import IN_PYTHON
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.inside import InsideDraws
 from bnas.searcher.sampler import MakeSampler

@@ -19,12 +19,12 @@ from bnas.cost.totals import NANOSECONDS_PER_MS, Cost, cost
 from bnas.errors import DataError, LookupFailed, RunError
 from bnas.networks.build import build
 from bnas.report.final_training import is_final
-from bnas.report.tables import CONFUSION, IN_PYTHON, TARGETS
 from bnas.runs import Run
+from bnas.runs.contents import CONFIG, CONFUSION, IN_PYTHON, SPACE, TARGETS
 from bnas.searcher.score import Scorer
 from bnas.ship import load
 from bnas.space.arch import Architecture
-from bnas.space.space import SearchSpace
+from bnas.space.space import SearchSpace, genes_of
 from bnas.spec import parse, parse_yaml
 from bnas.train import load_supernet
 from bnas.trust import check_code, check_name
@@ -93,8 +93,7 @@ class SearchResult:
     @cached_property
     def space(self) -> SearchSpace:
         """The space that was searched, with the settings that were asked for."""
-        source = str(self.run.path / "space.yaml")
-        return parse(SearchSpace, parse_yaml(self.run.space_yaml, source=source), source=source)
+        return self.run.space
 
     @cached_property
     def front(self) -> pd.DataFrame:
@@ -147,7 +146,7 @@ class SearchResult:
         if len(candidate) < SHORTEST_ID or len(found) != 1:
             said = f"{len(found)} candidates begin with it" if len(found) else "no candidate has it"
             raise LookupFailed(f"{self.run.path}: id {candidate!r}: {said}; take one from candidates.csv or twin.csv")
-        return self.space.architecture(tuple(map(int, str(found["genes"].iloc[0]).split("-"))))
+        return self.space.architecture(genes_of(str(found["genes"].iloc[0])))
 
     def network(self, candidate: str, *, data: Any = None, device: str | None = None) -> nn.Module:
         """Return a candidate's network as it was scored: weights of the supernet, batch norm set anew.
@@ -161,10 +160,11 @@ class SearchResult:
         """
         return self._scorer(data, pick_device(device)).network(self.architecture(candidate))
 
-    def proxy_accuracy(self, candidate: str) -> float:
-        """Return the accuracy of a candidate with shared weights, on held-out training images."""
+    def proxy_accuracy(self, candidate: str) -> float | None:
+        """Return the accuracy of a candidate with shared weights, on held-out images; None where it was not scored."""
         rows = pd.concat([self.candidates, self.twin])
-        return float(rows.loc[(rows["id"] == candidate) & (rows["status"] == "paid"), "proxy_accuracy"].iloc[0])
+        scored = rows.loc[(rows["id"] == candidate) & (rows["status"] == "paid"), "proxy_accuracy"]
+        return None if scored.empty else float(scored.iloc[0])
 
     def request(self, *, data: Any = None, device: torch.device = CPU) -> SearchRequest:
         """Return what was asked of the run; `data` is what it was given, where that was no name or path."""
@@ -306,9 +306,9 @@ def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device,
     config = run.config
     if data is None and str(config["data"]).endswith(IN_PYTHON):
         raise DataError(f"{run.path}: its images were given in Python, as {config['data']}; give them again, as data=")
-    check_code(space, source=str(run.path / "space.yaml"), trust=trust)
+    check_code(space, source=str(run.path / SPACE), trust=trust)
     for field in ("sampler",) if data is not None else ("sampler", "data"):
-        check_name(str(config[field]), field=field, source=str(run.path / "config.yaml"), trust=trust)
-    budget = Budget.parse(config["budget"], source="config.yaml: budget")
+        check_name(str(config[field]), field=field, source=str(run.path / CONFIG), trust=trust)
+    budget = Budget.parse(config["budget"], source=f"{CONFIG}: budget")
     given = config["data"] if data is None else data
     return SearchRequest(space, given, budget, config["sampler"], config["seed"], device, images=config.get("images"))

@@ -31,14 +31,15 @@ from bnas.errors import RunError, SpecError
 from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent
 from bnas.report.final_training import FINAL
-from bnas.report.tables import CONFUSION
 from bnas.runs import Run
+from bnas.runs.contents import CONFUSION
 from bnas.searcher.candidate import Candidate
 from bnas.searcher.executors.engine import Engine
 from bnas.searcher.feasible import sample_within
 from bnas.searcher.finalists import finalists
 from bnas.searcher.sampler import MakeSampler
 from bnas.searcher.score import Scorer
+from bnas.searcher.storage_url import check_url
 from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable
 from bnas.space.recipe import Recipe, Stage
@@ -173,9 +174,7 @@ def search(
     if supernet_of:
         source = _path_of(supernet_of)
         request = replace(request, supernet_of=str(source), supernet_run=Run.read(source).id)
-    crew = Engine(engine) if isinstance(engine, str) else engine
-    crew.check()
-    check_minutes(minutes, ranks)
+    crew = crew_of(engine, minutes=minutes, storage=storage, ranks=ranks)
     sample_within(request.space, request.budget, Random(seed))  # a budget nothing fits is an error before any training
     images = load_matching(request)
     check_held_out(request, images)
@@ -199,6 +198,20 @@ def search(
                 _drive_search(run, request, images, storage, crew, Logged(run, tell), ranks)
         report.write_report(run)
     return SearchResult(run, trust=True)  # what is run of it was given here
+
+
+def crew_of(engine: str | Engine, *, minutes: float | None, storage: str | None, ranks: Ranks) -> Engine:
+    """Return what scores candidates, where the way in which a search is to run is possible.
+
+    Raises:
+        BnasError: the engine, the minutes or the storage's URL cannot be used; nothing was done yet.
+    """
+    crew = Engine(engine) if isinstance(engine, str) else engine
+    crew.check()
+    check_minutes(minutes, ranks)
+    if storage is not None:
+        check_url(storage)
+    return crew
 
 
 def _plan(request: SearchRequest, images: DataSet, run: Run) -> str:

@@ -7,10 +7,11 @@ from functools import partial
 
 from torch import nn
 
+from bnas.api.progress_bars import watched
 from bnas.cost.trace.plain_model import unwrapped
 from bnas.errors import SpecError
 from bnas.layers.binarized import BINARIZED
-from bnas.progress import Progress, silent
+from bnas.progress import Progress
 from bnas.select import (
     DEFAULT_BINARIZERS,
     DEFAULT_RULES,
@@ -48,7 +49,7 @@ def select_layers(
     binarizers: Binarizers = DEFAULT_BINARIZERS,
     measured_on: nn.Module | None = None,
     loss: Loss | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Selection:
     """Choose the layers of a model that keep real inputs; the others get one bit for inputs and weights.
 
@@ -65,7 +66,7 @@ def select_layers(
         binarizers: how values become bits.
         measured_on: the network that errors are measured on: a trained `convert`-ed one, as in the paper; else `model`,
             on which loss changes are measured in any case.
-        progress: is told how far the measuring is.
+        progress: as in `search`: how far the measuring is.
         loss: of what the model returns, for `sensitivity` and any metric that reads `losses`; None: the cross-entropy
             of the logits in it.
     Returns: precisions, scores and the cost that the converted model keeps exactly; `convert` takes it.
@@ -77,7 +78,8 @@ def select_layers(
     known = survey(model, found[0].inputs, binarizers=binarizers)
     check_decidable(known.layers, known.rest, budget=budget, ratio=ratio, keep=keep, rules=rules)
     measured = model if measured_on is None else _with_modules(unwrapped(measured_on), known)
-    errors = measure_errors(measured, found, known.layers, progress=progress)
+    with watched(progress) as tell:
+        errors = measure_errors(measured, found, known.layers, progress=tell)
     choose = partial(
         decide, rest=known.rest, budget=budget, ratio=ratio, keep=keep, metric=metric, method=method, gamma=gamma,
         rules=rules, binarizers=binarizers,
@@ -85,9 +87,10 @@ def select_layers(
     try:
         made = choose(_with_errors(known, errors))
     except NotMeasured:
-        changes = measure_loss_changes(
-            model, found, known.layers, binarizers=binarizers, loss=loss, progress=progress
-        )  # fmt: skip
+        with watched(progress) as tell:
+            changes = measure_loss_changes(
+                model, found, known.layers, binarizers=binarizers, loss=loss, progress=tell
+            )  # fmt: skip
         made = choose(_with_errors(known, {name: e._replace(losses=changes[name]) for name, e in errors.items()}))
     check_kept(model, found[0].inputs, made)
     warn_of(made)
@@ -99,7 +102,7 @@ def review(
     batches: Batches,
     decisions: Decisions,
     *,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Selection:
     """Return decisions that a person took, with errors measured and costs counted beside them.
 
@@ -121,10 +124,11 @@ def review(
     given = {name: decision.as_given() for name, decision in decisions.layers.items()}
     whole = decisions.model_copy(update={"layers": as_they_are | given})
     Selection(known.layers, known.rest, whole)  # an error in it is one before anything is measured
-    layers = _with_errors(known, measure_errors(model, found, known.layers, progress=progress))
+    with watched(progress) as tell:
+        layers = _with_errors(known, measure_errors(model, found, known.layers, progress=tell))
     base = decide(layers, known.rest, keep=(), rules=Rules(frozen="free"), binarizers=decisions.binarizers)
     chosen = replace(base, decisions=whole)
-    precisions = {layer.name: chosen.precision(layer.name) for layer in layers}
+    precisions = {layer.name: chosen.precision(layer.name) for layer in layers if not layer.obstacle}
     free = {name for name, now in precisions.items() if now == "binary" or (name in base.free and now != "real")}
     made = replace(chosen, free=frozenset(free))
     warn_of(made)

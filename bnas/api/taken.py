@@ -12,9 +12,9 @@ from bnas.data import DataSet
 from bnas.errors import BnasError, RunError
 from bnas.runs import Run, holds_run
 from bnas.runs.asked import Asked, is_free
+from bnas.runs.contents import SPACE
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.spec import parse, parse_yaml
 from bnas.train import oneshot
 from bnas.train.reuse import take_trained
 
@@ -38,13 +38,13 @@ def take_supernet(run: Run, request: SearchRequest) -> None:
         return
     source, space = request.supernet_of, request.space
     other = Run.read(source)
-    theirs = parse(SearchSpace, parse_yaml(other.space_yaml, source="space.yaml"), source=f"{source}/space.yaml")
+    theirs = other.space
     for what, own, its in (
         ("choices", _choices(space), _choices(theirs)),
         ("settings of the supernet", space.search.supernet, theirs.search.supernet),
     ):
         if own != its:
-            raise RunError(f"{source}: its space has other {what}; search the space of that run, {source}/space.yaml")
+            raise RunError(f"{source}: its space has other {what}; search the space of that run, {source}/{SPACE}")
     kept = other.load_checkpoint(oneshot.NAME)
     if kept is None or kept.state["epoch"] < theirs.search.supernet.epochs:
         raise RunError(f"{source}: its supernet is not trained to the end; run the command that began that run again")

@@ -17,8 +17,6 @@ from bnas.runs import Run
 from bnas.runs.settings import holds_run
 from bnas.space.arch import Architecture
 from bnas.space.settings import Retraining, SearchSettings
-from bnas.space.space import SearchSpace
-from bnas.spec import parse, parse_yaml
 from bnas.train import Ranks
 from bnas.train.thread_count import using
 
@@ -99,9 +97,7 @@ def _as_begun(request: SearchRequest, run: Run, *, trials: int | None) -> Search
 
     All else stays as it is asked now, so that a run which was asked something else is not taken for this one.
     """
-    text = parse_yaml(run.space_yaml, source="space.yaml")
-    begun = parse(SearchSpace, text, source=str(run.file("space.yaml"))).search
-    own, teacher = request.settings, request.settings.teacher
+    begun, own, teacher = run.space.search, request.settings, request.settings.teacher
     alone = own.retrain.recipe.lasting(begun.retrain.recipe.epochs)
     if teacher and teacher.recipe and begun.teacher and begun.teacher.recipe:
         lasting = teacher.recipe.lasting(begun.teacher.recipe.epochs)

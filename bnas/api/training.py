@@ -24,8 +24,8 @@ from bnas.data.facts import Guessing
 from bnas.errors import RunError, SpecError, TrainingError
 from bnas.networks.model_spec import ModelSpec
 from bnas.progress import Progress
-from bnas.report.tables import CONFUSION
 from bnas.runs import Run
+from bnas.runs.contents import CONFUSION
 from bnas.seeds import seeded
 from bnas.select.conversion import ConvertedModel
 from bnas.ship import Description, describe_module, rebuild
@@ -229,7 +229,7 @@ def _load_same(load_images: Callable[[], DataSet], facts: dict[str, Any]) -> Dat
 def _drive(run: Run, work: _Work, data: DataSet, progress: Progress, ranks: Ranks) -> None:
     """Train, evaluate once on the test images, write what was made of it."""
     described, recipe, device = work.described, work.recipe, work.device
-    told = labelled(progress, NAME, run.path.absolute().name)
+    told = labelled(progress, NAME, run.name)
     network = work.train(data, run, ranks, measure=partial(_watch, data, device), progress=told)
     accuracy = {
         "validation": evaluate(network, data.validation.batches(EVALUATION_BATCH, device=device))[0],

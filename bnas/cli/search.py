@@ -175,8 +175,8 @@ def _asked(given: Any, run: Path | None, key: str, usual: Any) -> Any:
     """Return what is given, else what a run that is searched again was asked, as its supernet knows these images."""
     if given is not None or run is None:
         return usual if given is None else given
-    from bnas.report.tables import IN_PYTHON
     from bnas.runs import Run
+    from bnas.runs.contents import IN_PYTHON
 
     value = Run.read(run).config[key]
     if str(value).endswith(IN_PYTHON):

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from bnas.amounts import NONE, percent
-from bnas.report.tables import CONFUSION, TextTable
+from bnas.report.tables import TextTable
 from bnas.runs import Run
+from bnas.runs.contents import CONFUSION
 from bnas.runs.documents import taking
 
 MOST_CLASSES = 40  # in a table, and in a picture

@@ -50,7 +50,6 @@ def write_comparison(runs: Sequence[Run], folder: Path) -> Path:
     names = _names(runs)
     _check_alike(runs)
     points = {name: points_of(run) for name, run in zip(names, runs, strict=True)}
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
     images = write_figures(folder / "figures", {"fronts": lambda ink: draw_points(points, ink)})
     page = rendered(
         "comparison.html.j2", names=names, data=runs[0].config.get("data", "unnamed data"), images=images,
@@ -152,7 +151,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)
         raise RunError(f"{twice}: was given twice; a comparison needs different runs")
-    short = [run.path.name for run in runs]
+    short = [run.name for run in runs]
     return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
 
 

@@ -1,6 +1,7 @@
 """A run folder -> what the report needs of it. The only part of the report that knows `Run`."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,10 +17,11 @@ from bnas.report.classes import Classes, read_classes
 from bnas.report.final_training import final_sentence, teacher_accuracy
 from bnas.report.tables import ranking_table, retrained_table
 from bnas.runs import Run
+from bnas.runs.contents import CONFIG
 from bnas.runs.documents import taking
 from bnas.searcher.ranking import Ranking
 from bnas.space.arch import Architecture
-from bnas.space.space import SearchSpace
+from bnas.space.space import SearchSpace, genes_of
 from bnas.spec import parse, parse_yaml
 
 CANDIDATE_COLUMNS = (
@@ -63,6 +65,11 @@ class Findings:
     classes: Classes | None  # what the best network takes the test images for
 
     @property
+    def folder(self) -> Path:
+        """The path of the run, with a name also where it is given as the current folder."""
+        return self.path if self.path.name.strip(".") else Path(os.path.abspath(self.path))
+
+    @property
     def best_id(self) -> str | None:
         """The id of the best network, once there is one."""
         return self.subject.id if self.subject and self.manifest else None
@@ -74,16 +81,14 @@ def read_findings(run: Run) -> Findings:
     Raises:
         RunError, SpecError: a file that is there is damaged, or one that must be there is not.
     """
-    source = str(run.file("space.yaml"))
-    space = parse(SearchSpace, parse_yaml(run.space_yaml, source=source), source=source)
     events = run.events()
     searched = run.has_table("pareto") and not _goes_on(run, events)
     candidates, twin = (_table(run, name, needed=searched) for name in ("candidates", "twin"))
-    subject, manifest = _subject(run, space, candidates)
+    subject, manifest = _subject(run, run.space, candidates)
     return Findings(
         path=run.path,
         config=run.config,
-        space=space,
+        space=run.space,
         budget=_budget(run),
         candidates=candidates,
         twin=twin,
@@ -126,11 +131,11 @@ def front_so_far(candidates: pd.DataFrame) -> pd.DataFrame:
 
 def architecture_of(space: SearchSpace, row: "pd.Series[Any]") -> Architecture:
     """Return the architecture of a row of a table of candidates."""
-    return space.architecture([int(gene) for gene in str(row["genes"]).split("-")])
+    return space.architecture(genes_of(str(row["genes"])))
 
 
 def _budget(run: Run) -> Budget:
-    with taking(path := run.file("config.yaml")):
+    with taking(path := run.file(CONFIG)):
         return Budget.parse(run.config.get("budget", {}), source=f"{path}: budget")
 
 

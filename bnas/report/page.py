@@ -139,7 +139,7 @@ def _context(found: Findings) -> dict[str, Any]:
     has_front, retrained = len(found.front) > 0, found.retrained
     ids = set(retrained["id"]) if len(retrained) else set()
     return {
-        "name": found.path.name,
+        "name": found.folder.name,
         "data": found.config.get("data", "unnamed data"),
         "headline": _headline(found),
         "finished": found.manifest is not None,

@@ -8,15 +8,12 @@ import pandas as pd
 from bnas.amounts import NONE, duration, percent, show
 from bnas.cost.plan import PlannedLayer
 from bnas.cost.totals import Cost, cost
+from bnas.searcher.candidate import ledger
 from bnas.space.arch import Architecture, StageSpec
 from bnas.space.values import sides
 
-IN_PYTHON = " (given in Python)"  # behind what a run calls images that cannot be found again by it
 BEFORE = "test_accuracy_before"  # a column: of winners that were then trained on all training images
-CONFUSION = "confusion"  # the table of which classes are taken for which
-TARGETS = "targets"  # the table of the winners of several budgets, and the folder of their runs
 TIMES = "\u00d7"
-FATES = ("proposed", "paid", "over_budget", "repeated", "failed")
 SAID = {"ops": "ops", "bytes": "bytes", "bops": "BOPs", "flops": "FLOPs", "parameters": "parameters"}
 LIMITED = SAID | {"latency_ms": "milliseconds", "activation_bytes": "activation bytes"}
 _COSTS = tuple(SAID)
@@ -90,16 +87,10 @@ def best_of_each(retrained: pd.DataFrame) -> dict[str, float]:
     return dict(reversed(parts))
 
 
-def ledger_of_rows(candidates: pd.DataFrame) -> dict[str, int]:
-    """Return how many candidates were proposed, and how many of them had each fate."""
-    counts = candidates["status"].value_counts()
-    return {"proposed": len(candidates), **{fate: int(counts.get(fate, 0)) for fate in FATES[1:]}}
-
-
 def ledger_table(candidates: pd.DataFrame, twin: pd.DataFrame) -> TextTable:
     """Return what became of the proposals of the search and of its twin."""
-    fates = {name: ledger_of_rows(table) for name, table in (("search", candidates), ("random twin", twin))}
-    rows = tuple((name, *(str(counts[fate]) for fate in FATES)) for name, counts in fates.items())
+    fates = {name: ledger(table["status"]) for name, table in (("search", candidates), ("random twin", twin))}
+    rows = tuple((name, *map(str, counts.values())) for name, counts in fates.items())
     return TextTable(("", "proposed", "paid", "over budget (free)", "repeated (free)", "failed"), rows)
 
 

@@ -9,8 +9,9 @@ from bnas.amounts import percent, show
 from bnas.report.findings import read_findings
 from bnas.report.ink import Ink, dress, legend
 from bnas.report.page import rendered, write_figures
-from bnas.report.tables import BEFORE, TARGETS, TextTable, settings_table
+from bnas.report.tables import BEFORE, TextTable, settings_table
 from bnas.runs import Run
+from bnas.runs.contents import TARGETS
 from bnas.runs.documents import taking, write_text
 
 
@@ -26,7 +27,7 @@ def write_targets_report(run: Run) -> Path:
     fronts = {name: read_findings(Run.read(run.path / TARGETS / name)).front for name in winners["target"]}
     images = write_figures(run.figures, {"fronts": lambda ink: draw_fronts(fronts, ink)})
     page = rendered(
-        "targets.html.j2", name=run.path.name, data=run.config.get("data", "unnamed data"), images=images,
+        "targets.html.j2", name=run.name, data=run.config.get("data", "unnamed data"), images=images,
         winners=table, final=BEFORE in winners, links=list(winners["target"]), settings=settings_table(run.config),
     )  # fmt: skip
     write_text(run.report, text=page)

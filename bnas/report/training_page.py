@@ -19,6 +19,7 @@ from bnas.report.ink import SMALL, Ink, dress, legend
 from bnas.report.page import rendered, write_figures
 from bnas.report.tables import TextTable, facts_table, settings_table
 from bnas.runs import Run
+from bnas.runs.contents import CONFIG
 from bnas.runs.documents import taking, write_text
 from bnas.ship import parse_description
 from bnas.trust import names_code
@@ -103,12 +104,12 @@ def write_training_report(run: Run) -> Path:
     manifest = _manifest(run)
     classes = read_classes(run) if manifest else None
     images = write_figures(run.figures, _drawings(epochs, classes))
-    with taking(run.file("config.yaml")):
+    with taking(run.file(CONFIG)):
         stages = _stages(run.config["recipe"], _teacher(run.config))
     page = rendered(
         "training.html.j2",
         images=images,
-        name=run.path.name,
+        name=run.name,
         config=run.config,
         images_said=images_sentence(run.config.get("images", {})),
         **classes_context(classes),

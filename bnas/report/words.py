@@ -10,7 +10,8 @@ from bnas.amounts import duration, percent, show
 from bnas.cost.totals import NOT_COUNTED, Cost
 from bnas.report.final_training import is_final
 from bnas.report.findings import Findings, paid_rows
-from bnas.report.tables import IN_PYTHON, LIMITED, best_of_each
+from bnas.report.tables import LIMITED, best_of_each
+from bnas.runs.contents import IN_PYTHON, SPACE
 from bnas.trust import names_code
 
 COUNTED = (
@@ -141,7 +142,7 @@ def proof(manifest: dict[str, Any]) -> dict[str, Any]:
 def export_line(found: Findings) -> str:
     """Return the command that hands the best network over."""
     trust = ["--trust"] if found.subject and names_code(found.subject) else []
-    out = ["-o", f"{found.path.name}-export"]
+    out = ["-o", f"{found.folder.name}-export"]
     return shlex.join(["bnas", "export", str(found.path), "--to", "training", *out, *trust])
 
 
@@ -153,7 +154,7 @@ def search_line(found: Findings) -> str:
     config: dict[str, Any] = found.config
     if str(config.get("data", "")).endswith(IN_PYTHON) or config.get("start_with"):
         return ""
-    words = ["bnas", "search", str(found.path / "space.yaml")]
+    words = ["bnas", "search", str(found.path / SPACE)]
     for option, key in (("--data", "data"), ("--trials", "trials"), ("--sampler", "sampler"), ("--seed", "seed")):
         words += [option, str(config[key])] if key in config else []
     for name, limit in found.budget.as_dict().items():
@@ -161,7 +162,7 @@ def search_line(found: Findings) -> str:
     words += ["--top", str(config["retrain"])] if "retrain" in config else []
     words += ["--from", str(config["supernet_of"])] if "supernet_of" in config else []
     words += ["--trust"] if names_code(found.space) else []
-    return shlex.join([*words, "--out", f"{found.path}-again"])
+    return shlex.join([*words, "--out", str(found.folder.with_name(f"{found.folder.name}-again"))])
 
 
 def _accuracies(found: Findings) -> list[Tile]:

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from bnas.errors import RunError
 from bnas.masking import without_secrets
 from bnas.runs.asked import Asked, trains_a_model
 from bnas.runs.checkpoint import Checkpoint, newest_checkpoint, write_checkpoint
+from bnas.runs.contents import SPACE, TARGETS
 from bnas.runs.documents import Rows, json_of, json_text, table_of, table_text
 from bnas.runs.files import previous_of, remove, set_aside, sweep
 from bnas.runs.kept_network import KeptNetwork
@@ -24,6 +26,8 @@ from bnas.runs.opening import take_up
 from bnas.runs.saved_network import ANEW
 from bnas.runs.settings import environment, read_asked, run_id
 from bnas.runs.sums import Sums
+from bnas.space.space import SearchSpace
+from bnas.spec import parse, parse_yaml
 
 _STUDY, _LEDGER, _RANKING = "study.db", "ledger.json", "ranking.json"
 _BEST, _TEACHER, _FIGURES = "best", "teacher", "figures"
@@ -96,6 +100,18 @@ class Run:
         """The text of the space; empty where a given model is trained."""
         return self._asked.space_yaml
 
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The space that is searched, with the settings that were asked for.
+
+        Raises:
+            RunError: one given network was trained here.
+        """
+        if self.is_training:
+            raise RunError(f"{self.path}: one given network was trained here; give the run folder of a search")
+        source = str(self.file(SPACE))
+        return parse(SearchSpace, parse_yaml(self.space_yaml, source=source), source=source)
+
     @property
     def is_training(self) -> bool:
         """Whether one given network is trained in this run; else a space is searched."""
@@ -123,13 +139,18 @@ class Run:
         return run_id(self.path, self._sums)
 
     @property
+    def name(self) -> str:
+        """The name of its folder, also where that is the current one."""
+        return os.path.basename(os.path.abspath(self.path))
+
+    @property
     def label(self) -> str:
         """A name for the run where many share one database: of its folder, and its id.
 
         Raises:
             RunError: as `id`.
         """
-        return f"{self.path.absolute().name}-{self.id}"
+        return f"{self.name}-{self.id}"
 
     def set_study_aside(self) -> Path:
         """Give the run's own storage, which is damaged, another name, and return it.
@@ -162,7 +183,7 @@ class Run:
             RunError: another driver is at work; says where and since when.
         """
         with self._access.driving(since=self._log.began):
-            sweep(self.path, shared=(self.figures, self.report))
+            sweep(self.path, shared=(self.figures, self.report, self.file(TARGETS)))
             damage = self._log.mend()
             self.log(
                 "driver",

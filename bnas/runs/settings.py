@@ -12,12 +12,12 @@ import yaml
 
 from bnas.errors import RunError
 from bnas.runs.asked import Asked, trains_a_model
+from bnas.runs.contents import CONFIG, ENVIRONMENT, SPACE
 from bnas.runs.documents import json_of, json_text, settings_of, text_of
 from bnas.runs.sums import SUMS, Sums
 
 _LIBRARIES = ("bnas", "torch", "optuna", "numpy", "pandas", "safetensors")
-_CONFIG, _SPACE, _ENVIRONMENT = "config.yaml", "space.yaml", "environment.json"
-BEFORE_CONFIG = (SUMS, _SPACE, _ENVIRONMENT)  # what a run that was killed while it was made may have left
+BEFORE_CONFIG = (SUMS, SPACE, ENVIRONMENT)  # what a run that was killed while it was made may have left
 _ID = "run_id"  # key of environment.json
 _RESTORE = "put it back, run the command that began this run again, or give another --out"
 
@@ -43,7 +43,7 @@ def _version(library: str) -> str:
 def holds_run(folder: Path) -> bool:
     """Whether the folder holds a run, or what is left of one that lost its settings."""
     # False in a folder whose name is too long, too.
-    return os.path.exists(folder / _CONFIG) or (os.path.exists(folder / SUMS) and Sums.of(folder).has(_CONFIG))
+    return os.path.exists(folder / CONFIG) or (os.path.exists(folder / SUMS) and Sums.of(folder).has(CONFIG))
 
 
 def read_asked(folder: Path, sums: Sums) -> Asked:
@@ -52,10 +52,10 @@ def read_asked(folder: Path, sums: Sums) -> Asked:
     Raises:
         RunError: a file is missing or damaged; says which.
     """
-    config = settings_of(sums.read(_CONFIG, hint=_RESTORE), folder / _CONFIG, hint=_RESTORE)
+    config = settings_of(sums.read(CONFIG, hint=_RESTORE), folder / CONFIG, hint=_RESTORE)
     if trains_a_model(config):
         return Asked(config, "")
-    return Asked(config, text_of(sums.read(_SPACE, hint=_RESTORE), folder / _SPACE, hint=_RESTORE))
+    return Asked(config, text_of(sums.read(SPACE, hint=_RESTORE), folder / SPACE, hint=_RESTORE))
 
 
 def write_asked(sums: Sums, asked: Asked) -> None:
@@ -65,7 +65,7 @@ def write_asked(sums: Sums, asked: Asked) -> None:
         RunError: a file cannot be written.
     """
     if asked.space_yaml:
-        sums.write(_SPACE, asked.space_yaml)
+        sums.write(SPACE, asked.space_yaml)
     write_environment(sums, environment(), run_id=secrets.token_hex(4))
     _write_config(sums, asked.config)  # last, for it makes the folder a run
 
@@ -77,12 +77,12 @@ def write_changed(sums: Sums, asked: Asked, *, has_space: bool) -> None:
         RunError: they cannot be written; those before are intact.
     """
     if has_space:
-        sums.write(_SPACE, asked.space_yaml)  # before the settings: whoever asks again compares those first
+        sums.write(SPACE, asked.space_yaml)  # before the settings: whoever asks again compares those first
     _write_config(sums, asked.config)
 
 
 def _write_config(sums: Sums, config: dict[str, Any]) -> None:
-    sums.write(_CONFIG, _config_text(config))
+    sums.write(CONFIG, _config_text(config))
 
 
 def restore_asked(sums: Sums, asked: Asked) -> list[str]:
@@ -91,7 +91,7 @@ def restore_asked(sums: Sums, asked: Asked) -> list[str]:
     Raises:
         RunError: a file cannot be written.
     """
-    texts = {_SPACE: asked.space_yaml, _CONFIG: _config_text(asked.config)}
+    texts = {SPACE: asked.space_yaml, CONFIG: _config_text(asked.config)}
     lost = [name for name, text in texts.items() if not _is_sound(sums, name) and sums.is_expected(name, text)]
     for name in lost:
         sums.write(name, texts[name])
@@ -106,10 +106,10 @@ def restore_environment(sums: Sums, known: dict[str, Any], run_id: str) -> str |
     Raises:
         RunError: it cannot be written.
     """
-    if _is_sound(sums, _ENVIRONMENT):
+    if _is_sound(sums, ENVIRONMENT):
         return None
     write_environment(sums, known, run_id=run_id)
-    return _ENVIRONMENT
+    return ENVIRONMENT
 
 
 def write_environment(sums: Sums, known: dict[str, Any], *, run_id: str) -> None:
@@ -118,7 +118,7 @@ def write_environment(sums: Sums, known: dict[str, Any], *, run_id: str) -> None
     Raises:
         RunError: it cannot be written.
     """
-    sums.write(_ENVIRONMENT, json_text(known | {_ID: run_id}))
+    sums.write(ENVIRONMENT, json_text(known | {_ID: run_id}))
 
 
 def run_id(folder: Path, sums: Sums) -> str:
@@ -127,8 +127,8 @@ def run_id(folder: Path, sums: Sums) -> str:
     Raises:
         RunError: environment.json, which holds it, is missing or damaged.
     """
-    path = folder / _ENVIRONMENT
-    return str(json_of(sums.read(_ENVIRONMENT, hint=_RESTORE), path, hint=_RESTORE).get(_ID, "0"))
+    path = folder / ENVIRONMENT
+    return str(json_of(sums.read(ENVIRONMENT, hint=_RESTORE), path, hint=_RESTORE).get(_ID, "0"))
 
 
 def _is_sound(sums: Sums, name: str) -> bool:

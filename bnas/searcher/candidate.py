@@ -1,10 +1,11 @@
 """What became of each proposed architecture, the ledger of it, and the Pareto front of those that were scored."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from bnas.cost.totals import Cost
-from bnas.space.space import Genes
+from bnas.space.space import Genes, genes_text
 
 Status = Literal["paid", "over_budget", "repeated", "failed"]
 STATUSES: tuple[Status, ...] = ("paid", "over_budget", "repeated", "failed")
@@ -42,7 +43,7 @@ class Candidate(NamedTuple):
         """Return what a line of candidates.csv holds."""
         score = self.score._asdict() if self.score else dict.fromkeys(Score._fields)
         fate = {"number": self.number, "id": self.id, "status": self.status}
-        return fate | score | self.cost.as_dict() | {"genes": "-".join(map(str, self.genes))}
+        return fate | score | self.cost.as_dict() | {"genes": genes_text(self.genes)}
 
     def facts(self) -> dict[str, Any]:
         """Return what lines of pareto.csv and retrained.csv hold: without number and fate."""
@@ -50,10 +51,10 @@ class Candidate(NamedTuple):
         return {key: value for key, value in row.items() if key not in ("number", "status")}
 
 
-def ledger(candidates: Sequence[Candidate]) -> dict[str, int]:
-    """Return how many were proposed, and how many of them had each fate."""
-    counts: dict[str, int] = {status: sum(c.status == status for c in candidates) for status in STATUSES}
-    return {"proposed": len(candidates)} | counts
+def ledger(fates: Iterable[str]) -> dict[str, int]:
+    """Return how many candidates were proposed, and how many of them had each fate."""
+    counts = Counter(fates)
+    return {"proposed": counts.total()} | {status: counts[status] for status in STATUSES}
 
 
 def paid(candidates: Iterable[Candidate]) -> list[Candidate]:

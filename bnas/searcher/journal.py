@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bnas.searcher.candidate import Outcome, Score
-from bnas.space.space import Genes
+from bnas.space.space import Genes, genes_of, genes_text
 
 Windows = list[tuple[int, int]]  # (number of a proposal, candidates in flight from it on)
 
@@ -97,7 +97,7 @@ class Journal:
     def propose(self, search: str, made: Sequence[Proposal]) -> None:
         """Keep the next proposals of a search."""
         known = self._proposals.setdefault(search, [])
-        written = [["-".join(map(str, genes)), arch_id] for genes, arch_id in made]
+        written = [[genes_text(genes), arch_id] for genes, arch_id in made]
         self._write("proposed", search=search, first=len(known), candidates=written)
         known.extend(made)
 
@@ -132,6 +132,6 @@ def _proposals(made: Sequence[object]) -> Iterator[Proposal]:
     for each in made:
         match each:
             case [str(genes), str(arch_id)] if re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})*", genes):
-                yield Proposal(tuple(map(int, genes.split("-"))), arch_id)
+                yield Proposal(genes_of(genes), arch_id)
             case _:
                 return

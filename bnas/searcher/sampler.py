@@ -39,7 +39,7 @@ def ask(study: Study, make: MakeSampler, space: SearchSpace, budget: Budget, *, 
         SpecError: a sampler of the user's own fails.
     """
     study.sampler = make(space, budget, seed)
-    if _begins_by_metric(study, space) and not isinstance(study.sampler, FeasibleSampler):
+    if begins_by_metric(study, space) and not isinstance(study.sampler, FeasibleSampler):
         study.enqueue_trial(to_params(space, sample_within(space, budget, Random(f"{seed}/first"))))
     try:
         trial = study.ask(distributions(space))
@@ -50,7 +50,7 @@ def ask(study: Study, make: MakeSampler, space: SearchSpace, budget: Budget, *, 
     return trial, to_genes(space, trial.params)
 
 
-def _begins_by_metric(study: Study, space: SearchSpace) -> bool:
+def begins_by_metric(study: Study, space: SearchSpace) -> bool:
     return space.precision == "first_by_metric" and len(study.get_trials(deepcopy=False)) < population(space)
 
 

@@ -13,7 +13,7 @@ from bnas.errors import BnasError, SpecError
 from bnas.lookup import FAILURES, find, reason
 from bnas.searcher.evolution import Evolution
 from bnas.searcher.feasible import sample_within
-from bnas.searcher.sampler import FeasibleSampler, MakeSampler, _begins_by_metric, distributions, population, to_genes
+from bnas.searcher.sampler import FeasibleSampler, MakeSampler, begins_by_metric, distributions, population, to_genes
 from bnas.space.space import Genes, SearchSpace
 
 _BEFORE_A_MODEL = 24  # trials that tpe draws evenly before it models what they scored
@@ -44,7 +44,7 @@ class MovedInside(FeasibleSampler):
         self._inner.after_trial(study, trial, state, values)
 
     def _propose(self, study: Study, trial: FrozenTrial, random: Random) -> Genes:
-        if _begins_by_metric(study, self._space):
+        if begins_by_metric(study, self._space):
             return sample_within(self._space, self._budget, random)
         inner = self._inner
         params = dict(inner.sample_relative(study, trial, inner.infer_relative_search_space(study, trial)))

@@ -15,6 +15,16 @@ from bnas.space.offers import Offers
 Genes = tuple[int, ...]
 
 
+def genes_text(genes: Genes) -> str:
+    """Return a genotype as tables hold it: `2-0-1`."""
+    return "-".join(map(str, genes))
+
+
+def genes_of(text: str) -> Genes:
+    """Return the genotype that a table holds as text."""
+    return tuple(map(int, text.split("-")))
+
+
 class Dimension(NamedTuple):
     """One thing to choose: its name, as in `stages[1].width`, and its choices."""
 

@@ -120,7 +120,7 @@ def train_supernet(
 def _stage_of(recipe: SupernetRecipe) -> Stage:
     return Stage(
         epochs=recipe.epochs, rate=recipe.rate, warmup=recipe.warmup, weight_decay=recipe.weight_decay,
-        label_smoothing=recipe.label_smoothing, dtype=recipe.dtype,
+        dtype=recipe.dtype,
     )  # fmt: skip
 
 

@@ -19,10 +19,12 @@ from bnas.progress import Progress, silent
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe
 from bnas.space.settings import Retraining
-from bnas.train import ALONE, BinaryWatch, Ranks, Store, build_for, evaluate, train_staged
+from bnas.train.binary_watch import BinaryWatch
+from bnas.train.evaluate import evaluate
 from bnas.train.halving import GIVEN, Rung, Rungs, cuts_of
-from bnas.train.staged import labelled
-from bnas.train.state import Reached, model_weights
+from bnas.train.ranks import ALONE, Ranks
+from bnas.train.staged import build_for, labelled, train_staged
+from bnas.train.state import Reached, Store, model_weights
 
 RETRAIN = "retrain"  # of the checkpoints
 ON_ALL = "on-all"  # of those of the winner's last training
@@ -154,14 +156,15 @@ class _Work:
                 reached[name] = cut
             alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
             if cut != self.cuts[-1]:
-                beyond = [name for name in going if reached[name] == cut and self._is_beyond(name, cut)]
+                beyond = [name for name in going if reached[name] == cut and self._beyond(name, cut)]
                 alive = {o: names if o == GIVEN else self.rungs.better_half(names, cut) for o, names in alive.items()}
         return reached
 
-    def _is_beyond(self, name: str, cut: int) -> bool:
-        """Whether a network was trained further than a cut before."""
+    def _beyond(self, name: str, cut: int) -> Reached | None:
+        """Return where a network is that was trained further than a cut before; None where it was not."""
         kept = self.store.load_checkpoint(f"{RETRAIN}/{name}-{len(self.recipe.stages) - 1}")
-        return kept is not None and Reached(**kept.state)[:2] > (cut, 0)
+        reached = None if kept is None else Reached(**kept.state)
+        return reached if reached is not None and reached[:2] > (cut, 0) else None
 
     def once_more(self, arch: Architecture, images: DataSet) -> Network | None:
         """Return the best, trained again to the end on more images; None where the time is up."""
@@ -178,8 +181,10 @@ class _Work:
     def result(self, arch: Architecture, reached: int, origins: tuple[str, ...]) -> Retrained:
         """Return a network that was trained so far, and how well it does."""
         network = self._trained(arch, reached, silent, self.data, arch.id)
-        epochs = self.recipe.epochs - self.cuts[-1] + reached
         validation = self.rungs[arch.id, reached].accuracy
+        if beyond := self._beyond(arch.id, reached):  # trained on towards the next cut, when it was put down
+            reached, validation = beyond.epoch, self._evaluated(network, self.data.validation)[0]
+        epochs = self.recipe.epochs - self.cuts[-1] + reached
         return Retrained(arch, network, origins, epochs, validation, self.tested(network), self.rungs.seconds(arch.id))
 
     def tested(self, network: Network) -> float:

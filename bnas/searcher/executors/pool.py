@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
 
@@ -142,8 +143,8 @@ class WorkerPool:
                 task.future.set_result(worker.score(task.arch))
             except Lost as problem:
                 worker.stop()
+                self._again(task, str(problem))  # first, for the log may be one that cannot be written
                 self._note("worker lost", worker=place, id=task.arch.id, why=str(problem))
-                self._again(task, str(problem))
                 return
             except Exception as problem:
                 task.future.set_exception(problem)
@@ -160,11 +161,16 @@ class WorkerPool:
 
     def _fail(self, problem: BnasError) -> None:
         with self._lock:
-            self._failure = problem
-            while not self._tasks.empty():
-                task = self._tasks.get()
-                if task and (task.losses or task.future.set_running_or_notify_cancel()):
-                    task.future.set_exception(problem)
+            self._failure, ends = problem, 0
+            with suppress(queue.Empty):  # others take tasks, too
+                while True:
+                    task = self._tasks.get_nowait()
+                    if task is None:
+                        ends += 1
+                    elif task.losses or task.future.set_running_or_notify_cancel():
+                        task.future.set_exception(problem)
+            for _ in range(ends):
+                self._tasks.put(None)
 
     def _note(self, event: str, **fields: object) -> None:
         if not self._closed:

@@ -16,7 +16,7 @@ from bnas.errors import LookupFailed
 from bnas.runs.files import append_line, cannot_write
 from bnas.searcher.ranking.alone import Alone
 from bnas.space.arch import Architecture
-from bnas.space.space import Genes, SearchSpace
+from bnas.space.space import Genes, SearchSpace, genes_text
 
 COSTS = ("ops", "bytes", "parameters")
 COLUMNS = ("id", "genes", *COSTS, "seed", *Alone._fields)
@@ -148,7 +148,7 @@ def training(arch: Architecture, genes: Genes, seed: int, reached: Alone) -> dic
     """Return the row of one training."""
     costs = {name: value for name, value in cost(plan(arch)).as_dict().items() if name in COSTS}
     return {
-        "id": arch.id, "genes": "-".join(map(str, genes)), **costs, "seed": seed,
+        "id": arch.id, "genes": genes_text(genes), **costs, "seed": seed,
         "validation_accuracy": round(reached.validation_accuracy, ACCURACY_DIGITS),
         "test_accuracy": round(reached.test_accuracy, ACCURACY_DIGITS), "seconds": round(reached.seconds, 1),
     }  # fmt: skip

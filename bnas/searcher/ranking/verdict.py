@@ -61,6 +61,11 @@ class Seeds(NamedTuple):
     ceiling: float  # tau that a score without error would have
     deviation: float  # of one training's accuracy
 
+    @classmethod
+    def known(cls, row: Mapping[str, Any]) -> Self:
+        """Return what JSON gave back, with None for a number that does not exist."""
+        return cls(int(row["networks"]), *(_number(row[name]) for name in cls._fields[1:]))
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -98,7 +103,7 @@ class Ranking:
         """
         measured = tuple(map(Measured.known, found["measured"]))
         lead, low, high = map(_number, found["lead"])
-        seeds = Seeds(**found["seeds"]) if found["seeds"] else None
+        seeds = Seeds.known(found["seeds"]) if found["seeds"] else None
         epochs = found.get("epochs")  # None where they are the recipe's, and in files of older builds
         return cls(int(found["networks"]), str(found["proxy"]), measured, seeds, (lead, low, high), epochs)
 
