@@ -16,8 +16,8 @@ BATCHES = (1, 32)
 
 def bench_command(
     source: Annotated[Path, typer.Argument(metavar="FILE_OR_RUN", help="A packed network, its folder, or a run.")],
-    threads: Annotated[int, typer.Option(min=1, help="That each runtime may use.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0, help="For each table of times.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for each runtime.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0, help="Seconds for each table of times.")] = 5,
     compiled: Annotated[bool, typer.Option(help="Let torch compile too, which takes a minute.")] = False,
     trust: Annotated[bool, typer.Option(help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -56,7 +56,10 @@ def cost_command(
         ),
     ] = None,
     first: Annotated[
-        str | None, typer.Option(help="Of its first layer: real, weight.", show_default="its paper's")
+        str | None,
+        typer.Option(
+            help="Of its first layer: real, weight; of tfc, sfc and lfc binary too.", show_default="its paper's"
+        ),
     ] = None,
     last: Annotated[
         str | None, typer.Option(help="Of its classifier: real, weight, binary.", show_default="its paper's")

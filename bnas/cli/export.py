@@ -17,8 +17,8 @@ def export_command(
     to: Annotated[
         str,
         typer.Option(
-            help="training: plain torch files, weights, recipe, proof. packed: one file in bits, to run. "
-            "onnx, qonnx: for runtimes of others. c: one C99 file."
+            help="training: plain torch files, weights, recipe, proof. packed: one bit-packed file, to "
+            "run. onnx, qonnx: for third-party runtimes. c: one C99 file."
         ),
     ] = "training",
     for_: Annotated[

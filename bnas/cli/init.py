@@ -30,7 +30,7 @@ def init_command(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="That the search may take on this machine.", show_default="what so many images want"),
+        typer.Option(help="Time limit of the search on this machine.", show_default="suited to the number of images"),
     ] = None,
     deploy: Annotated[
         str | None, typer.Option(help="c, finn, hls4ml or packed: write only what this target takes.")

@@ -15,20 +15,25 @@ EXAMPLE = """
 Example: bnas latency-table search_spaces/digits.yaml -o latency.yaml, then
 bnas search search_spaces/digits.yaml --latency latency.yaml --budget latency_ms=0.03
 
-The same command goes on where an interrupted one stopped.
+The same command resumes an interrupted run.
 """
 
 
 def latency_table_command(
-    space: Annotated[Path, typer.Argument(help="YAML file of the space.")],
+    space: Annotated[Path, typer.Argument(help="YAML file of the space, or one of ours by name.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="YAML file to write, or to go on with.")],
     check: Annotated[
-        int, typer.Option(min=0, help="So many networks of the space are measured whole, beside what is predicted.")
+        int,
+        typer.Option(
+            min=0, help="Number of whole networks to measure and compare with their prediction: 0, or at least 2."
+        ),
     ] = 20,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure every part that networks of a space are made of, packed, one image at a time, on one thread."""
+    if check == 1:
+        raise typer.BadParameter("one network alone is in no order; give 0, or 2 and more", param_hint="--check")
     say_loading("latency-table")
     from bnas.api.latency import check_latency, latency_table
     from bnas.api.progress_bars import ProgressBars
@@ -36,7 +41,7 @@ def latency_table_command(
 
     with ProgressBars() as watch, Stop(watch) as progress:
         table = latency_table(space, out=out, trust=trust, progress=progress)
-        rows = check_latency(space, table, networks=check, trust=trust, progress=progress) if check > 1 else None
+        rows = check_latency(space, table, networks=check, trust=trust, progress=progress) if check else None
     known = {} if rows is None else _agreement(rows)
     if as_json:
         found = {"table": str(out), "machine": table.machine, "parts": len(table.nanoseconds)}

@@ -16,7 +16,7 @@ def predict_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A packed network, or the folder that holds it.")],
     images: Annotated[list[Path], typer.Argument(help="Image files; they are resized and normalised as in training.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to print for each image, the likeliest first.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="As many as are fastest, unless told.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Number of threads, unless told the fastest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Print the class of each image, and its share of the softmax over all classes.

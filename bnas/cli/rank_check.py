@@ -16,7 +16,7 @@ EXAMPLE = """
 Example: bnas rank-check runs/digits --networks 24
 
 Trains each candidate of a sample alone and compares the order of their accuracy with that of each score. The same
-command goes on where an interrupted one stopped; with more networks it adds to those that are trained.
+command resumes an interrupted run; with more networks it adds to those that are trained.
 """
 
 
@@ -24,10 +24,13 @@ def rank_check_command(
     run: Annotated[Path, typer.Argument(help="Run folder of a search.")],
     networks: Annotated[int, typer.Option(min=3, help="Candidates to train alone, spread evenly over ops.")] = 24,
     repeated: Annotated[
-        int, typer.Option(min=0, help="How many of them from a second seed, for the noise: 0, or 2 at least.")
+        int,
+        typer.Option(
+            min=0, help="How many of them to train from a second seed too, to measure noise: 0, or at least 2."
+        ),
     ] = 8,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of each training.", show_default="those of the run's recipe")
+        int | None, typer.Option(min=1, help="Epochs of each training.", show_default="those of the run's recipe")
     ] = None,
     table: Annotated[
         Path | None, typer.Option(help="CSV of benchmarks/table.py, to look up networks trained by the same recipe.")

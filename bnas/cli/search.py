@@ -19,11 +19,12 @@ from bnas.trust import TRUST, names_code
 EXAMPLE = """
 Example: bnas search digits --data digits --budget ops=60k --budget bytes=20k --out runs/first
 
-The same command goes on where an interrupted one stopped.
+The same command resumes an interrupted run.
 """
 
 # Said here too, as the tables themselves load torch and optuna, which a shell that completes must not wait for.
 SAMPLERS_KNOWN = ("evolution", "nsga2", "tpe", "random")
+SPACES_OFFERED = tuple(name for name in SPACES if name != "expert_net")  # which is an architecture, for `bnas cost`
 ENGINES_KNOWN = ("in-process", "processes", "ray")
 
 
@@ -31,9 +32,9 @@ def search_command(
     space: Annotated[
         str | None,
         typer.Argument(
-            help=f"YAML file of the space, or one of ours: {', '.join(SPACES)}.",
+            help=f"YAML file of the space, or one of ours: {', '.join(SPACES_OFFERED)}.",
             show_default=False,
-            autocompletion=one_of(SPACES),
+            autocompletion=one_of(SPACES_OFFERED),
         ),
     ] = None,
     data: Annotated[
@@ -53,7 +54,7 @@ def search_command(
     ] = None,
     supernet_of: Annotated[
         Path | None,
-        typer.Option("--from", help="Run folder whose supernet is searched again, and not trained anew."),
+        typer.Option("--from", help="Run folder whose trained supernet is searched again."),
     ] = None,
     deploy: Annotated[
         str | None,
@@ -71,15 +72,17 @@ def search_command(
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Paid evaluations; the twin pays as many. A finished run goes on with more."),
+        typer.Option(min=1, help="Candidates to score; the random twin scores as many. More extend a finished run."),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(help="That it may take: epochs and trials of the space grow or shrink to what fits, as measured."),
+        typer.Option(help="Time limit: epochs and trials of the space are scaled to fit, from measured speed."),
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(SAMPLERS_KNOWN)}, or pkg.mod:attr.", autocompletion=one_of(SAMPLERS_KNOWN)),
+        typer.Option(
+            help=f"{', '.join(SAMPLERS_KNOWN)}, or pkg.mod:attr, file.py:attr.", autocompletion=one_of(SAMPLERS_KNOWN)
+        ),
     ] = None,
     augment: Annotated[str | None, AUGMENT] = None,
     seed: Annotated[
@@ -88,7 +91,7 @@ def search_command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/NAME-OF-SPACE")] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="How many of the best to train alone, and as many of the twin's.")
+        int | None, typer.Option(min=1, help="How many of the best to train individually, and as many of the twin's.")
     ] = None,
     final_on_all: Annotated[
         bool,
@@ -107,11 +110,15 @@ def search_command(
         ),
     ] = "in-process",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="How many score at once.", show_default="one a GPU, or one a core")
+        int | None,
+        typer.Option(min=1, help="Workers that score at the same time.", show_default="one a GPU, or one a core"),
     ] = None,
-    lease: Annotated[float, typer.Option(help="Seconds after which a silent worker is replaced.")] = 600.0,
+    lease: Annotated[
+        float, typer.Option(help="Seconds that a worker may take for a candidate before it is replaced.")
+    ] = 600.0,
     ray_address: Annotated[
-        str | None, typer.Option(help="Of a running Ray cluster.", show_default="one on this machine, for it alone")
+        str | None,
+        typer.Option(help="Address of a running Ray cluster.", show_default="one on this machine, for it alone"),
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
@@ -122,7 +129,9 @@ def search_command(
         print(json.dumps(SearchSpace.model_json_schema(), indent=2))
         return
     if space is None and supernet_of is None:
-        raise typer.BadParameter(f"give the YAML file of a space, or one of {', '.join(SPACES)}", param_hint="SPACE")
+        raise typer.BadParameter(
+            f"give the YAML file of a space, or one of {', '.join(SPACES_OFFERED)}", param_hint="SPACE"
+        )
     if supernet_of and not out:
         raise typer.BadParameter("give the folder of the new run, beside that of --from", param_hint="--out")
     several = bool(target or (space and not supernet_of and read(SearchSpace, space_file(space)).search.targets))

@@ -25,7 +25,7 @@ EXAMPLE = """
 Examples: bnas select my_model.py:build --weights trained.safetensors --data cifar10 --budget ops=25% -o picked;
 edit picked/selection.yaml; bnas select my_model.py:build --data cifar10 --selection picked/selection.yaml -o mine
 
-All weights get one bit; the metric decides whose inputs stay real. Four rules stand before it: frozen layers and the
+Weights get one bit; the metric decides which layers keep real inputs. Four rules come first: frozen layers and the
 first one stay real, the last keeps a real input, and so do 1x1 convolutions that downsample.
 
 Given back, a selection brings the weights and the input that it was made with; --weights and --input say otherwise.
@@ -57,7 +57,7 @@ def select_command(
     ] = None,
     metric: Annotated[str, typer.Option(help=f"{', '.join(METRICS)}, or pkg.mod:attr.")] = "product",
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or pkg.mod:attr.")] = "knapsack",
-    gamma: Annotated[float, typer.Option(help="Of the metric hybrid: weight of small cost beside error.")] = GAMMA,
+    gamma: Annotated[float, typer.Option(help="Weight of low cost against error, for metric hybrid.")] = GAMMA,
     measured_on: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +83,7 @@ def select_command(
     downsample: Annotated[str, typer.Option(help="1x1 downsampling: real, weight, binary, or free.")] = "weight",
     weights: Annotated[Path | None, typer.Option(help="Trained weights: safetensors, or a torch state dict.")] = None,
     binarizer: Annotated[str, typer.Option(help="Weight binarizer: xnor, alpha_beta, ...")] = "xnor",
-    pad_value: Annotated[int, typer.Option(help="Round binary inputs: -1, 0 or 1.")] = 0,
+    pad_value: Annotated[int, typer.Option(help="Padding value around binary inputs: -1, 0 or 1.")] = 0,
     shape: Annotated[
         str | None, typer.Option("--input", help="Resize images, as 3x224x224.", show_default="as the data has them")
     ] = None,

@@ -15,13 +15,16 @@ from bnas.trust import TRUST
 EXAMPLE = """
 Example: bnas train lenet5 --weights group --data mnist --out runs/lenet
 
-The same command goes on where an interrupted one stopped.
+The same command resumes an interrupted run.
 """
 
 
 def train_command(
     model: Annotated[
-        str, typer.Argument(help="Name of a reference network, file.py:attr, an architecture's YAML, a run folder.")
+        str,
+        typer.Argument(
+            help="Reference network, file.py:attr or pkg.mod:attr, YAML of an architecture or selection, a run folder."
+        ),
     ],
     data: Annotated[str, DATA] = "digits",
     recipe: Annotated[
@@ -41,7 +44,7 @@ def train_command(
         Path | None, typer.Option(help="RUN/best, RUN/teacher or an export: teaches the first stage with distill.")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of all stages together.", show_default="the recipe's")
+        int | None, typer.Option(min=1, help="Epochs of all stages together.", show_default="the recipe's")
     ] = None,
     validation: Annotated[
         float, typer.Option(help="Share of the training images held out, where there is no such split.")

@@ -229,7 +229,7 @@ class Architecture(Spec):
     binarizers: Binarizers = Binarizers()
     """How values become bits."""
     prelu: Flag = True
-    """Whether every unit ends with a PReLU; FINN and hls4ml take networks without."""
+    """Whether every unit ends with a PReLU; hls4ml takes networks without."""
     classifier: Precision = "real"
     """Of the last layer: `real`, `weight` (real input, weight in one bit) or `binary`."""
 
