@@ -50,7 +50,7 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 
 def test_every_file_and_picture_that_is_named_is_there() -> None:
-    named = set(re.findall(r"\(((?:docs|search_spaces)/[^)]+)\)", README))
+    named = set(re.findall(r"\(((?:docs|search_spaces)/[^)#]+)", README))
     named |= set(re.findall(r"`(search_spaces/\S+\.yaml)`", README))
     named |= set(re.findall(r"`python (benchmarks/\S+\.py)", README))
     assert {"docs/images/pareto.png", "search_spaces/mnist.yaml", "benchmarks/planning.py"} <= named
