@@ -22,7 +22,7 @@ from bnas.cost.budget import Budget
 from bnas.progress import silent
 from bnas.runs import Run
 from bnas.searcher.candidate import Candidate, Score
-from bnas.searcher.executors.engine import InProcess
+from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.journal import Journal
 from bnas.searcher.sampler import distributions, to_params
 from bnas.searcher.samplers import SAMPLERS

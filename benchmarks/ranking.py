@@ -30,7 +30,7 @@ from supernets import DEFAULT, RESULTS, TWO_STAGES, in_two_stages, rows, score_m
 from table import SPACE, TABLE
 
 from bnas.cost.budget import Budget
-from bnas.searcher.ranking import Ranking, Table, dealt, judge, summed_ranks, tau
+from bnas.searcher.ranking import Ranking, Table, dealt, judge, summed_standard, tau
 from bnas.searcher.samplers import SAMPLERS
 from bnas.space.space import Genes, SearchSpace
 from bnas.spec import read
@@ -54,7 +54,7 @@ def scored(table: Table, scores: pd.DataFrame, variant: tuple[str, str, int]) ->
 def scores_of(networks: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the scores that are compared, by name."""
     accuracy, loss, ops, parameters = (networks[key].to_numpy() for key in ("accuracy", "loss", "ops", "parameters"))
-    return {LOSS: -loss, PROXY: accuracy, BOTH: summed_ranks(-loss, ops), "parameters": parameters}
+    return {LOSS: -loss, PROXY: accuracy, BOTH: summed_standard(-loss, ops), "parameters": parameters}
 
 
 def judged(networks: pd.DataFrame, table: Table) -> Ranking:

@@ -16,7 +16,7 @@ from bnas.binarize.error import InputError, input_error, summed, weight_error
 from bnas.errors import DataError
 from bnas.select import LayerErrors, LayerFacts, LossChanges, Rules, decide
 from bnas.select.calibrate import examples, measure_errors, measure_loss_changes
-from bnas.select.calibrate.sensitivity import Fit
+from bnas.select.calibrate.fit import Fit
 from bnas.select.conversion import convert, survey
 
 FREE = Rules(first="free", last="free", downsample="free")

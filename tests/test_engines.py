@@ -24,7 +24,8 @@ from bnas.errors import SpecError
 from bnas.progress import Progress, silent
 from bnas.searcher import evolution, sampler
 from bnas.searcher.candidate import Candidate
-from bnas.searcher.executors.engine import Engine, InProcess
+from bnas.searcher.executors.engine import Engine
+from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.journal import Journal
 from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.score import Scorer

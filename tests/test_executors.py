@@ -25,7 +25,8 @@ from bnas.errors import LookupFailed, RunError, SpecError, Stopped, TrainingErro
 from bnas.progress import silent
 from bnas.searcher.candidate import Score, paid
 from bnas.searcher.executors import pool as pool_module
-from bnas.searcher.executors.engine import Engine, InProcess
+from bnas.searcher.executors.engine import Engine
+from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.executors.pool import Lost, WorkerPool, attempt
 from bnas.searcher.executors.processes import shares
 from bnas.searcher.executors.shared_memory import pack, unpack

@@ -17,7 +17,7 @@ from bnas.progress import silent
 from bnas.runs import Run
 from bnas.searcher import sampler, storage
 from bnas.searcher.candidate import Score
-from bnas.searcher.executors.engine import InProcess
+from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.journal import Journal
 from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.storage import StoredStudy

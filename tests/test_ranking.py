@@ -12,7 +12,7 @@ from scipy.stats import kendalltau
 
 from bnas.errors import SpecError
 from bnas.searcher.feasible import cost_of
-from bnas.searcher.ranking import Ranking, dealt, every_network, judge, summed_ranks, tau, tau_within
+from bnas.searcher.ranking import Ranking, dealt, every_network, judge, summed_standard, tau, tau_within
 from bnas.searcher.ranking.measure import (
     bands,
     ceiling,
@@ -124,8 +124,8 @@ class TestInterval:
 
 def test_together_weighs_score_and_cost_alike() -> None:
     # In their own deviations both are (-1, 1) and (1, -1): they cancel out.
-    assert summed_ranks([0.4, 0.6], [1000, 10]) == pytest.approx([0, 0])
-    assert summed_ranks([0.4, 0.6], [10, 1000]) == pytest.approx([-2, 2])
+    assert summed_standard([0.4, 0.6], [1000, 10]) == pytest.approx([0, 0])
+    assert summed_standard([0.4, 0.6], [10, 1000]) == pytest.approx([-2, 2])
 
 
 class TestSample:

@@ -21,7 +21,7 @@ from bnas.errors import BudgetError, RunError, TrainingError
 from bnas.progress import silent
 from bnas.searcher.candidate import Candidate, Score, front, ledger, paid
 from bnas.searcher.evolution import Evolution, Predictor
-from bnas.searcher.executors.engine import InProcess
+from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.journal import Journal
 from bnas.searcher.sampler import population

@@ -20,7 +20,7 @@ from bnas.runs import Run
 from bnas.searcher import storage
 from bnas.searcher.candidate import Candidate, Score
 from bnas.searcher.database import DIRECTIONS, DamagedStorage
-from bnas.searcher.executors.engine import InProcess
+from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.journal import Journal
 from bnas.searcher.sampler import distributions, to_params

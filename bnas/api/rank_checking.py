@@ -33,7 +33,7 @@ Row = dict[str, Any]
 LOSS, ACCURACY, AS_TRAINED, PARAMETERS = (
     "proxy loss", "proxy accuracy", "batch norm as trained", "parameters"
 )  # fmt: skip
-ALONE = "trained alone"  # the event of a training
+TRAINED_EVENT = "trained alone"  # the event of a training
 EPOCHS = "epochs"  # of a training; older runs, which have no such column, trained for those of the recipe
 
 
@@ -190,7 +190,7 @@ def _trained(check: _Check, chosen: Sequence[Row], repeated: int, known: Table |
         for seed in _missing_seeds([*looked_up, *own], candidate["id"], times=times, first=first):
             own.append(check.train(genes_of(candidate["genes"]), seed, f"alone {number} of {len(wanted)}"))
             kept.append(own[-1])
-            run.log(ALONE, training=own[-1])
+            run.log(TRAINED_EVENT, training=own[-1])
             run.write_table("alone", kept)
             _discard(check, candidate["id"], seed)
     return [*looked_up, *({name: row[name] for name in row if name != EPOCHS} for row in own)]
@@ -206,7 +206,7 @@ def _kept(run: Run) -> list[Row]:
     try:
         return _records(run.read_table("alone")) if run.has_table("alone") else []
     except RunError as problem:
-        logged = [event["training"] for event in run.events() if event.get("event") == ALONE]
+        logged = [event["training"] for event in run.events() if event.get("event") == TRAINED_EVENT]
         if not logged:
             raise
         run.warn(f"{problem} (made anew of the log)")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ class SearchRequest:
         """What proposes candidates."""
         return find_sampler(self.sampler)
 
-    @property
+    @cached_property
     def draws(self) -> InsideDraws:
         """The networks that the supernet is trained through."""
         return InsideDraws(self.space, self.targets or [self.budget], seed=self.seed)

@@ -294,7 +294,7 @@ def candidate_of(run: str | Path, candidate: str) -> Architecture:
 
 
 def request_of(run: Run, space: SearchSpace, *, data: Any, device: torch.device, trust: bool) -> SearchRequest:
-    """Return what a run was asked.
+    """Return what a run was asked of space, images, budget, sampler and seed, to score or train networks of it again.
 
     Args:
         data: what the run was given; None takes the name or path that the run keeps.

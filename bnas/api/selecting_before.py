@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bnas.api.opening import check_outputs
-from bnas.api.subject import ALONE
+from bnas.api.subject import LOGITS_ALONE
 from bnas.cost.trace.plain_model import check_open, copy_of
 from bnas.data import DataSet
 from bnas.errors import DataError, RunError, SpecError
@@ -128,7 +128,7 @@ def check_model(network: nn.Module, original: Original, data: DataSet, images: T
 
 def _check_alone(answer: Any, where: str) -> None:
     if not isinstance(answer, Tensor):
-        raise SpecError(f"{where}: gives a {type(answer).__name__}; {ALONE}, or leave --finetune out")
+        raise SpecError(f"{where}: gives a {type(answer).__name__}; {LOGITS_ALONE}, or leave --finetune out")
 
 
 def _outputs(answer: Any, data: DataSet, images: Tensor, where: str) -> int:

@@ -23,7 +23,7 @@ from bnas.spec import parse, read_yaml
 from bnas.train.averages import check_averages, weight_binarizers_of
 from bnas.trust import check_code
 
-ALONE = "return the logits alone, as a tensor, to have it trained here"  # what to do where a model answers more
+LOGITS_ALONE = "return the logits alone, as a tensor, to have it trained here"  # what to do where a model answers more
 
 
 def given(model: str | Path | Description, *, trust: bool = False) -> str | Description:
@@ -82,7 +82,7 @@ def _check_answer_in_training(network: nn.Module, images: Tensor) -> None:
         except FAILURES:
             return  # training itself says why
     if not isinstance(answer, Tensor):
-        raise SpecError(f"model: gives a {type(answer).__name__} while it is trained; {ALONE}")
+        raise SpecError(f"model: gives a {type(answer).__name__} while it is trained; {LOGITS_ALONE}")
 
 
 def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
@@ -121,7 +121,7 @@ def check_fits(network: nn.Module, data: DataSet, recipe: Recipe) -> None:
         got = f"logits {list(logits.shape)}" if is_tensor else f"a {type(logits).__name__}"
         raise DataError(
             f"data {data.name}: {data.classes} classes need logits [batch, {data.classes}], but the network gives "
-            f"{got} for a batch of 2; {'change its last layer' if is_tensor else ALONE}"
+            f"{got} for a batch of 2; {'change its last layer' if is_tensor else LOGITS_ALONE}"
         )
     check_outputs(logits.shape[1], data)
     _check_answer_in_training(network, images)

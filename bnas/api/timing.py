@@ -20,7 +20,7 @@ from bnas.space.settings import Retraining, SearchSettings
 from bnas.train import Ranks
 from bnas.train.thread_count import using
 
-ALONE = "alone"  # the event of how many epochs the last stage has
+LASTS_EVENT = "alone"  # the event of how many epochs the last stage has
 SHARE = 0.9  # of the time that is planned with: steps vary, and reading images and writing reports take some
 
 
@@ -78,7 +78,7 @@ class TimeUp:
             return known
         step = alone_step([arch for archs in chosen.values() for arch in archs], self._request, data)
         made = longest(settings, tops, step, data, SHARE * (self._end - time.monotonic()))
-        self._run.log(ALONE, epochs=made.recipe.stages[-1].epochs)
+        self._run.log(LASTS_EVENT, epochs=made.recipe.stages[-1].epochs)
         return made
 
 
@@ -88,7 +88,7 @@ def known_retraining(run: Run, settings: Retraining) -> Retraining | None:
     Args:
         settings: of its space, which say what was planned.
     """
-    known = [event["epochs"] for event in run.events() if event["event"] == ALONE]
+    known = [event["epochs"] for event in run.events() if event["event"] == LASTS_EVENT]
     return with_last(settings, known[-1]) if known else None
 
 

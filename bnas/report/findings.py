@@ -1,4 +1,4 @@
-"""A run folder -> what the report needs of it. The only part of the report that knows `Run`."""
+"""The run folder of a search -> what its page and its figures need of it."""
 
 import math
 import os

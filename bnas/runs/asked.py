@@ -24,10 +24,10 @@ class Asked:
 
         Nested keys read as in `train.epochs` or `budgets[0]`; those of the space begin with `space`.
         """
-        found = _compare(self.config, other.config)
+        found = differences(self.config, other.config)
         if self.space_yaml != other.space_yaml:
             spaces = ({"space": parse_yaml(text, source="space.yaml")} for text in (self.space_yaml, other.space_yaml))
-            found |= _compare(*spaces)
+            found |= differences(*spaces)
         return found
 
 
@@ -43,7 +43,8 @@ def spelled(found: Mapping[str, Difference]) -> str:
     return "; ".join(said[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
 
 
-def _compare(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Difference]:
+def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Difference]:
+    """Return both values of every key that differs, as JSON; nested keys read as in `train.epochs`."""
     before, after = _flat(stored), _flat(asked)
     pairs = {key: (before.get(key, _ABSENT), after.get(key, _ABSENT)) for key in before | after}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}

@@ -7,7 +7,7 @@ what a part takes beyond the least that leads on from its state, and what a part
 So all that fits is counted, and a little that does not, which is looked at when it is drawn, and left out. The draws
 are exact whatever the number of cells; with more of them fewer are in vain.
 
-Not exact are draws from a space of so many shapes that they cannot be counted in a second or two. They are drawn from
+Not exact are draws from a space of so many shapes that counting them would take minutes. They are drawn from
 some sub-spaces, each of which offers some of the choices, those of the cheapest networks among them.
 """
 
@@ -214,7 +214,7 @@ class EvenDraws:
     """Draws from the networks of a space that fit a budget."""
 
     def __init__(self, space: SearchSpace, budget: Budget) -> None:
-        """Count them; that takes milliseconds for a space of usual size, and some seconds at most."""
+        """Count them; that takes milliseconds for a space of usual size, and seconds for a large one."""
         self._space, self._budget = space, budget
         decided = isinstance(space, MetricSpace)
         self.is_exact = count(space, decided=decided) <= _MOST_PARTS

@@ -1,4 +1,4 @@
-"""The partition of the paper: cluster the layers by their metric, and keep the inputs of the highest cluster real."""
+"""Layers with a metric, and limits -> whose inputs stay real: by partition as in the paper, greedily, by a knapsack."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction

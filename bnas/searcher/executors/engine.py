@@ -1,4 +1,4 @@
-"""A scorer -> an executor that scores in this process, when it is asked."""
+"""What is to score the candidates of a search: in this process, in others, on a cluster -> an executor."""
 
 import os
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from typing import Protocol
 
 import torch
 
-from bnas.allocator import is_out_of_memory
-from bnas.errors import LookupFailed, SpecError, TrainingError
+from bnas.errors import LookupFailed, SpecError
 from bnas.lookup import not_among
 from bnas.searcher.candidate import Score
+from bnas.searcher.executors.in_process import InProcess
 from bnas.searcher.executors.pool import Report, WorkerPool
 from bnas.searcher.executors.processes import check_main, processes
 from bnas.searcher.score import Scorer
@@ -22,24 +22,6 @@ CPU = torch.device("cpu")
 LEASE_SECONDS = 600.0
 LONGEST_LEASE_SECONDS = 7 * 86400.0  # systems count the milliseconds of a wait in 32 bits: no more than 24 days
 _AHEAD = 2  # candidates in flight for each worker: while the oldest is waited for, the others have work
-
-
-class InProcess:
-    """Scores one architecture after the other."""
-
-    def __init__(self, score: Callable[[Architecture], Score]) -> None:
-        self._score = score
-
-    def submit(self, arch: Architecture) -> "Future[Score]":
-        """Score an architecture; the future is done when this returns."""
-        future: Future[Score] = Future()
-        try:
-            future.set_result(self._score(arch))
-        except Exception as problem:
-            future.set_exception(
-                TrainingError(f"candidate {arch.id}: out of memory") if is_out_of_memory(problem) else problem
-            )
-        return future
 
 
 ScorerOn = Callable[[torch.device], Scorer]  # makes the scorer on a device

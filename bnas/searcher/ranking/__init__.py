@@ -1,7 +1,7 @@
 """Can the proxy be trusted? Networks trained alone, and how well scores rank them."""
 
 from bnas.searcher.ranking.alone import Alone, Terms, dealt, every_network, train_alone
-from bnas.searcher.ranking.measure import summed_ranks, tau, tau_within
+from bnas.searcher.ranking.measure import summed_standard, tau, tau_within
 from bnas.searcher.ranking.table import Table
 from bnas.searcher.ranking.verdict import Measured, Ranking, Seeds, judge
 
@@ -15,7 +15,7 @@ __all__ = [
     "dealt",
     "every_network",
     "judge",
-    "summed_ranks",
+    "summed_standard",
     "tau",
     "tau_within",
     "train_alone",

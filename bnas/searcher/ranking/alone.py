@@ -15,7 +15,7 @@ from bnas.data import DataSet
 from bnas.errors import LookupFailed, SpecError
 from bnas.progress import Progress, silent
 from bnas.runs import replacing
-from bnas.runs.asked import Asked
+from bnas.runs.asked import differences
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Augment, Recipe
 from bnas.space.settings import SearchSettings
@@ -91,8 +91,7 @@ class Terms(Spec):
                 f"table {table}: no {beside.name} beside it says what its networks were trained with; keep the two "
                 "files together, or make both with benchmarks/table.py"
             )
-        stored = Asked(read(Terms, beside).model_dump(mode="json"), "")
-        differing = stored.differences(Asked(self.model_dump(mode="json"), ""))
+        differing = differences(read(Terms, beside).model_dump(mode="json"), self.model_dump(mode="json"))
         if differing:
             said = "; ".join(f"{key} {theirs}, but {ours} is asked for" for key, (theirs, ours) in differing.items())
             raise LookupFailed(

@@ -132,7 +132,7 @@ def standard(values: ArrayLike) -> Array:
     return (array - array.mean()) / spread if spread else np.zeros_like(array)
 
 
-def summed_ranks(score: ArrayLike, cost: ArrayLike) -> Array:
+def summed_standard(score: ArrayLike, cost: ArrayLike) -> Array:
     """Return a score and the logarithm of a cost as one: both in their own deviations, with equal weight."""
     return standard(score) + standard(np.log(np.asarray(cost, dtype=float)))
 
