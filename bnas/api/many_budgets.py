@@ -10,11 +10,13 @@ from typing import Any
 from bnas import report
 from bnas.api.advice import hints
 from bnas.api.appointing import appointed
+from bnas.api.logged import Logged
 from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, watched
 from bnas.api.request import Items, SearchRequest, check_admitted, check_timed, given_genes, resolve
 from bnas.api.result import SearchResult, TargetResults
-from bnas.api.searching import Logged, crew_of, search, trained_supernet
+from bnas.api.searching import crew_of, search
+from bnas.api.shared_weights import trained_supernet
 from bnas.api.teacher import trained_teacher
 from bnas.cost.budget import Budget
 from bnas.data import DataSet

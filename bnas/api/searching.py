@@ -8,29 +8,26 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from torch import nn
-
 from bnas import report
 from bnas.api.advice import hints
 from bnas.api.appointing import appointed
 from bnas.api.exploring import explore, open_studies
-from bnas.api.latency import latency_of
+from bnas.api.logged import Logged
 from bnas.api.making import untaught
-from bnas.api.manifest import manifest_of
 from bnas.api.opening import load_matching, open_for
 from bnas.api.progress_bars import say, say_at_once, say_images, watched
 from bnas.api.request import Items, SearchRequest, name_of, resolve
 from bnas.api.result import SearchResult
+from bnas.api.shared_weights import trained_supernet
 from bnas.api.taken import check_held_out, take_alone, take_supernet
-from bnas.api.teacher import facts_of, lesson_of, trained_teacher
+from bnas.api.teacher import trained_teacher
 from bnas.api.threads import threads_for
 from bnas.api.timing import TimeUp, check_minutes, in_time
+from bnas.api.winner import write_best
 from bnas.data import DataSet
-from bnas.data.facts import Guessing
 from bnas.errors import RunError, SpecError
 from bnas.layers.blocks import Network
 from bnas.progress import Progress, silent
-from bnas.report.final_training import FINAL
 from bnas.runs import Run
 from bnas.runs.contents import CONFUSION
 from bnas.searcher.candidate import Candidate
@@ -44,55 +41,13 @@ from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable
 from bnas.space.recipe import Recipe, Stage
 from bnas.space.space import SearchSpace
-from bnas.spec import dump
 from bnas.supernet import Supernet
-from bnas.train import ALONE, Ranks, SharedStore, confusion, train_supernet
+from bnas.train import ALONE, Ranks, SharedStore
 from bnas.train.halving import GIVEN
-from bnas.train.retrain import EVALUATION_BATCH, Retrained, retrain
+from bnas.train.retrain import retrain
 from bnas.train.thread_count import using
 
 TABLES = ("candidates", "twin", "pareto", "retrained")  # of a run that has ended
-
-
-def write_best(run: Run, request: SearchRequest, data: DataSet, best: Retrained, candidate: Candidate) -> None:
-    """Write the best network and what is known of it.
-
-    Raises:
-        ExportError: the weights do not load back to the same network, or it costs other than was counted.
-    """
-    network = best.final.network if best.final else best.network
-    taken = confusion(network, data.test.batches(EVALUATION_BATCH, device=request.device))
-    run.write_table(CONFUSION, taken)
-    tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    assert candidate.score is not None
-    accuracy = {
-        "proxy": candidate.score.proxy_accuracy,
-        "validation": best.validation_accuracy,
-        "test": best.final.test_accuracy if best.final else best.test_accuracy,
-    }
-    manifest = manifest_of(
-        best.arch, network.cpu(), tensors, accuracy=accuracy, data=data, recipe=request.settings.retrain.recipe,
-        epochs=best.final.epochs if best.final else best.epochs, seed=request.seed,
-    )  # fmt: skip
-    guessing = Guessing.on(data.test.labels)._asdict()
-    times = {} if request.space.latency is None else {"latency": latency_of(best.arch, network, request.space.latency)}
-    if request.settings.retrain.final_on_all:
-        manifest[FINAL] = final_facts(best, data)
-    known = (
-        facts_of(run, request.settings)
-        | times
-        | {"budget": request.budget.as_dict(), "data": name_of(request.data), "guessing": guessing}
-    )
-    run.best.write(dump(best.arch), tensors=tensors, manifest=manifest | known)
-
-
-def final_facts(best: Retrained, data: DataSet) -> dict[str, Any]:
-    """Return what a manifest says of the winner's last training, on all training images, or of why there was none."""
-    if best.final is None:
-        return {"done": False, "why": "the time was up"}
-    before = {"validation": best.validation_accuracy, "test": best.test_accuracy}
-    held_out = len(data.validation)
-    return {"done": True, "images": best.final.images, "held_out_before": held_out, "accuracy_before": before}
 
 
 def search(
@@ -295,23 +250,6 @@ def _drive_search(
     write_best(run, request, data, trained[0], facts[trained[0].arch.id])
 
 
-def trained_supernet(
-    run: Run | None,
-    request: SearchRequest,
-    data: DataSet,
-    progress: Progress,
-    ranks: Ranks,
-    *,
-    teacher: nn.Module | None,
-) -> Supernet:
-    """Return the supernet of a request, from where its run has it or from the start; a rank other than 0 has no run."""
-    return train_supernet(
-        request.space, request.settings.supernet, data, seed=request.seed, store=SharedStore(run, ranks),
-        device=request.device, draws=request.draws, lesson=lesson_of(request.settings, teacher), progress=progress,
-        ranks=ranks,
-    )  # fmt: skip
-
-
 def _chosen(found: Mapping[str, Sequence[Candidate]], request: SearchRequest) -> dict[str, list[Candidate]]:
     """Return the candidates that are trained alone, by the study that found them; the twin's as many, unless said."""
     tops = request.settings.retrain.tops
@@ -337,16 +275,3 @@ def _beside(request: SearchRequest, ranks: Ranks) -> None:
         archs, settings.retrain, data, seed=request.seed, store=store, device=request.device,
         inherited=_inherited(request, supernet, data), teacher=teacher, ranks=ranks,
     )  # fmt: skip
-
-
-class Logged:
-    """A progress that also writes the start of each phase to the log."""
-
-    def __init__(self, run: Run, progress: Progress) -> None:
-        self._run, self._progress, self._phase = run, progress, ""
-
-    def __call__(self, phase: str, done: int, total: int, note: str = "") -> None:
-        if phase != self._phase:
-            self._run.log("phase", phase=phase, done=done, total=total)
-            self._phase = phase
-        self._progress(phase, done, total, note)
