@@ -60,11 +60,11 @@ def search(
     return study.run(trials, InProcess(score).submit, progress=silent, note=lambda candidate: None)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
 def fates(candidates: list[Candidate]) -> dict[str, int]:
     return ledger(candidate.status for candidate in candidates)
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
 class TestEverySampler:
     def test_pays_for_as_many_as_asked_all_different_and_inside_the_budget(self, sampler) -> None:
         found = search(sampler=sampler)

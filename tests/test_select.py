@@ -413,7 +413,8 @@ class TestCommand:
         assert "binary weights, real input  product, greedy: rank 1 of 3, taken" in done.stdout
         assert lines[7].startswith("error: what a layer loses where its input x becomes signs")
         assert lines[8].startswith("product: error for each million ops that a binary input saves")
-        assert [line.split("  ")[0] for line in lines[12:16]] == [
+        assert lines[9] == "2 binary inputs get a batch norm before their sign; `norm: false` leaves it out"
+        assert [line.split("  ")[0] for line in lines[13:17]] == [
             "real",
             "all weights binary",
             "all binary",
