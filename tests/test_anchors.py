@@ -97,4 +97,5 @@ def test_the_table_has_what_its_networks_cost(anchors: ModuleType) -> None:
         anchor = next(anchor for anchor in anchors.ANCHORS if anchor.name == row["anchor"])
         arch = read(Architecture, anchors.network_file(anchor, row["seed"]))
         price = cost(plan(arch))
-        assert (arch.id, price.ops, price.bytes) == (row["id"], row["ops"], row["bytes"])
+        assert arch.id == row["id"]
+        assert (price.ops, price.bytes) == pytest.approx((row["ops"], row["bytes"]), rel=1e-5)  # of six digits
