@@ -20,6 +20,7 @@ from bnas.errors import LookupFailed, RunError
 from bnas.progress import Progress
 from bnas.runs import Run
 from bnas.runs.contents import TARGETS
+from bnas.runs.documents import records
 from bnas.searcher.ranking import Ranking, Table, Terms, dealt, judge, train_alone
 from bnas.searcher.ranking.table import training
 from bnas.searcher.score import scored_on
@@ -171,7 +172,7 @@ def _sample(run: Run, networks: int, known: Table | None) -> list[Row]:
     paid = candidates[candidates["status"] == "paid"].drop_duplicates("id")
     if len(paid) < 3:
         raise RunError(f"{run.path}: {len(paid)} candidates were scored; a ranking needs at least 3: search on")
-    order = _records(paid.iloc[dealt(paid["ops"].tolist(), seed=run.config["seed"])])
+    order = records(paid.iloc[dealt(paid["ops"].tolist(), seed=run.config["seed"])])
     if known is not None:
         order.sort(key=lambda row: row["id"] not in known)  # stable: the others stay spread over ops
     return order[:networks]
@@ -180,7 +181,7 @@ def _sample(run: Run, networks: int, known: Table | None) -> list[Row]:
 def _trained(check: _Check, chosen: Sequence[Row], repeated: int, known: Table | None) -> list[Row]:
     """Return the trainings of the table and of the run, with those that were missing: each is kept as it ends."""
     run, first = check.run, check.request.seed
-    looked_up = _records(known.trainings) if known else []
+    looked_up = records(known.trainings) if known else []
     kept = _own(run, check.usual)
     own = [row for row in kept if row[EPOCHS] == check.epochs]
     for row in own:  # of one that was killed before it could
@@ -204,14 +205,14 @@ def _own(run: Run, usual: int) -> list[Row]:
 
 def _kept(run: Run) -> list[Row]:
     try:
-        return _records(run.read_table("alone")) if run.has_table("alone") else []
+        return records(run.read_table("alone")) if run.has_table("alone") else []
     except RunError as problem:
         logged = [event["training"] for event in run.events() if event.get("event") == TRAINED_EVENT]
         if not logged:
             raise
         run.warn(f"{problem} (made anew of the log)")
     run.write_table("alone", logged)
-    return _records(run.read_table("alone"))
+    return records(run.read_table("alone"))
 
 
 def _discard(check: _Check, arch_id: str, seed: int) -> None:
@@ -251,7 +252,3 @@ def _judged(check: _Check, rows: pd.DataFrame, trainings: Sequence[Row]) -> Rank
 
 def _table(trainings: Sequence[Row]) -> Table:
     return Table.of(pd.DataFrame(trainings), name="alone")
-
-
-def _records(frame: pd.DataFrame) -> list[Row]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]

@@ -16,7 +16,7 @@ from bnas.cost.totals import NOT_COUNTED
 from bnas.errors import LookupFailed
 from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
 from bnas.select.decide import check_asked
-from bnas.select.metrics import ERROR_MEANT, METRIC_MEANT
+from bnas.select.metrics import ERROR_MEANT, PRECISION_MEANT, metric_meant
 from bnas.space.arch import Binarizers
 from bnas.spec import parse, read
 from bnas.trust import TRUST, check_code, names_code
@@ -204,7 +204,7 @@ def _legend(chosen: Any) -> list[str]:
     """Return what the columns of the layers are, and what is put into the model."""
     lines = [f"error: {ERROR_MEANT}"]
     if metric := chosen.metric:
-        lines.append(f"{metric}: {METRIC_MEANT.get(metric, 'a metric of your own; the highest stay real')}")
+        lines.append(f"{metric}: {metric_meant(metric)}")
     if normed := sum(row["precision"] == "binary" and row["norm"] for row in chosen.rows()):
         lines.append(f"{normed} binary inputs get a batch norm before their sign; `norm: false` leaves it out")
     return lines
@@ -212,11 +212,10 @@ def _legend(chosen: Any) -> list[str]:
 
 def _layer_rows(rows: list[dict[str, Any]], metric: str) -> list[Sequence[str]]:
     heads: Sequence[str] = ("layer", "share of MACs", "error", metric or "metric", "decision", "why")
-    said = {"real": "real", "weight": "binary weights, real input", "binary": "binary"}
     return [heads] + [
         (
             row["layer"] or "(itself)", percent(row["share"]), _number(row.get("error")), _number(row["metric"]),
-            said[row["precision"]], row["why"] + (BLIND if _is_blind(row) else ""),
+            PRECISION_MEANT[row["precision"]], row["why"] + (BLIND if _is_blind(row) else ""),
         )
         for row in rows
     ]  # fmt: skip

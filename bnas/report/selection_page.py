@@ -14,16 +14,15 @@ from bnas.report.ink import Ink, amounts, dress, legend
 from bnas.report.page import rendered, write_figures
 from bnas.report.selection_figure import draw_selection
 from bnas.report.tables import TextTable
-from bnas.runs.documents import table_of, taking, write_text
+from bnas.runs.documents import records, table_of, taking, write_text
 from bnas.runs.files import read_bytes
 from bnas.runs.selection_folder import CURVE, DECISIONS, FIGURES, LAYERS, NETWORKS, PAGE, SELECTED
 from bnas.select import Decisions
-from bnas.select.metrics import ERROR_MEANT, METRIC_MEANT
+from bnas.select.metrics import ERROR_MEANT, PRECISION_MEANT, metric_meant
 from bnas.spec import read
 from bnas.trust import names_code
 
 _HINT = "select again into another folder"
-_SAID = {"real": "real", "weight": "binary weights, real input", "binary": "binary"}
 _ACCURACIES = {
     "accuracy": "validation accuracy",
     "finetuned": "fine-tuned",
@@ -59,7 +58,7 @@ def write_selection_report(folder: Path) -> Path:
         RunError, SpecError: a file is missing or damaged, or the page cannot be written.
     """
     picked = read_picked(folder)
-    rows = [{name: None if pd.isna(value) else value for name, value in row.items()} for row in _records(picked.layers)]
+    rows = [{name: None if pd.isna(value) else value for name, value in row.items()} for row in records(picked.layers)]
     drawings = {"metric": partial(draw_selection, rows, metric=picked.metric)}
     if picked.curve is not None and len(picked.curve) > 1:
         drawings["curve"] = partial(draw_curve, picked)
@@ -93,11 +92,11 @@ def layers_table(picked: Picked) -> TextTable:
     """Return what is known of each layer, in the order in which they run, and what was decided."""
     rows = [
         (
-            _layer(row) or "(itself)", _SAID[row["precision"]],
+            _layer(row) or "(itself)", PRECISION_MEANT[row["precision"]],
             percent(row["share"]), _number(row.get("error")), _number(row["metric"]), show(row["ops"]),
             show(row["bytes"]), str(row["why"]),
         )
-        for row in _records(picked.layers)
+        for row in records(picked.layers)
     ]  # fmt: skip
     header = ("layer", "decision", "share of MACs", "error", picked.metric, "ops", "bytes", "why")
     return TextTable(header, tuple(rows), 2, len(header) - 1)
@@ -111,7 +110,7 @@ def networks_table(picked: Picked) -> TextTable:
             str(row["network"]), show(row["ops"]), percent(row["ops_share"]), show(row["bytes"]),
             percent(row["bytes_share"]), *(percent(row[name]) for name in shown),
         )
-        for row in _records(picked.networks)
+        for row in records(picked.networks)
     ]  # fmt: skip
     header = ("network", "ops", "of real", "bytes", "of real", *(_ACCURACIES[name] for name in shown))
     return TextTable(header, tuple(rows))
@@ -153,7 +152,7 @@ def _context(picked: Picked) -> dict[str, Any]:
         "networks": networks_table(picked),
         "error": ERROR_MEANT,
         "metric": picked.metric,
-        "meant": METRIC_MEANT.get(picked.metric, "what the layers were ordered by; the highest stay real"),
+        "meant": metric_meant(picked.metric),
         "train": shlex.join(["bnas", "train", str(file), "--data", "D", *trusting]),
         "again": shlex.join(["bnas", "select", model, "--selection", str(file), "-o", "DIR"]),
         "export": shlex.join(["bnas", "export", str(picked.folder), "--to", "training", "-o", "DIR", *trusting])
@@ -175,7 +174,7 @@ def _headline(picked: Picked) -> str:
 def _edited(picked: Picked) -> str:
     """Say which layers the file of decisions has otherwise than the tables, which are from before it was edited."""
     now = {name: decision.precision for name, decision in picked.decisions.layers.items()}
-    then = {_layer(row): row["precision"] for row in _records(picked.layers)}
+    then = {_layer(row): row["precision"] for row in records(picked.layers)}
     changed = [name or "(itself)" for name in now if name in then and now[name] != then[name]]
     if not changed:
         return ""
@@ -184,10 +183,6 @@ def _edited(picked: Picked) -> str:
 
 def _table(path: Path) -> pd.DataFrame:
     return table_of(read_bytes(path, hint=_HINT), path)
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
 
 
 def _number(value: Any) -> str:

@@ -20,6 +20,11 @@ _TEXTS = {"id": str, "layer": str}  # columns of what looks like a number at tim
 Rows = Sequence[Mapping[str, Any]] | pd.DataFrame
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table, their values by the names of the columns."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict(orient="records")]
+
+
 def json_text(value: dict[str, Any]) -> str:
     """Return strict JSON for people and machines, secrets masked."""
     return json.dumps(strict_json(value), indent=2, allow_nan=False) + "\n"

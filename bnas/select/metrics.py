@@ -137,8 +137,14 @@ METRICS: dict[str, Metric] = {"product": product, "hybrid": hybrid, "sensitivity
 
 # What the columns of tables are, for people.
 ERROR_MEANT = "what a layer loses where its input x becomes signs, the mean of (x - sign(x))^2 on the images"
-METRIC_MEANT = {
+PRECISION_MEANT = {"real": "real", "weight": "binary weights, real input", "binary": "binary"}
+_METRIC_MEANT = {
     "product": "error for each million ops that a binary input saves; the highest are worth a real input most",
     "hybrid": f"error + gamma / share of the largest layer's MACs (gamma {GAMMA} unless told); the highest stay real",
     "sensitivity": "what a binary input adds to the loss, for each million ops that it saves; the highest stay real",
 }
+
+
+def metric_meant(metric: str) -> str:
+    """Return what the column of a metric is, for people."""
+    return _METRIC_MEANT.get(metric, "a metric of your own; the highest stay real")
