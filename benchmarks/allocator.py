@@ -23,13 +23,12 @@ from nowhere import NoStore
 from scoring import SPACES, noise
 from bnas.allocator import keep_freed_memory
 from bnas.space import SearchSpace
-from bnas.spec import read
 from bnas.train import train_supernet
 
 torch.set_num_threads(1)
 if sys.argv[2] == "kept" and not keep_freed_memory():
     raise SystemExit("this C library's allocator takes no orders, or the environment gives them")
-space = read(SearchSpace, SPACES / "cifar10.yaml")
+space = SearchSpace.read(SPACES / "cifar10.yaml")
 data = noise(space, 2 * int(sys.argv[3]))
 recipe = space.search.supernet.model_copy(update={"epochs": 1})
 start = time.perf_counter()

@@ -33,7 +33,7 @@ from bnas.runs import Run
 from bnas.space.arch import Architecture
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import dump, read
+from bnas.spec import dump
 from bnas.train import build_for, evaluate, train_staged
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,7 +61,7 @@ class Task(NamedTuple):
 
     def read(self) -> SearchSpace:
         """Return the space, with what its networks are trained in."""
-        space = read(SearchSpace, space_file(self.space))
+        space = SearchSpace.read(space_file(self.space))
         return space if self.budget is None else in_bfloat16(space)
 
     def budgets(self) -> list[Budget]:
@@ -163,7 +163,7 @@ def again(frame: pd.DataFrame) -> Claim:
     space = task.read()
     images = load_data(task.data, validation=space.search.validation, seed=int(row["seed"]), input_shape=space.input)
     network = train_staged(
-        partial(build_for, read(Architecture, network_file(anchor, int(row["seed"])))),
+        partial(build_for, Architecture.read(network_file(anchor, int(row["seed"])))),
         space.search.retrain.recipe.lasting(QUICK_EPOCHS), images, name="again", seed=0, store=NoStore(),
         device=torch.device("cpu"),
     )  # fmt: skip

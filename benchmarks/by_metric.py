@@ -40,7 +40,7 @@ from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search
 from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import dump, read
+from bnas.spec import dump
 from bnas.train import train_supernet
 
 RESULTS = Path(__file__).parent / "results" / "by_metric.csv"
@@ -67,7 +67,7 @@ class AtRandom(MetricSpace):
 
 def open_space(precision: str, *, trials: int, metric: str = "product") -> SearchSpace:
     """Return the benchmark's space with the precision of every block open."""
-    space = read(SearchSpace, SPACE)
+    space = SearchSpace.read(SPACE)
     choices = ("binary",) if precision == "none" else ("binary", "weight")
     fields = {name: getattr(space, name) for name in SearchSpace.model_fields}
     fields["stages"] = tuple(stage.model_copy(update={"precision": choices}) for stage in space.stages)

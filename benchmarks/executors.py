@@ -33,7 +33,7 @@ from bnas.searcher.score import Scorer
 from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search
 from bnas.space.space import SearchSpace
-from bnas.spec import dump, read
+from bnas.spec import dump
 from bnas.supernet import Supernet
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def measure(quick: bool) -> Iterator[Claim]:
 
 def compared(name: str, trials: int, repeats: int) -> Claim:
     """Return how much faster two workers search a space than one."""
-    space = read(SearchSpace, SPACES / f"{name}.yaml")
+    space = SearchSpace.read(SPACES / f"{name}.yaml")
     scoring = space.search.scoring
     torch.manual_seed(0)
     images = 2 * (scoring.recalibration_images + scoring.validation_images)

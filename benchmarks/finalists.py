@@ -22,7 +22,6 @@ from bnas.cost.totals import Cost
 from bnas.searcher.candidate import Candidate, Score, paid
 from bnas.searcher.finalists import finalists
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 RESULTS = Path(__file__).parent / "results"
 TABLES = ("bench_table", "bench_table_copied")
@@ -35,7 +34,7 @@ MOST_LOST = 0.002  # of accuracy: what training dear networks may cost where the
 def measure(quick: bool) -> Iterator[Claim]:
     """Yield the accuracy of the best by proxy, less what may be lost, against that of the finalists."""
     draws = 10 if quick else 100
-    space = read(SearchSpace, SPACE)
+    space = SearchSpace.read(SPACE)
     for name, top in itertools.product(TABLES, TOPS):
         pairs = [
             handed_over(some(name, supernet, budget, seed), space, top)

@@ -27,7 +27,6 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Stage
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.train import build_for
 from bnas.train.objective import answering, stage_loss
 from bnas.train.optimizers import make_optimizers
@@ -97,7 +96,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     keep_freed_memory()
-    timed = () if options.no_profile else profiled(read(SearchSpace, space_file(options.space)), processor())
+    timed = () if options.no_profile else profiled(SearchSpace.read(space_file(options.space)), processor())
     for part in (timed, searched(options)):
         for claim in part:
             print(claim.as_json() if options.json else claim, flush=True)

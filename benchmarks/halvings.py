@@ -35,7 +35,6 @@ from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.searcher.feasible import cost_of, sample_within
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.train import build_for, evaluate, train_staged
 
 RESULTS = Path(__file__).parent / "results" / "halvings.csv"
@@ -75,7 +74,7 @@ class Course:
 
 def complete(results: Rows, file: Path, data: DataSet, *, networks: int, seed: int) -> None:
     """Train what the table does not have of the networks of a seed."""
-    space = read(SearchSpace, file)
+    space = SearchSpace.read(file)
     budget, random = Budget.parse(space.search.budget), Random(seed)
     drawn = {
         space.architecture(genes).id: genes for genes in (sample_within(space, budget, random) for _ in range(networks))
@@ -151,7 +150,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     keep_freed_memory()
-    results, space = Rows(options.results, COLUMNS, texts=("space", "id", "course")), read(SearchSpace, options.space)
+    results, space = Rows(options.results, COLUMNS, texts=("space", "id", "course")), SearchSpace.read(options.space)
     data = images(space, options.data)
     for seed in range(0 if options.quick else options.seeds):
         complete(results, options.space, data, networks=options.networks, seed=seed)

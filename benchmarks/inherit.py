@@ -25,7 +25,6 @@ from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.train import build_for, evaluate, train_staged, train_supernet
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "digits.yaml"
@@ -45,7 +44,7 @@ CPU = torch.device("cpu")
 def measure(quick: bool) -> Iterator[Claim]:
     """Train three networks of each seed in both ways."""
     torch.set_num_threads(1)
-    space = read(SearchSpace, SPACE)
+    space = SearchSpace.read(SPACE)
     data = load_data("digits", validation=space.search.validation, seed=0, input_shape=space.input)
     fresh, inherited, given = list[float](), list[float](), list[float]()
     for seed in range(1 if quick else 2):

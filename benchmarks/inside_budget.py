@@ -27,7 +27,6 @@ from bnas.searcher.inside import InsideDraws
 from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.train import train_supernet
 from bnas.train.oneshot import Draws, WholeSpace
 
@@ -49,7 +48,7 @@ def measure(quick: bool) -> Iterator[Claim]:
     """Count the steps inside, then train and score."""
     torch.set_num_threads(1)
     for path in sorted(SPACES.glob("*.yaml")):
-        space = read(SearchSpace, path)
+        space = SearchSpace.read(path)
         budget = Budget.parse(space.search.budget)
         draws = InsideDraws(space, [budget], seed=0)
         share = statistics.fmean(budget.admits(cost(plan(draws(step)))) for step in range(STEPS))
@@ -59,7 +58,7 @@ def measure(quick: bool) -> Iterator[Claim]:
 
 def compare(name: str, *, seeds: int) -> Iterator[Claim]:
     """Train supernets of a space in both ways, in turn, and score the same networks with each."""
-    space = read(SearchSpace, SPACES / f"{name}.yaml")
+    space = SearchSpace.read(SPACES / f"{name}.yaml")
     budget = Budget.parse(space.search.budget)
     data = load_data(name, validation=space.search.validation, seed=0, input_shape=space.input)
     draws, random = InsideDraws(space, [budget], seed=-1), Random(0)

@@ -24,7 +24,6 @@ from bnas.cost.totals import cost
 from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable, parts_of
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 NETWORKS, FEW = 50, 8
 ERROR, ORDER = 0.10, 0.95  # of half of the networks at most; rank correlation at least
@@ -35,7 +34,7 @@ def measure(quick: bool) -> Iterator[Claim]:
     torch.set_num_threads(1)
     print(f"{machine()}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", file=sys.stderr, flush=True)
     name, networks = ("digits", FEW) if quick else ("cifar10", NETWORKS)
-    space = read(SearchSpace, f"search_spaces/{name}.yaml")
+    space = SearchSpace.read(f"search_spaces/{name}.yaml")
     with tempfile.TemporaryDirectory() as folder:
         table = of_some(space, networks) if quick else latency_table(space, out=Path(folder) / "table.yaml")
     rows = check_latency(space, table, networks=networks)

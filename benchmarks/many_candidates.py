@@ -30,7 +30,7 @@ from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.spec import dump, read
+from bnas.spec import dump
 
 SPACE = Path(__file__).parents[1] / "search_spaces" / "digits.yaml"
 PART = 500  # candidates that are averaged
@@ -40,7 +40,7 @@ ALONE = 50  # trials that Optuna stores for comparison
 
 def measure(quick: bool) -> Iterator[Claim]:
     """Search once, and once more."""
-    space = read(SearchSpace, SPACE)
+    space = SearchSpace.read(SPACE)
     trials = 1_500 if quick else 5_000
     with TemporaryDirectory() as folder:
         first, last, found = searched(space, Path(folder), trials)

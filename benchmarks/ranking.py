@@ -33,7 +33,6 @@ from bnas.cost.budget import Budget
 from bnas.searcher.ranking import Ranking, Table, dealt, judge, summed_standard, tau
 from bnas.searcher.samplers import SAMPLERS
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import read
 
 SEEDS = 20  # of the searches whose winner is judged
 PAID_SHARE = 0.1  # of the table, that a search may look up
@@ -185,7 +184,7 @@ def show(found: Ranking) -> None:
 
 def measure(options: argparse.Namespace) -> Iterator[Claim]:
     """Do what is missing, unless it has to be quick; then yield the claims."""
-    space, table, results = read(SearchSpace, SPACE), Table.read(options.table), rows(options.results)
+    space, table, results = SearchSpace.read(SPACE), Table.read(options.table), rows(options.results)
     replays = replay_rows(options.replays)
     if not options.quick:
         for variant in wanted(options.variants):

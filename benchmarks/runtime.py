@@ -43,7 +43,6 @@ from bnas.ship.measuring import peak_bytes, seconds_of
 from bnas.ship.rivals import Missing, rivals
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 SHAPES = ((64, 56), (128, 28), (256, 14), (512, 7))  # channels, side
 LARGE, SMALL = ("expert_net", "resnet18"), ("cifar10", "digits")
@@ -168,13 +167,13 @@ def network(name: str) -> tuple[Program, Cost]:
     if name == "resnet18":
         model = build_model(name, precision="binary").eval()
         return lower(model, (3, 224, 224)), cost(trace(model, (3, 224, 224)).layers)
-    arch = read(Architecture, f"search_spaces/{name}.yaml") if name == "expert_net" else filling(name)
+    arch = Architecture.read(f"search_spaces/{name}.yaml") if name == "expert_net" else filling(name)
     return lower(build(arch).eval(), arch.input), cost(plan(arch))
 
 
 def filling(name: str) -> Architecture:
     """Return the dearest of some networks of a space that are inside its budget."""
-    space, draw = read(SearchSpace, f"search_spaces/{name}.yaml"), Random(0)
+    space, draw = SearchSpace.read(f"search_spaces/{name}.yaml"), Random(0)
     budget = Budget.parse(space.search.budget)
     found = (space.architecture(space.sample(draw)) for _ in range(500))
     inside = [

@@ -20,7 +20,6 @@ from bnas.data import DataSet, from_arrays
 from bnas.networks.build import build
 from bnas.searcher.score import Scorer
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.supernet import Supernet
 from bnas.train import evaluate, recalibrate
 
@@ -32,7 +31,7 @@ TARGET = 1.1
 def measure(quick: bool) -> Iterator[Claim]:
     """Time both in each space, network by network, in turn."""
     for name in NAMES[:1] if quick else NAMES:
-        space = read(SearchSpace, SPACES / f"{name}.yaml")
+        space = SearchSpace.read(SPACES / f"{name}.yaml")
         archs = [space.architecture(space.fair(0, step)) for step in range(3 if quick else 8)]
         scoring = space.search.scoring
         if quick:

@@ -37,7 +37,6 @@ from bnas.errors import BudgetError
 from bnas.space.arch import Architecture
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.train import build_for
 
 COLUMNS = (
@@ -78,7 +77,7 @@ def beside(found: Architecture, families: Sequence[str]) -> dict[str, Architectu
 
 def row_of(job: Job, arch: Architecture) -> dict[str, Any]:
     """Return a row: train its network and measure it."""
-    settings = in_bfloat16(read(SearchSpace, space_file(SPACE))).search
+    settings = in_bfloat16(SearchSpace.read(space_file(SPACE))).search
     recipe = settings.retrain.recipe.lasting(job.epochs)
     data = load_data("cifar10", validation=settings.validation, seed=job.seed, input_shape=arch.input)
     price, started = cost(plan(arch)), time.process_time()
@@ -130,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     file = Rows(options.results, COLUMNS, texts=("found", "network"))
-    found = [read(Architecture, place) for place in options.networks or kept()]
+    found = [Architecture.read(place) for place in options.networks or kept()]
     groups = {arch.id: beside(arch, options.rivals) for arch in found}
     wanted = [
         Job(arch_id, name, options.epochs, seed)

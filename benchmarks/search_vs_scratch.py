@@ -46,7 +46,7 @@ from bnas.searcher.ranking import train_alone
 from bnas.searcher.sampler import MakeSampler, distributions, to_genes
 from bnas.searcher.samplers import MovedInside, RandomWithin
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import dump, read
+from bnas.spec import dump
 
 RESULTS = Path(__file__).parent / "results" / "search_vs_scratch.csv"
 SPACE_FILE = RESULTS.with_suffix(".yaml")  # that all search
@@ -231,7 +231,7 @@ def main() -> None:
     options = parser.parse_args()
     results, space = (
         Rows(options.results, COLUMNS, texts=("way", "budget", "id", "genes")),
-        read(SearchSpace, SPACE_FILE),
+        SearchSpace.read(SPACE_FILE),
     )
     for seed in range(0 if options.quick else options.seeds):
         if not any(case[0] == seed for case in cases(results.frame(), SEARCH)):

@@ -30,7 +30,6 @@ from bnas.data import DataSet, load_data
 from bnas.space.arch import Architecture
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.train import build_for, evaluate, train_staged
 
 COLUMNS = ("seed", "network", "id", "accuracy", "ops", "bytes")
@@ -48,7 +47,7 @@ def signals(folder: Path | None = None) -> DataSet:
     parts = [read_series(folder / f"JapaneseVowels_eq_{part}.ts") for part in ("TRAIN", "TEST")]
     low, high = parts[0][0].min((0, 2, 3), keepdims=True), parts[0][0].max((0, 2, 3), keepdims=True)
     arrays = [array for values, labels in parts for array in (np.clip((values - low) / (high - low), 0, 1), labels)]
-    space = read(SearchSpace, space_file("signals"))
+    space = SearchSpace.read(space_file("signals"))
     return load_data(tuple(arrays), input_shape=space.input, validation=space.search.validation)
 
 
@@ -96,7 +95,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    space, images = read(SearchSpace, space_file("signals")), signals()
+    space, images = SearchSpace.read(space_file("signals")), signals()
     path = Path(__file__).parent / "results" / "signals.csv"
     if asked.quick:
         space, path = quick(space), Path(tempfile.mkdtemp()) / "signals.csv"

@@ -18,7 +18,6 @@ from steps import STAGE, batch_for, drawn, step, step_times
 
 from bnas.networks.build import build
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.supernet import Supernet
 from bnas.train.optimizers import make_optimizers
 
@@ -31,7 +30,7 @@ STEPS = 3
 def measure(quick: bool) -> Iterator[Claim]:
     """Time the steps in each space, then measure memory."""
     for name in NAMES[:1] if quick else NAMES:
-        space = read(SearchSpace, SPACES / f"{name}.yaml")
+        space = SearchSpace.read(SPACES / f"{name}.yaml")
         archs = drawn(space, 4 if quick else 12)
         times = step_times(space, archs, batch=space.search.supernet.batch, repeats=5 if quick else 21)
         what = f"{name}: step of the supernet, {len(archs)} networks drawn"
@@ -51,7 +50,7 @@ def memory(name: str, what: str) -> float:
 
 def peak(name: str, what: str) -> float:
     """Return the MiB that the steps add to this process."""
-    space = read(SearchSpace, SPACES / f"{name}.yaml")
+    space = SearchSpace.read(SPACES / f"{name}.yaml")
     data = batch_for(space, space.search.supernet.batch)
     largest = space.largest()
     tiny = torch.nn.Linear(4, 4)

@@ -25,7 +25,6 @@ from bnas.searcher.feasible import cost_of
 from bnas.searcher.ranking import Table, Terms, dealt, every_network, train_alone
 from bnas.searcher.ranking.table import add, training
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import read
 
 ROOT = Path(__file__).parents[1]
 SPACE = ROOT / "search_spaces" / "bench.yaml"
@@ -72,7 +71,7 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10")
     options = parser.parse_args()
     keep_freed_memory()
-    space = read(SearchSpace, options.space)
+    space = SearchSpace.read(options.space)
     repeated, seeds = options.seeds_of
     wanted = shard(jobs(space, networks=options.networks, repeated=repeated, seeds=seeds), options.shard)
     data = images(space, options.data)

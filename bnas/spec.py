@@ -31,6 +31,16 @@ class Spec(BaseModel):
     later: ClassVar[Mapping[str, Any]] = {}
     """Fields that came later, and the values that are not written: so descriptions from before, and ids, stay."""
 
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Return the description that a YAML file holds.
+
+        Raises:
+            SpecError: the file is missing, is not YAML, or is no valid description of this kind.
+        """
+        text = read_text(path)
+        return parse(cls, parse_yaml(text, source=str(path)), source=str(path), text=text)
+
     def but(self, **changes: Any) -> Self:
         """Return the same with other values of some fields, checked, and with nothing kept that was computed before.
 
@@ -92,16 +102,6 @@ def parse(kind: type[S], data: object, *, source: str, text: str = "") -> S:
             f"{source}: {_where(path)}must be a number in plain decimal digits, but got {shown(value)}{line}"
         )
     return made
-
-
-def read(kind: type[S], path: str | Path) -> S:
-    """Return the description that a YAML file holds.
-
-    Raises:
-        SpecError: the file is missing, is not YAML, or is not a valid `kind`.
-    """
-    text = read_text(path)
-    return parse(kind, parse_yaml(text, source=str(path)), source=str(path), text=text)
 
 
 def dump(spec: Spec) -> str:

@@ -14,7 +14,7 @@ from bnas.cost.totals import cost
 from bnas.networks.counting import count
 from bnas.networks.models import MODELS, build_model
 from bnas.space.arch import Architecture
-from bnas.spec import dump, read
+from bnas.spec import dump
 from tests.tiny import tiny_space
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -87,7 +87,7 @@ def test_winners_are_written_down_once_with_their_networks(
         (row,) = table[table["anchor"] == anchor.name].to_dict("records")
         assert row["id"] == result.best.architecture.id
         assert row["test_accuracy"] == pytest.approx(result.best.accuracy, abs=1e-5)
-        assert read(Architecture, anchors.network_file(anchor, 0)) == result.best.architecture
+        assert Architecture.read(anchors.network_file(anchor, 0)) == result.best.architecture
 
 
 def test_the_table_has_what_its_networks_cost(anchors: ModuleType) -> None:
@@ -95,7 +95,7 @@ def test_the_table_has_what_its_networks_cost(anchors: ModuleType) -> None:
     assert len(rows)
     for row in rows.to_dict("records"):
         anchor = next(anchor for anchor in anchors.ANCHORS if anchor.name == row["anchor"])
-        arch = read(Architecture, anchors.network_file(anchor, row["seed"]))
+        arch = Architecture.read(anchors.network_file(anchor, row["seed"]))
         price = cost(plan(arch))
         assert arch.id == row["id"]
         assert (price.ops, price.bytes) == pytest.approx((row["ops"], row["bytes"]), rel=1e-5)  # of six digits

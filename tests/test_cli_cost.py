@@ -21,7 +21,7 @@ from bnas.select.conversion import ConvertedModel
 from bnas.ship import Description
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage
-from bnas.spec import dump, read
+from bnas.spec import dump
 
 DESCRIBED: tuple[Description, ...] = (
     make_arch(stage={"experts": 2, "stride": 2, "width": 32, "groups": 2}),
@@ -132,7 +132,7 @@ class TestArchitectureFiles:
 
     def test_json_holds_every_figure(self, bnas: Any) -> None:
         code, out, err = bnas("cost", EXPERT_NET, "--json")
-        made, layers = json.loads(out), plan(read(Architecture, EXPERT_NET))
+        made, layers = json.loads(out), plan(Architecture.read(EXPERT_NET))
         whole = cost(layers)
         assert (code, err) == (0, "")
         assert made["total"]["bops"] == whole.bops == 1_706_786_816
@@ -147,7 +147,7 @@ class TestArchitectureFiles:
     def test_csv_has_a_line_for_each_layer(self, bnas: Any) -> None:
         _, out, _ = bnas("cost", EXPERT_NET, "--csv")
         rows = list(csv.DictReader(io.StringIO(out)))
-        layers = plan(read(Architecture, EXPERT_NET))
+        layers = plan(Architecture.read(EXPERT_NET))
         assert [(row["name"], int(row["macs"])) for row in rows] == [(layer.name, layer.macs) for layer in layers]
 
     def test_the_table_names_convention_and_totals(self, bnas: Any) -> None:
@@ -158,7 +158,7 @@ class TestArchitectureFiles:
 
     def test_another_input(self, bnas: Any) -> None:
         _, out, _ = bnas("cost", EXPERT_NET, "--input", "3x64x64", "--json")
-        arch = read(Architecture, EXPERT_NET).model_copy(update={"input": (3, 64, 64)})
+        arch = Architecture.read(EXPERT_NET).model_copy(update={"input": (3, 64, 64)})
         assert json.loads(out)["total"]["bops"] == cost(plan(arch)).bops
 
     @pytest.mark.parametrize(("name", "unit"), [("larq", "macs"), ("qonnx", "bit_ops")])
@@ -405,5 +405,5 @@ class TestBadInput:
 
     def test_an_architecture_that_is_written_reads_back(self, bnas: Any, tmp_path: Path) -> None:
         path = tmp_path / "architecture.yaml"
-        path.write_text(dump(read(Architecture, EXPERT_NET)))
+        path.write_text(dump(Architecture.read(EXPERT_NET)))
         assert json.loads(bnas("cost", path, "--json")[1])["total"]["bops"] == 1_706_786_816

@@ -13,10 +13,9 @@ from bnas.cost.totals import cost
 from bnas.errors import ShapeError, SpecError
 from bnas.networks.build import build
 from bnas.space.arch import Architecture
-from bnas.spec import read
 
 EXPERT_NET = Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml"
-ARCH = read(Architecture, EXPERT_NET)
+ARCH = Architecture.read(EXPERT_NET)
 
 
 def test_of_an_architecture_and_of_its_file() -> None:

@@ -27,7 +27,6 @@ from bnas.searcher.feasible import cost_of, impossible, sample_within
 from bnas.searcher.parts import count, layers
 from bnas.select import LayerErrors
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import read
 
 DRAWS, DRAWS_BY_METRIC = 2000, 300
 LEAST_EXPECTED = 5  # draws of a group of networks; with fewer the distribution of chi-square is another
@@ -189,7 +188,7 @@ def test_that_nothing_fits_is_proved_where_limits_exclude_each_other() -> None:
 
 @pytest.mark.parametrize("name", ["digits", "mnist", "cifar10", "bench"])
 def test_few_draws_from_the_spaces_that_we_ship_are_in_vain(name: str) -> None:
-    space = read(SearchSpace, Path(__file__).parents[1] / "search_spaces" / f"{name}.yaml")
+    space = SearchSpace.read(Path(__file__).parents[1] / "search_spaces" / f"{name}.yaml")
     budget, random = Budget.parse(space.search.budget), Random(0)
     draws = EvenDraws(space, budget)
     tried = [draws._counted[0].draw(random) for _ in range(1000)]

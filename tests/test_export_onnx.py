@@ -33,7 +33,6 @@ from bnas.ship.lowering import lower
 from bnas.ship.packed import agreement
 from bnas.space.recipe import Recipe, Stage
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -241,7 +240,7 @@ def same_as_trained(described: Description, network: nn.Module, *, batch: int = 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("count", [pytest.param(ARCHITECTURES, marks=pytest.mark.slow) if MANY else 1])
 def test_architectures_of_every_shipped_space_are_exported(space: str, count: int) -> None:
-    found, draw = read(SearchSpace, f"search_spaces/{space}.yaml"), random.Random(1)
+    found, draw = SearchSpace.read(f"search_spaces/{space}.yaml"), random.Random(1)
     for seed in range(count):
         arch = found.architecture(found.sample(draw))
         same_as_trained(arch, worn_network(arch, seed=seed))

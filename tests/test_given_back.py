@@ -21,7 +21,7 @@ from bnas.errors import BnasError
 from bnas.runs.selection_folder import run_in
 from bnas.select import Decision, Decisions, Rules
 from bnas.select.conversion import ConvertedModel
-from bnas.spec import dump, read
+from bnas.spec import dump
 
 FILE = (
     USERS_FILE
@@ -94,15 +94,15 @@ def edited(file: Path, **precisions: str) -> Path:
 
 
 def layers(folder: Path) -> dict[str, Decision]:
-    return read(Decisions, folder / "selection.yaml").layers
+    return Decisions.read(folder / "selection.yaml").layers
 
 
 def test_the_example_of_the_help_takes_the_trained_weights(picked: Path, mine: Path, tmp_path: Path) -> None:
     before, made = (
-        read(Decisions, picked / "selection.yaml"),
+        Decisions.read(picked / "selection.yaml"),
         given_back(mine, picked / "selection.yaml", tmp_path / "d"),
     )
-    after = read(Decisions, tmp_path / "d" / "selection.yaml")
+    after = Decisions.read(tmp_path / "d" / "selection.yaml")
     assert after.original == before.original
     assert before.original is not None
     assert (before.original.weights, before.original.normalise) == (str(mine.with_name("trained.safetensors")), "unit")
@@ -125,7 +125,7 @@ def test_what_is_said_anew_holds(picked: Path, mine: Path, tmp_path: Path) -> No
     other = tmp_path / "other.safetensors"
     other.write_bytes(mine.with_name("trained.safetensors").read_bytes())
     given_back(mine, picked / "selection.yaml", tmp_path / "d", "--weights", other)
-    original = read(Decisions, tmp_path / "d" / "selection.yaml").original
+    original = Decisions.read(tmp_path / "d" / "selection.yaml").original
     assert original is not None
     assert (original.weights, original.normalise) == (str(other), "unit")
 
@@ -136,7 +136,7 @@ def test_of_another_model_the_decisions_alone_are_taken(picked: Path, mine: Path
     )
     assert done.returncode == 0, done.stderr
     assert f"is about {mine}:build, not {mine}:other: its decisions are taken, its weights and input are" in done.stderr
-    original = read(Decisions, tmp_path / "d" / "selection.yaml").original
+    original = Decisions.read(tmp_path / "d" / "selection.yaml").original
     assert original is not None
     assert original.weights is None
 

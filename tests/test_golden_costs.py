@@ -13,9 +13,8 @@ from bnas.cost.trace.trace_model import trace
 from bnas.networks.build import build
 from bnas.networks.models import MODELS, build_model
 from bnas.space.arch import Architecture
-from bnas.spec import read
 
-EXPERT_NET = read(Architecture, Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml")
+EXPERT_NET = Architecture.read(Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml")
 
 
 @cache

@@ -15,7 +15,6 @@ from bnas.cost.totals import cost
 from bnas.space.recipe import Stage
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from tests.packed import MANY
 from tests.tiny import tiny_file
 
@@ -41,7 +40,7 @@ def test_it_searches_and_claims(
 
 
 def test_its_space_stays_inside_what_it_claims(gpu_cifar: ModuleType) -> None:
-    space = read(SearchSpace, space_file("cifar10_gpu"))
+    space = SearchSpace.read(space_file("cifar10_gpu"))
     assert dict(Budget.parse(space.search.budget).limits)["ops"].at_most <= gpu_cifar.OPS
 
 
@@ -49,7 +48,7 @@ def test_its_space_stays_inside_what_it_claims(gpu_cifar: ModuleType) -> None:
 def test_steps_are_timed_in_every_way(gpu_cifar: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_cifar, "REPEATS", 1)
     monkeypatch.setattr(gpu_cifar, "STEPS", 1)
-    space = read(SearchSpace, space_file("cifar10_gpu"))
+    space = SearchSpace.read(space_file("cifar10_gpu"))
     settings = space.search.model_copy(update={"budget": {"ops": "100k"}})
     claims = list(gpu_cifar.profiled(space.model_copy(update={"search": settings}), torch.device("cpu")))
     assert len(claims) == 2

@@ -32,7 +32,7 @@ from bnas.space.commented import commented
 from bnas.space.deploy import deployable
 from bnas.space.space import SearchSpace
 from bnas.space.targets import TARGETS
-from bnas.spec import parse, parse_yaml, read
+from bnas.spec import parse, parse_yaml
 
 PACE = Pace(supernet_step=0.01, score=0.02, alone_step=0.008)
 SHAPES = st.tuples(st.sampled_from([1, 3]), st.integers(8, 224), st.integers(8, 224))
@@ -148,7 +148,7 @@ def test_remarks_stand_above_what_they_are_on() -> None:
 def test_what_is_written_is_what_is_given_back_and_fits_the_minutes(minutes, paced, tmp_path) -> None:
     out = tmp_path / "new" / "space.yaml"
     space = bnas.init(arrays(80, 4), minutes=minutes, out=out, progress=False)
-    assert read(SearchSpace, out) == space
+    assert SearchSpace.read(out) == space
     assert (space.input, space.classes, space.search.augment) == ((1, 8, 8), 4, ("shift",))
     if minutes is None:
         assert space.search.supernet.steps
@@ -182,7 +182,7 @@ def test_the_command_says_what_it_wrote(paced, tmp_path) -> None:
     assert done.exit_code == 0, done.output
     assert f"next: bnas search {out} --data {folder}" in done.output
     assert done.output.count("a search of it takes about") <= 1  # said once, by whoever shows what is said
-    space = read(SearchSpace, out)
+    space = SearchSpace.read(out)
     assert (space.input, space.deploy) == ((3, 16, 16), "finn")
     out.unlink()
     said = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)

@@ -12,7 +12,6 @@ from bnas.cost.totals import cost
 from bnas.errors import BudgetError
 from bnas.searcher.inside import BANDS, CYCLE, InsideDraws
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 SHIPPED = sorted(Path("search_spaces").glob("*.yaml"))
 STEPS = 200
@@ -25,13 +24,13 @@ def drawn(space: SearchSpace, *budgets: Budget, seed: int = 0, steps: int = STEP
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_step_of_a_shipped_space_lies_inside_its_budget(path: Path) -> None:
-    space = read(SearchSpace, path)
+    space = SearchSpace.read(path)
     budget = Budget.parse(space.search.budget)
     assert all(budget.admits(cost(plan(arch))) for arch in drawn(space, budget))
 
 
 def test_the_steps_of_two_budgets_are_shared_out_between_them() -> None:
-    space = read(SearchSpace, "search_spaces/digits.yaml")
+    space = SearchSpace.read("search_spaces/digits.yaml")
     small, large = Budget.parse(["ops=10k"]), Budget.parse(["ops=30k..60k"])
     archs = drawn(space, small, large)
     assert [small.admits(cost(plan(arch))) for arch in archs] == [True, False] * (STEPS // 2)
@@ -39,7 +38,7 @@ def test_the_steps_of_two_budgets_are_shared_out_between_them() -> None:
 
 
 def test_they_are_spread_over_ops_where_even_draws_cost_about_the_same() -> None:
-    space = read(SearchSpace, "search_spaces/digits.yaml")
+    space = SearchSpace.read("search_spaces/digits.yaml")
     budget = Budget.parse(space.search.budget)
     dear = sum(cost(plan(arch)).ops > 20_000 for arch in drawn(space, budget))
     assert dear > STEPS // (BANDS + 1)  # of even draws not one in twenty
@@ -69,7 +68,7 @@ def test_choices_come_as_often_where_what_they_are_of_is_there() -> None:
 
 
 def test_a_step_is_the_same_whenever_it_is_asked_for_and_another_for_another_seed() -> None:
-    space = read(SearchSpace, "search_spaces/digits.yaml")
+    space = SearchSpace.read("search_spaces/digits.yaml")
     budget = Budget.parse(space.search.budget)
     steps = drawn(space, budget)
     late = InsideDraws(space, [budget], seed=0)
@@ -79,7 +78,7 @@ def test_a_step_is_the_same_whenever_it_is_asked_for_and_another_for_another_see
 
 
 def test_the_ends_of_a_sandwich_lie_inside_too() -> None:
-    space = read(SearchSpace, "search_spaces/digits.yaml")
+    space = SearchSpace.read("search_spaces/digits.yaml")
     budget = Budget.parse(space.search.budget)
     draws = InsideDraws(space, [budget], seed=0)
     smallest, largest = (cost(plan(arch)) for arch in (draws.smallest, draws.largest))

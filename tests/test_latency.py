@@ -25,7 +25,7 @@ from bnas.ship import latency as measuring
 from bnas.ship.lowering import lower
 from bnas.space.latency import LatencyTable, Part, parts_in, parts_of
 from bnas.space.space import SearchSpace
-from bnas.spec import dump, parse, parse_yaml, read
+from bnas.spec import dump, parse, parse_yaml
 
 SHIPPED = [path for path in sorted(Path("search_spaces").glob("*.yaml")) if path.stem != "expert_net"]
 DRAWN = [
@@ -42,7 +42,7 @@ DRAWN = [
 
 
 def spaces() -> list[Any]:
-    return [pytest.param(read(SearchSpace, path), id=path.stem) for path in SHIPPED] + DRAWN
+    return [pytest.param(SearchSpace.read(path), id=path.stem) for path in SHIPPED] + DRAWN
 
 
 def table_of(names: list[str], **changes: Any) -> LatencyTable:
@@ -102,7 +102,7 @@ class TestTable:
         table = timed(rich_space()).latency
         assert table is not None
         (tmp_path / "table.yaml").write_text(dump(table))
-        assert read(LatencyTable, tmp_path / "table.yaml") == table
+        assert LatencyTable.read(tmp_path / "table.yaml") == table
         named = parse(SearchSpace, {**rich_space().model_dump(), "latency": str(tmp_path / "table.yaml")}, source="")
         assert named.latency == table
 
@@ -128,7 +128,7 @@ class TestTable:
         table = latency.latency_table(space, out=out, progress=False)
         assert measured == parts_in(space)
         assert list(table.nanoseconds.values()) == [5] * 3 + [7] * (len(measured) - 3)
-        assert read(LatencyTable, out) == table
+        assert LatencyTable.read(out) == table
 
     @pytest.mark.parametrize("other", [{"machine": "abacus"}, {"kernels": "older"}])
     def test_that_of_another_machine_is_not_added_to(self, tmp_path, other: dict[str, str]) -> None:
@@ -137,7 +137,7 @@ class TestTable:
         with pytest.raises(SpecError, match="give a new file"):
             latency.latency_table(make_space(), out=out, progress=False)
         with pytest.raises(SpecError, match="give a new file"):
-            latency.check_latency(make_space(), read(LatencyTable, out), progress=False)
+            latency.check_latency(make_space(), LatencyTable.read(out), progress=False)
 
     def test_parts_that_are_missing_are_named(self) -> None:
         with pytest.raises(SpecError) as caught:
@@ -162,7 +162,7 @@ def ran(tmp_path_factory):
     (folder / "tiny.yaml").write_text(dump(tiny_space()))
     run = CliRunner().invoke
     made = run(app, ["latency-table", f"{folder}/tiny.yaml", "-o", f"{folder}/t.yaml", "--check", "3", "--json"])
-    table = read(LatencyTable, folder / "t.yaml")
+    table = LatencyTable.read(folder / "t.yaml")
     slow = max(costs.nanoseconds for costs in drawn_costs(table)) / 1e6
     limits = ["--budget", f"latency_ms={0.8 * slow:.4f}", "--budget", "activation_bytes=4k"]
     words = ["search", f"{folder}/tiny.yaml", "--latency", f"{folder}/t.yaml", *limits, "--out", f"{folder}/run"]
@@ -183,7 +183,7 @@ class TestSearch:
         assert said["parts"] == len(parts_in(tiny_space()))
         assert said["networks"] == 3
         assert said["median_error"] >= 0
-        assert read(LatencyTable, folder / "t.yaml").machine == said["machine"]
+        assert LatencyTable.read(folder / "t.yaml").machine == said["machine"]
 
     def test_every_candidate_keeps_the_limits(self, ran) -> None:
         _, done, words, folder = ran
@@ -215,7 +215,7 @@ class TestSearch:
 
     def test_the_space_of_the_run_holds_the_table(self, ran) -> None:
         _, _, _, folder = ran
-        assert bnas.open_run(folder / "run").space.latency == read(LatencyTable, folder / "t.yaml")
+        assert bnas.open_run(folder / "run").space.latency == LatencyTable.read(folder / "t.yaml")
 
     def test_cost_predicts_from_a_table(self, ran) -> None:
         _, _, _, folder = ran
@@ -229,7 +229,7 @@ class TestSearch:
 
     def test_on_another_machine_the_winner_is_not_measured(self, ran, tmp_path) -> None:
         _, _, _, folder = ran
-        there = read(LatencyTable, folder / "t.yaml").model_copy(update={"machine": "abacus"})
+        there = LatencyTable.read(folder / "t.yaml").model_copy(update={"machine": "abacus"})
         found = latency.latency_of(*network_of(folder), there)
         assert found["measured_ms"] is None
         assert found["why"].startswith("this is another machine: ")

@@ -27,7 +27,6 @@ from bnas.select.conversion import convert
 from bnas.ship.lowering import lower, lower_plainly
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 SPACES = sorted(path.stem for path in Path("search_spaces").glob("*.yaml") if "expert_net" not in path.stem)
 CLOSE = 1e-5  # arrays are float32; 1e-4 is what must hold
@@ -46,7 +45,7 @@ def same_as_lowered(network: nn.Module, shape: tuple[int, ...], *, batch: int = 
 
 
 def drawn(space: str, count: int) -> list[Architecture]:
-    found, random_ = read(SearchSpace, f"search_spaces/{space}.yaml"), random.Random(0)
+    found, random_ = SearchSpace.read(f"search_spaces/{space}.yaml"), random.Random(0)
     return [found.architecture(found.sample(random_)) for _ in range(count)]
 
 

@@ -21,7 +21,6 @@ from bnas.runtime.program import Program
 from bnas.runtime.steps import Conv, Step, Value
 from bnas.ship.lowering import lower
 from bnas.space.space import SearchSpace
-from bnas.spec import read as read_spec
 
 CARD = Card((0.5,), (0.25,), (), "a name, with ümlaut")
 
@@ -186,7 +185,7 @@ def test_compiled_code_runs_whatever_is_read() -> None:
 
 @pytest.mark.parametrize("space", ["cifar10", "digits", "mnist"])
 def test_a_file_is_no_larger_than_what_is_counted(space: str) -> None:
-    found, draw = read_spec(SearchSpace, f"search_spaces/{space}.yaml"), random.Random(0)
+    found, draw = SearchSpace.read(f"search_spaces/{space}.yaml"), random.Random(0)
     arch = found.architecture(found.sample(draw))
     channels = arch.input[0]
     card = Card((0.5,) * channels, (0.5,) * channels, tuple(map(str, range(arch.classes))), arch.id)

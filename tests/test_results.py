@@ -8,7 +8,6 @@ from bnas.searcher.ranking import Table, tau
 from bnas.searcher.ranking.measure import bands, tau_within
 from bnas.space.recipe import Recipe
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -40,7 +39,7 @@ def test_methods() -> None:
 def test_longer() -> None:
     table = pd.read_csv(RESULTS / "longer.csv").set_index(["epochs", "epoch"])
     lengths = table.index.unique("epochs")
-    assert list(lengths) == [read(Recipe, RESULTS / "longer.yaml").epochs, 90]
+    assert list(lengths) == [Recipe.read(RESULTS / "longer.yaml").epochs, 90]
     assert list(table.groupby("epochs").size()) == list(lengths)
     for epoch in range(10, max(lengths) + 1, 10):
         cells = []
@@ -96,7 +95,7 @@ def test_ranking() -> None:
 
 
 def test_experts_from_the_start_and_copied() -> None:
-    space = read(SearchSpace, ROOT / "search_spaces" / "bench.yaml")
+    space = SearchSpace.read(ROOT / "search_spaces" / "bench.yaml")
     tables = [pd.read_csv(RESULTS / f"bench_table{name}.csv").set_index(["id", "seed"]) for name in ("", "_copied")]
     has_several = {
         genes: max(stage.experts for stage in space.architecture(genes_of(genes)).stages) > 1

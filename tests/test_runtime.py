@@ -29,7 +29,6 @@ from bnas.runtime.steps import Conv, Pool, Threshold
 from bnas.ship.lowering import lower
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 CLOSE = 1e-5  # float32 against float64; 1e-4 is what must hold
 SPACES = sorted(path.stem for path in Path("search_spaces").glob("*.yaml") if "expert_net" not in path.stem)
@@ -93,7 +92,7 @@ def _mean(ins: int, size: tuple[int, int], conv: Conv) -> Pool:
 
 
 def drawn(space: str, count: int) -> list[Architecture]:
-    found, random_ = read(SearchSpace, f"search_spaces/{space}.yaml"), random.Random(1)
+    found, random_ = SearchSpace.read(f"search_spaces/{space}.yaml"), random.Random(1)
     return [found.architecture(found.sample(random_)) for _ in range(count)]
 
 
@@ -131,7 +130,7 @@ def test_every_binarizer_precision_and_padding_gives_the_trained_logits(
 
 @pytest.mark.slow
 def test_the_published_expert_network_gives_the_trained_logits() -> None:
-    arch = read(Architecture, "search_spaces/expert_net.yaml")
+    arch = Architecture.read("search_spaces/expert_net.yaml")
     same_as_trained(worn_network(arch), arch.input, batch=2)
 
 

@@ -30,11 +30,10 @@ from bnas.searcher.storage import StoredStudy
 from bnas.searcher.study import Search
 from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import read
 from tests.tiny import MemoryLog, tiny_space
 
 SPACE = tiny_space()
-DIGITS = read(SearchSpace, Path(__file__).parents[1] / "search_spaces" / "digits.yaml")
+DIGITS = SearchSpace.read(Path(__file__).parents[1] / "search_spaces" / "digits.yaml")
 BUDGET = Budget.parse(SPACE.search.budget)
 
 

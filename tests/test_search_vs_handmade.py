@@ -16,10 +16,10 @@ from bnas.networks.build import build
 from bnas.space.arch import Architecture
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import dump, read
+from bnas.spec import dump
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SPACE = read(SearchSpace, space_file("cifar10"))
+SPACE = SearchSpace.read(space_file("cifar10"))
 FOUND = SPACE.smallest()
 
 
@@ -93,4 +93,4 @@ def test_nothing_is_claimed_of_one_side(benchmark_: ModuleType) -> None:
 
 def test_what_anchors_kept_can_be_built(benchmark_: ModuleType) -> None:
     for file in benchmark_.kept():
-        assert build(read(Architecture, file)).training
+        assert build(Architecture.read(file)).training

@@ -35,7 +35,7 @@ from bnas.select import METRICS, Decision, Decisions, Evidence, LayerScore, Orig
 from bnas.select.conversion import ConvertedModel, Survey, convert, survey
 from bnas.space.arch import Binarizers
 from bnas.space.recipe import Stage
-from bnas.spec import dump, parse, read
+from bnas.spec import dump, parse
 
 pytestmark = pytest.mark.draws
 
@@ -361,10 +361,10 @@ class TestFinetuning:
             out = tmp_path / attribute
             found = accuracies(made, original, data, epochs=1, out=out, seed=0, device="cpu")
             assert (found["real"]["accuracy"] > 0.5) == is_taught
-            described = read(ConvertedModel, out / "selected" / "best" / "architecture.yaml")
+            described = ConvertedModel.read(out / "selected" / "best" / "architecture.yaml")
             assert described.original.weights == (str(out / "real.pt") if is_taught else None)
             assert Run.read(out / "selected").best.read()[2]["epochs"] == 1
-        taught = teacher_of(read(ConvertedModel, tmp_path / "model" / "selected" / "best" / "architecture.yaml"), None)
+        taught = teacher_of(ConvertedModel.read(tmp_path / "model" / "selected" / "best" / "architecture.yaml"), None)
         assert taught is not None
         assert torch.equal(taught.get_parameter("3.weight"), build_original(original.model_copy(
             update={"model": f"{tmp_path / 'mine.py'}:model"})).get_parameter("3.weight"))  # fmt: skip
@@ -393,7 +393,7 @@ class TestCommand:
         }  # fmt: skip
         drawn = {f"{name}{paper}.png" for name in ("metric", "curve") for paper in ("", "-dark")}
         assert {file.name for file in (picked / "figures").iterdir()} == drawn
-        decisions = read(Decisions, picked / "selection.yaml")
+        decisions = Decisions.read(picked / "selection.yaml")
         with (picked / "layers.csv").open() as file:
             rows = {row["layer"]: row for row in csv.DictReader(file)}
         assert list(rows) == ["0", "3", "5", "8", "10"] == list(decisions.layers)
@@ -437,7 +437,7 @@ class TestCommand:
         made = json.loads(done.stdout)
         assert [row["precision"] for row in made["layers"] if row["layer"] == "3"] == ["real"]
         assert made["cost"]["flops"] >= SIDES[0]
-        again, given = (read(Decisions, path).layers for path in (tmp_path / "d" / "selection.yaml", edited))
+        again, given = (Decisions.read(path).layers for path in (tmp_path / "d" / "selection.yaml", edited))
         assert {name: (x.precision, x.norm) for name, x in again.items()} == {
             name: (x.precision, x.norm) for name, x in given.items()
         }
@@ -447,7 +447,7 @@ class TestCommand:
         }
 
     def test_the_file_converts_the_model(self, picked: Path) -> None:
-        decisions = read(Decisions, picked / "selection.yaml")
+        decisions = Decisions.read(picked / "selection.yaml")
         assert decisions.original is not None
         network = package.convert(build_original(decisions.original), picked / "selection.yaml")
         with (picked / "networks.csv").open() as file:
@@ -485,7 +485,7 @@ class TestCommand:
         )  # fmt: skip
         precisions = [row["precision"] for row in json.loads(done.stdout)["layers"]]
         assert precisions == ["weight", "binary", "real", "binary", "binary"]
-        decisions = read(Decisions, tmp_path / "d" / "selection.yaml")
+        decisions = Decisions.read(tmp_path / "d" / "selection.yaml")
         assert decisions.binarizers == Binarizers(weight="alpha_beta", pad_value=-1)
 
     def test_a_published_choice_at_another_size(self, tmp_path: Path) -> None:

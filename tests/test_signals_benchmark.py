@@ -12,7 +12,6 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.space.shipped import space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -45,7 +44,7 @@ def test_signals_are_images_of_one_row(signals: ModuleType, folder: Path) -> Non
 
 
 def test_the_real_twin_has_the_same_topology_and_nothing_in_bits() -> None:
-    arch = read(SearchSpace, space_file("signals")).largest()
+    arch = SearchSpace.read(space_file("signals")).largest()
     twin = arch.as_real()
     price = cost(plan(twin))
     assert (price.bops, price.flops) == (0, cost(plan(arch)).macs)
@@ -53,7 +52,7 @@ def test_the_real_twin_has_the_same_topology_and_nothing_in_bits() -> None:
 
 
 def test_it_goes_on_where_it_was(signals: ModuleType, folder: Path, tmp_path: Path, capsys: Any) -> None:
-    space = signals.quick(read(SearchSpace, space_file("signals")))
+    space = signals.quick(SearchSpace.read(space_file("signals")))
     rows = signals.Rows(tmp_path / "rows.csv", signals.COLUMNS, texts=("network", "id"))
     for _ in range(2):
         signals.measured(rows, space, signals.signals(folder), 0)

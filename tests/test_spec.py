@@ -18,7 +18,7 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe
 from bnas.space.settings import SearchSettings
 from bnas.space.space import SearchSpace
-from bnas.spec import Spec, dump, parse, parse_yaml, read
+from bnas.spec import Spec, dump, parse, parse_yaml
 from bnas.yaml_text import MOST_BYTES
 
 S = TypeVar("S", bound=Spec)
@@ -177,7 +177,7 @@ def test_equal_descriptions_are_equal_values() -> None:
 def test_what_is_written_reads_back_equal(spec: Spec, tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(dump(spec))
-    assert read(type(spec), path) == spec
+    assert type(spec).read(path) == spec
 
 
 def test_a_schema_for_editors_can_be_made() -> None:
@@ -230,7 +230,7 @@ class TestFiles:
 
     def refusal(self, path: str | Path) -> str:
         with pytest.raises(SpecError) as caught:
-            read(SearchSpace, path)
+            SearchSpace.read(path)
         return line_of(caught)
 
     def test_missing(self, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ class TestFiles:
 
     def test_path_that_cannot_be_one(self) -> None:
         with pytest.raises(SpecError, match="cannot be read as text"):
-            read(SearchSpace, "a\0b")
+            SearchSpace.read("a\0b")
 
     def test_not_text(self, tmp_path: Path) -> None:
         path = tmp_path / "weights.bin"
@@ -372,7 +372,7 @@ def test_what_is_no_plain_number_is_none_in_any_field(tmp_path: Path, text: str,
     base = yaml.safe_dump({k: v for k, v in space_data().items() if k != key.partition(".")[0].partition("[")[0]})
     (tmp_path / "mine.yaml").write_text(base + space.format(text))
     with pytest.raises(SpecError) as caught:
-        read(SearchSpace, tmp_path / "mine.yaml")
+        SearchSpace.read(tmp_path / "mine.yaml")
     line = line_of(caught)
     last = base.count("\n") + 1 + space.count("\n")
     assert f"(line {last})" in line or f": line {last}, column " in line
@@ -383,7 +383,7 @@ def test_what_is_no_plain_number_is_none_in_any_field(tmp_path: Path, text: str,
 def test_an_amount_of_a_budget_is_a_number_or_an_amount(tmp_path: Path, amount: str) -> None:
     (tmp_path / "mine.yaml").write_text(f"budget:\n  ops: {amount}\n")
     with pytest.raises(SpecError, match=r"line 2"):
-        read(SearchSettings, tmp_path / "mine.yaml")
+        SearchSettings.read(tmp_path / "mine.yaml")
 
 
 def test_an_amount_of_a_budget_may_have_a_unit() -> None:
@@ -422,7 +422,7 @@ def test_the_message_says_the_line(tmp_path: Path, stages: str, line: int, says:
     base = yaml.safe_dump({key: value for key, value in space_data().items() if key != "stages"})
     (tmp_path / "mine.yaml").write_text(base + stages)
     with pytest.raises(SpecError) as caught:
-        read(SearchSpace, tmp_path / "mine.yaml")
+        SearchSpace.read(tmp_path / "mine.yaml")
     assert str(caught.value).startswith(f"{tmp_path / 'mine.yaml'}: {says}")
     assert f" (line {base.count(chr(10)) + line})" in str(caught.value)
 
@@ -435,14 +435,14 @@ class TestSizes:
         with path.open("wb") as file:
             file.truncate(20_000_000_000)  # a hole: to read it would take more memory than there is
         with pytest.raises(SpecError, match="holds 20,000,000,000 bytes, but a description has at most 1,048,576"):
-            read(SearchSpace, path)
+            SearchSpace.read(path)
 
     @pytest.mark.parametrize("kind", ["pipe", "folder"])
     def test_what_is_no_file_is_not_read(self, tmp_path: Path, kind: str) -> None:
         path = tmp_path / "mine.yaml"
         os.mkfifo(path) if kind == "pipe" else path.mkdir()
         with pytest.raises(SpecError, match="cannot be read as text: it is no file"):
-            read(SearchSpace, path)
+            SearchSpace.read(path)
 
     @pytest.mark.parametrize("text", ["x: &x [{}]\n", "x: &x {{{}}}\n"])
     def test_many_aliases_are_counted_without_writing_them_out(self, text: str) -> None:

@@ -18,11 +18,10 @@ from bnas.searcher.ranking import Alone, Table, Terms, every_network
 from bnas.searcher.ranking.table import COLUMNS, add, training
 from bnas.space.settings import SupernetRecipe
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from tests.tiny import tiny_file, tiny_space
 
 ROOT = Path(__file__).parents[1]
-BENCH = read(SearchSpace, ROOT / "search_spaces" / "bench.yaml")
+BENCH = SearchSpace.read(ROOT / "search_spaces" / "bench.yaml")
 SPACE = tiny_space()
 NETWORKS = every_network(SPACE)[:3]
 
@@ -153,7 +152,7 @@ class TestTerms:
 
     def test_of_the_committed_table_are_those_of_its_space(self) -> None:
         Terms.of("cifar10", BENCH.search).check(ROOT / "benchmarks" / "results" / "bench_table.csv")
-        copied = read(SearchSpace, ROOT / "benchmarks" / "bench_copied.yaml")
+        copied = SearchSpace.read(ROOT / "benchmarks" / "bench_copied.yaml")
         Terms.of("cifar10", copied.search).check(ROOT / "benchmarks" / "results" / "bench_table_copied.csv")
 
 
@@ -168,7 +167,7 @@ def test_the_command_trains_what_is_missing_and_nothing_twice(tmp_path) -> None:
     made("--networks", "2", "--shard", "2/2")
     before = (tmp_path / "table.csv").read_text()
     assert sorted(Table.read(tmp_path / "table.csv").trainings["seed"]) == [0, 0, 1]
-    assert read(Terms, tmp_path / "table.yaml") == Terms.of("digits", SPACE.search)
+    assert Terms.read(tmp_path / "table.yaml") == Terms.of("digits", SPACE.search)
     assert made("--networks", "2") == ""
     assert (tmp_path / "table.csv").read_text() == before
     assert "seed 0" in made("--networks", "3")

@@ -24,7 +24,7 @@ from bnas.space.arch import Architecture
 from bnas.space.settings import Teacher
 from bnas.space.shipped import read_recipe
 from bnas.space.space import SearchSpace
-from bnas.spec import parse_yaml, read
+from bnas.spec import parse_yaml
 from bnas.train.objective import answering
 from bnas.trust import check_code
 
@@ -79,7 +79,7 @@ def _named(space: SearchSpace, asked: Teacher, *, trust: bool) -> Appointed:
         found = read_network(Path(model), hint="give RUN/best, RUN/teacher or an export")
         return _in_folder(Path(model), found, asked, trust=trust)
     if model not in MODELS and Path(model).suffix in (".yaml", ".yml"):
-        arch = read(Architecture, model)
+        arch = Architecture.read(model)
         check_code(arch, source=model, trust=trust)
         return Appointed(arch.as_real())
     if model not in MODELS and ":" not in model:

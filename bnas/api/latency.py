@@ -21,7 +21,7 @@ from bnas.ship.lowering import lower
 from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable, parts_in, parts_of
 from bnas.space.space import SearchSpace
-from bnas.spec import dump, read
+from bnas.spec import dump
 
 PHASE = "latency of parts"
 SECONDS_BETWEEN_FILES = 2.0
@@ -110,7 +110,7 @@ def latency_of(arch: Architecture, network: nn.Module, table: LatencyTable) -> d
 def _begun(out: Path) -> LatencyTable:
     if not out.exists():
         return LatencyTable(machine=machine(), kernels=kernels(), nanoseconds={})
-    table = read(LatencyTable, out)
+    table = LatencyTable.read(out)
     _check_place(table, str(out))
     return table
 

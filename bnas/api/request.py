@@ -24,7 +24,7 @@ from bnas.space.latency import LatencyTable, parts_in
 from bnas.space.settings import Retraining, SearchSettings
 from bnas.space.shipped import space_file
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import dump, parse, read
+from bnas.spec import dump, parse
 from bnas.supernet import check_shared
 from bnas.train.averages import check_averages
 from bnas.trust import check_code
@@ -139,7 +139,7 @@ def read_space(space: str | Path | Mapping[str, Any] | SearchSpace, *, trust: bo
         return space
     if isinstance(space, Mapping):
         return parse(SearchSpace, space, source="space")
-    found = read(SearchSpace, space_file(space))
+    found = SearchSpace.read(space_file(space))
     check_code(found, source=str(space), trust=trust)
     return found
 
@@ -204,7 +204,7 @@ def resolve(
 
 def _timed(space: SearchSpace, latency: str | Path | LatencyTable | None) -> SearchSpace:
     """Return a space with the rows of a table of latencies that it needs, of the table given or its own."""
-    table = read(LatencyTable, latency) if isinstance(latency, str | Path) else latency or space.latency
+    table = LatencyTable.read(latency) if isinstance(latency, str | Path) else latency or space.latency
     return space if table is None else space.model_copy(update={"latency": table.within(parts_in(space))})
 
 
@@ -227,7 +227,7 @@ def given_genes(arch: str | Path | Architecture, space: SearchSpace) -> Genes:
     Raises:
         SpecError: it is no network of the space.
     """
-    known = arch if isinstance(arch, Architecture) else read(Architecture, arch)
+    known = arch if isinstance(arch, Architecture) else Architecture.read(arch)
     try:
         return space.canonical(space.genes(known))
     except SpecError as problem:

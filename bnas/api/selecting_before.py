@@ -21,12 +21,12 @@ from bnas.runs.names import inside
 from bnas.runs.selection_folder import DECISIONS, FIGURES, FINETUNED
 from bnas.select import Decisions, Original
 from bnas.select.conversion import answer_of, at_rest, copies
-from bnas.spec import parse, read
+from bnas.spec import parse
 
 
 def taken_from(given: str | Path | None, model: str) -> Original | None:
     """Return what a selection that is given back says of the model; nothing where it is about another one."""
-    original = read(Decisions, given).original if given else None
+    original = Decisions.read(given).original if given else None
     if original is None or _same(original.model, model):
         return original
     warnings.warn(
@@ -77,7 +77,7 @@ def check_folder(folder: Path) -> None:
     for name in (FIGURES, FINETUNED):
         inside(folder, name)
     if (folder / DECISIONS).exists():
-        read(Decisions, folder / DECISIONS)
+        Decisions.read(folder / DECISIONS)
 
 
 def check_weights(network: nn.Module, original: Original) -> None:

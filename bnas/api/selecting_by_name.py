@@ -25,7 +25,7 @@ from bnas.runs.selection_folder import CURVE, DECISIONS, FINETUNED, LAYERS, NETW
 from bnas.select import Decisions, Selection
 from bnas.select.calibrate import Batches
 from bnas.ship import load
-from bnas.spec import dump, read
+from bnas.spec import dump
 
 CALIBRATION_BATCH = 64  # images of one calibration step
 _HEAD = (
@@ -135,7 +135,7 @@ def _write(folder: Path, selection: Selection, decisions: Decisions, given: str 
     """
     path = folder / DECISIONS
     is_given_back = given is not None and os.path.realpath(path) == os.path.realpath(given)
-    if path.exists() and not is_given_back and read(Decisions, path) != decisions:
+    if path.exists() and not is_given_back and Decisions.read(path) != decisions:
         raise RunError(
             f"{folder}: holds another selection, perhaps an edited one; give another folder, or take that one with "
             f"--selection {path}"

@@ -19,7 +19,7 @@ from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable, parts_of
 from bnas.space.shipped import SPACES
 from bnas.space.space import SearchSpace
-from bnas.spec import parse, read, read_yaml, shown
+from bnas.spec import parse, read_yaml, shown
 from bnas.trust import TRUST, check_code
 
 EXAMPLE = """
@@ -158,7 +158,7 @@ def _of_file(source: str, shapes: Shapes, trust: bool, latency: Path | None) -> 
 
 def _of_architecture(source: str, arch: Architecture, latency: Path | None) -> Counted:
     """Count an architecture, and predict its latency where there is a table."""
-    times = None if latency is None else read(LatencyTable, latency)
+    times = None if latency is None else LatencyTable.read(latency)
     predicted = None if times is None else Predicted(times.of(parts_of(arch)) / NANOSECONDS_PER_MS, times.machine)
     return Counted(source, (arch.input,), plan(arch), predicted=predicted)
 

@@ -13,7 +13,6 @@ from bnas.cli.out import AUGMENT, DATA_HELP, DEVICE, KNOWN_DATA, named_after, on
 from bnas.cost.totals import NOT_COUNTED
 from bnas.space.shipped import SPACES, space_file
 from bnas.space.space import SearchSpace
-from bnas.spec import read
 from bnas.trust import TRUST, names_code
 
 EXAMPLE = """
@@ -134,7 +133,7 @@ def search_command(
         )
     if supernet_of and not out:
         raise typer.BadParameter("give the folder of the new run, beside that of --from", param_hint="--out")
-    several = bool(target or (space and not supernet_of and read(SearchSpace, space_file(space)).search.targets))
+    several = bool(target or (space and not supernet_of and SearchSpace.read(space_file(space)).search.targets))
     if several:
         _check_several(budget, minutes, supernet_of)
     say_loading("search")

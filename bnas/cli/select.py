@@ -18,7 +18,7 @@ from bnas.select import GAMMA, METHODS, METRICS, Decisions, Rules
 from bnas.select.decide import check_asked
 from bnas.select.metrics import ERROR_MEANT, PRECISION_MEANT, metric_meant
 from bnas.space.arch import Binarizers
-from bnas.spec import parse, read
+from bnas.spec import parse
 from bnas.trust import TRUST, check_code, names_code
 
 EXAMPLE = """
@@ -114,7 +114,7 @@ def select_command(
     kept = _published(model, preset) if preset else keep
     with apart(), warnings_at_once(), ProgressBars() as watch, Stop(watch) as progress:
         if selection:
-            decisions = read(Decisions, selection)
+            decisions = Decisions.read(selection)
             check_code(decisions.binarizers, source=str(selection), trust=trust)
             choose = partial(review, decisions=decisions, progress=progress)
         else:
@@ -179,7 +179,7 @@ def _said(result: Any) -> str:
     """Return the layers, the networks to compare with, and where all lies."""
     chosen, folder = result.selection, result.folder
     file = folder / "selection.yaml"
-    trusting = " --trust" if names_code(read(Decisions, file)) else ""
+    trusting = " --trust" if names_code(Decisions.read(file)) else ""
     in_python = f"{str(file)!r}, trust=True" if names_code(chosen.decisions.binarizers) else repr(str(file))
     is_tuned = any("finetuned" in row for row in result.networks)
     held_out = f"{percent(result.standing.accuracy)} of {result.standing.guessing.images} held-out images"

@@ -8,7 +8,7 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
 from bnas.errors import ShapeError
 from bnas.space.arch import Architecture
-from bnas.spec import parse, read
+from bnas.spec import parse
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,7 +36,7 @@ def count(
         ShapeError: a model without an input shape, or one that fails on it.
     """
     if isinstance(network, str | Path) and Path(network).suffix in (".yaml", ".yml"):
-        network = read(Architecture, network)
+        network = Architecture.read(network)
     if isinstance(network, Architecture):
         return cost(plan(network if input_shape is None else _on(network, input_shape)))
     from bnas.cost.trace.trace_model import trace  # torch is imported only for a model

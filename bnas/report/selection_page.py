@@ -19,7 +19,6 @@ from bnas.runs.files import read_bytes
 from bnas.runs.selection_folder import CURVE, DECISIONS, FIGURES, LAYERS, NETWORKS, PAGE, SELECTED
 from bnas.select import Decisions
 from bnas.select.metrics import ERROR_MEANT, PRECISION_MEANT, metric_meant
-from bnas.spec import read
 from bnas.trust import names_code
 
 _HINT = "select again into another folder"
@@ -73,7 +72,7 @@ def read_picked(folder: Path) -> Picked:
     Raises:
         RunError, SpecError: a file is missing or damaged.
     """
-    decisions = read(Decisions, folder / DECISIONS)
+    decisions = Decisions.read(folder / DECISIONS)
     layers, networks = (_table(folder / name) for name in (LAYERS, NETWORKS))
     curve = _table(folder / CURVE) if (folder / CURVE).is_file() else None
     picked = Picked(folder, decisions, layers, networks, curve)

@@ -16,7 +16,7 @@ from bnas.errors import SpecError
 from bnas.space.arch import Architecture, Binarizers, BlockSpec
 from bnas.space.stem import Stem
 from bnas.space.values import OURS, Precision, Size, shrunk, sides
-from bnas.spec import Spec, Whole, read
+from bnas.spec import Spec, Whole
 
 if TYPE_CHECKING:
     from bnas.space.choices import StageChoices
@@ -158,7 +158,7 @@ class LatencyTable(Spec):
 
 
 def _read_by_name(value: Any) -> Any:
-    return read(LatencyTable, value) if isinstance(value, str) else value
+    return LatencyTable.read(value) if isinstance(value, str) else value
 
 
 class _OrFile:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from bnas.errors import LookupFailed
 from bnas.space.recipe import Recipe
-from bnas.spec import read
 
 _HERE = Path(__file__).parent
 _PACKED = _HERE / "spaces"  # where an installed wheel has what a checkout has in search_spaces
@@ -27,7 +26,7 @@ def read_recipe(name: str | Path) -> Recipe:
         LookupFailed: it is neither.
         SpecError: the file is missing or not well formed.
     """
-    return read(Recipe, _file(name, RECIPES, what="recipe"))
+    return Recipe.read(_file(name, RECIPES, what="recipe"))
 
 
 def space_file(name: str | Path) -> Path:

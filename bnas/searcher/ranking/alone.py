@@ -20,7 +20,7 @@ from bnas.space.arch import Architecture
 from bnas.space.recipe import Augment, Recipe
 from bnas.space.settings import SearchSettings
 from bnas.space.space import Genes, SearchSpace
-from bnas.spec import Spec, dump, read
+from bnas.spec import Spec, dump
 from bnas.train import Store, build_for, evaluate, train_staged
 from bnas.train.retrain import EVALUATION_BATCH
 
@@ -91,7 +91,7 @@ class Terms(Spec):
                 f"table {table}: no {beside.name} beside it says what its networks were trained with; keep the two "
                 "files together, or make both with benchmarks/table.py"
             )
-        differing = differences(read(Terms, beside).model_dump(mode="json"), self.model_dump(mode="json"))
+        differing = differences(Terms.read(beside).model_dump(mode="json"), self.model_dump(mode="json"))
         if differing:
             said = "; ".join(f"{key} {theirs}, but {ours} is asked for" for key, (theirs, ours) in differing.items())
             raise LookupFailed(

@@ -11,7 +11,7 @@ from bnas.lookup import not_among
 from bnas.networks.user_model import build_original
 from bnas.select import Decision, Decisions, Original, Selection
 from bnas.select.conversion.suitable import obstacle
-from bnas.spec import id_of, read
+from bnas.spec import id_of
 from bnas.trust import check_code
 
 
@@ -62,7 +62,7 @@ def _decisions(selection: Selection | Decisions | str | Path, *, trust: bool) ->
         return selection.decisions
     if isinstance(selection, Decisions):
         return selection
-    found = read(Decisions, selection)
+    found = Decisions.read(selection)
     check_code(found.binarizers, source=str(selection), trust=trust)
     return found
 
