@@ -183,7 +183,8 @@ def test_what_is_to_be_called_next_is_said_with_trust_where_that_is_needed(folde
     assert load_line(run) == f"bnas.load({str(run.path / 'best')!r}, trust=True)"
     assert unescape(write_training_report_text(run)).count(load_line(run)) == 1
     assert not folder.trace.exists()
-    found = SimpleNamespace(path=Path("a b"), subject=tiny_space(binarizers={"weight": "foreign.py:sign"}).smallest())
+    plain = tiny_space(binarizers={"weight": "foreign.py:sign"}).smallest()
+    found = SimpleNamespace(path=Path("a b"), folder=Path("a b"), subject=plain)
     assert words.export_line(found) == "bnas export 'a b' --to training -o 'a b-export' --trust"  # type: ignore[arg-type]
     found.subject = tiny_space().smallest()
     assert words.export_line(found) == "bnas export 'a b' --to training -o 'a b-export'"  # type: ignore[arg-type]
