@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import bnas
-from bnas.api import searching
+from bnas.api import shared_weights
 from bnas.api.request import resolve
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
@@ -90,7 +90,7 @@ def test_stopped_in_every_phase_the_same_call_goes_on_to_the_same_end(result, tm
 
 
 def test_a_finished_run_is_not_done_again(result, monkeypatch) -> None:
-    monkeypatch.setattr(searching, "train_supernet", None)
+    monkeypatch.setattr(shared_weights, "train_supernet", None)
     again = bnas.search(tiny_space(), data="digits", out=result.run.path)
     assert again.best.architecture == result.best.architecture
 

@@ -15,7 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import bnas
-from bnas.api import searching, teacher, timing
+from bnas.api import searching, shared_weights, teacher, timing
 from bnas.api.appointing import appointed
 from bnas.api.opening import load_matching
 from bnas.api.pace import Pace, fitted, pace_of, planned
@@ -132,7 +132,7 @@ class TestTheRun:
         assert not (alone.run.path / "teacher").exists()
 
     def test_the_same_call_trains_nothing_again(self, found, space, monkeypatch) -> None:
-        for module, name in ((teacher, "train_staged"), (searching, "train_supernet")):
+        for module, name in ((teacher, "train_staged"), (shared_weights, "train_supernet")):
             monkeypatch.setattr(module, name, None)
         bnas.search(space, out=found.run.path, progress=False)
 
