@@ -19,7 +19,7 @@ from bnas.cost.totals import Cost
 from bnas.data import load_data
 from bnas.select import METRICS
 from bnas.select.decide import decide
-from bnas.select.metrics import METRIC_MEANT
+from bnas.select.metrics import _METRIC_MEANT
 from bnas.train.retrain import retrain
 from tests.tiny import MemoryStore, tiny_file, tiny_space
 
@@ -200,4 +200,4 @@ class TestResults:
         ]  # fmt: skip
 
     def test_each_metric_has_a_legend(self) -> None:
-        assert METRIC_MEANT.keys() == METRICS.keys()
+        assert _METRIC_MEANT.keys() == METRICS.keys()

@@ -62,8 +62,9 @@ def _candidate(found: SearchResult, candidate: str, data: Any) -> TrainedNetwork
     alone = trained_alone(arch, recipe, store=found.run)
     network: nn.Module = found.network(candidate, data=data, device="cpu") if alone is None else alone.network
     accuracy: dict[str, float | None] = {"proxy": found.proxy_accuracy(arch.id), "validation": None, "test": None}
-    rows: Any = found.retrained.set_index("id")
-    if alone and arch.id in rows.index:  # else it was trained before the search went on with others, or not to its end
+    ended = alone is not None and found.run.has_table("retrained")
+    rows: Any = found.retrained.set_index("id") if ended else None
+    if rows is not None and arch.id in rows.index:
         accuracy |= {part: float(rows.loc[arch.id, f"{part}_accuracy"]) for part in ("validation", "test")}
     tensors = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     manifest = manifest_of(

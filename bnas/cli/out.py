@@ -22,7 +22,7 @@ def one_of(names: Iterable[str]) -> Callable[[str], list[str]]:
 
 DATA = typer.Option(help=DATA_HELP, autocompletion=one_of(KNOWN_DATA))
 AUGMENT = typer.Option(
-    help="Augmentation of training images: none, or of flip, flip_vertical, crop, shift, turn, affine, cutout.",
+    help="Of training images: none, or some of flip, flip_vertical, crop, shift, turn, affine, cutout, with commas.",
     show_default="what the recipe or space says, or suits a known data set; else shift",
 )
 NORMALISE = typer.Option(
