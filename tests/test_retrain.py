@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bnas.data import load_data
-from bnas.train.evaluate import evaluate
 from bnas.train.retrain import retrain
 from tests.tiny import MemoryStore, tiny_space
 
@@ -55,25 +54,6 @@ def test_killed_at_every_save_it_decides_alike(digits) -> None:
         except KeyboardInterrupt:
             pass
     pytest.fail("never ended")
-
-
-class NoSecondRung(MemoryStore):
-    """Fails as a kill would where the first network is to be written down that was trained beyond the halving."""
-
-    def save_checkpoint(self, name, tensors, state):
-        if name == "retrain/rungs" and any(key.endswith("@2") for key in state):
-            raise KeyboardInterrupt
-        super().save_checkpoint(name, tensors, state)
-
-
-def test_what_was_put_down_between_two_cuts_is_told_as_it_is(digits) -> None:
-    store = NoSecondRung()
-    with pytest.raises(KeyboardInterrupt):
-        run(digits, store)
-    results = run(digits, store, is_time_up=lambda: True)
-    assert sorted(result.epochs for result in results) == [1 + 1, 1 + 1, 1 + 1, 1 + 2]
-    for result in results:
-        assert result.validation_accuracy == evaluate(result.network, digits.validation.batches(500))[0]
 
 
 def test_the_test_split_is_read_after_the_last_choice(digits) -> None:

@@ -102,7 +102,10 @@ def export_network(trained: TrainedNetwork, *, to: str, out: str | Path) -> Path
         proved = exporter(trained, folder) if to in EXPORTERS else _by_code_of_a_user(to, exporter, trained, folder)
         files = {name: sha256(folder / name) for name in sorted(_held(folder))}
         export = {"to": to, "weights_sha256": weights, "files": files, "versions": environment()}
-        manifest = {**trained.manifest, **proved, "export": export}
+        known = dict(trained.manifest)
+        if to not in EXPORTERS:
+            known.pop("reload", None)  # it is of the training: of these files an exporter itself says what was proved
+        manifest = {**known, **proved, "export": export}
         (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
     return out
 

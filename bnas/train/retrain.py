@@ -182,8 +182,6 @@ class _Work:
         """Return a network that was trained so far, and how well it does."""
         network = self._trained(arch, reached, silent, self.data, arch.id)
         validation = self.rungs[arch.id, reached].accuracy
-        if beyond := self._beyond(arch.id, reached):  # trained on towards the next cut, when it was put down
-            reached, validation = beyond.epoch, self._evaluated(network, self.data.validation)[0]
         epochs = self.recipe.epochs - self.cuts[-1] + reached
         return Retrained(arch, network, origins, epochs, validation, self.tested(network), self.rungs.seconds(arch.id))
 
