@@ -65,8 +65,7 @@ def search_targets(
         BnasError: one line that says where, which rule, which values, what to do.
     """
     _check_names(each)
-    how: dict[str, Any] = {"engine": "in-process", "minutes": None, "storage": None}
-    crew_of(ranks=ranks, **{name: each.get(name, usual) for name, usual in how.items()})
+    crew_of(each.get("engine", "in-process"), minutes=each.get("minutes"), storage=each.get("storage"), ranks=ranks)
     asked = resolve(space, data, augment=augment, latency=latency, seed=seed, device=device, deploy=deploy, trust=trust)
     budgets = _budgets(asked, targets)
     alone = _for_one(asked)

@@ -156,15 +156,14 @@ class _Work:
                 reached[name] = cut
             alive = {origin: [name for name in names if reached[name] == cut] for origin, names in alive.items()}
             if cut != self.cuts[-1]:
-                beyond = [name for name in going if reached[name] == cut and self._beyond(name, cut)]
+                beyond = [name for name in going if reached[name] == cut and self._is_beyond(name, cut)]
                 alive = {o: names if o == GIVEN else self.rungs.better_half(names, cut) for o, names in alive.items()}
         return reached
 
-    def _beyond(self, name: str, cut: int) -> Reached | None:
-        """Return where a network is that was trained further than a cut before; None where it was not."""
+    def _is_beyond(self, name: str, cut: int) -> bool:
+        """Whether a network was trained further than a cut before."""
         kept = self.store.load_checkpoint(f"{RETRAIN}/{name}-{len(self.recipe.stages) - 1}")
-        reached = None if kept is None else Reached(**kept.state)
-        return reached if reached is not None and reached[:2] > (cut, 0) else None
+        return kept is not None and Reached(**kept.state)[:2] > (cut, 0)
 
     def once_more(self, arch: Architecture, images: DataSet) -> Network | None:
         """Return the best, trained again to the end on more images; None where the time is up."""
@@ -181,8 +180,8 @@ class _Work:
     def result(self, arch: Architecture, reached: int, origins: tuple[str, ...]) -> Retrained:
         """Return a network that was trained so far, and how well it does."""
         network = self._trained(arch, reached, silent, self.data, arch.id)
-        validation = self.rungs[arch.id, reached].accuracy
         epochs = self.recipe.epochs - self.cuts[-1] + reached
+        validation = self.rungs[arch.id, reached].accuracy
         return Retrained(arch, network, origins, epochs, validation, self.tested(network), self.rungs.seconds(arch.id))
 
     def tested(self, network: Network) -> float:
