@@ -38,6 +38,8 @@ def find(name: str, table: Mapping[str, T], *, what: str) -> T:
 
 def unknown(name: str, known: Iterable[str], *, what: str) -> str:
     """Say that a name is not known, where one may also be given by reference."""
+    if name.endswith(".py"):
+        return f"{what} {name!r}: is a file; say which {what} in it, as in {name}:attr"
     return f"{not_among(name, known, what=what)}, or give pkg.mod:attr or file.py:attr"
 
 

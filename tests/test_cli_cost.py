@@ -351,7 +351,7 @@ class TestBadInput:
             ("lenet5", ["--convention", "x"], "convention: 'x' is not known; choose from literature, larq, qonnx"),
             ("lenet5", ["--divisor", "0"], "divisor: must be at least 1, but got 0"),
             ("lenet5", ["--divisor", "8", "--convention", "larq"], "divisor: larq divides nothing, but got 8"),
-            ("{mine}", [], "{mine}: say which model in it, as in {mine}:build"),
+            ("{mine}", [], "model '{mine}': is a file; say which model in it, as in {mine}:attr"),
             ("{mine}:", [], "model '{mine}:': a reference is pkg.mod:attr or file.py:attr, with both parts"),
             ("{mine}:build", [], "{mine}:build: a model's cost depends on its input; add --input"),
             ("{mine}:two", ["--input", "3"], "trace: the model fails on an input of 3: "),

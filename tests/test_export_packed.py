@@ -70,8 +70,11 @@ def test_what_goes_with_the_network_is_in_the_file(exported: Path) -> None:
 def test_without_its_data_set_it_is_proved_on_drawn_images(tmp_path: Path, network: nn.Module) -> None:
     run = finished_run(tmp_path / "run", network, ARCH, RECIPE, data="a/set/that/is/gone")
     manifest = manifest_of(export(run, to="packed", out=tmp_path / "out"))
-    assert manifest["reload"]["images_from"].startswith("drawn at random: ")
+    assert manifest["reload"]["images_from"].startswith("images drawn at random (")
     assert load(tmp_path / "out").card.class_names == ()
+    assert (
+        "proved: 64 of 64 images drawn at random (" in ran("export", run, "--to", "packed", "-o", tmp_path / "b").stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,6 +242,7 @@ def test_the_demos_network_is_handed_over_in_a_command(exported: Path, tmp_path:
     assert again.exit_code == 0
     assert f"  network.bnas, {(tmp_path / 'out/network.bnas').stat().st_size:,} bytes\n" in again.stdout
     assert "\nproved: 64 of 64 validation images of digits get the same class, logits at most" in again.stdout
+    assert " of the largest apart\n" in again.stdout
     shutil.rmtree(tmp_path / "out")
 
 

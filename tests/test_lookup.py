@@ -29,6 +29,13 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_others() -> None:
     )
 
 
+def test_a_file_without_what_is_meant_in_it_is_answered_with_how_to_say_it() -> None:
+    with pytest.raises(
+        LookupFailed, match=r"^sampler 'mine.py': is a file; say which sampler in it, as in mine.py:attr"
+    ):
+        find("mine.py", TABLE, what="sampler")
+
+
 def test_a_name_near_to_nothing_gets_no_guess() -> None:
     with pytest.raises(LookupFailed) as caught:
         find("zzz", TABLE, what="sampler")

@@ -1,13 +1,17 @@
 """The reference networks: that they are built, run and learn at every precision, as their presets say."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
+from spaces import line_of
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from bnas.api.subject import given
 from bnas.cost.totals import Cost, cost
 from bnas.cost.trace.trace_model import trace
 from bnas.errors import LookupFailed
@@ -15,6 +19,7 @@ from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.binary_layer import BinaryLinear
 from bnas.networks.models import MODELS, build_model
 from bnas.networks.models.resnet import PaddedShortcut
+from bnas.networks.user_model import load_model
 
 PRESETS = [(name, preset) for name, reference in MODELS.items() for preset in reference.presets]
 WEIGHTED = (nn.Conv2d, nn.Linear, BinaryConv, BinaryLinear)
@@ -123,6 +128,20 @@ def test_every_parameter_learns(name: str, preset: str) -> None:
     assert logits.shape == (2, 3)
     logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("look_up", "offered"),
+    [
+        (build_model, ", wrn28_10"),
+        (load_model, ", wrn28_10, or give pkg.mod:attr or file.py:attr"),
+        (given, ", an architecture's YAML file, or a folder that holds a network, as RUN/best"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_what_is_taken_there(look_up: Callable[[str], Any], offered: str) -> None:
+    with pytest.raises(LookupFailed) as caught:
+        look_up("resnet19")
+    assert line_of(caught).endswith(offered)
 
 
 @pytest.mark.parametrize(

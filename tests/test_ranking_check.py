@@ -1,8 +1,10 @@
 """`bnas rank-check` on a finished run: what it trains, writes and says, and that it goes on after a kill."""
 
 import json
+import math
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
 
 import pandas as pd
@@ -12,6 +14,7 @@ import bnas
 import bnas.api.rank_checking as rank_check
 from bnas.api.rank_checking import check_ranking
 from bnas.cli.app import main
+from bnas.cli.rank_check import said
 from bnas.errors import LookupFailed, RunError, Stopped, TrainingError
 from bnas.report import write_report
 from bnas.runs import Run
@@ -198,6 +201,14 @@ def test_a_run_with_too_few_candidates_says_so(searched, tmp_path) -> None:
     table.with_name("sums.json").unlink()  # as in a run of a build that kept none
     with pytest.raises(RunError, match=r"2 candidates were scored; a ranking needs at least 3"):
         check_ranking(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("told_apart", "shown"), [(True, "scores all alike"), (False, " - ")])
+def test_a_tau_that_does_not_exist_is_blamed_on_what_is_alike(checked, told_apart: bool, shown: str) -> None:
+    alike = {"tau": math.nan, "low": math.nan, "high": math.nan}
+    first, *others = checked.ranking.measured
+    rows = (first._replace(**alike), *(others if told_apart else (row._replace(**alike) for row in others)))
+    assert shown in said(replace(checked.ranking, measured=rows), checked.run).splitlines()[4]
 
 
 def test_the_command_prints_the_table_and_the_sentence(checked, monkeypatch, capsys) -> None:

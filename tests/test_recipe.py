@@ -68,7 +68,9 @@ def test_our_recipes_train_few_images_long_enough(name: str) -> None:
 
 def test_a_plan_says_where_it_is_too_short() -> None:
     short = Recipe(stages=(Stage(epochs=10), Stage(epochs=30)), batch=128).said(432)
-    assert short.startswith("120 steps of 128 images in 10 + 30 epochs; few: give its recipe `steps: 300` or more")
+    assert short.startswith(
+        "120 steps of 128 images in 10 + 30 epochs; few: write `steps: 300` or more beside its epochs"
+    )
     assert FEW_STEPS == 300
 
 

@@ -9,10 +9,10 @@ from bnas.api.opening import check_outputs
 from bnas.binarize import has_exact_gradient
 from bnas.cost.trace.plain_model import check_state
 from bnas.data import DataSet
-from bnas.errors import DataError, SpecError
+from bnas.errors import DataError, LookupFailed, SpecError
 from bnas.lookup import FAILURES, reason
 from bnas.networks.model_spec import ModelSpec
-from bnas.networks.models import MODELS
+from bnas.networks.models import MODELS, unknown_model
 from bnas.runs.saved_network import description_in
 from bnas.select.conversion import ConvertedModel
 from bnas.ship import Description, HeldModel, parse_description
@@ -30,13 +30,18 @@ def given(model: str | Path | Description, *, trust: bool = False) -> str | Desc
     """Return the description that a YAML file holds; a name, or a description, as it is.
 
     Raises:
+        LookupFailed: nothing has this name.
         SpecError: the file is missing or not well formed.
         TrustError: it names code, which is not trusted.
     """
     if not isinstance(model, Description) and str(model) not in MODELS and Path(model).is_dir():
         model = description_in(model)
-    if isinstance(model, Description) or Path(model).suffix not in (".yaml", ".yml"):
-        return model if isinstance(model, Description) else str(model)
+    if isinstance(model, Description):
+        return model
+    if Path(model).suffix not in (".yaml", ".yml"):
+        if str(model) not in MODELS and ":" not in str(model):
+            raise LookupFailed(unknown_model(str(model)))
+        return str(model)
     described = parse_description(read_yaml(model), source=str(model))
     check_code(described, source=str(model), trust=trust)
     return described

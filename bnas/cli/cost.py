@@ -201,11 +201,11 @@ def _described(source: str, data: object, shapes: Shapes, trust: bool) -> Counte
 
 def _of_model(source: str, shapes: Shapes, preset: dict[str, Any], whole: tuple[bool, ...]) -> Counted:
     """Count a known model, or one of the user's own."""
-    if source.endswith(".py"):
-        raise LookupFailed(f"{source}: say which model in it, as in {source}:build")
-    from bnas.networks.models import MODELS, build_model
+    from bnas.networks.models import MODELS, build_model, unknown_model
     from bnas.networks.user_model import load_model  # torch is imported only for a model
 
+    if source not in MODELS and ":" not in source:
+        raise LookupFailed(unknown_model(source))
     with warnings.catch_warnings(action="ignore"), apart():
         if ":" in source:
             model = load_model(source)

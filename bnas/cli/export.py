@@ -69,7 +69,8 @@ def _said(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
 
 def _proof(found: Mapping[str, Any]) -> str:
     """Say what was compared, and how far apart it was."""
-    apart = f"logits at most {found['max_difference']:.1e} apart"
+    apart = f"logits at most {found['max_difference']:.1e}"
     if "same_class" in found:
-        return f"{found['same_class']} of {found['images']} {found['images_from']} get the same class, {apart}"
-    return f"reloaded, it answers {found['images']} drawn images alike, {apart}"
+        same = f"{found['same_class']} of {found['images']} {found['images_from']} get the same class"
+        return f"{same}, {apart} of the largest apart"
+    return f"reloaded, it answers {found['images']} drawn images alike, {apart} apart"

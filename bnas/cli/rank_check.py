@@ -74,17 +74,20 @@ def _rows(ranking: Any) -> list[Sequence[str]]:
     first = ranking.measured[0]
     bands = [f"Q{number + 1}" for number in range(len(first.by_band))]
     tops = [f"top {k}" for k in first.regrets]
+    told_apart = not all(math.isnan(row.tau) for row in ranking.measured)  # the accuracies, or no score has a tau
     return [("score", "tau", "95 % interval", "like ops", *bands, *tops)] + [
         (
-            row.score, _number(row.tau), _spread(row), _number(row.within),
+            row.score, _number(row.tau), _spread(row, told_apart), _number(row.within),
             *map(_number, row.by_band), *(f"{100 * lost:.1f}" for lost in row.regrets.values()),
         )
         for row in ranking.measured
     ]  # fmt: skip
 
 
-def _spread(row: Any) -> str:
-    return "scores all alike" if math.isnan(row.tau) else f"{_number(row.low)} to {_number(row.high)}"
+def _spread(row: Any, told_apart: bool) -> str:
+    if math.isnan(row.tau):
+        return "scores all alike" if told_apart else "-"
+    return f"{_number(row.low)} to {_number(row.high)}"
 
 
 def _noise(seeds: Any) -> str:

@@ -12,8 +12,8 @@ from torch import nn
 
 from bnas.cost.trace.plain_model import unwrapped
 from bnas.errors import LookupFailed
-from bnas.lookup import FAILURES, load_reference, reason
-from bnas.networks.models import MODELS, build_model, unknown_model
+from bnas.lookup import FAILURES, load_reference, reason, unknown
+from bnas.networks.models import MODELS, build_model
 from bnas.networks.weights import load_weights
 from bnas.seeds import seeded
 from bnas.space.original import Original
@@ -34,7 +34,7 @@ def load_model(reference: str) -> nn.Module:
             one whose `train` does not return it.
     """
     if ":" not in reference:
-        raise LookupFailed(unknown_model(reference))
+        raise LookupFailed(unknown(reference, MODELS, what="model"))
     found = load_reference(reference, what="model")
     if callable(found) and not isinstance(found, nn.Module):
         try:

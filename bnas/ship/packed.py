@@ -126,7 +126,7 @@ def images_of(described: Description, known: Shipped, *, trust: bool) -> tuple[T
         check_name(known.data, field="data", source=MANIFEST, trust=trust)
         held_out = load_data(known.data, input_shape=described.input).validation
     except BnasError as problem:
-        return seeded_images(described), f"drawn at random: {problem}"
+        return seeded_images(described), f"images drawn at random ({problem})"
     mean, std = known.normalisation.mean, known.normalisation.std
     split = type(held_out)(held_out.images, held_out.labels, mean, std).take(IMAGES, seed=0)
     return torch.cat([images for images, _ in split.batches(IMAGES)]), f"validation images of {known.data}"

@@ -238,5 +238,5 @@ class Recipe(Spec):
         own = self.on(images)
         batch = batch_for(own.batch, images)
         steps, stages = own.epochs * (images // batch), " + ".join(str(stage.epochs) for stage in own.stages)
-        few = f"; few: give its recipe `steps: {FEW_STEPS}` or more"
+        few = f"; few: write `steps: {FEW_STEPS}` or more beside its epochs"
         return f"{steps} steps of {batch} images in {stages} epochs{few if steps < FEW_STEPS else ''}"

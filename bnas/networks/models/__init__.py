@@ -8,7 +8,7 @@ from torch import nn
 
 from bnas.binarize import weight_binarizer
 from bnas.errors import LookupFailed
-from bnas.lookup import not_among
+from bnas.lookup import not_among, unknown
 from bnas.networks.models.alexnet import AlexNet
 from bnas.networks.models.cnv import CNV
 from bnas.networks.models.googlenet import GoogLeNet
@@ -100,9 +100,11 @@ def build_model(
 
 
 def unknown_model(name: str, *, what: str = "model") -> str:
-    """Say that a name is of no reference network, and what else names a network."""
-    known = not_among(name, MODELS, what=what)
-    return f"{known}, or give file.py:attr, an architecture's YAML file, or a folder that holds a network, as RUN/best"
+    """Say that a name is of no reference network, and what else names one where files do, too."""
+    if name.endswith(".py"):
+        return unknown(name, MODELS, what=what)
+    others = "pkg.mod:attr, file.py:attr, an architecture's YAML file, or a folder that holds a network, as RUN/best"
+    return f"{not_among(name, MODELS, what=what)}, or give {others}"
 
 
 def preset_for(name: str, *, precision: str, first: str | None, last: str | None, weights: str) -> Preset:
@@ -111,7 +113,7 @@ def preset_for(name: str, *, precision: str, first: str | None, last: str | None
     Args, Raises: as in `build_model`.
     """
     if name not in MODELS:
-        raise LookupFailed(unknown_model(name))
+        raise LookupFailed(not_among(name, MODELS, what="model"))
     reference = MODELS[name]
     if precision not in reference.presets:
         raise LookupFailed(f"{name}: it has no preset {precision!r}; choose from {', '.join(reference.presets)}")
