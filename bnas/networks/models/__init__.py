@@ -85,7 +85,8 @@ def build_model(
     Args:
         name: an entry of `MODELS`.
         precision: `real`; `weight` (binary weights in all but the first and last layer); `binary` (inputs too); where
-            a paper has it `hybrid` (inputs too, but for a few late layers) and `hybrid-last` (but for the very last).
+            a paper has it `hybrid` (inputs too, but for the layers that it publishes, most of them late) and
+            `hybrid-last` (but for the very last of these).
         first: precision of the first layer, `real` or `weight`: an image is no binary input. `binary` too where the
             paper's network makes it one: tfc, sfc, lfc. None: as in the paper.
         last: precision of the classifier. The papers' op counts take it as binary even where it is not. None: as in the
