@@ -167,13 +167,13 @@ def network(name: str) -> tuple[Program, Cost]:
     if name == "resnet18":
         model = build_model(name, precision="binary").eval()
         return lower(model, (3, 224, 224)), cost(trace(model, (3, 224, 224)).layers)
-    arch = Architecture.read(f"search_spaces/{name}.yaml") if name == "expert_net" else filling(name)
+    arch = Architecture.read(f"architectures/{name}.yaml") if name == "expert_net" else filling(name)
     return lower(build(arch).eval(), arch.input), cost(plan(arch))
 
 
 def filling(name: str) -> Architecture:
     """Return the dearest of some networks of a space that are inside its budget."""
-    space, draw = SearchSpace.read(f"search_spaces/{name}.yaml"), Random(0)
+    space, draw = SearchSpace.read(f"architectures/{name}.yaml"), Random(0)
     budget = Budget.parse(space.search.budget)
     found = (space.architecture(space.sample(draw)) for _ in range(500))
     inside = [

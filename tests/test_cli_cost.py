@@ -31,7 +31,7 @@ DESCRIBED: tuple[Description, ...] = (
         "layers": {"conv2.conv": {"precision": "binary"}},
     }),
 )  # fmt: skip
-EXPERT_NET = Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml"
+EXPERT_NET = Path(__file__).parents[1] / "architectures" / "expert_net.yaml"
 SMALL_MODEL = """
 import sys
 
@@ -390,7 +390,7 @@ class TestBadInput:
         ],
     )
     def test_is_one_line(self, bnas: Any, model_file: Path, source: str, options: list[str], expected: str) -> None:
-        space = EXPERT_NET.with_name("digits.yaml")
+        space = EXPERT_NET.parents[1] / "search_spaces" / "digits.yaml"
         places = {"mine": model_file, "folder": model_file.parent, "arch": EXPERT_NET, "space": space}
         code, out, err = bnas("cost", source.format(**places), *options)
         assert (code, out) == (1, "")

@@ -14,7 +14,7 @@ from bnas.errors import ShapeError, SpecError
 from bnas.networks.build import build
 from bnas.space.arch import Architecture
 
-EXPERT_NET = Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml"
+EXPERT_NET = Path(__file__).parents[1] / "architectures" / "expert_net.yaml"
 ARCH = Architecture.read(EXPERT_NET)
 
 

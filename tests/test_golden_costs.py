@@ -14,7 +14,7 @@ from bnas.networks.build import build
 from bnas.networks.models import MODELS, build_model
 from bnas.space.arch import Architecture
 
-EXPERT_NET = Architecture.read(Path(__file__).parents[1] / "search_spaces" / "expert_net.yaml")
+EXPERT_NET = Architecture.read(Path(__file__).parents[1] / "architectures" / "expert_net.yaml")
 
 
 @cache

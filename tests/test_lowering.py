@@ -28,7 +28,7 @@ from bnas.ship.lowering import lower, lower_plainly
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 
-SPACES = sorted(path.stem for path in Path("search_spaces").glob("*.yaml") if "expert_net" not in path.stem)
+SPACES = sorted(path.stem for path in Path("search_spaces").glob("*.yaml"))
 CLOSE = 1e-5  # arrays are float32; 1e-4 is what must hold
 BITS: dict[str, Any] = {"groups": 2, "precision": "binary"}
 

@@ -17,7 +17,7 @@ from bnas.data.load import DATA_SETS
 from bnas.errors import LookupFailed, SpecError
 from bnas.searcher.executors.engine import ENGINES
 from bnas.searcher.samplers import SAMPLERS
-from bnas.space.shipped import RECIPES, SPACES, read_recipe, space_file
+from bnas.space.shipped import ARCHITECTURES, RECIPES, SPACES, read_recipe, space_file
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -25,7 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 for_index = runpy.run_path(str(ROOT / "hatch_build.py"))["for_index"]
 
 
-@pytest.mark.parametrize("name", [name for name in SPACES if name != "expert_net"])
+@pytest.mark.parametrize("name", SPACES)
 def test_a_space_is_found_by_name(name: str) -> None:
     assert read_space(name) == read_space(ROOT / "search_spaces" / f"{name}.yaml")
 
@@ -53,7 +53,8 @@ def test_the_wheel_holds_spaces_and_recipes_and_works_alone(tmp_path) -> None:
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
         file.extractall(tmp_path / "installed")
-    assert {f"bnas/space/spaces/{name}.yaml" for name in SPACES} <= names
+    assert {f"bnas/space/search_spaces/{name}.yaml" for name in SPACES} <= names
+    assert {f"bnas/space/architectures/{name}.yaml" for name in ARCHITECTURES} <= names
     assert {f"bnas/space/recipes/{name}.yaml" for name in RECIPES} <= names
     code = (
         "import bnas, bnas.space.shipped as s; print(bnas.__file__); print(s.space_file('digits').read_text(), end='')"

@@ -25,7 +25,6 @@ from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
-from bnas.spec import parse, read_yaml
 
 SHORTCUTS = ("repeat", "conv", "bottleneck")
 SAMPLES = 500 if MANY else 50  # architectures of a space that lets everything be chosen
@@ -46,11 +45,8 @@ def small_space(*, stem: str = "conv", shortcut: str = "conv", **changes: Any) -
 
 def shipped_spaces() -> dict[str, SearchSpace]:
     """Return the spaces in search_spaces/, by name."""
-    found = {path.stem: read_yaml(path) for path in sorted(Path(__file__).parents[1].glob("search_spaces/*.yaml"))}
     return {
-        name: parse(SearchSpace, data, source="")
-        for name, data in found.items()
-        if isinstance(data, dict) and "search" in data
+        file.stem: SearchSpace.read(file) for file in sorted(Path(__file__).parents[1].glob("search_spaces/*.yaml"))
     }
 
 

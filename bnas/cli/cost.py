@@ -17,7 +17,7 @@ from bnas.cost.totals import BOPS_PER_OP, NANOSECONDS_PER_MS, Convention, conven
 from bnas.errors import LookupFailed, ShapeError, SpecError
 from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable, parts_of
-from bnas.space.shipped import SPACES
+from bnas.space.shipped import ARCHITECTURES
 from bnas.space.space import SearchSpace
 from bnas.spec import parse, read_yaml, shown
 from bnas.trust import TRUST, check_code
@@ -130,8 +130,8 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 def _in_folder(source: str, candidate: str | None) -> str | Architecture:
     """Return the file that describes the network of a folder or one of ours, or the candidate; others as they are."""
-    if source in SPACES and not candidate:
-        return str(SPACES[source])
+    if source in ARCHITECTURES and not candidate:
+        return str(ARCHITECTURES[source])
     if not Path(source).is_dir():
         if candidate:
             raise typer.BadParameter(f"{source} is no run folder, which has candidates", param_hint="--id")

@@ -23,7 +23,6 @@ The same command resumes an interrupted run.
 
 # Said here too, as the tables themselves load torch and optuna, which a shell that completes must not wait for.
 SAMPLERS_KNOWN = ("evolution", "nsga2", "tpe", "random")
-SPACES_OFFERED = tuple(name for name in SPACES if name != "expert_net")  # which is an architecture, for `bnas cost`
 ENGINES_KNOWN = ("in-process", "processes", "ray")
 
 
@@ -31,9 +30,9 @@ def search_command(
     space: Annotated[
         str | None,
         typer.Argument(
-            help=f"YAML file of the space, or one of ours: {', '.join(SPACES_OFFERED)}.",
+            help=f"YAML file of the space, or one of ours: {', '.join(SPACES)}.",
             show_default=False,
-            autocompletion=one_of(SPACES_OFFERED),
+            autocompletion=one_of(SPACES),
         ),
     ] = None,
     data: Annotated[
@@ -128,9 +127,7 @@ def search_command(
         print(json.dumps(SearchSpace.model_json_schema(), indent=2))
         return
     if space is None and supernet_of is None:
-        raise typer.BadParameter(
-            f"give the YAML file of a space, or one of {', '.join(SPACES_OFFERED)}", param_hint="SPACE"
-        )
+        raise typer.BadParameter(f"give the YAML file of a space, or one of {', '.join(SPACES)}", param_hint="SPACE")
     if supernet_of and not out:
         raise typer.BadParameter("give the folder of the new run, beside that of --from", param_hint="--out")
     several = bool(target or (space and not supernet_of and SearchSpace.read(space_file(space)).search.targets))

@@ -1,4 +1,4 @@
-"""The name of a recipe or space that comes with bnas, or the path of a file of one's own -> what it holds."""
+"""Recipes, spaces and architectures that come with bnas, by name, and files of one's own, by path."""
 
 import difflib
 import os
@@ -8,15 +8,17 @@ from bnas.errors import LookupFailed
 from bnas.space.recipe import Recipe
 
 _HERE = Path(__file__).parent
-_PACKED = _HERE / "spaces"  # where an installed wheel has what a checkout has in search_spaces
 
 
-def _named(folder: Path) -> dict[str, Path]:
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+def _named(folder: str) -> dict[str, Path]:
+    """Return what a folder holds: one beside this file, as in an installed wheel, or else at the checkout's top."""
+    place = _HERE / folder
+    if not place.is_dir():
+        place = _HERE.parents[1] / folder
+    return {file.stem: file for file in sorted(place.glob("*.yaml"))}
 
 
-RECIPES = _named(_HERE / "recipes")
-SPACES = _named(_PACKED if _PACKED.is_dir() else _HERE.parents[1] / "search_spaces")
+RECIPES, SPACES, ARCHITECTURES = map(_named, ("recipes", "search_spaces", "architectures"))
 
 
 def read_recipe(name: str | Path) -> Recipe:
