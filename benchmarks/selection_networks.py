@@ -1,6 +1,6 @@
 """The small networks of `selection.py`, and what is chosen in them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -76,12 +76,13 @@ def tiny() -> nn.Module:
 class Setting(NamedTuple):
     """A network, and how it is trained.
 
-    Budgets are in percent of its real ops; a published choice keeps so many of the last layers with a choice.
+    Budgets are in percent of its real ops; a published choice keeps so many of the last layers with a choice,
+    or those of these names.
     """
 
     build: Callable[[], nn.Module]
     budgets: tuple[int, ...]
-    published: dict[str, int]
+    published: Mapping[str, int | Sequence[str]]
     images: int = 10_000  # for training and validation
     real_epochs: int = 12
     epochs: int = 6  # of each converted copy
@@ -125,7 +126,8 @@ def chosen(known: Survey, setting: Setting, choice: str, budget: int, *, seed: i
         metric, method, *_ = choice.split()
         return decide(known.layers, known.rest, budget=[f"ops={budget}%"], metric=metric, method=method)
     if choice in setting.published:
-        return keeping(nothing, free[-setting.published[choice] :])
+        kept = setting.published[choice]
+        return keeping(nothing, free[-kept:] if isinstance(kept, int) else kept)
     if choice in (REAL, WBIN, FBIN):
         return {REAL: nothing.at("real"), WBIN: nothing.at("weight"), FBIN: nothing}[choice]
     random = Random(f"{seed} {budget} {choice}")

@@ -1,7 +1,7 @@
 """A family, network, data, length, choice and seed -> a row of the table of `sketches.py`: the network is trained."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from bnas.data import DataSet, load_data
 from bnas.layers import ExpertConv
 from bnas.networks.counting import count
 from bnas.networks.models import Preset
+from bnas.networks.models.squeezenet import published_real_inputs
 from bnas.space.arch import Architecture
 from bnas.space.recipe import Recipe, Stage
 from bnas.space.shipped import read_recipe
@@ -86,10 +87,10 @@ def train_block(job: Job, data: DataSet) -> Trained:
 BUDGETS = (10, 25, 5, 50)
 CHANCES = ("chance 0", "chance 1")
 WAYS = ("product knapsack", "hybrid knapsack", "sensitivity knapsack", "hybrid partition on binary")
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, int | Sequence[str]]] = {
     "Sketch-A-Net": {"last two (published)": 2},
     "ResNet-18": {"last block (published)": 2, "last three blocks (published)": 7},
-    "SqueezeNet": {},
+    "SqueezeNet": {"fire2 and every 1x1 expansion (published)": [f"{name}.conv" for name in published_real_inputs()]},
 }
 
 

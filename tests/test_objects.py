@@ -13,7 +13,7 @@ from torch import nn
 
 import bnas
 from bnas.data import from_arrays, load_data
-from bnas.errors import DataError, LookupFailed, RunError, SpecError
+from bnas.errors import DataError, LookupFailed, RunError, SpecError, Stopped
 from bnas.networks.model_spec import ModelSpec
 from bnas.searcher.score import Scorer, scored_on
 from bnas.select import Decision, Decisions
@@ -243,6 +243,32 @@ class TestEveryCandidate:
             assert (manifest["architecture_id"], manifest["weights"]) == (name, weights)
             assert (manifest["accuracy"]["test"] is None) == (weights == "of the supernet")
             assert bnas.load(folder) is not None
+
+    def test_can_be_exported_from_a_run_that_was_stopped(self, tmp_path) -> None:
+        seen: list[str] = []
+
+        def stops(phase: str, done: int, total: int, note: str = "") -> None:
+            if phase.startswith("retrain"):
+                seen.append(note[:12])
+            if phase.startswith("retrain 2 of 2"):
+                raise Stopped("enough")
+
+        with pytest.raises(Stopped):
+            bnas.search(tiny_space(), data="digits", out=tmp_path / "run", progress=stops)
+        stopped = bnas.open_run(tmp_path / "run")
+        whole, halved = seen[-2], next(name for name in seen if name not in seen[-2:])
+        paid = stopped.candidates[stopped.candidates.status == "paid"].id
+        never = next(name for name in paid if name not in seen)
+        for name, weights, epochs in (
+            (whole, "trained alone", 3),
+            (halved, "trained alone", 2),
+            (never, "of the supernet", 0),
+        ):
+            folder = bnas.export(stopped, out=tmp_path / name, candidate=name)
+            manifest = json.loads((folder / "manifest.json").read_text())
+            assert (manifest["weights"], manifest["epochs"], manifest["accuracy"]["test"]) == (weights, epochs, None)
+        with pytest.raises(RunError, match="best"):
+            bnas.export(stopped, out=tmp_path / "best")
 
     @pytest.mark.parametrize("name", ["", "ff", "no such id"])
     def test_is_asked_for_by_an_id_that_is_one(self, result, name: str) -> None:
