@@ -28,7 +28,8 @@ from bnas.searcher.score import Scorer
 from bnas.space.arch import Architecture
 from bnas.space.space import SearchSpace
 from bnas.train import train_supernet
-from bnas.train.oneshot import Draws, WholeSpace
+from bnas.train.oneshot import WholeSpace
+from bnas.train.supernet_loss import Draws
 
 SPACES = Path(__file__).parents[1] / "search_spaces"
 NETWORKS, STEPS = 60, 1000

@@ -22,7 +22,8 @@ from bnas.select import LayerErrors
 from bnas.space.settings import SupernetRecipe
 from bnas.space.space import Genes
 from bnas.supernet import Supernet
-from bnas.train.oneshot import WholeSpace, sandwich
+from bnas.train.oneshot import WholeSpace
+from bnas.train.supernet_loss import SupernetLoss
 from tests.tiny import tiny_space
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -252,15 +253,8 @@ class TestSupernets:
         space = tiny_space(stages=[{"width": 8}], stem={"width": 4})  # one network: teacher and pupils are one
         supernet = Supernet(space)
         images, labels = torch.randn(8, *space.input), torch.arange(8)
-        loss = sandwich(
-            supernet,
-            SupernetRecipe(mode="sandwich", teacher=teacher),
-            WholeSpace(supernet.space, seed=0),
-            0,
-            images,
-            labels,
-            0,
-        )
+        recipe = SupernetRecipe(mode="sandwich", teacher=teacher)
+        loss = SupernetLoss(supernet, recipe, WholeSpace(supernet.space, seed=0))(images, labels, 0)
         alone = F.cross_entropy(supernet(images, space.largest()), labels)
         # Pupils of a binary teacher say what it says: three times no distance.
         assert (loss.item() == pytest.approx(alone.item(), rel=1e-5)) == (teacher == "binary")

@@ -28,7 +28,8 @@ from bnas.space.settings import SupernetRecipe
 from bnas.supernet import Supernet
 from bnas.train import ALONE, Ranks, SharedStore, fit
 from bnas.train.objective import answering, stage_loss
-from bnas.train.oneshot import Draws, WholeSpace, single
+from bnas.train.oneshot import WholeSpace
+from bnas.train.supernet_loss import SupernetLoss
 from tests.mortal import SERVER
 from tests.reference import in_parts
 from tests.tiny import MemoryStore, tiny_file, tiny_space
@@ -139,11 +140,11 @@ def supernet():
     """In double precision: the sums of two processes are in another order, which must not turn a sign."""
     torch.manual_seed(0)
     model = Supernet(tiny_space()).double()
-    return model, partial(_doubled, model, SupernetRecipe(), WholeSpace(tiny_space(), seed=0), 5)
+    return model, partial(_doubled, SupernetLoss(model, SupernetRecipe(), WholeSpace(tiny_space(), seed=0), 5))
 
 
-def _doubled(model: Supernet, recipe: SupernetRecipe, draws: Draws, lone: int, shown: Tensor, *beside) -> Tensor:
-    return single(model, recipe, draws, lone, shown.double(), *beside)
+def _doubled(loss: SupernetLoss, shown: Tensor, *beside) -> Tensor:
+    return loss(shown.double(), *beside)
 
 
 @pytest.mark.parametrize(("batch", "grouped"), [(64, False), (33, True)])

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,8 @@ from bnas.space.space import SearchSpace
 from bnas.spec import dump, parse, parse_yaml
 from bnas.supernet import Supernet
 from bnas.train import Ranks, build_for, evaluate, train_staged
-from bnas.train.oneshot import Lesson, WholeSpace, sandwich, single
+from bnas.train.oneshot import WholeSpace
+from bnas.train.supernet_loss import Lesson, SupernetLoss
 from tests.mortal import bnas as command
 from tests.test_ranks import in_ranks
 from tests.test_targets import trainings
@@ -400,8 +400,9 @@ class TestLessons:
         net, draws, images = Supernet(tiny_space()), WholeSpace(tiny_space(), seed=0), torch.randn(16, 1, 8, 8)
         labels, large = torch.arange(16) % 10, build(described()).eval()
         weights = Teacher(model="x", logits=0.5, temperature=temperature).of_supernet
-        step = partial(single, net, SupernetRecipe(), draws, 0, images, labels, 3)
-        extra = step(lesson=Lesson(large, weights)) - step()
+        untaught = SupernetLoss(net, SupernetRecipe(), draws)
+        taught = replace(untaught, lesson=Lesson(large, weights))
+        extra = taught(images, labels, 3) - untaught(images, labels, 3)
         with torch.no_grad():
             wanted, given = large(images) / temperature, net(images, draws(3)) / temperature
         divergence = (wanted.softmax(1) * (wanted.log_softmax(1) - given.log_softmax(1))).sum(1).mean()
@@ -411,8 +412,9 @@ class TestLessons:
         torch.manual_seed(0)
         net, draws, images = Supernet(tiny_space()), WholeSpace(tiny_space(), seed=0), torch.randn(16, 1, 8, 8)
         labels, large = torch.arange(16) % 10, build(described()).eval()
-        step = partial(sandwich, net, SupernetRecipe(teacher="binary"), draws, 0, images, labels, 3)
-        extra = step(lesson=Lesson(large, Distillation())) - step()
+        untaught = SupernetLoss(net, SupernetRecipe(mode="sandwich", teacher="binary"), draws)
+        taught = replace(untaught, lesson=Lesson(large, Distillation()))
+        extra = taught(images, labels, 3) - untaught(images, labels, 3)
         with torch.no_grad():
             given, wanted = net(images, draws.largest).log_softmax(1), large(images).log_softmax(1)
         divergence = F.kl_div(given, wanted, reduction="batchmean", log_target=True)

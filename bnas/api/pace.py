@@ -26,7 +26,7 @@ from bnas.space.recipe import Recipe, batch_for
 from bnas.space.settings import Retraining, SearchSettings
 from bnas.train import ALONE, SharedStore, build_for, train_staged, train_supernet
 from bnas.train.halving import GIVEN, cuts_of, halved
-from bnas.train.oneshot import Draws
+from bnas.train.supernet_loss import Draws
 
 BATCHES, NETWORKS = 6, 3  # that are tried of each phase
 DRAWN_FOR_ONE = 4  # of so many draws the dearest stands for one that is trained alone: winners use most of a budget

@@ -23,8 +23,8 @@ from bnas.ship.proof import reload
 from bnas.space.settings import SearchSettings
 from bnas.spec import dump
 from bnas.train import Ranks, SharedStore, train_staged
-from bnas.train.oneshot import Lesson
 from bnas.train.staged import labelled
+from bnas.train.supernet_loss import Lesson
 
 NAME = "teacher"  # of its checkpoints, and in phases, log and manifest
 

@@ -11,7 +11,7 @@ from bnas.runs import Run
 from bnas.seeds import seeded
 from bnas.space.recipe import batch_for
 from bnas.supernet import Supernet
-from bnas.train.oneshot import Draws
+from bnas.train.supernet_loss import Draws
 from bnas.train.thread_count import is_chosen_by_user, worthwhile
 
 
