@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from bnas.data import load_data
+from bnas.space.settings import Retraining
 from tests.tiny import tiny_file, tiny_space
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -64,3 +65,16 @@ def test_networks_are_trained_once_and_measured_after_each_epoch_of_the_last_sta
     assert set(frame["space"]) == {"tiny"}
     assert [len(course.split()) for course in frame["course"]] == [2] * 3
     assert set(frame["epochs"]) == {2}
+
+
+def test_the_document_shows_what_was_measured_and_the_usual_halvings_follow_it(halvings) -> None:
+    found = halvings.halvings(pd.read_csv(halvings.RESULTS), 6_000 / 16_000)
+    shown = (halvings.RESULTS.parents[2] / "docs" / "results.md").read_text()
+    for cells in (
+        (f"{100 * one.right:.0f}" for one in found.values()),
+        (f"{one.lost:.2f}" for one in found.values()),
+    ):
+        assert f"| {' | '.join(cells)} |" in shown
+    usual = Retraining()
+    assert all(found[min(found, key=lambda known: abs(known - share))].lost < 0.2 for share in usual.halvings)
+    assert min(usual.halvings) >= max(stage.one_expert for stage in usual.recipe.stages)
