@@ -8,7 +8,7 @@ and their own block (batch norm, sign, convolution, ReLU; weights centred over i
 scale), and with one thing of ours added or one of theirs taken away at a time. hybrid: a float network converted so
 that some inputs stay real, at 5, 10, 25 and 50 % of its ops, where the network with all inputs binary is within that.
 experts: 1, 2, 4 and 8 at equal ops, over widths, lengths and data, from the start, copied from one after 0.4 of the
-epochs, and in the paper's four stages. width: one group, and wider with 4 and 16 at equal BOPs, the 1x1 convolutions
+epochs, and in the paper's four stages. width: one group, and wider with 4 and 16 at no more BOPs, the 1x1 convolutions
 that mix them counted; blocks 2-2-2-2 and 1-2-6-2.
 
 Rows go to results/sketches.csv as they come; those that are there are not trained again, and it may be stopped at any
