@@ -13,9 +13,9 @@ for most of the networks that there is time for.
 
 On one core, which OMP_NUM_THREADS=1 keeps all to, a seed takes about three hours at --longer 1, one for the search and
 one for each rival, which is enough to compare at equal time, and up to eleven at --longer 5, which is what it takes to
-see that a fifth of the time is enough. A second call with a larger number goes on. Rows are appended to results/search_vs_scratch.csv, a search's seconds shared out
-among its budgets; what is there is not done again. --quick trains nothing: it reads what is there. CIFAR-10 is in
-$BNAS_DATA.
+see that a fifth of the time is enough. A second call with a larger number goes on. Rows are appended to
+results/search_vs_scratch.csv, a search's seconds shared out among its budgets; what is there is not done again. --quick
+trains nothing: it reads what is there. CIFAR-10 is in $BNAS_DATA.
 """
 
 import argparse
