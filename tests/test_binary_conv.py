@@ -1,4 +1,5 @@
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,38 @@ def test_output_is_half_the_input_rounded_up() -> None:
 def test_impossible_arguments_are_refused(bad: dict) -> None:
     with pytest.raises(SpecError):
         BinaryConv(6, 12, **bad)
+
+
+OWN = """
+import torch
+from bnas.binarize import BinaryWeight, clipped_sign
+
+def scaled(weight, signs):
+    return BinaryWeight(signs, weight.detach().abs().mean((-3, -2, -1), keepdim=True))
+
+def ternary(weight):
+    return scaled(weight, clipped_sign(weight) * (weight.detach().abs() > weight.detach().abs().mean()))
+
+def stuck(weight):
+    return scaled(weight, torch.where(weight >= 0, 1.0, -1.0))
+
+def bare(weight):
+    return clipped_sign(weight)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ternary", "weight binarizer ternary: signs must be -1 and 1, one bit each, but some are 0;"),
+        ("stuck", "weight binarizer stuck: its result has no gradient, so that no weight would be trained;"),
+        ("bare", "weight binarizer bare: must return a BinaryWeight of signs and scale, but returned a Tensor"),
+    ],
+)
+def test_a_users_binarizer_is_looked_at_before_anything_is_trained(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "own_weights.py").write_text(OWN)
+    with pytest.raises(SpecError, match=f"^{said}"):
+        BinaryConv(6, 12, weights=f"{tmp_path}/own_weights.py:{name}")
 
 
 @pytest.mark.parametrize("bad", [{"weights": "xnro"}, {"activations": "sing"}])

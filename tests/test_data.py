@@ -48,10 +48,23 @@ def test_digits_are_divided_into_three(digits: DataSet) -> None:
 
 
 def test_no_image_is_in_two_splits() -> None:
-    images = np.arange(100, dtype=np.float32).reshape(-1, 1, 1, 1) * np.ones((1, 1, 2, 2), np.float32)
+    images = np.arange(100, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 1, 2, 2), np.uint8)
     data = from_arrays("numbered", images, np.arange(100) % 4)
     numbers = torch.cat([part.images[:, 0, 0, 0] for part in (data.train, data.validation, data.test)])  # type: ignore[index]
     assert sorted(numbers.tolist()) == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ((0, 0, 0), "ALL PIXELS ARE THE SAME (what lies in the transparency"),
+        ((1, 0, 0), "channel 1, 2 is the same every"),
+    ],
+)
+def test_images_that_tell_nothing_are_called_that(channels: tuple[int, ...], said: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 4)) * np.array(channels).reshape(3, 1, 1)
+    assert said in str(from_arrays("flat", images.astype(np.uint8), np.arange(40) % 2))
+    assert "the same" not in str(from_arrays("plain", COLOUR[0], COLOUR[1]))
 
 
 def test_each_class_has_its_share_of_validation(digits: DataSet) -> None:

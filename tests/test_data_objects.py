@@ -172,6 +172,10 @@ def test_ragged_images_are_taken_where_a_size_is_given() -> None:
 WRONG: dict[str, tuple[Any, str]] = {
     "channels first or last": ((np.zeros((8, 4, 4, 1), np.uint8), LABELS[:8]), r"transpose\(0, 3, 1, 2\) where they"),
     "two channels last": ((np.zeros((8, 28, 28, 2)), LABELS[:8]), "28 x 28 x 2 may have their channels first or last"),
+    "five channels last": ((np.zeros((8, 12, 20, 5), np.uint8), LABELS[:8]), "12 x 20 x 5 may have their channels"),
+    "bytes as fractions": ((GREY.astype(np.float32), LABELS), r"hold values from .* to .*, but floating point goes"),
+    "a Dataset of bytes as fractions": (Pairs(GREY.astype(np.float32), LABELS), r"image 0: holds values from .* to "),
+    "a name for some": ((GREY, ["a", None, "b", "b"] * 10), "image 1 has no label; give it one, or take it out"),
     "whole numbers": ((GREY.astype(np.int64), LABELS), r"but are int64 \[40, 1, 8, 8\]; convert them, as with .*uint8"),
     "five axes": ((COLOUR[None], LABELS), r"but are uint8 \[1, 40, 3, 8, 8\]"),
     "vectors": ((np.zeros((40, 64)), LABELS), r"but are float64 \[40, 64\]"),

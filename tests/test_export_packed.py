@@ -19,10 +19,11 @@ from bnas.cli.app import app
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data import load_data
-from bnas.errors import ExportError
+from bnas.errors import DataError, ExportError
 from bnas.networks.model_spec import ModelSpec
 from bnas.runtime import load
 from bnas.ship import Description, packed
+from bnas.ship.lowering import lower
 from bnas.space.recipe import Recipe, Stage
 
 RECIPE = Recipe(stages=(Stage(epochs=1),))
@@ -93,11 +94,10 @@ def test_reference_models_are_exported_too(tmp_path: Path, described: Descriptio
 
 BINARIZER = """
 from torch import nn
-import torch
-from bnas.binarize import BinaryWeight
+from bnas.binarize import BinaryWeight, clipped_sign
 class Median(nn.Module):
     def forward(self, w):
-        return BinaryWeight(torch.where(w >= 0, 1.0, -1.0), w.detach().abs().mean((-3, -2, -1), keepdim=True))
+        return BinaryWeight(clipped_sign(w), w.detach().abs().mean((-3, -2, -1), keepdim=True))
 median = Median()
 """
 
@@ -205,6 +205,24 @@ def test_predict_prints_the_class_that_the_network_gives(exported: Path, picture
     assert all(
         re.fullmatch(rf"digit {number} \d+\.\d\d %", line[1]) for number, line in zip(expected, lines, strict=True)
     )
+
+
+def test_predict_says_which_networks_take_no_pictures(tmp_path: Path) -> None:
+    arch = make_arch(input=[5, 8, 8], classes=10)
+    folder = export(finished_run(tmp_path / "run", trained(arch), arch, RECIPE), to="packed", out=tmp_path / "out")
+    done = ran("predict", folder, tmp_path / "any.png")
+    assert isinstance(done.exception, DataError)
+    assert "takes images of 5 channels, which no picture has; give arrays to it in Python" in str(done.exception)
+
+
+def test_a_network_of_images_that_no_pixels_make_is_not_proved_on_pixels(network: nn.Module) -> None:
+    card = packed.Card((0.0,), (1.0,), NAMES, ARCH.id)
+    images, program = torch.randn(8, *ARCH.input), lower(network, ARCH.input)
+    shipped = packed.Ready(ARCH, network, program, card, {}, images, "validation images of mine")
+    with pytest.raises(ExportError, match=r"^its images go from -\d.* to \d.*, but this target takes pixels"):
+        shipped.on_pixels()
+    _, pixels = shipped._replace(images_from="images drawn at random (mine is gone)").on_pixels()
+    assert pixels.shape == (8, *ARCH.input)
 
 
 def test_predict_prints_json_with_as_many_classes_as_asked(exported: Path, pictures: list[Path]) -> None:

@@ -317,7 +317,7 @@ def test_a_model_with_such_a_part_is_refused_by_its_path(name: str, where: str, 
 
 def layerwise(latent: Tensor) -> BinaryWeight:
     """One scale for all filters of a layer."""
-    return BinaryWeight(torch.where(latent >= 0, 1.0, -1.0), latent.detach().abs().mean())
+    return BinaryWeight(clipped_sign(latent), latent.detach().abs().mean())
 
 
 def bankwise(latent: Tensor) -> BinaryWeight:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bnas.amounts import percent
+from bnas.errors import DataError
 
 BATCH = 64
 
@@ -26,6 +27,12 @@ def predict_command(
     from bnas.runtime import load
 
     network = load(file, threads=threads)
+    channels = network.program.input[0]
+    if channels not in (1, 3):
+        raise DataError(
+            f"{file}: takes images of {channels} channels, which no picture has; give arrays to it in Python, as "
+            "bnas.runtime.load(FILE)(images), normalised"
+        )
     for start in range(0, len(images), BATCH):
         some = images[start : start + BATCH]
         for path, classes in zip(some, _classes(network, some, top), strict=True):

@@ -139,6 +139,8 @@ class Labels:
         wrong = np.flatnonzero(numbers < 0)
         if len(wrong):
             row = int(wrong[0])
+            if self.names is not None and self.numbers[row] < 0:
+                raise DataError(f"{where}: image {row} has no label; give it one, or take it out")
             raise DataError(
                 f"{where}: {self.said(row)} of image {row} must be {_allowed(self, class_names)}; correct the labels"
             )

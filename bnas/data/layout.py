@@ -12,6 +12,7 @@ from bnas.data.resize import text
 from bnas.errors import DataError
 
 CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
+LARGEST_FLOAT = 16  # images that are normalised are well below it, those that go from 0 to 255 above
 GREY, COLOUR = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")  # modes of PIL with 8 bits
 
 
@@ -20,13 +21,15 @@ def is_channels_last(sides: Sequence[int], where: str) -> bool:
 
     They are channels first where the first of them is 1, 3 or 4, and else channels last where the last of them is.
     Where that holds for both or for neither, they are channels first too, unless that makes them no square and channels
-    last would: such images are refused. Those of one row are signals, channels first, as no image is one pixel wide.
+    last would, or the last of them is the smallest of three: such images are refused. Those of one row are signals,
+    channels first, as no image is one pixel wide.
 
     Raises:
         DataError: they could be either.
     """
     first, middle, last = sides
-    if first == middle != last and (first in CHANNELS) == (last in CHANNELS):
+    is_open = (first in CHANNELS) == (last in CHANNELS)
+    if is_open and (first == middle != last or (first not in CHANNELS and last < min(first, middle) and middle != 1)):
         raise DataError(
             f"{where}: images of {text(sides)} may have their channels first or last; give them as [n, channels, "
             "height, width]: images.transpose(0, 3, 1, 2) where they are last, with a margin at one side where not"
@@ -41,7 +44,7 @@ def as_images(values: Any, where: str) -> Tensor:
         values: a numpy array or tensor of uint8, or floating point in units of full scale, [n, channels, height,
             width], [n, height, width, channels] (see `is_channels_last`), or [n, height, width] for grey ones.
     Raises:
-        DataError: other shapes or kinds, or values that are not finite.
+        DataError: other shapes or kinds, or values that are not finite, or that go to 255 as floating point.
     """
     pixels = _tensor(values, where)
     kind = str(pixels.dtype).removeprefix("torch.")
@@ -57,7 +60,7 @@ def as_images(values: Any, where: str) -> Tensor:
         raise DataError(f"{where}: there are no images; look at where it is read from")
     if is_channels_last(pixels.shape[1:], where):
         pixels = pixels.permute(0, 3, 1, 2)
-    return _finite(pixels.contiguous(), f"{where}: images hold values")
+    return _in_units(pixels.contiguous(), f"{where}: images hold values")
 
 
 def as_image(value: Any, where: str) -> Tensor:
@@ -81,7 +84,7 @@ def as_image(value: Any, where: str) -> Tensor:
         )
     if is_channels_last(pixels.shape, where):
         pixels = pixels.permute(2, 0, 1)
-    return _finite(pixels.contiguous(), f"{where}: holds values")
+    return _in_units(pixels.contiguous(), f"{where}: holds values")
 
 
 def of_picture(picture: Image.Image, mode: str, where: str) -> Tensor:
@@ -116,10 +119,17 @@ def _tensor(values: Any, where: str) -> Tensor:
         ) from problem
 
 
-def _finite(pixels: Tensor, what: str) -> Tensor:
+def _in_units(pixels: Tensor, what: str) -> Tensor:
+    """Return bytes as they are, and floating point as float32; in units of full scale, or normalised already."""
     if not pixels.dtype.is_floating_point:
         return pixels
     pixels = pixels.float()
     if not pixels.isfinite().all():
         raise DataError(f"{what} that are not finite; remove or replace these images")
+    low, high = (float(value) for value in pixels.aminmax())
+    if low >= 0 and high > LARGEST_FLOAT:
+        raise DataError(
+            f"{what} from {low:.3g} to {high:.3g}, but floating point goes from 0 to 1; divide them by what stands for "
+            "full scale, or give bytes, as images.astype(np.uint8)"
+        )
     return pixels

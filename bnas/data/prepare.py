@@ -1,6 +1,6 @@
 """What a reader found -> a data set: classes numbered alike in all parts, validation and test held out if need be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -61,7 +61,8 @@ def assemble(name: str, found: Found, wanted: Wanted) -> DataSet:
     for split in own.values():
         _check_joins(split.part, shape_of(images.shape), is_resized=wanted.input_shape is not None)
     train = _held(pick(images, rows.train))
-    mean, std = moments(_sample(train))
+    sample = _sample(train)
+    mean, std = moments(sample)
     make, shape = partial(Split, mean=mean, std=std), shape_of(train.shape)
     data = DataSet(
         name=name,
@@ -71,9 +72,23 @@ def assemble(name: str, found: Found, wanted: Wanted) -> DataSet:
         read_test=_test(own.get("test"), images, labels, rows.test, shape, make),
         source=found.source,
         original_shape=source.shape if shape != source.shape else None,
-        notes=(*found.notes, *notes, *(["images of several sizes are resized"] if source.is_mixed else [])),
+        notes=(
+            *found.notes,
+            *notes,
+            *(["images of several sizes are resized"] if source.is_mixed else []),
+            *_flat(sample),
+        ),
     )
     return data if wanted.normalisation is None else data.with_normalisation(wanted.normalisation)
+
+
+def _flat(images: Tensor) -> Iterator[str]:
+    """Yield a remark where channels of training images [n, channels, height, width] tell nothing."""
+    flat = images.amax((0, 2, 3)) == images.amin((0, 2, 3))
+    if flat.all():
+        yield "ALL PIXELS ARE THE SAME (what lies in the transparency of pictures is dropped: put it on a background)"
+    elif flat.any():
+        yield f"channel {', '.join(str(place) for place in flat.nonzero().flatten().tolist())} is the same everywhere"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -184,19 +185,37 @@ def fresh_alpha(latent: Tensor, binarize: WeightBinarizer) -> Tensor:
     Where the binary weights of a filter are zero, as `xnor` has them for one of zeros, any scale does: 1.
 
     Raises:
-        SpecError: the binarizer, one of a user's own, returns something else than a `BinaryWeight`.
+        SpecError: the binarizer, one of a user's own, returns something else than a `BinaryWeight`, signs other than -1
+            and 1, or what has no gradient.
     """
+    dims = filter_dims(latent)
+    with torch.enable_grad():
+        made = binarize(latent.detach().requires_grad_())
+    _check_binary_weight(made, binarize)
     with torch.no_grad():
-        dims = filter_dims(latent)
-        made = binarize(latent)
-        if not isinstance(made, BinaryWeight):
-            raise SpecError(
-                f"weight binarizer {getattr(binarize, '__name__', binarize)}: must return a BinaryWeight of signs and "
-                f"scale, but returned a {type(made).__name__}"
-            )
         binary = made.dense().abs().mean(dims)
         ratio = torch.where(binary == 0, 1, latent.abs().mean(dims) / binary)
     return ratio.reshape(-1, latent.shape[-4]).mean(0)
+
+
+def _check_binary_weight(made: Any, binarize: WeightBinarizer) -> None:
+    """Raise unless a binarizer gave what can be trained, and stored in bits."""
+    named = f"weight binarizer {getattr(binarize, '__name__', binarize)}"
+    if not isinstance(made, BinaryWeight):
+        raise SpecError(f"{named}: must return a BinaryWeight of signs and scale, but returned a {type(made).__name__}")
+    if is_annealed(binarize):
+        return  # it is soft while it is trained, and has a gradient only then
+    if not made.dense().requires_grad:
+        raise SpecError(
+            f"{named}: its result has no gradient, so that no weight would be trained; make the signs with "
+            "bnas.binarize.clipped_sign, or an autograd function of your own"
+        )
+    signs = made.sign.detach().abs()
+    if not signs.is_meta and not (signs == 1).all():
+        raise SpecError(
+            f"{named}: signs must be -1 and 1, one bit each, but some are {float(signs[signs != 1][0]):.3g}; leave "
+            "what is to be 0 to the scale of its filter"
+        )
 
 
 def fresh_hardness(binarize: WeightBinarizer) -> Tensor | None:

@@ -15,6 +15,8 @@ from torch.nn.parameter import is_lazy
 from bnas.cost.trace.plain_model import unwrapped
 from bnas.errors import SpecError
 
+_IN_RUNS = "weights.safetensors"  # what the weights in a run folder are called
+
 State = Mapping[str, Tensor]
 
 # Keys under which people's checkpoints hold the state dict, in the order in which they are looked for.
@@ -98,8 +100,10 @@ def _and_more(names: list[str]) -> str:
 
 def _read(path: Path) -> State:
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise SpecError(f"{path}: {what}; give the weights as a .safetensors file, or what torch.save wrote")
+        inside = [file for file in (path / _IN_RUNS, path / "best" / _IN_RUNS) if file.is_file()]
+        file = "the weights as a .safetensors file, or what torch.save wrote"
+        give = f"{inside[0]}, which lies in it" if inside else file
+        raise SpecError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; give {give}")
     try:
         read: Any = load_file(path) if path.suffix == ".safetensors" else _loaded(path)
     except (OSError, SafetensorError) as problem:

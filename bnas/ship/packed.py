@@ -30,6 +30,8 @@ from bnas.trust import check_name
 
 IMAGES = 64  # real ones that the packed network is compared on
 TOLERANCE = 1e-4  # in units of the largest logit
+_DRAWN = "images drawn at random"  # for want of those of the data set
+_ROUNDING = 1e-3  # of full scale
 FEW = 0.1  # of the images may be further apart: a value that is nearly 0 may get either sign in float32
 
 
@@ -63,9 +65,20 @@ class Ready(NamedTuple):
     images_from: str
 
     def on_pixels(self) -> tuple["Ready", NDArray[np.uint8]]:
-        """Return what is proved on pixels, and the pixels that the images were made of; of drawn ones the nearest."""
+        """Return what is proved on pixels, and the pixels that the images were made of; of drawn ones the nearest.
+
+        Raises:
+            ExportError: the network was trained on images that no pixels make.
+        """
         mean, std = (np.array(part).reshape(-1, 1, 1) for part in (self.card.mean, self.card.std))
-        pixels = np.clip(np.rint((self.images.double().numpy() * std + mean) * 255), 0, 255).astype(np.uint8)
+        shares = self.images.double().numpy() * std + mean
+        if not self.images_from.startswith(_DRAWN) and (shares.min() < -_ROUNDING or shares.max() > 1 + _ROUNDING):
+            raise ExportError(
+                f"its images go from {shares.min():.3g} to {shares.max():.3g}, but this target takes pixels, which are "
+                "0 to 1 of full scale; train on images from 0 to 1 (how they are normalised goes with the network), or "
+                "export to packed or onnx, which take normalised images"
+            )
+        pixels = np.clip(np.rint(shares * 255), 0, 255).astype(np.uint8)
         return self._replace(images=torch.from_numpy(self.card.normalised(pixels))), pixels
 
     def proof(self, found: NDArray[Any], *, where: str) -> dict[str, Any]:
@@ -126,7 +139,7 @@ def images_of(described: Description, known: Shipped, *, trust: bool) -> tuple[T
         check_name(known.data, field="data", source=MANIFEST, trust=trust)
         held_out = load_data(known.data, input_shape=described.input).validation
     except BnasError as problem:
-        return seeded_images(described), f"images drawn at random ({problem})"
+        return seeded_images(described), f"{_DRAWN} ({problem})"
     mean, std = known.normalisation.mean, known.normalisation.std
     split = type(held_out)(held_out.images, held_out.labels, mean, std).take(IMAGES, seed=0)
     return torch.cat([images for images, _ in split.batches(IMAGES)]), f"validation images of {known.data}"
