@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from users_models import MODELS as USERS
 
-from bnas.binarize import WEIGHT_BINARIZERS, BinaryWeight
+from bnas.binarize import WEIGHT_BINARIZERS, BinaryWeight, clipped_sign
 from bnas.cost.plan import plan
 from bnas.errors import ExportError
 from bnas.layers import BinaryConv, RSign

@@ -191,7 +191,7 @@ def fresh_alpha(latent: Tensor, binarize: WeightBinarizer) -> Tensor:
     dims = filter_dims(latent)
     with torch.enable_grad():
         made = binarize(latent.detach().requires_grad_())
-    _check_binary_weight(made, binarize)
+        _check_binary_weight(made, binarize)
     with torch.no_grad():
         binary = made.dense().abs().mean(dims)
         ratio = torch.where(binary == 0, 1, latent.abs().mean(dims) / binary)
@@ -205,7 +205,8 @@ def _check_binary_weight(made: Any, binarize: WeightBinarizer) -> None:
         raise SpecError(f"{named}: must return a BinaryWeight of signs and scale, but returned a {type(made).__name__}")
     if is_annealed(binarize):
         return  # it is soft while it is trained, and has a gradient only then
-    if not made.dense().requires_grad:
+    is_trained = any(part is not None and part.requires_grad for part in made)
+    if not is_trained and not torch.is_inference_mode_enabled():
         raise SpecError(
             f"{named}: its result has no gradient, so that no weight would be trained; make the signs with "
             "bnas.binarize.clipped_sign, or an autograd function of your own"
