@@ -161,3 +161,16 @@ def test_sketches() -> None:
             percent(rows["train_accuracy"]), "" if pd.isna(usage) else f"{usage:.2f}", str(len(rows)),
         ]  # fmt: skip
         assert row(*cells).replace("|  |", "| |") in SHOWN
+
+
+def test_search_vs_handmade() -> None:
+    names = {
+        "found": "found by the search", "plain": "plain", "react": "ReActNet-like", "shallow": "wide and shallow",
+        "pixels": "stem of brought-together pixels", "thermometer": "thermometer stem",
+    }  # fmt: skip
+    table = pd.read_csv(RESULTS / "search_vs_handmade.csv")
+    assert set(table["network"]) == set(names)
+    for network, rows in table.groupby("network"):
+        costs = [f"{rows[name].iloc[0]:,}" for name in ("ops", "bytes")]
+        parts = ("train_accuracy", "validation_accuracy", "test_accuracy")
+        assert row(names[str(network)], *costs, *(percent(rows[part]) for part in parts)) in SHOWN
