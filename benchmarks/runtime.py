@@ -173,7 +173,7 @@ def network(name: str) -> tuple[Program, Cost]:
 
 def filling(name: str) -> Architecture:
     """Return the dearest of some networks of a space that are inside its budget."""
-    space, draw = SearchSpace.read(f"architectures/{name}.yaml"), Random(0)
+    space, draw = SearchSpace.read(f"search_spaces/{name}.yaml"), Random(0)
     budget = Budget.parse(space.search.budget)
     found = (space.architecture(space.sample(draw)) for _ in range(500))
     inside = [

@@ -218,10 +218,10 @@ def test_predict_says_which_networks_take_no_pictures(tmp_path: Path) -> None:
 def test_a_network_of_images_that_no_pixels_make_is_not_proved_on_pixels(network: nn.Module) -> None:
     card = packed.Card((0.0,), (1.0,), NAMES, ARCH.id)
     images, program = torch.randn(8, *ARCH.input), lower(network, ARCH.input)
-    shipped = packed.Ready(ARCH, network, program, card, {}, images, "validation images of mine")
+    shipped = packed.Ready(ARCH, network, program, card, {}, images, "validation images of mine", are_drawn=False)
     with pytest.raises(ExportError, match=r"^its images go from -\d.* to \d.*, but this target takes pixels"):
         shipped.on_pixels()
-    _, pixels = shipped._replace(images_from="images drawn at random (mine is gone)").on_pixels()
+    _, pixels = shipped._replace(are_drawn=True).on_pixels()
     assert pixels.shape == (8, *ARCH.input)
 
 

@@ -30,7 +30,6 @@ from bnas.trust import check_name
 
 IMAGES = 64  # real ones that the packed network is compared on
 TOLERANCE = 1e-4  # in units of the largest logit
-_DRAWN = "images drawn at random"  # for want of those of the data set
 _ROUNDING = 1e-3  # of full scale
 FEW = 0.1  # of the images may be further apart: a value that is nearly 0 may get either sign in float32
 
@@ -63,6 +62,7 @@ class Ready(NamedTuple):
     norms: dict[str, Any]
     images: Tensor  # [n, channels, height, width], normalised
     images_from: str
+    are_drawn: bool  # for want of those of the data set
 
     def on_pixels(self) -> tuple["Ready", NDArray[np.uint8]]:
         """Return what is proved on pixels, and the pixels that the images were made of; of drawn ones the nearest.
@@ -72,7 +72,7 @@ class Ready(NamedTuple):
         """
         mean, std = (np.array(part).reshape(-1, 1, 1) for part in (self.card.mean, self.card.std))
         shares = self.images.double().numpy() * std + mean
-        if not self.images_from.startswith(_DRAWN) and (shares.min() < -_ROUNDING or shares.max() > 1 + _ROUNDING):
+        if not self.are_drawn and (shares.min() < -_ROUNDING or shares.max() > 1 + _ROUNDING):
             raise ExportError(
                 f"its images go from {shares.min():.3g} to {shares.max():.3g}, but this target takes pixels, which are "
                 "0 to 1 of full scale; train on images from 0 to 1 (how they are normalised goes with the network), or "
@@ -102,8 +102,7 @@ def ready(best: TrainedNetwork) -> Ready:
     network = reload(described, best.tensors, source=f"best/{MANIFEST}")
     norms = check_norms(network, described)
     program = lower(network, described.input)
-    images, source = images_of(described, known, trust=best.trust)
-    return Ready(described, network, program, card_of(best), norms, images, source)
+    return Ready(described, network, program, card_of(best), norms, *images_of(described, known, trust=best.trust))
 
 
 def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
@@ -131,18 +130,18 @@ def card_of(best: TrainedNetwork) -> Card:
     return Card(known.normalisation.mean, known.normalisation.std, names, best.described.id)
 
 
-def images_of(described: Description, known: Shipped, *, trust: bool) -> tuple[Tensor, str]:
-    """Return normalised images, and where they are from: the validation images where the data set can be read."""
+def images_of(described: Description, known: Shipped, *, trust: bool) -> tuple[Tensor, str, bool]:
+    """Return normalised images (validation images where the data can be read), their origin, and if they are drawn."""
     try:
         if not known.data:
             raise DataError("the manifest names no data set")
         check_name(known.data, field="data", source=MANIFEST, trust=trust)
         held_out = load_data(known.data, input_shape=described.input).validation
     except BnasError as problem:
-        return seeded_images(described), f"{_DRAWN} ({problem})"
+        return seeded_images(described), f"images drawn at random ({problem})", True
     mean, std = known.normalisation.mean, known.normalisation.std
     split = type(held_out)(held_out.images, held_out.labels, mean, std).take(IMAGES, seed=0)
-    return torch.cat([images for images, _ in split.batches(IMAGES)]), f"validation images of {known.data}"
+    return torch.cat([images for images, _ in split.batches(IMAGES)]), f"validation images of {known.data}", False
 
 
 def exact_logits(network: nn.Module, images: Tensor) -> NDArray[np.float64]:
