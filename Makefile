@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 FPGA := .venv-fpga
 
 LOWEST := .venv-lowest
+# Tests wait for processes of theirs about a quarter of the time: three for two cores.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN); echo $$((cores * 3 / 2)))
 TOOLS_LOWEST := pytest pytest-xdist hypothesis jsonschema scikit-learn hatchling
 TESTS_LOWEST := cli data_sources packed_file report selection shipped spec
 
@@ -19,7 +21,7 @@ demo: $(READY)
 
 # Everything CI runs; tests that need real data or a GPU say why they are skipped.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n auto --dist loadfile --durations 40
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(WORKERS) --dist loadfile --durations 40
 
 # QONNX files in FINN's front end and in hls4ml's C simulation, which needs g++.
 test-fpga: $(FPGA)/.ready
