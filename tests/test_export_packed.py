@@ -19,7 +19,7 @@ from bnas.cli.app import app
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data import load_data
-from bnas.errors import DataError, ExportError
+from bnas.errors import DataError, ExportError, ProgramError
 from bnas.networks.model_spec import ModelSpec
 from bnas.runtime import load
 from bnas.ship import Description, packed
@@ -219,10 +219,23 @@ def test_a_network_of_images_that_no_pixels_make_is_not_proved_on_pixels(network
     card = packed.Card((0.0,), (1.0,), NAMES, ARCH.id)
     images, program = torch.randn(8, *ARCH.input), lower(network, ARCH.input)
     shipped = packed.Ready(ARCH, network, program, card, {}, images, "validation images of mine", are_drawn=False)
+    assert not shipped.are_of_pixels
     with pytest.raises(ExportError, match=r"^its images go from -\d.* to \d.*, but this target takes pixels"):
         shipped.on_pixels()
     _, pixels = shipped._replace(are_drawn=True).on_pixels()
     assert pixels.shape == (8, *ARCH.input)
+
+
+def test_a_packed_network_of_images_that_no_pixels_make_takes_no_pixels(tmp_path: Path, network: nn.Module) -> None:
+    values = np.random.default_rng(0).standard_normal((100, *ARCH.input)).astype(np.float32)
+    np.savez(tmp_path / "signals.npz", images=values, labels=np.arange(100) % 10)
+    run = finished_run(tmp_path / "run", network, ARCH, RECIPE, data=str(tmp_path / "signals.npz"))
+    folder = export(run, to="packed", out=tmp_path / "out")
+    assert manifest_of(folder)["reload"]["images_from"].startswith("validation images of ")
+    packed_network = load(folder)
+    with pytest.raises(ProgramError, match="does not say how pixels are normalised"):
+        packed_network.normalised(np.zeros((1, *ARCH.input), np.uint8))
+    assert packed_network(values).shape == (100, 10)
 
 
 def test_predict_prints_json_with_as_many_classes_as_asked(exported: Path, pictures: list[Path]) -> None:

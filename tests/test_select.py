@@ -22,11 +22,12 @@ import bnas as package
 from bnas.api.finetuning import accuracies
 from bnas.api.making import maker, teacher_of
 from bnas.api.selecting import review, select_layers
+from bnas.api.selecting_by_name import select_model
 from bnas.cost.totals import cost
 from bnas.cost.trace.plain_model import tensors_in
 from bnas.cost.trace.trace_model import trace
 from bnas.data import load_data
-from bnas.errors import BnasError, BudgetError
+from bnas.errors import BnasError, BudgetError, RunError
 from bnas.networks.models import MODELS, build_model
 from bnas.networks.user_model import build_original, load_model
 from bnas.runs import Run
@@ -460,6 +461,18 @@ class TestCommand:
         assert done.returncode == 1
         assert f"{picked}: holds another selection" in done.stderr
         assert (picked / "selection.yaml").read_text() == before
+
+    @pytest.mark.parametrize("edited", [False, True])
+    def test_a_selection_that_this_cannot_be_is_refused_before_any_measuring(
+        self, picked: Path, mine: str, tmp_path: Path, edited: bool
+    ) -> None:
+        folder = Path(shutil.copytree(picked, tmp_path / "picked"))
+        path = folder / "selection.yaml"
+        if edited:
+            path.write_text(re.sub(r"'3': \{precision: \w+", "'3': {precision: real", path.read_text()))
+        normalise = None if edited else ((0.5,), (0.5,))
+        with pytest.raises(RunError, match=r"picked: holds another selection"):
+            select_model(mine, lambda *_: pytest.fail("measured"), data="digits", out=folder, normalise=normalise)
 
     def test_the_same_again_is_the_same(self, picked: Path, mine: str) -> None:
         before = (picked / "selection.yaml").read_bytes()

@@ -80,6 +80,33 @@ def check_folder(folder: Path) -> None:
         Decisions.read(folder / DECISIONS)
 
 
+def check_same_model(folder: Path, original: Original, given: str | Path | None) -> None:
+    """Raise before any measuring where a folder holds a selection that this one cannot turn out to be.
+
+    Raises:
+        RunError: it is of another model, its weights or data, or it was edited; and it was not given back.
+    """
+    path = folder / DECISIONS
+    if not path.exists() or is_in(folder, given):
+        return
+    there = Decisions.read(path)
+    if there.original != original or any(one.chosen != one.what for one in there.layers.values()):
+        raise another_selection(folder)
+
+
+def is_in(folder: Path, given: str | Path | None) -> bool:
+    """Say whether the selection that was given back is that of a folder."""
+    return given is not None and os.path.realpath(folder / DECISIONS) == os.path.realpath(given)
+
+
+def another_selection(folder: Path) -> RunError:
+    """Return the error of a folder that holds another selection."""
+    return RunError(
+        f"{folder}: holds another selection, perhaps an edited one; give another folder, or take that one with "
+        f"--selection {folder / DECISIONS}"
+    )
+
+
 def check_weights(network: nn.Module, original: Original) -> None:
     """Raise unless a model has weights that can be looked at.
 

@@ -1,6 +1,5 @@
 """A model by name, and data -> the layers to binarize, written to a folder that a person may edit and give back."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,19 @@ from bnas.api.finetuning import Accuracies, accuracies, networks_between
 from bnas.api.opening import load_for
 from bnas.api.progress_bars import say_images
 from bnas.api.request import pick_device
-from bnas.api.selecting_before import check_folder, check_model, check_weights, described_original, taken_from
+from bnas.api.selecting_before import (
+    another_selection,
+    check_folder,
+    check_model,
+    check_same_model,
+    check_weights,
+    described_original,
+    is_in,
+    taken_from,
+)
 from bnas.api.standing import Standing, check_standing
 from bnas.data import DataSet
-from bnas.errors import RunError, SpecError
+from bnas.errors import SpecError
 from bnas.networks.user_model import build_original
 from bnas.progress import Progress, silent
 from bnas.runs import best_in
@@ -97,6 +105,7 @@ def select_model(
     network = network.to(pick_device(device))
     batches = list(_calibration(known, images, seed))
     check_model(network, original, known, batches[0][0][:2], finetune=bool(finetune))
+    check_same_model(folder, original, given)
     standing = check_standing(network, original, known, images=images, seed=seed)
     selection = choose(network, batches)
     decisions = selection.decisions.model_copy(update={"original": original})
@@ -134,12 +143,8 @@ def _write(folder: Path, selection: Selection, decisions: Decisions, given: str 
         RunError: the folder holds another selection than the one that was given back, or cannot be written.
     """
     path = folder / DECISIONS
-    is_given_back = given is not None and os.path.realpath(path) == os.path.realpath(given)
-    if path.exists() and not is_given_back and Decisions.read(path) != decisions:
-        raise RunError(
-            f"{folder}: holds another selection, perhaps an edited one; give another folder, or take that one with "
-            f"--selection {path}"
-        )
+    if path.exists() and not is_in(folder, given) and Decisions.read(path) != decisions:
+        raise another_selection(folder)
     write_text(path, text=_HEAD + dump(decisions))
     write_table(folder / LAYERS, rows=selection.rows())
     write_table(folder / CURVE, rows=selection.curve())

@@ -23,7 +23,8 @@ class Card:
     """What goes with a network beside its program.
 
     Attributes:
-        mean, std: of the training images per channel, where full scale is 1; none where they are not known.
+        mean, std: of the training images per channel, where full scale is 1; none where they are not known, or where
+            no pixels make the images.
         class_names: in the order of the logits; none where they are not known.
         name: of the network, such as the id of its architecture.
     """
@@ -110,7 +111,10 @@ class Network:
         if values.dtype != np.uint8 or values.shape[1:] != self.program.input:
             raise ShapeError(f"pixels: uint8 [n, {self._shape}] is needed, but got {_kind(values)}")
         if not self.card.mean:
-            raise ProgramError("the network does not say how images are normalised; give it normalised images")
+            raise ProgramError(
+                "the network does not say how pixels are normalised; it was trained on other arrays, or its maker left "
+                "that out: give it images as it was trained on them, in Python, as bnas.runtime.load(FILE)(images)"
+            )
         return self.card.normalised(values)
 
     def room(self) -> "Room":

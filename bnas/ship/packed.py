@@ -1,5 +1,6 @@
 """The best network of a run -> one file in bits, proved to give the same logits on real images."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,15 +65,27 @@ class Ready(NamedTuple):
     images_from: str
     are_drawn: bool  # for want of those of the data set
 
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """The images as they were before they were normalised: of pixels, 0 to 1 of full scale."""
+        mean, std = (np.array(part).reshape(-1, 1, 1) for part in (self.card.mean, self.card.std))
+        shares: NDArray[np.float64] = self.images.double().numpy() * std + mean
+        return shares
+
+    @property
+    def are_of_pixels(self) -> bool:
+        """Whether pixels make the images; of drawn ones that is not known, and they are taken to the nearest."""
+        shares = self.shares
+        return self.are_drawn or bool(shares.min() >= -_ROUNDING and shares.max() <= 1 + _ROUNDING)
+
     def on_pixels(self) -> tuple["Ready", NDArray[np.uint8]]:
         """Return what is proved on pixels, and the pixels that the images were made of; of drawn ones the nearest.
 
         Raises:
             ExportError: the network was trained on images that no pixels make.
         """
-        mean, std = (np.array(part).reshape(-1, 1, 1) for part in (self.card.mean, self.card.std))
-        shares = self.images.double().numpy() * std + mean
-        if not self.are_drawn and (shares.min() < -_ROUNDING or shares.max() > 1 + _ROUNDING):
+        shares = self.shares
+        if not self.are_of_pixels:
             raise ExportError(
                 f"its images go from {shares.min():.3g} to {shares.max():.3g}, but this target takes pixels, which are "
                 "0 to 1 of full scale; train on images from 0 to 1 (how they are normalised goes with the network), or "
@@ -108,12 +121,15 @@ def ready(best: TrainedNetwork) -> Ready:
 def export_packed(best: TrainedNetwork, folder: Path) -> dict[str, Any]:
     """Write the packed network; return what the manifest is to say of it.
 
+    Where no pixels make its images, the file does not say how pixels are normalised, and takes none.
+
     Raises:
         ExportError: a part of the network has no steps, or the file does not give the same logits.
         SpecError: the manifest does not say what has to be known.
     """
     shipped = ready(best)
-    (folder / NAME).write_bytes(encoded(shipped.program, shipped.card))
+    card = shipped.card if shipped.are_of_pixels else replace(shipped.card, mean=(), std=())
+    (folder / NAME).write_bytes(encoded(shipped.program, card))
     found = Network(*read(folder / NAME))(shipped.images.numpy())
     return {"packed": told(folder / NAME), "reload": shipped.proof(found, where=NAME)}
 
