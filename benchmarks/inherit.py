@@ -5,7 +5,8 @@
 Digits: for each seed a supernet, and of 120 networks inside the budget the three of the lowest proxy loss. From fresh
 weights they are trained as searches here did before: ten epochs of real weights, 80 of binary ones. From the
 supernet's they are trained for 45, at a higher rate. A claim compares mean errors on the test images, and the
-share of the epochs; one training each, so that of six networks the test images alone make an error uncertain by 0.2 points; two runs differed by up to 0.5.
+share of the epochs; one training each, so that of six networks the test images alone make an error uncertain by 0.2
+points; two runs differed by up to 0.5.
 """
 
 import statistics

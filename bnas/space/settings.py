@@ -77,7 +77,7 @@ class Retraining(Spec):
     start: Literal["supernet", "scratch"] = "scratch"
     """Weights that a network begins with: `supernet`, what it inherits, or `scratch`, fresh ones."""
     halvings: tuple[Fraction, ...] = (0.5, 0.75)
-    """Shares of the last stage's epochs after which the worse half stops; earlier, their order still changes, and experts may be one."""
+    """Shares of the last stage's epochs after which the worse half stops; sooner, the order is not settled."""
     recipe: Recipe = Recipe(stages=(Stage(epochs=20, steps=1000, one_expert=0.4),))
     """By which each is trained; left out, 20 epochs, 1,000 steps at least, the first 0.4 of them with one expert."""
     final_on_all: Flag = False
