@@ -78,6 +78,20 @@ def test_training_resumed_after_every_epoch_ends_in_the_same_bits(digits, optimi
     assert equal(run(parts, None), whole)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "bop"])
+def test_a_stage_in_bfloat16_whose_filters_lie_in_channels_last_is_resumed_to_the_same_bits(digits, optimizer) -> None:
+    recipe = Recipe(batch=128, stages=(Stage(epochs=3, rate=1e-2, dtype="bfloat16", optimizer=optimizer),))
+    make = partial(build_for, EXPERTS.with_one_expert())
+
+    def run(store: MemoryStore, until: int | None = None) -> nn.Module:
+        return train_staged(make, recipe, digits, name="a", seed=0, store=store, device=CPU, until=until)
+
+    parts = MemoryStore()
+    for until in (1, 2):
+        run(parts, until)
+    assert equal(run(parts), run(MemoryStore()))
+
+
 def test_training_put_down_after_any_step_ends_in_the_same_bits_and_logs_the_same(digits) -> None:
     stage, stops = Stage(epochs=2, rate=1e-3), iter((1, 3, 4))  # of 3 steps an epoch
 

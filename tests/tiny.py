@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -92,7 +93,8 @@ class MemoryStore:
             raise KeyboardInterrupt
         if self._saves is not None:
             self._saves -= 1
-        self.kept[name] = Kept({key: value.clone() for key, value in tensors.items()}, dict(state))
+        dense = torch.contiguous_format  # as files hold them
+        self.kept[name] = Kept({key: value.clone(memory_format=dense) for key, value in tensors.items()}, dict(state))
 
     def load_checkpoint(self, name: str) -> Kept | None:
         """Return it."""

@@ -110,4 +110,13 @@ def resume(
         watch.restore(_part(checkpoint, "watch"))
     for optimizer, entry in zip(optimizers, entries, strict=True):
         optimizer.load_state_dict({"state": entry, "param_groups": optimizer.state_dict()["param_groups"]})
+        _lay_out_as_weights(optimizer)
     return Reached(**checkpoint.state)
+
+
+def _lay_out_as_weights(optimizer: Optimizer) -> None:
+    """Lay what an optimizer keeps of a weight out as the weight is: fused steps go through both in memory's order."""
+    for weight, entry in optimizer.state.items():
+        for key, value in entry.items():
+            if torch.is_tensor(value) and value.shape == weight.shape:
+                entry[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
