@@ -199,6 +199,14 @@ class TestVerdict:
         assert found["proxy"].low <= 0
         assert found.sentence.startswith("Too few networks to tell: 6 are ranked by the proxy with tau")
 
+    def test_where_all_cost_the_same_the_proxy_is_judged_alone(self) -> None:
+        truth = np.random.default_rng(0).permutation(24).astype(float)
+        found = judge({"proxy": truth}, truth, np.full(24, 1e6), proxy="proxy")
+        assert found.lead == (1, 1, 1)
+        assert found.beats_ops
+        assert "better than counting ops (0, as all cost the same)" in found.sentence
+        assert "RED FLAG" in judge({"proxy": -truth}, truth, np.full(24, 1e6), proxy="proxy").sentence
+
     def test_a_lead_that_may_be_luck_is_said_to_be_in_doubt(self) -> None:
         truth, ops = truth_of(12)
         proxy = truth + 0.01 * np.random.default_rng(5).normal(size=12)

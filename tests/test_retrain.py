@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from bnas.data import load_data
-from bnas.train.retrain import retrain
+from bnas.errors import Stopped
+from bnas.space.recipe import Recipe, Stage
+from bnas.space.settings import Retraining
+from bnas.train import evaluate
+from bnas.train.retrain import EVALUATION_BATCH, retrain
 from tests.tiny import MemoryStore, tiny_space
 
 SPACE = tiny_space()
@@ -79,3 +83,24 @@ def test_replaying_a_finished_retraining_trains_nothing(digits) -> None:
     assert facts(again) == facts(first)
     assert [r.seconds for r in again] == [r.seconds for r in first]
     assert replace(again[0], network=None) == replace(first[0], network=None)
+
+
+def test_what_was_stopped_between_halvings_when_the_time_is_up_is_said_of_the_weights_it_has(digits) -> None:
+    archs = [arch.with_one_expert() for arch in (SPACE.largest(), SPACE.smallest())]
+    settings = Retraining(halvings=(0.25,), recipe=Recipe(batch=128, stages=(Stage(epochs=8, rate=5e-3),)))
+    steps, store = digits.train.steps(128), MemoryStore()
+
+    def stop(phase: str, done: int, total: int, note: str = "") -> None:
+        if total == 8 * steps and done == 6 * steps + 1:
+            raise Stopped
+
+    def trained(**how):
+        return retrain({"search": archs}, settings, digits, seed=0, store=store, device=CPU, **how)
+
+    with pytest.raises(Stopped):
+        trained(progress=stop)
+    results = trained(is_time_up=lambda: True)
+    assert sorted(one.epochs for one in results) == [2, 6]
+    for one in results:
+        held_out = digits.validation.batches(EVALUATION_BATCH)
+        assert one.validation_accuracy == evaluate(one.network, held_out)[0]

@@ -15,9 +15,11 @@ from bnas.layers.binary_conv import BinaryConv
 from bnas.layers.expert_conv import ExpertConv
 from bnas.networks.build import build
 from bnas.space.arch import Architecture
+from bnas.space.recipe import Stage
 from bnas.space.space import SearchSpace
 from bnas.supernet import Supernet
 from bnas.supernet.shared import SharedUnit
+from bnas.train.optimizers import groups_of
 
 SPACES: dict[str, dict[str, Any]] = {
     "repeat": {},
@@ -322,3 +324,20 @@ def test_annealed_binarizers_share_no_weights() -> None:
     with pytest.raises(SpecError, match=r"binarizers\.weight: group is annealed, so it shares no weights with others"):
         Supernet(rich_space(binarizers={"weight": ["xnor", "group"]}))
     Supernet(rich_space(binarizers={"weight": "group"}))
+
+
+def test_a_network_that_leaves_an_absent_stage_out_has_no_weights() -> None:
+    space = make_space(stages=[{"depth": 1, "width": 8}, {"depth": [0, 1], "width": 8}, {"depth": 1, "width": 8}])
+    whole, supernet = space.smallest(), Supernet(space)
+    assert [stage.depth for stage in whole.stages] == [1, 0, 1]
+    short = whole.model_copy(update={"stages": (whole.stages[0], whole.stages[2])})
+    with pytest.raises(SpecError, match=r"^stages: the architecture has 2, the space 3; .* write one .* with depth 0"):
+        supernet.extract(short)
+
+
+def test_a_stage_that_is_always_real_decays_as_it_does_alone() -> None:
+    space = make_space(stages=[{"depth": 1, "width": 8, "precision": "real"}, {"depth": 1, "width": 16}])
+    supernet = Supernet(space)
+    decayed, _ = groups_of(supernet, Stage(epochs=1, weight_decay=0.1))
+    assert any(first_unit(supernet, 0).weight is weight for weight in decayed["params"])
+    assert all(first_unit(supernet, 1).weight is not weight for weight in decayed["params"])

@@ -662,6 +662,18 @@ def test_soft_weights_are_scored_as_training_left_them() -> None:
     assert not any(module.training for module in network.modules())
 
 
+def test_a_stage_that_was_over_before_is_as_soft_as_when_it_ended(digits) -> None:
+    arch = EXPERTS.with_one_expert()
+    soft = arch.model_copy(update={"binarizers": Binarizers(weight="group")})
+    recipe, store = Recipe(batch=128, stages=(Stage(epochs=2, rate=1e-2),)), MemoryStore()
+
+    def hardness() -> set[float]:
+        network = train_staged(partial(build_for, soft), recipe, digits, name="a", seed=0, store=store, device=CPU)
+        return {float(value) for name, value in network.named_buffers() if name.endswith("hardness")}
+
+    assert hardness() == hardness() != {0.5}
+
+
 def test_scoring_soft_weights_changes_nothing_in_the_network() -> None:
     converted = binarize_(nn.Conv2d(3, 4, 1), precision="binary", weights="group")
     network = nn.Sequential(converted, ExpertConv(4, 4, weights="group"), nn.Flatten())

@@ -128,6 +128,7 @@ class SharedUnit(SharedWeights):
         norms = itertools.product(choices.precision, sorted({i for i, _ in pairs}))
         self.norms = nn.ModuleDict({key(precision, width): nn.BatchNorm2d(width) for precision, width in norms})
         self.take_on(space)
+        self._ever_binary = set(choices.precision) != {"real"}
         largest = math.prod(self.weight.shape[2:])
         for precision, (i, o), g, k in itertools.product(choices.precision, pairs, groups, kernels):
             part = centre(self.weight[:, :o, : i // g], k).detach()
@@ -136,6 +137,10 @@ class SharedUnit(SharedWeights):
         shifts = ("before", "after") if "react" in (choices.activation or [space.binarizers.activation]) else ()
         self.shifts = nn.ParameterDict({name: nn.Parameter(torch.zeros(outs)) for name in shifts})
         self.excite = SharedExcite(ins, outs) if any(choices.squeeze_excite or [space.squeeze_excite]) else None
+
+    @property
+    def has_binary_weights(self) -> bool:
+        return self._ever_binary
 
     def slices(self, unit: BlockSpec) -> Tensors:
         """Return the parameters and buffers of a plain unit but for its shortcut, by its names."""

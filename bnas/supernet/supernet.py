@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from bnas.errors import SpecError
 from bnas.layers.binary_layer import BinaryLayer
 from bnas.layers.blocks import Network
 from bnas.networks.build import build_block, build_head, build_stem
@@ -165,6 +166,11 @@ class Supernet(nn.Module):
 
     def _check(self, arch: Architecture) -> None:
         """Raise SpecError unless there are weights for an architecture; stages may also have one expert."""
+        if len(arch.stages) != len(self.space.stages):
+            raise SpecError(
+                f"stages: the architecture has {len(arch.stages)}, the space {len(self.space.stages)}; weights go by "
+                "their places, so write one that is absent with depth 0"
+            )
         stages = list(arch.stages)
         for index, (stage, choices) in enumerate(zip(arch.stages, self.space.stages, strict=False)):
             if stage.experts == 1:

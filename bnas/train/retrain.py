@@ -105,18 +105,25 @@ def retrain(
     )  # fmt: skip
     every = {arch.id: arch for archs in chosen.values() for arch in archs}
     reached = work.halvings(every, {origin: [arch.id for arch in archs] for origin, archs in chosen.items()})
-    trained = [name for name in every if reached[name]]
-    trained.sort(key=lambda name: (reached[name], work.rungs[name, reached[name]].quality), reverse=True)
+    stand = {name: work.left_at(every[name], reached[name]) for name in every if reached[name]}
+    trained = sorted(stand, key=lambda name: (reached[name], stand[name].rung.quality), reverse=True)
     everything = data.with_held_out() if settings.final_on_all else data
     again = work.once_more(every[trained[0]], everything) if settings.final_on_all else None
     results = []
     for name in trained:
         origins = tuple(origin for origin, archs in chosen.items() if name in {arch.id for arch in archs})
-        results.append(work.result(every[name], reached[name], origins))
+        results.append(work.result(every[name], stand[name], origins))
     if again is not None:
         final = Final(again, len(everything.train), settings.recipe.epochs, work.tested(again))
         results[0] = replace(results[0], final=final)
     return results
+
+
+class LeftAt(NamedTuple):
+    """How many epochs of the last stage a network was trained for, and how it does after them."""
+
+    epoch: int
+    rung: Rung
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +184,20 @@ class _Work:
             self.rungs.add(name, last, Rung(math.nan, math.nan, time.monotonic() - started))
         return self._trained(arch, last, silent, images, name)
 
-    def result(self, arch: Architecture, reached: int, origins: tuple[str, ...]) -> Retrained:
-        """Return a network that was trained so far, and how well it does."""
+    def left_at(self, arch: Architecture, reached: int) -> LeftAt:
+        """Return how far a network came and how it does there: beyond its last halving, where it was stopped later."""
+        kept = self.store.load_checkpoint(f"{RETRAIN}/{arch.id}-{len(self.recipe.stages) - 1}")
+        at = Reached(**kept.state) if kept else Reached(reached)
+        if at[:2] <= (reached, 0):
+            return LeftAt(reached, self.rungs[arch.id, reached])
         network = self._trained(arch, reached, silent, self.data, arch.id)
-        epochs = self.recipe.epochs - self.cuts[-1] + reached
-        validation = self.rungs[arch.id, reached].accuracy
-        return Retrained(arch, network, origins, epochs, validation, self.tested(network), self.rungs.seconds(arch.id))
+        return LeftAt(at.epoch, Rung(*self._evaluated(network, self.data.validation), math.nan))
+
+    def result(self, arch: Architecture, stands: LeftAt, origins: tuple[str, ...]) -> Retrained:
+        """Return a network that was trained so far, and how well it does."""
+        network = self._trained(arch, stands.epoch, silent, self.data, arch.id)
+        epochs, accuracy = self.recipe.epochs - self.cuts[-1] + stands.epoch, stands.rung.accuracy
+        return Retrained(arch, network, origins, epochs, accuracy, self.tested(network), self.rungs.seconds(arch.id))
 
     def tested(self, network: Network) -> float:
         """Return the accuracy on the test images."""

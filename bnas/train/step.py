@@ -128,9 +128,8 @@ class Step:
         """
         whole = self._stage.epochs * self._steps
         self.come_to(step)
+        self._harden(step)
         set_rate(self._optimizers, self._stage.rate * schedule(step, whole, self._stage.warmup))
-        if self._anneals:
-            set_hardness(self._model, min(1.0, step / (HARD_FROM * whole)))
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         reseed(derived(self._seed, "step", step))
@@ -153,9 +152,18 @@ class Step:
         return value
 
     def come_to(self, step: int) -> None:
-        """Have layers with experts compute as they do before this step: with the first alone, or with all."""
+        """Have the model compute as the steps before this one left it, in what no checkpoint holds.
+
+        Layers with experts have the first alone, or all; annealed weights are as near to binary as they were.
+        """
         for layer in self._growing:
             layer.alone = step < self._lone_steps
+        self._harden(max(0, step - 1))
+
+    def _harden(self, step: int) -> None:
+        """Bring annealed weights as near to binary as they are in a step."""
+        if self._anneals:
+            set_hardness(self._model, min(1.0, step / (HARD_FROM * self._stage.epochs * self._steps)))
 
     def _teach_all_as_one(self) -> None:
         """Give every expert the gradient of the one that took all images: they stay equal, and so do their averages."""

@@ -145,13 +145,15 @@ def judge(
     samples = resampled(len(truth), seed=seed)
     taus = {name: tau_of_samples(values, truth, samples) for name, values in columns.items()}
     rows = [_measured(name, values, truth, band, interval(taus[name])) for name, values in columns.items()]
-    lead = tau(columns[proxy], truth) - tau(ops, truth)
+    costs_differ = bool(np.ptp(ops) > 0)  # else they rank nothing, and the proxy leads by all that it has
+    lead = tau(columns[proxy], truth) - (tau(ops, truth) if costs_differ else 0.0)
+    leads = taus[proxy] - (taus[OPS] if costs_differ else 0.0)
     return Ranking(
         networks=len(truth),
         proxy=proxy,
         measured=(*rows, _chance(truth, int(band.max()) + 1)),
         seeds=_seeds(*repeated) if repeated is not None else None,
-        lead=(lead, *interval(taus[proxy] - taus[OPS])),
+        lead=(lead, *interval(leads)),
         epochs=epochs,
     )
 
@@ -182,10 +184,11 @@ def sentence(found: Ranking) -> str:
     """Return whether the proxy can be trusted, and for what, in plain words."""
     proxy, ops = found[found.proxy], found[OPS]
     ranks = f"tau {proxy.tau:.2f} ({proxy.low:.2f} to {proxy.high:.2f})"
+    rivals = "0, as all cost the same" if math.isnan(ops.tau) else f"{ops.tau:.2f}"
     if not math.isnan(proxy.tau) and found.lead[0] <= 0 < found.lead[2]:
         return (
             f"Too few networks to tell: {found.networks} are ranked no better by the proxy than by counting their ops, "
-            f"{ranks} against {ops.tau:.2f}, but the difference lies between {found.lead[1]:.2f} and "
+            f"{ranks} against {rivals}, but the difference lies between {found.lead[1]:.2f} and "
             f"{found.lead[2]:.2f}; check more networks."
         )
     if found.beats_ops and proxy.low <= 0:
@@ -206,14 +209,14 @@ def sentence(found: Ranking) -> str:
     if not found.beats_ops:
         return (
             f"RED FLAG: do not trust this proxy: it ranks {found.networks} networks no better than counting their ops "
-            f"does, {ranks} against {ops.tau:.2f}; choose by ops, or train the supernet longer and check again."
+            f"does, {ranks} against {rivals}; choose by ops, or train the supernet longer and check again."
         )
     doubt = " (not beyond doubt: check more networks)" if found.lead[1] <= 0 else ""
     k = max(proxy.regrets, default=0)
     lost = f" The best of its {k} highest is {100 * proxy.regrets[k]:.1f} points below the best of all." if k else ""
     return (
         f"Trust this proxy {_use(proxy.within)}: it ranks {found.networks} networks with {ranks}, better than counting "
-        f"ops ({ops.tau:.2f}){doubt}, and those of like ops with {proxy.within:.2f}.{lost}"
+        f"ops ({rivals}){doubt}, and those of like ops with {proxy.within:.2f}.{lost}"
     )
 
 
