@@ -24,8 +24,10 @@ class Task(NamedTuple):
 
     @classmethod
     def of(cls, arch: Architecture) -> Self:
-        """Return the task of a network."""
-        return cls(arch.input, arch.classes, (arch.stem.stride, *(stage.stride for stage in arch.stages)))
+        """Return the task of a network; a stage that it leaves out shrinks nothing."""
+        return cls(
+            arch.input, arch.classes, (arch.stem.stride, *(stage.stride for stage in arch.stages if stage.depth))
+        )
 
 
 class Family(NamedTuple):

@@ -64,6 +64,12 @@ def test_bits_from_the_image_on_fit_where_a_real_stem_does_not(handmade: ModuleT
         made(handmade, "plain", **few)
 
 
+def test_an_absent_stage_of_the_found_network_is_none_of_its_rivals(handmade: ModuleType) -> None:
+    arch = Architecture.read(BENCHMARKS / "results" / "anchors" / "tfc-0.yaml")
+    assert [stage.depth for stage in arch.stages] == [0, 1, 1]
+    assert handmade.Task.of(arch).strides == (7, 2, 2)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_stage_can_be_two_channels_wider(handmade: ModuleType, name: str) -> None:
     arch, family = made(handmade, name, ops="350k"), handmade.FAMILIES[name]

@@ -214,6 +214,10 @@ def test_keywords_of_the_schema_are_those_of_the_type_they_stand_with(kind: type
         ({"stage": {"width": []}}, False),
         ({"stage": {"width": list(range(1, 66))}}, False),
         ({"stages": []}, False),
+        ({"stage": {"kernel": [[1, 3], [3, 1]]}}, True),
+        ({"stage": {"kernel": ["1x5", 3]}}, True),
+        ({"stage": {"kernel": "1x4"}}, False),
+        ({"stage": {"kernel": 2}}, False),
         ({"latency": "latency.yaml"}, True),
         ({"latency": {"machine": "m", "kernels": "k", "nanoseconds": {"call": 1}}}, True),
         ({"latency": 3}, False),
@@ -222,7 +226,11 @@ def test_keywords_of_the_schema_are_those_of_the_type_they_stand_with(kind: type
 )
 def test_the_schema_admits_what_a_space_may_be(changes: dict[str, Any], admitted: bool) -> None:
     schema = jsonschema.Draft202012Validator(SearchSpace.model_json_schema())
-    assert schema.is_valid(json.loads(json.dumps(space_data(**changes)))) is admitted
+    data = json.loads(json.dumps(space_data(**changes)))
+    assert schema.is_valid(data) is admitted
+    if not admitted:
+        with pytest.raises(SpecError):
+            parse(SearchSpace, data, source="space")
 
 
 class TestFiles:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import bnas
+from bnas.runs import Run
 from bnas.train.thread_count import is_chosen_by_user, using, worthwhile
 from tests.tiny import tiny_space
 
@@ -46,4 +47,14 @@ def test_a_run_keeps_the_number_and_goes_on_with_it(tmp_path, monkeypatch) -> No
     for trials in (2, 3):
         run = bnas.search(tiny_space(), trials=trials, out=tmp_path / "run", progress=False).run
     assert len(asked) == 1
+    assert [event["threads"] for event in run.events() if event["event"] == "threads"] == [1]
+
+
+def test_the_supernet_of_several_budgets_keeps_it_too(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("bnas.api.threads.worthwhile", lambda _: 1)
+    targets = [{"ops": "8k"}, {"ops": "12k"}]
+    for _ in range(2):
+        bnas.search_targets(tiny_space(), targets, trials=2, out=tmp_path / "run", progress=False)
+    run = Run.read(tmp_path / "run")
     assert [event["threads"] for event in run.events() if event["event"] == "threads"] == [1]

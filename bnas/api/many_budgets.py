@@ -18,6 +18,7 @@ from bnas.api.result import SearchResult, TargetResults
 from bnas.api.searching import crew_of, search
 from bnas.api.shared_weights import trained_supernet
 from bnas.api.teacher import trained_teacher
+from bnas.api.threads import threads_for
 from bnas.cost.budget import Budget
 from bnas.data import DataSet
 from bnas.errors import SpecError
@@ -30,6 +31,7 @@ from bnas.space.arch import Architecture
 from bnas.space.latency import LatencyTable
 from bnas.space.space import SearchSpace
 from bnas.train import ALONE, Ranks
+from bnas.train.thread_count import using
 
 
 def search_targets(
@@ -83,8 +85,9 @@ def search_targets(
     with run.lock(), watched(progress) as tell:
         ranks.call(partial(_beside, replace(request, images=images.facts())))
         logged = Logged(run, tell)
-        teacher = trained_teacher(run, request, images, logged, ranks)
-        trained_supernet(run, request, images, logged, ranks, teacher=teacher)
+        with using(threads_for(run, request, images)):
+            teacher = trained_teacher(run, request, images, logged, ranks)
+            trained_supernet(run, request, images, logged, ranks, teacher=teacher)
     alone, results = _for_one(request), TargetResults(run, trust)
     for folder, budget in zip(results.folders.values(), budgets, strict=True):
         search(

@@ -61,8 +61,9 @@ def check_ranking(
 ) -> RankCheck:
     """Train some of a run's candidates alone, and say whether its proxy loss ranks them as their accuracy does.
 
-    Called again it trains what is missing; with more networks the sample grows. Written to the run folder: alone.csv,
-    one training a row; ranking.csv, one network a row; ranking.json; figures/ranking.png; report.html, anew.
+    They begin with fresh weights, also where the run's finalists inherit theirs. Called again it trains what is
+    missing; with more networks the sample grows. Written to the run folder: alone.csv, one training a row; ranking.csv,
+    one network a row; ranking.json; figures/ranking.png; report.html, anew.
 
     Args:
         run: the folder of a run whose candidates were scored.

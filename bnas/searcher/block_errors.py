@@ -16,8 +16,8 @@ NETWORKS_MEASURED = 24  # that are measured
 def with_metric(space: SearchSpace, make_scorer: Callable[[], Scorer], *, seed: int, store: Store) -> SearchSpace:
     """Return the space that decides by error and cost which inputs stay real; the space itself where all are free.
 
-    Errors are those of a few networks of binary blocks, drawn as training draws them, on the images that set their
-    batch norm. They are measured once, kept, and logged.
+    Errors are those of a few networks of binary blocks, drawn evenly from the whole space, inside a budget or not, so
+    that each block is among them; on the images that set their batch norm. They are measured once, kept, and logged.
     """
     if space.precision == "free":
         return space
@@ -40,7 +40,7 @@ def _measure(space: SearchSpace, scorer: Scorer, seed: int) -> dict[str, list[fl
 
 
 def _binary(space: SearchSpace, seed: int, step: int) -> list[int]:
-    """Return the genotype of a training step with binary inputs wherever they are offered."""
+    """Return the genotype of a fair draw, with binary inputs wherever they are offered."""
     genes = list(space.fair(seed, step))
     for stage, places in zip(space.stages, space.precision_places, strict=True):
         for place in places if "binary" in stage.precision else ():

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
@@ -82,14 +82,16 @@ ActivationBinarizerName = Annotated[str, AfterValidator(_activation_binarizer)]
 Channels = Annotated[Whole, Field(ge=1, le=65536)]
 Side = Annotated[Whole, Field(ge=1, le=4096)]
 Classes = Annotated[Whole, Field(ge=2, le=1_000_000)]
+_SIDE: Final = {"type": "integer", "minimum": 1, "maximum": WIDEST, "not": {"multipleOf": 2}}
 Kernel = Annotated[
     int | str,
     PlainValidator(_kernel),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": WIDEST},
-                {"type": "string", "pattern": KERNEL},
+                _SIDE,
+                {"type": "string", "pattern": r"^[0-9]{0,3}[13579]x[0-9]{0,3}[13579]$"},
+                {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2},
             ]
         }
     ),
