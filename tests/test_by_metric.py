@@ -1,5 +1,6 @@
 """Spaces whose real inputs are chosen by error and cost."""
 
+from concurrent.futures import Future
 from random import Random
 
 import optuna
@@ -12,18 +13,25 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import cost
 from bnas.data import load_data
 from bnas.errors import SpecError
+from bnas.progress import silent
 from bnas.searcher.block_errors import with_metric
 from bnas.searcher.by_metric import MetricSpace
+from bnas.searcher.candidate import Score
+from bnas.searcher.evolution import _Known
 from bnas.searcher.feasible import cost_of, sample_within
+from bnas.searcher.journal import Journal
 from bnas.searcher.ranking import every_network
-from bnas.searcher.sampler import ask
+from bnas.searcher.sampler import ask, distributions, to_params
 from bnas.searcher.samplers import SAMPLERS
 from bnas.searcher.score import Scorer
+from bnas.searcher.storage import StoredStudy
+from bnas.searcher.study import Search, _sound
 from bnas.select import LayerErrors
+from bnas.space.arch import Architecture
 from bnas.space.space import Genes, SearchSpace
 from bnas.supernet import Supernet
 from tests.spaces import make_space
-from tests.tiny import MemoryStore, tiny_space
+from tests.tiny import MemoryLog, MemoryStore, tiny_space
 
 STAGES = [
     {"depth": [1, 2], "width": [8, 16], "precision": ["binary", "weight"]},
@@ -168,6 +176,42 @@ def test_evolution_proposes_the_same_again_and_nothing_twice_where_a_metric_deci
     space = metric_space(precision)
     inside = [genes for genes in every_network(space) if BUDGET.admits(cost_of(space, genes))]
     assert len(set(found)) == min(len(found), len(inside))
+
+
+def test_a_given_network_that_the_metric_would_not_draw_is_learned_as_itself_and_taken_up_again() -> None:
+    space, log, asked = metric_space(), MemoryLog(), list[str]()
+    whole = SearchSpace.canonical(space, space.genes(space.largest()))
+    genes = list(whole)
+    genes[space.precision_places[0][0]] = 1 - genes[space.precision_places[0][0]]
+    given = SearchSpace.canonical(space, genes)
+    assert space.canonical(given) != given
+
+    def submit(arch: Architecture) -> "Future[Score]":
+        asked.append(arch.id)
+        future: Future[Score] = Future()
+        future.set_result(Score(0.5, 0.5))
+        return future
+
+    def found() -> list[Genes]:
+        search = Search(
+            space, BUDGET, sampler=SAMPLERS["evolution"], seed=0, name="search",
+            stored=StoredStudy(None, "search"), journal=Journal(log), first=[given],
+        )  # fmt: skip
+        return [candidate.genes for candidate in search.run(6, submit, progress=silent, note=lambda _: None)]
+
+    first = found()
+    assert first[0] == given
+    assert len(asked) == 6
+    assert found() == first
+    assert len(asked) == 6
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    study.add_trial(
+        optuna.trial.create_trial(params=to_params(space, given), distributions=distributions(space), values=[1.0, 2.0])
+    )
+    known = _Known(space)
+    known.catch_up(study.trials)
+    assert known.seen == {given}
+    assert list(_sound(space, Journal(log).proposals("search"), [given])) == Journal(log).proposals("search")
 
 
 def proposals(space: SearchSpace, sampler: str, *, count: int) -> list[Genes]:

@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from bnas.searcher.feasible import cost_of, sample_within
-from bnas.searcher.sampler import FeasibleSampler, population, to_genes
+from bnas.searcher.sampler import FeasibleSampler, as_proposed, population
 from bnas.space.space import Genes, SearchSpace
 
 _STRENGTH = 1.0  # of the ridge: so many more genotypes of average score are taken to have been seen with each choice
@@ -90,7 +90,7 @@ class _Known:
         for trial in trials[self._read :]:
             if not trial.state.is_finished():
                 return
-            genes = to_genes(self._space, trial.params)
+            genes = as_proposed(self._space, trial.params)
             self._read += 1
             self.seen.add(genes)
             if trial.state == TrialState.COMPLETE:
@@ -100,7 +100,7 @@ class _Known:
 
     def in_hand(self, trials: Sequence[FrozenTrial]) -> set[Genes]:
         """Return the genotypes of the others, but for a trial that nothing is proposed for yet."""
-        return {to_genes(self._space, trial.params) for trial in trials[self._read :] if trial.params}
+        return {as_proposed(self._space, trial.params) for trial in trials[self._read :] if trial.params}
 
 
 _known: "WeakKeyDictionary[Study, _Known]" = WeakKeyDictionary()  # samplers are made anew for each proposal

@@ -64,6 +64,11 @@ def to_genes(space: SearchSpace, params: Mapping[str, Any]) -> Genes:
     return space.canonical([params.get(d.name, 0) for d in space.dimensions])
 
 
+def as_proposed(space: SearchSpace, params: Mapping[str, Any]) -> Genes:
+    """Return the genotype that was proposed with these parameters: a given one may be none that the space draws."""
+    return SearchSpace.canonical(space, [params.get(d.name, 0) for d in space.dimensions])
+
+
 def to_params(space: SearchSpace, genes: Genes) -> dict[str, int]:
     """Return the parameters of a trial for a genotype."""
     return {d.name: gene for d, gene in zip(space.dimensions, genes, strict=True) if len(d.choices) > 1}

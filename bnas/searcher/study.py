@@ -90,7 +90,7 @@ class Search:
         probe = sampler(self._asked_first, budget, seed)
         self._draws = probe.draws if isinstance(probe, FeasibleSampler) else 1  # genotypes looked at for a proposal
         self._is_pure = isinstance(probe, FeasibleSampler) and probe.is_pure
-        self._known = list(_sound(space, journal.proposals(name))) if self._is_pure else []
+        self._known = list(_sound(space, journal.proposals(name), first)) if self._is_pure else []
         self._new: list[Proposal] = []  # proposals that the journal has not yet
 
     def run(self, trials: int, submit: Submit, *, progress: Progress, note: Note) -> list[Candidate]:
@@ -284,14 +284,14 @@ def _for_trials(space: SearchSpace, trials: int) -> SearchSpace:
     return space.model_copy(update={"search": space.search.model_copy(update={"trials": trials})})
 
 
-def _sound(space: SearchSpace, proposals: Sequence[Proposal]) -> Iterator[Proposal]:
-    """Yield proposals up to the first that is none of this space."""
+def _sound(space: SearchSpace, proposals: Sequence[Proposal], given: Sequence[Genes]) -> Iterator[Proposal]:
+    """Yield proposals up to the first that is neither given nor one of this space."""
     for proposal in proposals:
         lengths = [len(dimension.choices) for dimension in space.dimensions]
         inside = len(proposal.genes) == len(lengths) and all(
             0 <= gene < length for gene, length in zip(proposal.genes, lengths, strict=True)
         )
-        if not inside or space.canonical(proposal.genes) != proposal.genes:
+        if not inside or (proposal.genes not in given and space.canonical(proposal.genes) != proposal.genes):
             return
         yield proposal
 
