@@ -2,7 +2,7 @@
 # torch 2.13.0, CPU: AdamW and SGD with fused=True, a filter in channels last, and a state that was loaded contiguous, as
 # safetensors, numpy or .contiguous() hand it back. load_state_dict keeps those strides, and the fused kernel goes through
 # weight, gradient and moments in memory's order: each weight is moved by another one's moments, and nothing is said
-# (on CUDA the fused kernel refuses: "must have same dtype, device, and layout"). Without fused=True nothing differs.
+# (on CUDA people report an error: "must have same dtype, device, and layout"; not run here). Without fused=True nothing differs.
 # Who trains in channels last with fused optimizers and writes checkpoints with safetensors: after load_state_dict, copy
 # each moment into torch.empty_like(weight).
 set -euo pipefail

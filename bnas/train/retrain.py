@@ -119,7 +119,7 @@ def retrain(
     return results
 
 
-class LeftAt(NamedTuple):
+class _LeftAt(NamedTuple):
     """How many epochs of the last stage a network was trained for, and how it does after them."""
 
     epoch: int
@@ -169,8 +169,13 @@ class _Work:
 
     def _is_beyond(self, name: str, cut: int) -> bool:
         """Whether a network was trained further than a cut before."""
+        return self._trained_to(name) > (cut, 0)
+
+    def _trained_to(self, name: str) -> tuple[int, int]:
+        """Return how far a network was ever trained: epochs of the last stage, and steps of the next."""
         kept = self.store.load_checkpoint(f"{RETRAIN}/{name}-{len(self.recipe.stages) - 1}")
-        return kept is not None and Reached(**kept.state)[:2] > (cut, 0)
+        at = Reached(**kept.state) if kept else Reached()
+        return at.epoch, at.step
 
     def once_more(self, arch: Architecture, images: DataSet) -> Network | None:
         """Return the best, trained again to the end on more images; None where the time is up."""
@@ -184,16 +189,14 @@ class _Work:
             self.rungs.add(name, last, Rung(math.nan, math.nan, time.monotonic() - started))
         return self._trained(arch, last, silent, images, name)
 
-    def left_at(self, arch: Architecture, reached: int) -> LeftAt:
+    def left_at(self, arch: Architecture, reached: int) -> _LeftAt:
         """Return how far a network came and how it does there: beyond its last halving, where it was stopped later."""
-        kept = self.store.load_checkpoint(f"{RETRAIN}/{arch.id}-{len(self.recipe.stages) - 1}")
-        at = Reached(**kept.state) if kept else Reached(reached)
-        if at[:2] <= (reached, 0):
-            return LeftAt(reached, self.rungs[arch.id, reached])
-        network = self._trained(arch, reached, silent, self.data, arch.id)
-        return LeftAt(at.epoch, Rung(*self._evaluated(network, self.data.validation), math.nan))
+        if not self._is_beyond(arch.id, reached):
+            return _LeftAt(reached, self.rungs[arch.id, reached])
+        network, (epoch, _) = self._trained(arch, reached, silent, self.data, arch.id), self._trained_to(arch.id)
+        return _LeftAt(epoch, Rung(*self._evaluated(network, self.data.validation), math.nan))
 
-    def result(self, arch: Architecture, stands: LeftAt, origins: tuple[str, ...]) -> Retrained:
+    def result(self, arch: Architecture, stands: _LeftAt, origins: tuple[str, ...]) -> Retrained:
         """Return a network that was trained so far, and how well it does."""
         network = self._trained(arch, stands.epoch, silent, self.data, arch.id)
         epochs, accuracy = self.recipe.epochs - self.cuts[-1] + stands.epoch, stands.rung.accuracy

@@ -127,7 +127,7 @@ class Step:
             TrainingError: the loss is not finite; the weights are as they were.
         """
         whole = self._stage.epochs * self._steps
-        self.come_to(step)
+        self._grow(step)
         self._harden(step)
         set_rate(self._optimizers, self._stage.rate * schedule(step, whole, self._stage.warmup))
         for optimizer in self._optimizers:
@@ -156,9 +156,12 @@ class Step:
 
         Layers with experts have the first alone, or all; annealed weights are as near to binary as they were.
         """
+        self._grow(step)
+        self._harden(max(0, step - 1))
+
+    def _grow(self, step: int) -> None:
         for layer in self._growing:
             layer.alone = step < self._lone_steps
-        self._harden(max(0, step - 1))
 
     def _harden(self, step: int) -> None:
         """Bring annealed weights as near to binary as they are in a step."""
