@@ -366,7 +366,7 @@ class TestSearchVsScratch:
                 if search_vs_scratch.has_had_its_time(table, rival, case):
                     cells.append(f"{100 * search_vs_scratch.in_time(table, rival, case):.1f}")
                 else:
-                    cells.append("not trained yet")
+                    cells.append("not for its time yet")
             budget = f"{int(case[1].removeprefix('ops=')) // 1000}k ops"
             assert f"| {' | '.join([str(case[0]), budget, *cells])} |" in shown
 
