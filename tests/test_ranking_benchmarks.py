@@ -366,7 +366,8 @@ class TestSearchVsScratch:
                 if search_vs_scratch.has_had_its_time(table, rival, case):
                     cells.append(f"{100 * search_vs_scratch.in_time(table, rival, case):.1f}")
                 else:
-                    cells.append("not for its time yet")
+                    begun = len(search_vs_scratch.of(table, rival, case)) > 0
+                    cells.append("not for its time yet" if begun else "not trained yet")
             budget = f"{int(case[1].removeprefix('ops=')) // 1000}k ops"
             assert f"| {' | '.join([str(case[0]), budget, *cells])} |" in shown
 
