@@ -10,11 +10,9 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from bnas.cost.budget import Budget
-from bnas.cost.plan import plan
-from bnas.cost.totals import cost
-from bnas.data import from_arrays
+from bnas.data import DataSet, from_arrays
 from bnas.space.recipe import Recipe, Stage
+from bnas.spec import dump
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -38,27 +36,51 @@ def row(recipes: ModuleType, **changed: Any) -> dict[str, Any]:
     return same | {"train_accuracy": 0.5, "validation_accuracy": 0.5, "test_accuracy": 0.5, "seconds": 1.0} | changed
 
 
-def test_networks_use_nearly_all_of_the_ops(recipes: ModuleType) -> None:
-    for name, net in recipes.NETWORKS.items():
-        task = recipes.Task((3, 32, 32), 10, net.strides)
-        price = cost(plan(recipes.fitted(name, task, Budget.parse(recipes.BUDGET), net.family)))
+def drawn(side: int, channels: int) -> DataSet:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (200, side, side, channels), dtype=np.uint8)
+    return from_arrays("drawn", images, np.arange(200) % 10)
+
+
+def test_networks_for_cifar10_use_nearly_all_of_the_ops(recipes: ModuleType) -> None:
+    for net in (net for net in recipes.NETWORKS.values() if net.data == "cifar10"):
+        price = net.made(drawn(32, 3)).price
         assert 0.97 * 350e3 < price.ops <= 350e3
         assert price.bytes <= 120e3
 
 
-def test_a_recipe_is_the_base_with_one_thing_changed(recipes: ModuleType) -> None:
-    base = recipes.recipe_of(recipes.BASE, 10)
-    for name in recipes.RECIPES:
-        recipe = recipes.recipe_of(name, 10)
+def test_networks_for_mnist_are_the_published_ones_and_cheaper_ones_found(recipes: ModuleType) -> None:
+    prices = {name: net.made(drawn(28, 1)).price for name, net in recipes.NETWORKS.items() if net.data == "mnist"}
+    for name in ("TFC", "SFC"):
+        found, published = prices[f"found under the cost of {name}"], prices[name]
+        assert found.ops < published.ops
+        assert found.bytes < published.bytes
+    assert prices["LFC"].bops == pytest.approx(2.91e6, rel=0.01)
+
+
+@pytest.mark.parametrize("data", ["cifar10", "mnist"])
+def test_a_recipe_is_the_base_with_one_thing_changed(recipes: ModuleType, data: str) -> None:
+    made = {name: recipes.recipe_of(data, name, 10) for name in recipes.recipes_for(data)}
+    for recipe in made.values():
         assert sum(stage.epochs for stage in recipe.stages) == 10
-        assert (recipe == base) == (name == recipes.BASE)
         assert recipe.stages[-1].weights == "binary"
+    assert len({dump(recipe) for recipe in made.values()}) == len(made)
+    base = made[recipes.BASE].stages[0].rate
+    assert made["batch of 32 at half the rate"].stages[0].rate == base / 2
 
 
-def test_rows_are_all_stems_then_all_recipes_on_one(recipes: ModuleType) -> None:
-    jobs = recipes.jobs(images=100, epochs=2, seeds=2, stem="thermometer of 8 levels")
-    assert len(jobs) == len(set(jobs)) == 2 * (len(recipes.NETWORKS) + len(recipes.RECIPES) - 1)
-    assert {job.network for job in jobs if job.recipe != recipes.BASE} == {"thermometer of 8 levels"}
+@pytest.mark.parametrize("network", ["thermometer of 8 levels", "found under the cost of SFC"])
+def test_rows_are_all_networks_then_all_recipes_on_one(recipes: ModuleType, network: str) -> None:
+    data = recipes.NETWORKS[network].data
+    alike = [name for name, net in recipes.NETWORKS.items() if net.data == data]
+    jobs = recipes.jobs(network, images=100, epochs=2, seeds=2)
+    assert len(jobs) == len(set(jobs)) == 2 * (len(alike) + len(recipes.recipes_for(data)) - 1)
+    assert {job.network for job in jobs if job.recipe != recipes.BASE} == {network}
+
+
+def test_names_hold_no_comma_for_that_parts_cells(recipes: ModuleType) -> None:
+    names = [*recipes.NETWORKS, *(name for data in recipes.SETTINGS for name in recipes.recipes_for(data))]
+    assert not [name for name in names if "," in name]
 
 
 def test_a_claim_compares_the_seeds_that_both_have(recipes: ModuleType) -> None:
@@ -72,17 +94,16 @@ def test_a_claim_compares_the_seeds_that_both_have(recipes: ModuleType) -> None:
     assert (claim.value, claim.yardstick, claim.holds) == (pytest.approx(0.25), pytest.approx(0.35), True)
 
 
-@pytest.mark.parametrize("recipe", ["base", "real weights first, which teach", "taught by a real network"])
-def test_a_row_is_trained(recipes: ModuleType, monkeypatch: pytest.MonkeyPatch, recipe: str) -> None:
-    random = np.random.default_rng(0)
-    images, labels = random.integers(0, 256, (200, 16, 16, 3), dtype=np.uint8), np.arange(200) % 10
-    data = from_arrays("drawn", images, labels)
+@pytest.mark.parametrize("recipe", ["base", "real weights first as teacher", "taught by a real network"])
+@pytest.mark.parametrize("network", ["thermometer of 4 levels", "found under the cost of TFC", "TFC"])
+def test_a_row_is_trained(recipes: ModuleType, monkeypatch: pytest.MonkeyPatch, network: str, recipe: str) -> None:
+    name = recipes.NETWORKS[network].data
+    data = drawn(16, 3) if name == "cifar10" else drawn(28, 1)
     monkeypatch.setattr(recipes, "load_data", lambda name, **how: data)
     monkeypatch.setattr(recipes, "BUDGET", {"ops": "60k"})
-    monkeypatch.setattr(recipes, "TEACHER_EPOCHS", 1)
+    monkeypatch.setitem(recipes.SETTINGS, name, recipes.SETTINGS[name]._replace(teacher_epochs=1))
     monkeypatch.setattr(recipes, "BATCH", 32)
-    job = recipes.Job("thermometer of 4 levels", recipe, 200, 4, 0)
-    made = recipes.row_of(job)
+    made = recipes.row_of(recipes.Job(network, recipe, 200, 4, 0))
     assert tuple(made) == recipes.COLUMNS
     assert 0 <= made["test_accuracy"] <= 1
     assert made["ops"] <= 60e3
