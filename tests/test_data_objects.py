@@ -338,6 +338,15 @@ def test_npz_files_are_read(name: str, tmp_path: Path) -> None:
     assert (len(data.train), len(data.validation), len(data.test)) == counts
 
 
+def test_signals_are_npz_images_of_one_row(tmp_path: Path) -> None:
+    signals, labels = np.random.default_rng(0).normal(size=(60, 12, 1, 25)), np.arange(60) % 3
+    np.savez(tmp_path / "s.npz", images=signals.astype(np.float32), labels=labels)
+    assert load_data(tmp_path / "s.npz", input_shape=(12, 1, 25)).input_shape == (12, 1, 25)
+    np.savez(tmp_path / "s.npz", images=signals[:, :, 0].astype(np.float32), labels=labels)
+    with pytest.raises(DataError, match=r"the images are 1 x 12 x 25.* signals of 12 .* arrays \[n, 12, 1, 25\]"):
+        load_data(tmp_path / "s.npz", input_shape=(12, 1, 25))
+
+
 @pytest.mark.parametrize(
     ("write", "message"),
     [

@@ -60,9 +60,15 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 def check_channels(where: str, have: Shape, wanted: Shape) -> None:
     """Raise a DataError that names both shapes unless the images have the channels that are wanted."""
     if have[0] != wanted[0]:
+        of_signals = wanted[1] == 1 < have[1]
+        do = (
+            f"signals of {wanted[0]} channels are images of one row, arrays [n, {wanted[0]}, 1, {wanted[2]}]"
+            if of_signals
+            else f"ask for {have[0]} x {wanted[1]} x {wanted[2]}"
+        )
         raise DataError(
             f"{where}: the images are {text(have)}, but {text(wanted)} was asked for: the channels must agree "
-            f"(only height and width are resized); ask for {have[0]} x {wanted[1]} x {wanted[2]}"
+            f"(only height and width are resized); {do}"
         )
 
 
