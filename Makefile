@@ -21,7 +21,7 @@ demo: $(READY)
 
 # Everything CI runs; tests that need real data or a GPU say why they are skipped.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(WORKERS) --dist loadfile --durations 40
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 40
 
 # QONNX files in FINN's front end and in hls4ml's C simulation, which needs g++.
 test-fpga: $(FPGA)/.ready

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # Derandomized, so that a run says something about the code and not about its luck.
 settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True, database=None)
 settings.load_profile("quick")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with most slow tests first, so that with several workers none of these is left for the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ def gpu_cifar(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("gpu_cifar")
 
 
+@pytest.mark.slow
 def test_it_searches_and_claims(
     gpu_cifar: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -177,6 +177,7 @@ def drawn_costs(table: LatencyTable) -> list[Any]:
 class TestSearch:
     """A search under a limit of milliseconds, from the measured table to the report."""
 
+    @pytest.mark.slow
     def test_the_command_measures_every_part_and_whole_networks(self, ran) -> None:
         made, _, _, folder = ran
         said = json.loads(made.stdout.splitlines()[-1])

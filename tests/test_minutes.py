@@ -191,6 +191,7 @@ class TestSearch:
         assert (folder / "retrained.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_with_its_settings(monkeypatch, tmp_path) -> None:
     def stopped(*args, **kwargs):
         raise KeyboardInterrupt

@@ -244,6 +244,7 @@ class TestEveryCandidate:
             assert (manifest["accuracy"]["test"] is None) == (weights == "of the supernet")
             assert bnas.load(folder) is not None
 
+    @pytest.mark.slow
     def test_can_be_exported_from_a_run_that_was_stopped(self, tmp_path) -> None:
         seen: list[str] = []
 

@@ -18,6 +18,7 @@ BLOCKS = re.findall(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", README, fla
 COMMANDS = [line for language, _, text in BLOCKS if not language for line in text.splitlines() if line.strip()]
 
 
+@pytest.mark.slow
 def test_commands_run_as_they_are_written(tmp_path, monkeypatch) -> None:
     # The same words, but the demo's space is a tiny one here: what is checked is the walk, not the network.
     monkeypatch.setitem(SPACES, "digits", tiny_file(tmp_path))

@@ -253,6 +253,7 @@ def drawn(space: SearchSpace, budget: Any = ()) -> list[tuple[int, ...]]:
 
 
 class TestMoreTrials:
+    @pytest.mark.slow
     def test_a_finished_search_goes_on_to_what_it_would_have_been(self, tmp_path) -> None:
         def search(trials: int, name: str) -> Run:
             return bnas.search(tiny_space(), trials=trials, out=tmp_path / name, progress=False).run
