@@ -13,6 +13,8 @@ from bnas.space.stem import Stem
 
 STEP = 2  # channels by which a width grows
 MOST_CHANNELS = 4096
+GROWTHS = (2.0, 1.5, 1.0)  # how many times as wide as the one before a stage is
+NEARLY_ALL = 0.9  # of the ops: then no stage has to grow by less
 
 
 class Task(NamedTuple):
@@ -87,30 +89,43 @@ def fitted(name: str, task: Task, budget: Budget, family: Family | None = None) 
     """Return the network of a family that uses the most of a budget; left out, the family is ours of that name.
 
     Each stage is about twice as wide as the one before: by steps of two channels, the one that lacks most to this is
-    widened. Near the limit it is the one of these that still fits, but none beyond the stage behind it.
+    widened. Near the limit it is the one of these that still fits, but none beyond the stage behind it. Where bytes are
+    spent long before the ops are, as late stages take most of them, stages grow by less: whichever of `GROWTHS` leaves
+    least of the ops.
 
     Raises:
         BudgetError: not even two channels fit.
     """
-    family, stages = family or FAMILIES[name], len(task.strides) - 1
+    family = family or FAMILIES[name]
+    limits = dict(budget.limits)
 
     def fits(widths: Sequence[int]) -> bool:
         price = cost(plan(family.network(task, widths)))
-        return widths[-1] <= MOST_CHANNELS and all(getattr(price, key) <= limit.at_most for key, limit in budget.limits)
+        return widths[-1] <= MOST_CHANNELS and all(
+            getattr(price, key) <= limit.at_most for key, limit in limits.items()
+        )
 
-    widths = [STEP << stage for stage in range(stages)]
-    if not fits(widths):
-        least = cost(plan(family.network(task, widths)))
-        takes = ", ".join(f"{key} {show(getattr(least, key))}" for key, _ in budget.limits)
+    made, spent = list[Architecture](), list[float]()
+    for growth in GROWTHS:
+        widths = [STEP * round(growth**stage) for stage in range(len(task.strides) - 1)]
+        if not fits(widths):
+            continue
+        while (grown := _grown(widths, growth, fits)) != widths:
+            widths = grown
+        made.append(family.network(task, widths))
+        spent.append(cost(plan(made[-1])).ops / limits["ops"].at_most if "ops" in limits else 1.0)
+        if spent[-1] >= NEARLY_ALL:
+            break
+    if not made:
+        least = cost(plan(family.network(task, [STEP] * (len(task.strides) - 1))))
+        takes = ", ".join(f"{key} {show(getattr(least, key))}" for key in limits)
         raise BudgetError(f"{name}: with {STEP} channels it takes {takes}, but the budget is {budget}")
-    while (grown := _grown(widths, fits)) != widths:
-        widths = grown
-    return family.network(task, widths)
+    return made[spent.index(max(spent))]
 
 
-def _grown(widths: list[int], fits: Callable[[Sequence[int]], bool]) -> list[int]:
+def _grown(widths: list[int], growth: float, fits: Callable[[Sequence[int]], bool]) -> list[int]:
     """Return widths with one stage a step wider, the first that can be of those that lack most; else the same."""
-    for stage in sorted(range(len(widths)), key=lambda stage: widths[stage] / 2**stage):
+    for stage in sorted(range(len(widths)), key=lambda stage: widths[stage] / growth**stage):
         wider = [width + STEP * (stage == place) for place, width in enumerate(widths)]
         if wider == sorted(wider) and fits(wider):
             return wider

@@ -64,6 +64,16 @@ def test_bits_from_the_image_on_fit_where_a_real_stem_does_not(handmade: ModuleT
         made(handmade, "plain", **few)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_where_bytes_bind_early_stages_take_ops_that_late_ones_cannot(handmade: ModuleType, name: str) -> None:
+    arch = made(handmade, name, ops="1M", bytes="40k")
+    ops, size = shares(arch, {"ops": "1M", "bytes": "40k"})
+    assert 0.95 <= size <= 1
+    assert ops > 0.4
+    assert arch.stages[-1].width < 2 * arch.stages[0].width
+    assert made(handmade, name, ops="276k", bytes="120k") == made(handmade, name, ops="276k")
+
+
 def test_an_absent_stage_of_the_found_network_is_none_of_its_rivals(handmade: ModuleType) -> None:
     arch = Architecture.read(BENCHMARKS / "results" / "anchors" / "tfc-0.yaml")
     assert [stage.depth for stage in arch.stages] == [0, 1, 1]
