@@ -2,12 +2,14 @@
 
 from concurrent.futures import Future
 from random import Random
+from typing import cast
 
 import optuna
 import pytest
 import torch
 
 import bnas
+from bnas.binarize.error import InputError
 from bnas.cost.budget import Budget
 from bnas.cost.plan import plan
 from bnas.cost.totals import cost
@@ -32,6 +34,37 @@ from bnas.space.space import Genes, SearchSpace
 from bnas.supernet import Supernet
 from tests.spaces import make_space
 from tests.tiny import MemoryLog, MemoryStore, tiny_space
+
+OWN_BLOCKS = """
+from torch import nn
+
+from bnas.layers import BinaryConv, binarize_
+
+
+class Converted(nn.Module):
+    def __init__(self, ins, out, *, precision, **rest):
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(ins), nn.Conv2d(ins, out, 3, 1, 1, bias=False)
+        binarize_(self.conv, precision=precision, norm=False)
+
+    def forward(self, x):
+        return self.conv(input=self.norm(x))
+
+
+class Given(Converted):
+    def __init__(self, ins, out, *, precision, **rest):
+        super().__init__(ins, out, precision=precision)
+        self.conv = BinaryConv(ins, out, kernel=3, precision=precision)
+
+    def forward(self, x):
+        return self.conv(x=self.norm(x))
+
+
+class Plain(Converted):
+    def __init__(self, ins, out, *, precision, **rest):
+        super().__init__(ins, out, precision=precision)
+        self.conv = nn.Conv2d(ins, out, 3, 1, 1, bias=False)
+"""
 
 STAGES = [
     {"depth": [1, 2], "width": [8, 16], "precision": ["binary", "weight"]},
@@ -259,6 +292,36 @@ class TestMeasured:
             raise AssertionError("measured twice")
 
         assert with_metric(space, unasked, seed=0, store=store) == decided
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_every_block_is_among_the_networks_however_many_depths_there_are(self, seed) -> None:
+        stage = {"depth": list(range(1, 41)), "width": 4, "precision": ["binary", "weight"]}
+        space = make_space(stages=[stage], precision="by_metric")
+
+        class Told:
+            def input_errors(self, arch: Architecture) -> dict[tuple[int, int], InputError]:
+                return {(0, block): InputError(2.0, 1.0, 1.0) for block in range(arch.stages[0].depth)}
+
+        decided = with_metric(space, lambda: cast("Scorer", Told()), seed=seed, store=MemoryStore())
+        assert len(cast("MetricSpace", decided).errors) == 40
+
+    def test_blocks_of_ones_own_are_measured_or_refused_before_training(self, tmp_path, monkeypatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mine.py").write_text(OWN_BLOCKS)
+        stage = {"depth": [1, 2], "width": 4, "precision": ["binary", "weight"]}
+        images = load_data("digits", limit=600)
+
+        def space_of(block: str) -> SearchSpace:
+            return tiny_space(stages=[stage | {"block": f"mine.py:{block}"}], precision="by_metric")
+
+        for block in ("Converted", "Given"):
+            space = space_of(block)
+            scorer = Scorer(Supernet(space), images, space.search.scoring, seed=0, device=torch.device("cpu"))
+            decided = with_metric(space, lambda scorer=scorer: scorer, seed=0, store=MemoryStore())
+            assert set(cast("MetricSpace", decided).errors) == {(0, 0), (0, 1)}
+        with pytest.raises(SpecError, match=r"stages\[0\].block: .*mine.py:Plain: block 0 .* no layer of bnas"):
+            bnas.search(space_of("Plain"), data=images, out=tmp_path / "run", trust=True)
+        assert not (tmp_path / "run").exists()
 
     def test_the_error_of_a_block_is_that_of_its_convolutions(self) -> None:
         torch.manual_seed(0)

@@ -188,6 +188,15 @@ class TestGenotypes:
             make_space(stage={"stride": 2}).genes(arch)
         assert line_of(caught) == "stages[0].downsample: max_pool is not offered; it is no choice here"
 
+    @pytest.mark.parametrize("said", [{"squeeze_excite": False}, {"activation": "sign"}, {"downsample": "conv"}])
+    def test_what_a_stage_says_aloud_is_what_its_network_has_anyway(self, said) -> None:
+        space = make_space(stage={"stride": 2})
+        assert space.genes(make_arch(stage={"stride": 2} | said)) == space.genes(make_arch(stage={"stride": 2}))
+
+    def test_what_a_stage_has_otherwise_than_its_network_is_named(self) -> None:
+        with pytest.raises(SpecError, match=r"^stages\[0\].activation: react is not offered; it is no choice here"):
+            make_space(stage={"stride": 2}).genes(make_arch(stage={"stride": 2, "activation": "react"}))
+
     def test_gates_and_activations_are_choices_of_a_stage(self) -> None:
         stages = [{"width": 8, "squeeze_excite": [True, False], "activation": ["sign", "react"]}, {"width": 8}]
         space = make_space(stages=stages, squeeze_excite=True)

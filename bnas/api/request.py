@@ -14,6 +14,7 @@ from bnas.data import DataSet
 from bnas.data.transforms import augmentations
 from bnas.errors import BudgetError, SpecError
 from bnas.runs.contents import IN_PYTHON
+from bnas.searcher.block_errors import check_measurable
 from bnas.searcher.feasible import cost_of
 from bnas.searcher.inside import InsideDraws
 from bnas.searcher.sampler import MakeSampler
@@ -199,6 +200,7 @@ def resolve(
     for place, stage in enumerate(request.settings.retrain.recipe.stages):
         where = f"{source}: search.retrain.recipe.stages[{place}]"
         check_averages(stage, whole.binarizers.weight, where=where)
+    check_measurable(whole, seed=seed)
     return request
 
 

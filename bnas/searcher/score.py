@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from bnas.binarize.error import InputError, input_error, summed
+from bnas.cost.trace.wholes import is_binary
 from bnas.data import DataSet, Split
 from bnas.errors import TrainingError
-from bnas.layers.binary_conv import OddConv
 from bnas.layers.blocks import Network
 from bnas.searcher.candidate import Score
+from bnas.select.conversion import before_sign
 from bnas.space.arch import Architecture
 from bnas.space.settings import Scoring
 from bnas.space.space import SearchSpace
@@ -34,10 +35,9 @@ class Scorer:
     """Scores architectures of one trained supernet; a score depends on the architecture alone, for nothing is drawn."""
 
     def __init__(self, supernet: Supernet, data: DataSet, scoring: Scoring, *, seed: int, device: torch.device) -> None:
-        images = data.train.batches(
-            min(scoring.batch, len(data.train)), seed=seed, epoch=0, augment=False, drop_last=True, device=device
-        )
-        batches = max(1, round(scoring.recalibration_images / scoring.batch))
+        wanted = min(scoring.recalibration_images, len(data.train))
+        batches = -(-wanted // scoring.batch)  # of one size, for each counts as much as any other
+        images = data.train.batches(wanted // batches, seed=seed, epoch=0, augment=False, drop_last=True, device=device)
         scored = scored_on(data, scoring, seed=seed).batches(
             scoring.batch, augment=False, drop_last=False, device=device
         )
@@ -58,17 +58,16 @@ class Scorer:
 
     @torch.no_grad()
     def input_errors(self, arch: Architecture) -> dict[tuple[int, int], InputError]:
-        """Return what a binary input loses in each block (stage, number) of an architecture, over its convolutions."""
+        """Return what a binary input loses in each block (stage, number) of an architecture, over its layers."""
         network = self.network(arch)
         found: dict[tuple[int, int], list[InputError]] = defaultdict(list)
 
         def note(place: tuple[int, int]) -> Callable[..., None]:
-            return lambda _, args: found[place].append(input_error(args[0]))
+            return lambda *called: found[place].append(input_error(before_sign(*called)))
 
-        for stage, blocks in enumerate(network.stages):
-            for number, block in enumerate(cast(nn.Sequential, blocks)):
-                for conv in (part for part in block.modules() if isinstance(part, OddConv)):
-                    conv.register_forward_pre_hook(note((stage, number)))
+        for place, layers in binary_layers(network).items():
+            for layer in layers:
+                layer.register_forward_pre_hook(note(place), with_kwargs=True)
         for images in self._recalibration:
             network(images)
         return {place: summed(errors) for place, errors in found.items()}
@@ -110,6 +109,15 @@ class Scorer:
             for batch, labels in zip(parts["images"].values(), parts["labels"].values(), strict=True)
         ]
         return twin
+
+
+def binary_layers(network: Network) -> dict[tuple[int, int], list[nn.Module]]:
+    """Return the layers of bnas, which know their precision, in each block (stage, number) of a network."""
+    return {
+        (stage, number): [part for part in block.modules() if is_binary(part)]
+        for stage, blocks in enumerate(network.stages)
+        for number, block in enumerate(cast(nn.Sequential, blocks))
+    }
 
 
 def _laid_out(images: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Scoring(Spec):
     """How many training images set a candidate's batch norm, and in which batches it is scored."""
 
     recalibration_images: PositiveInt = 2000
-    """Training images that set a candidate's batch norm anew."""
+    """Training images that set a candidate's batch norm anew, in equal batches of at most `batch`."""
     validation_images: PositiveInt = 10_000
     """Held-out images that it is scored on, at most."""
     batch: PositiveInt = 500

@@ -133,13 +133,15 @@ class SearchSpace(Offers):
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
         made = {"shortcut.kind": arch.shortcut.kind, "binarizers.weight": arch.binarizers.weight}
         values += [made[name] if name in made else getattr(arch, name) for name in self.whole]
+        shared = self.shared()
+        usual = StageSpec.later | {"squeeze_excite": shared.squeeze_excite, "activation": shared.binarizers.activation}
         for index, (stage, choices) in enumerate(zip(arch.stages, self.stages, strict=True)):
-            for key, usual in StageSpec.later.items() if stage.depth else ():
-                if key not in choices.keys and getattr(stage, key) != usual:
+            for key, nothing in StageSpec.later.items() if stage.depth else ():
+                if key not in choices.keys and getattr(stage, key) not in (nothing, usual[key]):
                     raise SpecError(
                         f"stages[{index}].{key}: {getattr(stage, key)} is not offered; it is no choice here"
                     )
-            values += choices.values(stage, self.shared())
+            values += choices.values(stage, shared)
             values += [*stage.precision, *[choices.precision[0]] * (max(choices.depth) - stage.depth)]
         if len(values) != len(self.dimensions):
             raise SpecError("the architecture is deeper than the space allows")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bnas.cost.trace.plain_model import copy_of
 from bnas.cost.trace.wholes import is_binary
 from bnas.errors import TrainingError
-from bnas.select.conversion import Signs, argument, channel_dim
+from bnas.select.conversion import Signs, before_sign, channel_dim
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +47,6 @@ def _has_binary_input(module: Any) -> bool:
 
 def _noting(signs: Signs) -> Callable[..., None]:
     def note(layer: Any, args: Any, kwargs: Any) -> None:
-        x = argument(args, kwargs) if "input" in kwargs or args else kwargs["x"]
-        signs.add(layer.binarize_input(layer.normed(x) if hasattr(layer, "normed") else x))
+        signs.add(layer.binarize_input(before_sign(layer, args, kwargs)))
 
     return note

@@ -1,7 +1,7 @@
 """A model -> its layers, what each would cost in one bit; and the model with the chosen ones replaced."""
 
 from bnas.select.conversion.convert import ConvertedModel, convert
-from bnas.select.conversion.observe import answer_of, argument, at_rest, copies
+from bnas.select.conversion.observe import answer_of, argument, at_rest, before_sign, copies
 from bnas.select.conversion.suitable import Signs, channel_dim
 from bnas.select.conversion.survey import Survey, check_kept, survey
 
@@ -12,6 +12,7 @@ __all__ = [
     "answer_of",
     "argument",
     "at_rest",
+    "before_sign",
     "channel_dim",
     "check_kept",
     "convert",

@@ -107,6 +107,15 @@ def argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     return x
 
 
+def before_sign(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """Return what stands before the sign of one of our layers that was called with these: its input, normed if it is.
+
+    It is what a forward pre-hook is given.
+    """
+    x: Tensor = argument(args, kwargs) if "input" in kwargs or args else kwargs["x"]
+    return layer.normed(x) if hasattr(layer, "normed") else x
+
+
 def copies(inputs: Sequence[Tensor]) -> list[Tensor]:
     """Return copies of a batch, for a model that may change what it is given."""
     return [x.clone() for x in inputs]
