@@ -124,6 +124,7 @@ def model_file(tmp_path: Path) -> Path:
     path.with_name("space.yaml").write_text(space)
     path.with_name("typo.yaml").write_text(space.replace("[4, 8]", "8").replace("[{width", "[{widht"))
     path.with_name("model.yaml").write_text("model: lenet6\ninput: [1, 28, 28]\nclasses: 10\n")
+    path.with_name("held.yaml").write_text("held: Net\ninput: [1, 28, 28]\nclasses: 10\n")
     return path
 
 
@@ -387,6 +388,11 @@ class TestBadInput:
             ("{folder}/space.yaml", [], "{folder}/space.yaml: holds a space; give one architecture"),
             ("{folder}/typo.yaml", [], "{folder}/typo.yaml: stages[0].width: this key is required"),
             ("{folder}/model.yaml", [], "model 'lenet6' is not known; did you mean 'lenet5'?"),
+            (
+                "{folder}/held.yaml",
+                [],
+                "model Net: was given in Python, and nothing says how it is made; give it again",
+            ),
         ],
     )
     def test_is_one_line(self, bnas: Any, model_file: Path, source: str, options: list[str], expected: str) -> None:

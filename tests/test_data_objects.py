@@ -291,7 +291,8 @@ def test_a_data_set_is_called_by_what_finds_it_again_until_it_is_changed() -> No
 def test_a_dataset_too_large_for_memory_gives_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     held = load_data(Pairs(COLOUR, LABELS))
     monkeypatch.setattr(stream, "IN_MEMORY_BYTES", 0)
-    for attributes in ({}, {"targets": LABELS.tolist()}, {"targets": (1 - LABELS).tolist()}):  # the last ones are wrong
+    wrong: list[Any] = [(1 - LABELS).tolist(), 5, len, [{"box": (1, 2)}] * len(LABELS), torch.eye(2)[LABELS]]
+    for attributes in ({}, {"targets": LABELS.tolist()}, *({"targets": each} for each in wrong)):
         streamed = load_data(Pairs(COLOUR, LABELS, **attributes))
         assert isinstance(streamed.train.images, stream.Stream)
         assert streamed.mean == held.mean

@@ -27,6 +27,7 @@ from bnas.cost.plan import plan
 from bnas.cost.totals import Cost, cost
 from bnas.data import AUGMENTATIONS, load_data
 from bnas.data.transforms import normalised
+from bnas.data.user_objects import KEYS
 from bnas.errors import BnasError, ExportError, LookupFailed, RunError
 from bnas.layers.blocks import Network
 from bnas.networks.build import build
@@ -570,6 +571,69 @@ def test_image_folders_and_keras_files_are_read(script: types.ModuleType, tmp_pa
     assert torch.allclose(
         script.normalised(x, (0.3,), (0.37,)), (torch.from_numpy(shown)[:, None].float() / 255 - 0.3) / 0.37, atol=1e-6
     )
+
+
+GREY, KINDS = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8), np.arange(60) % 3
+TEST, VALIDATION = slice(20), slice(20, 40)
+SPLITS: dict[str, tuple[dict[str, Any], slice | None]] = {
+    "validation alone": ({"val_images": GREY[VALIDATION], "val_labels": KINDS[VALIDATION]}, VALIDATION),
+    "both": (
+        {"val_images": GREY[VALIDATION], "val_labels": KINDS[VALIDATION],
+         "test_images": GREY[TEST], "test_labels": KINDS[TEST]}, TEST,
+    ),
+    "a test split without labels": ({"test_images": GREY[TEST], "test_labels": np.full(20, -1)}, None),
+    "and validation": (
+        {"val_images": GREY[VALIDATION], "val_labels": KINDS[VALIDATION],
+         "test_images": GREY[TEST], "test_labels": np.full(20, -1)}, VALIDATION,
+    ),
+    "a column": ({"test_images": GREY[TEST], "test_labels": KINDS[TEST, None]}, TEST),
+    "capitals": ({"X_test": GREY[TEST], "y_test": KINDS[TEST]}, TEST),
+}  # fmt: skip
+
+
+def test_names_of_arrays_are_those_that_bnas_knows(script: types.ModuleType) -> None:
+    assert script.ARRAYS == KEYS
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_the_images_that_train_py_tests_on_are_those_of_bnas(
+    script: types.ModuleType, tmp_path: Path, name: str
+) -> None:
+    arrays, where = SPLITS[name]
+    np.savez(tmp_path / "a.npz", train_images=np.repeat(GREY, 2, 0), train_labels=np.repeat(KINDS, 2), **arrays)
+    (x, _), (u, v) = script.load_data(tmp_path / "a.npz")
+    ours = load_data(tmp_path / "a.npz")
+    assert isinstance(ours.test.images, Tensor)
+    assert torch.equal(u, ours.test.images)
+    assert torch.equal(v, ours.test.labels)
+    assert where is None or torch.equal(u, torch.from_numpy(GREY[where])[:, None])
+    assert len(x) == 2 * len(GREY) - (len(u) if where is None else 0)
+
+
+def test_labels_of_an_npz_may_be_names(
+    script: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "CLASSES", ("ant", "bee", "cat"))
+    names = np.array(["cat", "ant", "bee"])[KINDS]
+    np.savez(tmp_path / "a.npz", images=GREY, labels=names, test_images=GREY[TEST], test_labels=names[TEST])
+    (_, y), (_, v) = script.load_data(tmp_path / "a.npz")
+    assert torch.equal(v, y[TEST])
+    assert y[:3].tolist() == [2, 0, 1]
+
+
+def test_a_test_folder_without_classes_is_passed_over(script: types.ModuleType, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for number in range(30):
+        folder = tmp_path / "train" / str(number % 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(GREY[number]).save(folder / f"{number}.png")
+    (tmp_path / "test").mkdir()
+    Image.fromarray(GREY[0]).save(tmp_path / "test" / "0.png")
+    (x, _), (u, v) = script.load_data(tmp_path)
+    ours = load_data(tmp_path)
+    assert (len(x), len(u)) == (24, 6) == (len(ours.train) + len(ours.validation), len(ours.test))
+    assert torch.equal(v, ours.test.labels)
 
 
 def test_images_that_do_not_fit_the_network_end_with_one_line(script: types.ModuleType) -> None:

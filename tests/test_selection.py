@@ -388,6 +388,11 @@ class TestDecide:
         )  # fmt: skip
         assert made.kept == ("a",)
 
+    def test_a_pattern_keeps_no_layer_that_is_binary_by_a_rule(self) -> None:
+        made = decide(self.layers, self.rest, keep=["*"], rules=Rules(last="binary"))
+        assert set(made.kept) == {"a", "b", "c"}
+        assert decide(self.layers, self.rest, keep=["*"], rules=Rules(last="binary"), ratio=0.75).kept == made.kept
+
     def test_selections_are_read_back(self) -> None:
         made = decide(self.layers, self.rest, keep=("b",))
         again = parse(Decisions, parse_yaml(dump(made.decisions), source="f"), source="f")

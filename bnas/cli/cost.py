@@ -149,7 +149,7 @@ def _in_folder(source: str, candidate: str | None) -> str | Architecture:
 def _of_file(source: str, shapes: Shapes, trust: bool, latency: Path | None) -> Counted:
     """Count what a YAML file describes: an architecture without torch, a model by name or a converted one with it."""
     data = read_yaml(source)
-    if isinstance(data, Mapping) and {"model", "layers"} & data.keys():
+    if isinstance(data, Mapping) and {"model", "layers", "held"} & data.keys():
         if latency:
             raise typer.BadParameter("a table has parts of architectures, not of models", param_hint="--latency")
         return _described(source, data, shapes, trust)

@@ -187,13 +187,19 @@ class Items:
     def labels(self) -> Labels:
         """Return the labels without keeping images: those that the Dataset has beside them, if its items agree."""
         count = len(self)
-        beside = getattr(self.dataset, "targets", getattr(self.dataset, "labels", None))
-        if beside is not None and len(beside) == count:
+        if (kept := self._beside()) is not None:
             probed = [int(row) for row in np.unique(np.linspace(0, count - 1, _PROBED))]
-            kept = self.named(list(beside))
             if (self.named([label for _, label in self.pairs(probed)]).numbers == kept.numbers[probed]).all():
                 return kept
         return self.named([label for _, label in self.pairs(range(count))])
+
+    def _beside(self) -> Labels | None:
+        """Return what the Dataset calls its labels; None where it has nothing of that name, or what it has are none."""
+        try:
+            beside = getattr(self.dataset, "targets", getattr(self.dataset, "labels", None))
+            return self.named(list(beside)) if beside is not None and len(beside) == len(self) else None
+        except FAILURES:
+            return None
 
     def named(self, labels: Sequence[Any]) -> Labels:
         """Return labels, with the names of their classes where the Dataset has them."""

@@ -179,7 +179,8 @@ def _by_hand(layers: Sequence[LayerFacts], fixed: Mapping[str, Fixed], keep: Col
             "one of the two out"
         )
     matched = {name for pattern in patterns for name in match(pattern, names)}
-    kept = frozenset(name for name in matched if name not in fixed or fixed[name].counts)
+    real = {name for name, rule in fixed.items() if rule.counts and rule.precision != "binary"}
+    kept = frozenset(name for name in matched if name not in fixed or name in real)
     return Verdict(kept, {name: "kept by hand" if name in kept else "not kept" for name in names})
 
 

@@ -36,7 +36,10 @@ from training import (  # type: ignore[import-not-found]
 )
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from images import Tree  # type: ignore[import-not-found]
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,15 @@ BATCH = 128
 STAGES = [Stage(epochs=1)]
 # END OF SETTINGS
 
+# Names of the arrays of an .npz file, in small or capital letters: of images, and of their labels.
+ARRAYS = {
+    "train": (("train_images", "train_labels"), ("x_train", "y_train"), ("images", "labels"), ("x", "y")),
+    "validation": (
+        ("validation_images", "validation_labels"), ("val_images", "val_labels"), ("x_validation", "y_validation"),
+        ("x_val", "y_val"),
+    ),
+    "test": (("test_images", "test_labels"), ("x_test", "y_test")),
+}  # fmt: skip
 HERE = Path(__file__).resolve().parent
 Images = tuple[Tensor, Tensor]  # [n, channels, height, width], uint8 from 0 to 255 or float from 0 to 1; labels [n]
 
@@ -97,26 +109,44 @@ Images = tuple[Tensor, Tensor]  # [n, channels, height, width], uint8 from 0 to 
 def load_data(path: Path) -> tuple[Images, Images]:
     """Return training and test images: THE PLACE FOR YOUR OWN DATA.
 
-    As it is, `path` is a .npz file with train_images, train_labels, test_images and test_labels (or x_train, y_train,
-    x_test, y_test; or images and labels), or a folder in a layout that bnas reads, but for one with a CSV file of
-    labels. Where that has no test images, those serve that bnas holds out.
+    As it is, `path` is a .npz file with train_images, train_labels, test_images and test_labels (or others of ARRAYS),
+    or a folder in a layout that bnas reads, but for one with a CSV file of labels. Where there are no test images with
+    labels, those serve that bnas takes: the validation images, or a part that it holds out.
     """
     if path.is_dir():
         return read_folder(path)
     import numpy as np
 
     with np.load(path) as file:
-        found = dict(file)
-    pairs = ("{}_images", "{}_labels"), ("x_{}", "y_{}"), ("images", "labels"), ("x", "y")
-    pair = next((pair for pair in pairs if {name.format("train") for name in pair} <= found.keys()), None)
-    if pair is None:
-        raise SystemExit(f"{path}: needs arrays train_images and train_labels, but has {', '.join(found) or 'none'}")
-    x, y = (torch.from_numpy(found[name.format("train")]) for name in pair)
-    test = [name.format("test") for name in pair]
-    if test[0] == pair[0] or not set(test) <= found.keys():
-        return held_out(channels_first(x), y)
-    u, v = (torch.from_numpy(found[name]) for name in test)
-    return (channels_first(x), y), (channels_first(u), v)
+        arrays = {name.lower(): (name, file[name]) for name in file.files}
+    parts = {part: arrays_of(arrays, part) for part in ARRAYS}
+    train = parts["train"]
+    if train is None:
+        names = ", ".join(name for name, _ in arrays.values()) or "none"
+        raise SystemExit(f"{path}: needs arrays train_images and train_labels, but has {names}")
+    others = [found for part in ("test", "validation") if (found := parts[part]) and known(found[1]).any()]
+    if others:
+        return train, next((found for found in others if known(found[1]).all()), others[0])
+    return held_out(*train)
+
+
+def arrays_of(arrays: "dict[str, tuple[str, NDArray[Any]]]", part: str) -> Images | None:
+    """Return the images and labels of a part of an .npz file, if it is there; labels that are no class are -1."""
+    for images, labels in ARRAYS[part]:
+        if images in arrays and labels in arrays:
+            shown, flat = arrays[images][1], arrays[labels][1].reshape(-1)
+            if flat.dtype.kind in "SU":
+                named = {name: number for number, name in enumerate(CLASSES)}
+                return channels_first(torch.from_numpy(shown)), torch.tensor(
+                    [named.get(n, -1) for n in flat.astype(str)]
+                )
+            return channels_first(torch.from_numpy(shown)), torch.from_numpy(flat).long()
+    return None
+
+
+def known(labels: Tensor) -> Tensor:
+    """Return which labels are classes of the network."""
+    return (labels >= 0) & (labels < len(CLASSES))
 
 
 def held_out(images: Tensor, labels: Tensor) -> tuple[Images, Images]:
@@ -130,15 +160,15 @@ def held_out(images: Tensor, labels: Tensor) -> tuple[Images, Images]:
 
 def read_folder(folder: Path) -> tuple[Images, Images]:
     """Return training and test images: as bnas divides and reads them, the validation images among the former."""
-    from images import check_not_inside_out, look_into, opened, splits_of
+    from images import check_not_inside_out, class_folders, look_into, opened, splits_of
 
     tree, _ = opened(look_into(folder))
     splits = splits_of(tree)
     if not splits:
         check_not_inside_out(tree)
     images, labels = read_classes(splits.get("train", tree))
-    test = splits.get("test") or splits.get("validation")
-    return ((images, labels), read_classes(test)) if test else held_out(images, labels)
+    others = [split for part in ("test", "validation") if (split := splits.get(part)) and class_folders(split)]
+    return ((images, labels), read_classes(others[0])) if others else held_out(images, labels)
 
 
 def read_classes(split: "Tree") -> Images:
