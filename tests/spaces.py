@@ -80,6 +80,7 @@ STEMS: dict[str, dict[str, Any]] = {  # with every dimension that its kind has
     "thermometer": {
         "kind": "thermometer", "width": [8, 16], "kernel": [3, 5], "stride": [1, 2], "levels": [1, 3, 8]
     },
+    "several": {"kind": ["space_to_depth", "conv"], "width": [8, 16], "kernel": [3, 1], "stride": [1, 2]},
 }  # fmt: skip
 
 

@@ -75,6 +75,7 @@ SPACES = {
         stage={"kernel": [3, "1x3", "5x1", 1], "depth": [1, 2]}
     ),
     "thermometer": partial(make_space, stem=STEMS["thermometer"], stages=[{"width": 8, "stride": [1, 2]}] * 2),
+    "several stems": partial(make_space, stem=STEMS["several"], stages=[{"width": 8, "stride": [1, 2]}] * 2),
     "by metric": partial(metric_space, "by_metric"),
     "first by metric": partial(metric_space, "first_by_metric"),
 }  # fmt: skip

@@ -33,6 +33,7 @@ SMALL_SPACES = {
     "mixed after two blocks": partial(make_space, mix_every=2, stage={"groups": [1, 2, 8], "depth": [3, 2, 4]}),
     "space to depth": partial(make_space, stem=STEMS["space_to_depth"], stage={"width": [16, 32]}),
     "thermometer": partial(make_space, stem=STEMS["thermometer"], stage={"stride": [1, 2]}),
+    "several stems": partial(make_space, stem=STEMS["several"], stage={"stride": [1, 2]}),
     "poolings": partial(
         make_space,
         stem={"width": [8, 16]},

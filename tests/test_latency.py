@@ -33,7 +33,7 @@ DRAWN = [
     rich_space(squeeze_excite=True, shortcut={"kind": "conv"}, binarizers={"activation": "react"}),
     rich_space(shortcut={"pool": "max"}),
     rich_space(mix_every=2, shortcut={"kind": "bottleneck"}, binarizers={"weight": "alpha_beta", "pad_value": -1}),
-    *(rich_space(stem=STEMS[kind]) for kind in ("space_to_depth", "thermometer")),
+    *(rich_space(stem=STEMS[kind]) for kind in ("space_to_depth", "thermometer", "several")),
     rich_space(prelu=False),
     later_space(shortcut={"kind": "conv"}),
     later_space(**WHOLE),

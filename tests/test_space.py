@@ -144,6 +144,11 @@ class TestGenotypes:
             ({"kind": "thermometer", "levels": [2, 2]}, "stem.levels: a choice is given twice in [2, 2]"),
             ({"kind": "thermometer", "levels": [2, 0]}, "stem.levels[1]: Input should be greater than or equal to 1"),
             ({"kind": "thermometer", "levels": True}, "stem.levels[0]: must be a whole number, but got True"),
+            (
+                {"kind": ["conv", "thermometer"], "levels": 2},
+                "stem: kind: ['conv', 'thermometer']: a thermometer has levels",
+            ),
+            ({"kind": ["conv", "branched"]}, "stem: a branched stem has kernel 3 and stride 4"),
         ],
     )
     def test_levels_are_of_a_thermometer(self, stem: dict[str, Any], expected: str) -> None:
@@ -153,7 +158,8 @@ class TestGenotypes:
 
     @pytest.mark.parametrize("kind", STEMS)
     def test_every_choice_of_a_stem_is_a_dimension_of_its_own(self, kind: str) -> None:
-        space, keys = make_space(stem=STEMS[kind]), ["width", "kernel", "stride", *["levels"] * (kind == "thermometer")]
+        space = make_space(stem=STEMS[kind])
+        keys = ["width", "kernel", "stride", *["levels"] * (kind == "thermometer"), *["kind"] * (kind == "several")]
         assert [d.name for d in space.dimensions][: len(keys)] == [f"stem.{key}" for key in keys]
         assert space.size == len(every_genotype(space))
         for genes in every_genotype(space):
@@ -163,6 +169,15 @@ class TestGenotypes:
             assert [getattr(part.stem, key) for part in parts] == [(one,) for one in getattr(space.stem, key)]
         assert parse(SearchSpace, parse_yaml(dump(space), source=""), source="") == space
         assert ("levels" in dump(space)) == (kind == "thermometer")
+
+    def test_one_kind_of_stem_reads_and_costs_as_it_did(self) -> None:
+        space = make_space(stem=STEMS["space_to_depth"])
+        assert "kind: space_to_depth\n" in dump(space)
+        several = make_space(stem=STEMS["space_to_depth"] | {"kind": ["space_to_depth", "conv"]})
+        for genes in every_genotype(space):
+            alike = several.genes(space.architecture(genes))
+            assert several.architecture(alike) == space.architecture(genes)
+            assert alike[:3] == genes[:3]
 
     def test_a_pooling_is_a_choice_where_there_is_a_stride(self) -> None:
         stage = {"stride": [2, 1], "downsample": ["max_pool", "conv"], "depth": [1, 2]}

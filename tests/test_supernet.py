@@ -32,6 +32,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "shifted": {"binarizers": {"activation": "react"}, "squeeze_excite": True},
     "branched": {"stem": STEMS["branched"], "input": [3, 33, 29]},
     "space to depth": {"stem": STEMS["space_to_depth"], "input": [3, 13, 11]},
+    "several": {"stem": STEMS["several"], "input": [3, 13, 11]},
     "thermometer": {"stem": STEMS["thermometer"], "binarizers": {"weight": "alpha_beta", "pad_value": 1}},
 }
 LATER: dict[str, dict[str, Any]] = {

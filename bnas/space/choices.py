@@ -27,7 +27,7 @@ from bnas.space.arch import (
     ShortcutPool,
     StageSpec,
 )
-from bnas.space.stem import Stem, StemKind
+from bnas.space.stem import Kind, Stem
 from bnas.space.values import (
     OURS,
     Activation,
@@ -218,9 +218,11 @@ def alone(choices: tuple[Any, ...]) -> Any:
     return choices[0] if len(choices) == 1 else list(choices)
 
 
-class StemChoices(StemKind):
-    """What may be chosen for the stem; its kind is fixed."""
+class StemChoices(Spec):
+    """What may be chosen for the stem."""
 
+    kind: Choices[Kind] = ("conv",)
+    """`conv`; `branched`, kernel 3 and stride 4; `space_to_depth`, its stride is its block; or `thermometer`, alone."""
     width: Choices[Channels]
     """Channels that it gives to the first stage."""
     kernel: Choices[Kernel] = (3,)
@@ -231,24 +233,39 @@ class StemChoices(StemKind):
     """Of a `thermometer` alone, which needs them: bits that each value of a pixel becomes."""
 
     @model_validator(mode="after")
+    def _a_thermometer_stands_alone(self) -> "StemChoices":
+        if len(self.kind) > 1 and "thermometer" in self.kind:
+            raise ValueError(
+                f"kind: {list(self.kind)}: a thermometer has levels, which no other kind has; offer it alone"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _every_stem_is_allowed(self) -> "StemChoices":
         for _ in self.stems():
             pass
         return self
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What can be chosen, in the order of a genotype."""
-        return STEM_KEYS if self.levels is None else (*STEM_KEYS, "levels")
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what stems of other kinds have, and write one kind without brackets, as spaces from before do."""
+        said = whole(self) | {"kind": alone(self.kind)}
+        return {key: value for key, value in said.items() if value is not None}
 
     @property
-    def choices(self) -> tuple[tuple[int, ...], ...]:
+    def keys(self) -> tuple[str, ...]:
+        """What can be chosen, in the order of a genotype; levels and kinds where there are some."""
+        several = {"levels": self.levels is not None, "kind": len(self.kind) > 1}
+        return (*STEM_KEYS, *(key for key, is_there in several.items() if is_there))
+
+    @property
+    def choices(self) -> tuple[tuple[Any, ...], ...]:
         """What there is to choose for each of the keys."""
         return tuple(getattr(self, key) for key in self.keys)
 
-    def stem(self, values: Sequence[int]) -> Stem:
+    def stem(self, values: Sequence[Any]) -> Stem:
         """Return the stem of one choice for each of the keys."""
-        return Stem(kind=self.kind, **dict(zip(self.keys, values, strict=True)))
+        return Stem(**{"kind": self.kind[0]} | dict(zip(self.keys, values, strict=True)))
 
     def stems(self) -> Iterator[Stem]:
         """Yield every stem that may be chosen."""
@@ -276,7 +293,7 @@ def sizes(name: str, choices: Sequence[Any]) -> list[int]:
     """Return what makes a choice of a dimension large, one number a choice: more groups and strides make it smaller."""
     if name == "shortcut.kind":
         return [("repeat", "bottleneck", "conv").index(choice) for choice in choices]
-    if name.endswith(("block", "binarizers.weight")):  # one is as large as another
+    if name.endswith(("block", "binarizers.weight", "stem.kind")):  # one is as large as another
         return [0] * len(choices)
     if name.endswith("kernel"):
         return [math.prod(sides(choice)) for choice in choices]

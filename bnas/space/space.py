@@ -128,8 +128,9 @@ class SearchSpace(Offers):
         self._check_beside_stages(arch)
         if len(arch.stages) != len(self.stages):
             raise SpecError(f"stages: the architecture has {len(arch.stages)}, the space {len(self.stages)}")
-        if arch.stem.kind != self.stem.kind:
-            raise SpecError(f"stem.kind: the architecture has {arch.stem.kind}, the space {self.stem.kind}")
+        if arch.stem.kind not in self.stem.kind:
+            offered = " or ".join(self.stem.kind)
+            raise SpecError(f"stem.kind: the architecture has {arch.stem.kind}, the space {offered}")
         values: list[Any] = [getattr(arch.stem, key) for key in self.stem.keys]
         made = {"shortcut.kind": arch.shortcut.kind, "binarizers.weight": arch.binarizers.weight}
         values += [made[name] if name in made else getattr(arch, name) for name in self.whole]

@@ -7,9 +7,11 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 from bnas.space.values import Channels, Kernel, Levels, Stride
 from bnas.spec import Spec
 
+Kind = Literal["conv", "branched", "space_to_depth", "thermometer"]
 
-class StemKind(Spec):
-    """Which layers see the image.
+
+class Stem(Spec):
+    """The layers that see the image, of some size; levels are those of a thermometer, None in other kinds.
 
     conv: one real convolution. branched: the stem of the expert network (SEEDS of the paper's authors:
     3x3 stride 2 to half the width; 1x1 then 3x3 stride 2 beside a max pooling; joined; 1x1), total stride 4.
@@ -18,18 +20,8 @@ class StemKind(Spec):
     follows: nothing in it is real.
     """
 
-    kind: Literal["conv", "branched", "space_to_depth", "thermometer"] = "conv"
+    kind: Kind = "conv"
     """`conv`; `branched`, kernel 3 and stride 4; `space_to_depth`, whose stride is its block; or `thermometer`."""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what stems of other kinds have."""
-        return {key: value for key, value in whole(self).items() if value is not None}
-
-
-class Stem(StemKind):
-    """The layers that see the image, of some size; levels are those of a thermometer, None in other kinds."""
-
     width: Channels
     """Channels that it gives to the first stage."""
     kernel: Kernel = 3
@@ -38,6 +30,11 @@ class Stem(StemKind):
     """Pixels from one place to the next: 2 halves height and width."""
     levels: Levels | None = None
     """Of a `thermometer` alone: bits that each value of a pixel becomes."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what stems of other kinds have."""
+        return {key: value for key, value in whole(self).items() if value is not None}
 
     @model_validator(mode="after")
     def _levels_are_of_a_thermometer(self) -> "Stem":

@@ -181,7 +181,8 @@ class Supernet(nn.Module):
         """Return what of a stem is in its weights, and with it the channels that its convolution reads."""
         reads: dict[str, tuple[Any, ...]] = {"space_to_depth": (stem.stride,), "thermometer": (stem.levels,)}
         bits = (binarizers.weight.replace(".", "-"),) if self._several and stem.kind == "thermometer" else ()
-        return key(stem.width, stem.kernel, *reads.get(stem.kind, ()), *bits)
+        kind = (stem.kind,) if len(self.space.stem.kind) > 1 else ()
+        return key(stem.width, stem.kernel, *reads.get(stem.kind, ()), *bits, *kind)
 
     @torch.no_grad()
     def copy_first_expert(self, states: Sequence[Mapping[Tensor, Mapping[str, Tensor]]] = ()) -> None:
