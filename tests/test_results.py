@@ -170,7 +170,7 @@ def test_search_vs_handmade() -> None:
     }  # fmt: skip
     table = pd.read_csv(RESULTS / "search_vs_handmade.csv")
     assert set(table["network"]) == set(names)
-    for network, rows in table.groupby("network"):
+    for (_, network), rows in table.groupby(["found", "network"]):
         costs = [f"{rows[name].iloc[0]:,}" for name in ("ops", "bytes")]
         parts = ("train_accuracy", "validation_accuracy", "test_accuracy")
         assert row(names[str(network)], *costs, *(percent(rows[part]) for part in parts)) in SHOWN
