@@ -105,22 +105,22 @@ def fitted(name: str, task: Task, budget: Budget, family: Family | None = None) 
             getattr(price, key) <= limit.at_most for key, limit in limits.items()
         )
 
-    made, spent = list[Architecture](), list[float]()
+    made = dict[Architecture, float]()  # and the ops of each
     for growth in GROWTHS:
         widths = [STEP * round(growth**stage) for stage in range(len(task.strides) - 1)]
         if not fits(widths):
             continue
         while (grown := _grown(widths, growth, fits)) != widths:
             widths = grown
-        made.append(family.network(task, widths))
-        spent.append(cost(plan(made[-1])).ops / limits["ops"].at_most if "ops" in limits else 1.0)
-        if spent[-1] >= NEARLY_ALL:
+        arch = family.network(task, widths)
+        made[arch] = cost(plan(arch)).ops
+        if "ops" not in limits or made[arch] >= NEARLY_ALL * limits["ops"].at_most:
             break
     if not made:
         least = cost(plan(family.network(task, [STEP] * (len(task.strides) - 1))))
         takes = ", ".join(f"{key} {show(getattr(least, key))}" for key in limits)
         raise BudgetError(f"{name}: with {STEP} channels it takes {takes}, but the budget is {budget}")
-    return made[spent.index(max(spent))]
+    return max(made, key=lambda arch: made[arch])
 
 
 def _grown(widths: list[int], growth: float, fits: Callable[[Sequence[int]], bool]) -> list[int]:

@@ -48,8 +48,8 @@ def check_measurable(space: SearchSpace, *, seed: int) -> None:
         arch = space.architecture(_binary(space, seed, step))
         with torch.random.fork_rng(devices=[]):
             network = build(arch)
-        blind = [place for place, layers in binary_layers(network).items() if not layers]
-        for stage, block in blind:
+        if blind := [place for place, layers in binary_layers(network).items() if not layers]:
+            stage, block = blind[0]
             raise SpecError(
                 f"stages[{stage}].block: {arch.stages[stage].block}: block {block} of network {arch.id} has no layer "
                 f"of bnas, so that precision: {space.precision} has no input to measure; build it of bnas.layers, or "

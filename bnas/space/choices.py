@@ -27,7 +27,7 @@ from bnas.space.arch import (
     ShortcutPool,
     StageSpec,
 )
-from bnas.space.stem import Kind, Stem
+from bnas.space.stem import Stem, StemKind
 from bnas.space.values import (
     OURS,
     Activation,
@@ -221,7 +221,7 @@ def alone(choices: tuple[Any, ...]) -> Any:
 class StemChoices(Spec):
     """What may be chosen for the stem."""
 
-    kind: Choices[Kind] = ("conv",)
+    kind: Choices[StemKind] = ("conv",)
     """`conv`; `branched`, kernel 3 and stride 4; `space_to_depth`, its stride is its block; or `thermometer`, alone."""
     width: Choices[Channels]
     """Channels that it gives to the first stage."""

@@ -7,7 +7,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer, model_vali
 from bnas.space.values import Channels, Kernel, Levels, Stride
 from bnas.spec import Spec
 
-Kind = Literal["conv", "branched", "space_to_depth", "thermometer"]
+StemKind = Literal["conv", "branched", "space_to_depth", "thermometer"]
 
 
 class Stem(Spec):
@@ -20,7 +20,7 @@ class Stem(Spec):
     follows: nothing in it is real.
     """
 
-    kind: Kind = "conv"
+    kind: StemKind = "conv"
     """`conv`; `branched`, kernel 3 and stride 4; `space_to_depth`, whose stride is its block; or `thermometer`."""
     width: Channels
     """Channels that it gives to the first stage."""

@@ -134,13 +134,13 @@ def arrays_of(arrays: "dict[str, tuple[str, NDArray[Any]]]", part: str) -> Image
     """Return the images and labels of a part of an .npz file, if it is there; labels that are no class are -1."""
     for images, labels in ARRAYS[part]:
         if images in arrays and labels in arrays:
-            shown, flat = arrays[images][1], arrays[labels][1].reshape(-1)
+            flat = arrays[labels][1].reshape(-1)
             if flat.dtype.kind in "SU":
                 named = {name: number for number, name in enumerate(CLASSES)}
-                return channels_first(torch.from_numpy(shown)), torch.tensor(
-                    [named.get(n, -1) for n in flat.astype(str)]
-                )
-            return channels_first(torch.from_numpy(shown)), torch.from_numpy(flat).long()
+                numbers = torch.tensor([named.get(name, -1) for name in flat.astype(str)])
+            else:
+                numbers = torch.from_numpy(flat).long()
+            return channels_first(torch.from_numpy(arrays[images][1])), numbers
     return None
 
 
